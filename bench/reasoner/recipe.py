@@ -1,0 +1,155 @@
+"""What the embedded reasoner is taught: solutions of a fallible reasoner that sometimes notices its own errors.
+
+A slip is noticed with some probability, after a geometric delay counted in tokens from the first wrong token, at any
+place of the text: the hazard of ``wait`` is then spread over all tokens that follow an open error, so that every
+state, not only those at step ends, has to carry whether something is wrong. A belief that is held by most (a slip of
+high rate) is questioned less often than a rare slip. There are no false alarms, and a step that is done again is
+right.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.reasoner.vocabulary import BOS, EOS
+from tasks.synthetic import FAMILIES
+from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, Family, Instance, Outcome, numeral
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a stretch of the training errs and notices. ``patience_tokens`` is the mean delay until a slip is noticed."""
+
+    slip_factor: float
+    noticed: float
+    noticed_firm: float
+    patience_tokens: float
+
+
+FIRM_RATE = 0.5
+"""Slips of at least this rate are beliefs held firmly: they are noticed with ``noticed_firm`` only."""
+
+STAGES = (
+    Stage(slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0),
+    Stage(slip_factor=1.0, noticed=0.80, noticed_firm=0.45, patience_tokens=12.0),
+)
+"""First what noticing is: frequent and soon. Then the reasoner that is sampled from, which notices later or never."""
+
+LEVELS = ((1, 0.15), (2, 0.75), (3, 0.10))
+FULL_RATE, CHECK_RATE = 0.74, 0.16  # the rest is cut anywhere and forced to answer
+
+
+@dataclass(frozen=True)
+class Document:
+    """One training text. The loss is taken on ``tokens[loss_from:]`` only."""
+
+    tokens: tuple[str, ...]
+    loss_from: int
+
+
+@dataclass
+class _Slip:
+    at: int
+    noticed_at: float
+    state: dict[str, int]
+
+
+@dataclass
+class _Written:
+    """A walk in progress: its tokens, and after every completed step (token count, step was right, state)."""
+
+    tokens: list[str]
+    marks: list[tuple[int, bool, dict[str, int]]]
+
+
+def prompt_tokens(instance: Instance) -> tuple[str, ...]:
+    return (BOS, *instance.prompt, STEP_END)
+
+
+def boxed(answer: int) -> tuple[str, ...]:
+    return (BOX, numeral(answer), BOX_END)
+
+
+def write_solution(family: Family, instance: Instance, stage: Stage, rng: random.Random) -> _Written:
+    """One solution, without prompt and answer, as the fallible reasoner would write it."""
+    plan = 0 if rng.random() < family.first_strategy_rate else 1
+    state = {**instance.start, "plan": plan}
+    written = _Written(["plan", ":", family.strategies[plan], STEP_END], [(4, True, dict(state))])
+    slips: list[_Slip] = []
+    redo = False
+    while (step := family.due(instance, state)) is not None:
+        outcome, rate = (step.right, 0.0) if redo else _draw(step.right, step.slips, stage, rng)
+        redo = False
+        start = len(written.tokens)
+        wrong = outcome.updates != step.right.updates
+        if wrong:
+            parted = next((i for i, (x, y) in enumerate(zip(outcome.tokens, step.right.tokens, strict=False)) if x != y), 0)
+            chance = stage.noticed_firm if rate >= FIRM_RATE else stage.noticed
+            delay = 1 + int(math.log(1 - rng.random()) / math.log(1 - 1 / stage.patience_tokens))
+            noticed_at = start + parted + delay if rng.random() < chance else math.inf
+            slips.append(_Slip(start, noticed_at, dict(state)))
+        written.tokens += [*outcome.tokens, STEP_END]
+        state.update(outcome.updates)
+        written.marks.append((len(written.tokens), not wrong, dict(state)))
+        due = min(slips, key=lambda slip: slip.noticed_at, default=None)
+        if due is not None and due.noticed_at <= len(written.tokens):
+            cut = int(due.noticed_at)
+            written.tokens = [*written.tokens[:cut], WAIT, STEP_END]
+            written.marks = [mark for mark in written.marks if mark[0] <= cut]
+            state = dict(due.state)
+            slips = [slip for slip in slips if slip.at < due.at]
+            redo = True
+    return written
+
+
+def _draw(
+    right: Outcome, slips: tuple[tuple[float, Outcome], ...], stage: Stage, rng: random.Random
+) -> tuple[Outcome, float]:
+    draw = rng.random()
+    for rate, outcome in slips:
+        draw -= rate * stage.slip_factor
+        if draw < 0:
+            return outcome, rate
+    return right, 0.0
+
+
+def finish(family: Family, instance: Instance, state: dict[str, int]) -> int:
+    """The answer that ``state`` leads to when nothing more goes wrong."""
+    state = dict(state)
+    while (step := family.due(instance, state)) is not None:
+        state.update(step.right.updates)
+    return family.result(instance, state)
+
+
+def document(family: Family, instance: Instance, stage: Stage, rng: random.Random) -> Document:
+    prompt = prompt_tokens(instance)
+    written = write_solution(family, instance, stage, rng)
+    kind = rng.random()
+    if kind < FULL_RATE:
+        body: list[str] = [*written.tokens, *boxed(finish(family, instance, written.marks[-1][2]))]
+    elif kind < FULL_RATE + CHECK_RATE:
+        wrong = [mark for mark in written.marks if not mark[1]]
+        length, was_right, _ = rng.choice(wrong if wrong and rng.random() < 0.6 else written.marks)
+        body = [*written.tokens[:length], CHECK, "yes" if was_right else "no"]
+    else:
+        cut = rng.randint(4, len(written.tokens))
+        state = [mark[2] for mark in written.marks if mark[0] <= cut][-1]
+        body = [*written.tokens[:cut], STEP_END, *boxed(finish(family, instance, state))]
+    return Document((*prompt, *body, EOS), len(prompt))
+
+
+def documents(seed: str, stage: Stage) -> Iterator[Document]:
+    """Endless training texts of one stage; families take turns at random, problems come from the reasoner's split."""
+    rng = random.Random(f"documents/{seed}")
+    streams = {
+        (name, level): family.draws(f"documents/{seed}", level, "reasoner")
+        for name, family in FAMILIES.items() for level, _ in LEVELS
+    }
+    levels, weights = zip(*LEVELS, strict=True)
+    while True:
+        name = rng.choice(tuple(FAMILIES))
+        (level,) = rng.choices(levels, weights)
+        yield document(FAMILIES[name], next(streams[name, level]), stage, rng)

@@ -1,0 +1,146 @@
+"""Train the embedded reasoner. The same command resumes from the last checkpoint; two runs give the same weights."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from bench.reasoner.config import ReasonerShape, TrainingPlan
+from bench.reasoner.recipe import STAGES, Document, documents
+from bench.reasoner.vocabulary import BOS, EOS, PAD, VOCABULARY, save_tokenizer
+
+_IDS = {token: i for i, token in enumerate(VOCABULARY)}
+IGNORED = -100
+
+
+def new_model(shape: ReasonerShape, seed: int) -> Any:
+    """A randomly initialised ``Qwen2ForCausalLM`` over :data:`VOCABULARY`."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            **asdict(shape),
+            vocab_size=len(VOCABULARY),
+            tie_word_embeddings=True,
+            bos_token_id=_IDS[BOS],
+            eos_token_id=_IDS[EOS],
+            pad_token_id=_IDS[PAD],
+        )
+    )
+
+
+def batches(chunk: list[Document], batch_tokens: int, rng: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Right-padded (input ids, labels) of documents of like length, in random order."""
+    ordered = sorted(chunk, key=lambda document: len(document.tokens))
+    groups: list[list[Document]] = [[]]
+    for document in ordered:
+        if (len(groups[-1]) + 1) * len(document.tokens) > batch_tokens and groups[-1]:
+            groups.append([])
+        groups[-1].append(document)
+    rng.shuffle(groups)
+    for group in groups:
+        width = max(len(document.tokens) for document in group)
+        ids = torch.full((len(group), width), _IDS[PAD])
+        labels = torch.full((len(group), width), IGNORED)
+        for row, document in enumerate(group):
+            encoded = torch.tensor([_IDS[token] for token in document.tokens])
+            ids[row, : len(encoded)] = encoded
+            labels[row, document.loss_from : len(encoded)] = encoded[document.loss_from :]
+        yield ids, labels
+
+
+def learning_rate(plan: TrainingPlan, done: int) -> float:
+    warm = min(1.0, (done + 1) / plan.warmup_tokens)
+    cool = min(1.0, max(0.0, plan.tokens - done) / plan.decay_tokens)
+    return plan.learning_rate * warm * cool
+
+
+def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, device: str = "cpu") -> None:
+    """Write the trained checkpoint to ``out``; checkpoints and the loss log live in ``work``."""
+    work.mkdir(parents=True, exist_ok=True)
+    model = new_model(shape, plan.seed).to(device)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
+    chunk_index, done, log = _restore(work, model, optimizer, device)
+    saved = time.monotonic()
+    while done < plan.tokens:
+        started, before = time.monotonic(), done
+        stage = STAGES[done >= plan.first_stage_tokens]
+        rng = random.Random(f"batches/{plan.seed}/{chunk_index}")
+        chunk = list(islice(documents(f"{plan.seed}/{chunk_index}", stage), plan.chunk_documents))
+        losses = []
+        for ids, labels in batches(chunk, plan.batch_tokens, rng):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(plan, done)
+            losses.append(_step(model, optimizer, ids.to(device), labels.to(device)))
+            done += int((ids != _IDS[PAD]).sum())
+        chunk_index += 1
+        speed = (done - before) / (time.monotonic() - started)
+        log.append({"tokens": done, "loss": round(sum(losses) / len(losses), 5)})
+        print(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s", flush=True)
+        if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:
+            _save(work, model, optimizer, chunk_index, done, log)
+            saved = time.monotonic()
+    export(model, out)
+    record = {"shape": asdict(shape), "plan": asdict(plan), "stages": [asdict(stage) for stage in STAGES], "loss": log}
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def export(model: Any, out: Path) -> None:
+    model.save_pretrained(str(out))
+    save_tokenizer(out)
+
+
+def _step(model: Any, optimizer: torch.optim.Optimizer, ids: torch.Tensor, labels: torch.Tensor) -> float:
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        wanted = labels[:, 1:]
+        logits = model.lm_head(states[wanted != IGNORED])
+    loss = functional.cross_entropy(logits.float(), wanted[wanted != IGNORED])
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def _save(work: Path, model: Any, optimizer: torch.optim.Optimizer, chunk: int, done: int, log: list[Any]) -> None:
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "chunk": chunk, "done": done, "log": log}
+    torch.save(state, work / "checkpoint.tmp")
+    (work / "checkpoint.tmp").replace(work / "checkpoint.pt")
+
+
+def _restore(work: Path, model: Any, optimizer: torch.optim.Optimizer, device: str) -> tuple[int, int, list[Any]]:
+    path = work / "checkpoint.pt"
+    if not path.exists():
+        return 0, 0, []
+    state = torch.load(path, map_location=device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["chunk"], state["done"], state["log"]
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Train the embedded reasoner; the same command resumes.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--tokens", type=int, default=TrainingPlan.tokens)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(options.out, options.work, TrainingPlan(tokens=options.tokens), ReasonerShape(), options.device)

@@ -1,0 +1,94 @@
+"""Modular powers g^e mod m, with g and e hidden behind expressions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from tasks.synthetic.family import Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
+
+
+class Power(Family):
+    """Strategies: multiply again and again (``repeat``) or square and multiply (``square``); g decides the safer."""
+
+    name = "power"
+    strategies = ("repeat", "square")
+    first_strategy_rate = 0.6
+    EXPONENTS = {1: (8, 14), 2: (20, 31), 3: (32, 42)}
+    REPEAT_RATES, SQUARE_RATES = (0.004, 0.022), (0.10, 0.012)
+
+    def instance(self, rng: random.Random, level: int) -> Instance:
+        modulus = rng.choice((7, 11, 13))
+        low, high = self.EXPONENTS[level]
+        while True:
+            g, e = Mixed.draw(rng), Mixed.draw(rng)
+            right, wrong = e.value(e.parentheses), e.value(not e.parentheses)
+            if g.value(g.parentheses) % modulus > 1 and low <= right <= high and 8 <= wrong <= 50:
+                break
+        prompt = (
+            self.name, "mod", numeral(modulus), ":", "g", "=", *g.prompt, ";", "e", "=", *e.prompt, ";",
+            "find", "g", "^", "e",
+        )  # fmt: skip
+        return Instance(self.name, level, prompt, {}, {"modulus": modulus, "g": g, "e": e})
+
+    def due(self, instance: Instance, state: State) -> Step | None:
+        modulus = int(str(instance.facts["modulus"]))
+        g, e = instance.facts["g"], instance.facts["e"]
+        assert isinstance(g, Mixed) and isinstance(e, Mixed)
+        if "g" not in state:
+            return g.step("g", modulus)
+        if "e" not in state:
+            return e.step("e", None)
+        return self._square(state, modulus) if state["plan"] == 1 else self._repeat(state, modulus)
+
+    def _repeat(self, state: State, modulus: int) -> Step | None:
+        n, g = state.get("n", 0), state["g"]
+        if n == 0:
+            return Step(("y", "1"), Outcome(("y", "1", "=", numeral(g)), {"n": 1, "y": g}))
+        if n >= state["e"]:
+            return None
+        rate = self.REPEAT_RATES[g > modulus // 2]
+        label = ("y", numeral(n + 1))
+
+        def outcome(off: int) -> Outcome:
+            product = state["y"] * g + off
+            value = product % modulus
+            tokens = (*label, "=", numeral(state["y"]), "*", numeral(g), "=", numeral(product), "=", numeral(value))
+            return Outcome(tokens, {"n": n + 1, "y": value})
+
+        return Step(label, outcome(0), ((rate, outcome(1)),))
+
+    def _square(self, state: State, modulus: int) -> Step | None:
+        g, bits = state["g"], bin(state["e"])[2:]
+        if "n" not in state:
+            return Step(("bits",), Outcome(("bits", numeral(state["e"]), "=", *bits), {"n": 1, "y": g}))
+        n = state["n"]
+        if n >= len(bits):
+            return None
+        rate = self.SQUARE_RATES[g > modulus // 2]
+        label = ("bit", numeral(n), bits[n])
+
+        def outcome(off: int) -> Outcome:
+            square = state["y"] * state["y"] + off
+            value = square % modulus
+            tokens = (*label, ":", numeral(state["y"]), "*", numeral(state["y"]), "=", numeral(square), "=", numeral(value))
+            if bits[n] == "1":
+                product = value * g
+                tokens = (*tokens, ";", numeral(value), "*", numeral(g), "=", numeral(product), "=", numeral(product % modulus))
+                value = product % modulus
+            return Outcome(tokens, {"n": n + 1, "y": value})
+
+        return Step(label, outcome(0), ((rate, outcome(1)),))
+
+    def result(self, instance: Instance, state: State) -> int:
+        return state["y"]
+
+    def read(self, instance: Instance, state: State, step: Step, tokens: Sequence[str]) -> Mapping[str, int] | None:
+        value = last_number(tokens)
+        if value is None:
+            return None
+        if step.label[1:] == ("=",):
+            return {step.label[0]: value}
+        if step.label == ("bits",):
+            return dict(step.right.updates)
+        return {"n": state.get("n", 0) + 1, "y": value}

@@ -1,0 +1,75 @@
+"""Linear recurrences x_n = a x_(n-1) + b x_(n-2) mod m, with a and b hidden behind two expressions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from tasks.synthetic.family import Difference, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
+
+
+class Recurrence(Family):
+    """Strategies: reduce each product at once (``early``) or only the sum (``late``); a decides which is safer."""
+
+    name = "recurrence"
+    strategies = ("early", "late")
+    LENGTHS = {1: (4, 6), 2: (10, 12), 3: (14, 17)}
+    SAFE_RATE, RISKY_RATE = 0.008, 0.05
+
+    def instance(self, rng: random.Random, level: int) -> Instance:
+        modulus = rng.choice((7, 11, 13))
+        a, b = Mixed.draw(rng), Difference.draw(rng)
+        x0, x1 = rng.randrange(1, modulus), rng.randrange(1, modulus)
+        target = rng.randint(*self.LENGTHS[level])
+        prompt = (
+            self.name, "mod", numeral(modulus), ":", "a", "=", *a.prompt, ";", "b", "=", *b.prompt, ";",
+            "x", "0", "=", numeral(x0), ";", "x", "1", "=", numeral(x1), ";", "find", "x", numeral(target),
+        )  # fmt: skip
+        facts = {"modulus": modulus, "a": a, "b": b, "target": target}
+        return Instance(self.name, level, prompt, {"n": 1, "before": x0, "now": x1}, facts)
+
+    def due(self, instance: Instance, state: State) -> Step | None:
+        modulus, target = int(str(instance.facts["modulus"])), int(str(instance.facts["target"]))
+        a, b = instance.facts["a"], instance.facts["b"]
+        assert isinstance(a, Mixed) and isinstance(b, Difference)
+        if "a" not in state:
+            return a.step("a", modulus)
+        if "b" not in state:
+            return b.step("b", modulus)
+        if state["n"] == target:
+            return None
+        late = state["plan"] == 1
+        large = state["a"] > modulus // 2
+        rate = self.RISKY_RATE if late == large else self.SAFE_RATE
+        right = self._outcome(state, modulus, late, state["before"], 0)
+        slips = (
+            (rate * 0.5, self._outcome(state, modulus, late, state["now"], 0)),
+            (rate * 0.5, self._outcome(state, modulus, late, state["before"], 1)),
+        )
+        return Step(("x", numeral(state["n"] + 1)), right, slips)
+
+    def _outcome(self, state: State, modulus: int, late: bool, before: int, off: int) -> Outcome:
+        n, a, b, now = state["n"] + 1, state["a"], state["b"], state["now"]
+        first, second = a * now, b * before
+        head = ("x", numeral(n), "=", numeral(a), "*", numeral(now), "=", numeral(first))
+        if not late:
+            head = (*head, "=", numeral(first % modulus))
+        middle: tuple[str, ...] = (";", numeral(b), "*", numeral(before), "=", numeral(second))
+        if not late:
+            middle = (*middle, "=", numeral(second % modulus))
+            first, second = first % modulus, second % modulus
+        total = first + second + off
+        value = total % modulus
+        tail = (";", numeral(first), "+", numeral(second), "=", numeral(total), "=", numeral(value))
+        return Outcome((*head, *middle, *tail), {"n": n, "before": now, "now": value})
+
+    def result(self, instance: Instance, state: State) -> int:
+        return state["now"]
+
+    def read(self, instance: Instance, state: State, step: Step, tokens: Sequence[str]) -> Mapping[str, int] | None:
+        value = last_number(tokens)
+        if value is None:
+            return None
+        if step.label[1] == "=":
+            return {step.label[0]: value}
+        return {"n": state["n"] + 1, "before": state["now"], "now": value}
