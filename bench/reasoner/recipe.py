@@ -86,7 +86,9 @@ def write_solution(family: Family, instance: Instance, stage: Stage, rng: random
         start = len(written.tokens)
         wrong = outcome.updates != step.right.updates
         if wrong:
-            parted = next((i for i, (x, y) in enumerate(zip(outcome.tokens, step.right.tokens, strict=False)) if x != y), 0)
+            parted = next(
+                (i for i, (x, y) in enumerate(zip(outcome.tokens, step.right.tokens, strict=False)) if x != y), 0
+            )
             chance = stage.noticed_firm if rate >= FIRM_RATE else stage.noticed
             delay = 1 + int(math.log(1 - rng.random()) / math.log(1 - 1 / stage.patience_tokens))
             noticed_at = start + parted + delay if rng.random() < chance else math.inf
@@ -146,7 +148,8 @@ def documents(seed: str, stage: Stage) -> Iterator[Document]:
     rng = random.Random(f"documents/{seed}")
     streams = {
         (name, level): family.draws(f"documents/{seed}", level, "reasoner")
-        for name, family in FAMILIES.items() for level, _ in LEVELS
+        for name, family in FAMILIES.items()
+        for level, _ in LEVELS
     }
     levels, weights = zip(*LEVELS, strict=True)
     while True:

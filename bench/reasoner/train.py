@@ -39,7 +39,9 @@ def new_model(shape: ReasonerShape, seed: int) -> Any:
     )
 
 
-def batches(chunk: list[Document], batch_tokens: int, rng: random.Random) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    chunk: list[Document], batch_tokens: int, rng: random.Random
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Right-padded (input ids, labels) of documents of like length, in random order."""
     ordered = sorted(chunk, key=lambda document: len(document.tokens))
     groups: list[list[Document]] = [[]]

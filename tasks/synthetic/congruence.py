@@ -57,7 +57,17 @@ class Congruence(Family):
             reduced = total % modulus
             hit = reduced == state["b"]
             sign = "-" if down else "+"
-            tokens = (*label, ":", numeral(value), sign, numeral(state["a"]), "=", numeral(total), "=", numeral(reduced))
+            tokens = (
+                *label,
+                ":",
+                numeral(value),
+                sign,
+                numeral(state["a"]),
+                "=",
+                numeral(total),
+                "=",
+                numeral(reduced),
+            )
             updates = {"x": following, "value": reduced, "found": int(hit), "tries": state.get("tries", 0) + 1}
             return Outcome((*tokens, "yes" if hit else "no"), updates)
 

@@ -71,10 +71,30 @@ class Power(Family):
         def outcome(off: int) -> Outcome:
             square = state["y"] * state["y"] + off
             value = square % modulus
-            tokens = (*label, ":", numeral(state["y"]), "*", numeral(state["y"]), "=", numeral(square), "=", numeral(value))
+            tokens = (
+                *label,
+                ":",
+                numeral(state["y"]),
+                "*",
+                numeral(state["y"]),
+                "=",
+                numeral(square),
+                "=",
+                numeral(value),
+            )
             if bits[n] == "1":
                 product = value * g
-                tokens = (*tokens, ";", numeral(value), "*", numeral(g), "=", numeral(product), "=", numeral(product % modulus))
+                tokens = (
+                    *tokens,
+                    ";",
+                    numeral(value),
+                    "*",
+                    numeral(g),
+                    "=",
+                    numeral(product),
+                    "=",
+                    numeral(product % modulus),
+                )
                 value = product % modulus
             return Outcome(tokens, {"n": n + 1, "y": value})
 

@@ -1,0 +1,145 @@
+"""What an engine takes and gives: requests, sampling settings, recorded paths, live pools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from methods.base import Generator
+from methods.pool import Pool
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch a filter off; ``max_new_tokens`` >= 1."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_new_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("temperature", 0.0, 10.0), ("top_p", 0.0, 1.0), ("min_p", 0.0, 1.0)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"sampling.{name} = {value}: give a number from {low} to {high}")
+        if self.top_p == 0 or self.top_k < 0 or self.max_new_tokens < 1:
+            raise ValueError(f"sampling {asdict(self)}: top_p > 0, top_k >= 0 and max_new_tokens >= 1 are needed")
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits that change with any setting."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Which signals are kept while decoding.
+
+    ``topk`` log-probabilities per token for the first ``topk_tokens`` tokens of a path; the residual stream of every
+    layer at the path's token ``p`` (or at its last token, if it ended before) for every ``p`` in ``checkpoints``.
+    """
+
+    logprobs: bool = True
+    entropy: bool = True
+    self_certainty: bool = True
+    topk: int = 20
+    topk_tokens: int = 0
+    checkpoints: tuple[int, ...] = ()
+
+
+NOTHING = Recording(logprobs=False, entropy=False, self_certainty=False, topk=0)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Paths of one problem that start together: one prompt and, for continuations, prefixes of one common length.
+
+    ``paths`` names the rows (they key the sampling noise, so they must be distinct within a problem and seed);
+    ``prefixes`` is (rows, L) int64 or None. Sampled steps are numbered from the prompt's end, prefix included.
+    """
+
+    problem: str
+    prompt_ids: NDArray[np.int64]
+    paths: tuple[int, ...]
+    prefixes: NDArray[np.int64] | None = None
+
+
+@dataclass
+class Path:
+    """One sampled path: its new tokens (the stop token included) and what was recorded about them.
+
+    ``logprobs``, ``entropy``, ``self_certainty`` float32 (tokens,) or None; ``topk`` float32 (<= topk_tokens, k) or
+    None; ``hidden`` maps a checkpoint to float32 (layers + 1, H), the state *after reading* that prefix token.
+    """
+
+    path: int
+    token_ids: NDArray[np.int64]
+    finish: FinishReason
+    logprobs: NDArray[np.float32] | None = None
+    entropy: NDArray[np.float32] | None = None
+    self_certainty: NDArray[np.float32] | None = None
+    topk: NDArray[np.float32] | None = None
+    hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+
+@dataclass
+class Rollout:
+    """The finished paths of one request, in the order of its ``paths``, and the seconds that its phases took."""
+
+    problem: str
+    paths: list[Path]
+    launch_seconds: float = float("nan")
+    resume_seconds: float = float("nan")
+
+
+class LivePool(Protocol):
+    """A pool stopped at a checkpoint with its keys and values in memory."""
+
+    request: Request
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """What has been sampled so far."""
+        ...
+
+
+class Engine(Generator, Protocol):
+    """Launch, Check and Resume over a stream of requests. Results come in the order of the requests."""
+
+    @property
+    def context(self) -> int:
+        """The longest prompt + path that the model takes, in tokens."""
+        ...
+
+    def sample(
+        self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording
+    ) -> Iterator[Rollout]:
+        """Sample every path to its end (also the Monte Carlo continuations of given prefixes)."""
+        ...
+
+    def launch(
+        self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, until: int
+    ) -> Iterator[LivePool]:
+        """Sample the first ``until`` tokens of every path and keep the cache."""
+        ...
+
+    def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
+        """Continue only the kept paths of live pools; the others leave memory at once."""
+        ...
+
+    def hidden_states(self, pool: Pool) -> dict[int, NDArray[np.float32]]:
+        """Re-encode the prefixes of a replayed pool: layer -> (N, H), as recorded by a launch."""
+        ...
+
+
+Device = Any

@@ -1,0 +1,210 @@
+"""The contracts of a pruner: what it declares, what it reads, and the one verb that it implements.
+
+A pruner is a dataclass of hyper-parameters with the verb :meth:`Pruner.score`. It never starts or imports an engine;
+whatever it needs of the generating model it asks through the pool. ``bench`` runs it, charges it and grades it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from methods.pool import Pool, PrefixDataset
+
+Scores = NDArray[np.float64]
+
+
+class Source(Enum):
+    """Where a score comes from: the generating model's own states, or anything else."""
+
+    INTERNAL = "internal"
+    EXTERNAL = "external"
+    MIXED = "mixed"
+    CONTROL = "control"
+
+
+class Quadrant(Enum):
+    """The taxonomy of the STOP paper (arXiv 2604.16029, Table 1), plus controls and ensembles."""
+
+    CONTROL = "control"
+    I = "I"  # noqa: E741 - the field's name
+    II = "II"
+    III = "III"
+    IV = "IV"
+    MIXED = "mixed"
+
+    @classmethod
+    def of(cls, source: Source, learnable: bool) -> Quadrant:
+        """The quadrant of a method: derived, never typed by hand."""
+        if source is Source.CONTROL:
+            return cls.CONTROL
+        if source is Source.MIXED:
+            return cls.MIXED
+        if source is Source.EXTERNAL:
+            return cls.II if learnable else cls.I
+        return cls.IV if learnable else cls.III
+
+
+class Signal(Enum):
+    """What a method may read of a pool. The last two are privileged: ``bench`` gives them to its own controls only."""
+
+    TEXT = "text"
+    TOKEN_IDS = "token_ids"  # noqa: S105 - not a password
+    LOGPROBS = "logprobs"
+    TOPK_LOGPROBS = "topk_logprobs"
+    ENTROPY = "entropy"
+    SELF_CERTAINTY = "self_certainty"
+    HIDDEN_STATE = "hidden_state"
+    ALL_LAYERS = "all_layers"
+    KV_CACHE = "kv_cache"
+    PROBE = "probe"
+    OUTCOME = "outcome"
+    POTENTIAL = "potential"
+
+
+PRIVILEGED = frozenset({Signal.OUTCOME, Signal.POTENTIAL})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What scoring one pool costs beyond the tokens that are decoded anyway. Tokens are summed over the pool.
+
+    ``flops`` counts the judge's or probe's own arithmetic where tokens alone would not tell (another model's size);
+    None means: 2 * generator parameters per token.
+    """
+
+    reencoded_tokens: int = 0
+    probe_tokens: int = 0
+    check_tokens: int = 0
+    flops: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.reencoded_tokens + self.probe_tokens + self.check_tokens
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may know when it proposes configurations: the experiment's shape, never its outcomes."""
+
+    prefix_tokens: int
+    vocabulary_size: int
+    hidden_size: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A forced continuation of N prefixes: per row token ids and their log-probabilities; ``answer_class`` int64[N]."""
+
+    token_ids: tuple[NDArray[np.int64], ...]
+    token_logprobs: tuple[NDArray[np.float64], ...]
+    answer_class: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PrefixCache:
+    """The frozen model and its keys and values over prompt + prefix of some rows.
+
+    ``layers`` holds one (keys, values) pair per layer, each (rows, kv_heads, width, head_dim), right-padded;
+    ``lengths`` int64[rows] counts the valid positions of every row. The tensors are read-only for a method.
+    """
+
+    model: Any
+    layers: tuple[tuple[Any, Any], ...]
+    lengths: NDArray[np.int64]
+
+
+class Generator(Protocol):
+    """What a pool can ask of the engine that made it."""
+
+    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe: ...
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache: ...
+
+    @property
+    def replay_seconds(self) -> float:
+        """Seconds spent so far on rebuilding caches that an online run would still have had: never charged."""
+        ...
+
+
+@dataclass
+class Pruner(ABC):
+    """Scores the N prefixes of a pool. Subclasses are dataclasses of hyper-parameters.
+
+    Class attributes: ``name`` (registry key), ``source``, ``learnable``, ``requires`` (signals read), ``paper``
+    (where the method comes from; arXiv id or repository).
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[Source]
+    learnable: ClassVar[bool] = False
+    requires: ClassVar[frozenset[Signal]]
+    paper: ClassVar[str]
+    draws: ClassVar[int] = 1
+    """How many seeds the mean is taken over; above 1 the class has a hyper-parameter ``seed``."""
+
+    @abstractmethod
+    def score(self, pool: Pool) -> Scores:
+        """(N,) float64, higher = keep. NaN or infinity is an error of the method."""
+
+    def cost(self, pool: Pool) -> Cost:
+        """What :meth:`score` costs on this pool, when run online. Default: nothing."""
+        return Cost()
+
+    @classmethod
+    def configurations(cls, setting: Setting) -> Sequence[Self]:
+        """At most 8 configurations to choose from on validation problems. Default: the defaults."""
+        return (cls(),)
+
+    @classmethod
+    def quadrant(cls) -> Quadrant:
+        return Quadrant.of(cls.source, cls.learnable)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass
+class LearnablePruner(Pruner):
+    """A pruner that is fitted to labelled prefixes. What is learned ends in ``_`` and is not a dataclass field."""
+
+    learnable: ClassVar[bool] = True
+
+    @abstractmethod
+    def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
+        """Learn from ``train``; choose checkpoints on ``validation`` by within-problem ranking. Problems are disjoint."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the learned arrays to the file ``path`` (safetensors). No pickle."""
+
+    @abstractmethod
+    def load(self, path: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+
+
+class MissingSignalError(ValueError):
+    """A pool was asked for a signal that was not recorded."""
+
+    def __init__(self, signal: Signal, detail: str = "") -> None:
+        super().__init__(
+            f"signal '{signal.value}'{detail} was not recorded for this pool; "
+            f"record it with: prunebench rollouts --record {signal.value}"
+        )
+        self.signal = signal
+
+
+class NotFittedError(ValueError):
+    """A learnable pruner was asked to score before it was fitted or loaded."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' is not fitted; train it with: prunebench train {name}")

@@ -1,0 +1,167 @@
+"""A pool: the N prefixes of one problem at one checkpoint, as columns; and labelled pools to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from methods.base import PRIVILEGED, Generator, MissingSignalError, PrefixCache, Probe, Signal
+
+Ragged = tuple[NDArray[Any], ...]
+"""One array per path; the first axis counts that path's prefix tokens."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N prefixes of one problem. Columns are in path order; row i is path ``paths[i]``.
+
+    - ``lengths`` int64[N]: prefix tokens present, min(path length, position); ``finished`` bool[N]: the path ended
+      before or at the checkpoint.
+    - ``answer_class`` int64[N]: equivalence class of the answer stated in the prefix, -1 where there is none.
+    - ``signals``: the recorded columns; read them through the properties, which name what is missing.
+    """
+
+    problem: str
+    task: str
+    position: int
+    prompt: str
+    prompt_ids: NDArray[np.int64]
+    paths: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    finished: NDArray[np.bool_]
+    answer_class: NDArray[np.int64]
+    signals: Mapping[Signal, Any] = field(repr=False)
+    generator: Generator | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def has(self, signal: Signal) -> bool:
+        if signal in (Signal.KV_CACHE, Signal.PROBE):
+            return self.generator is not None
+        return signal in self.signals
+
+    def _read(self, signal: Signal) -> Any:
+        if signal not in self.signals:
+            raise MissingSignalError(signal)
+        return self.signals[signal]
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The prefix texts, without the prompt."""
+        return self._read(Signal.TEXT)  # type: ignore[no-any-return]
+
+    @property
+    def token_ids(self) -> Ragged:
+        """Per path int64 (tokens,)."""
+        return self._read(Signal.TOKEN_IDS)  # type: ignore[no-any-return]
+
+    @property
+    def logprobs(self) -> Ragged:
+        """Per path float32 (tokens,): raw log-probability (temperature 1) of the sampled token, in nats."""
+        return self._read(Signal.LOGPROBS)  # type: ignore[no-any-return]
+
+    @property
+    def topk_logprobs(self) -> Ragged:
+        """Per path float32 (tokens, k): the k largest raw log-probabilities, largest first."""
+        return self._read(Signal.TOPK_LOGPROBS)  # type: ignore[no-any-return]
+
+    @property
+    def entropy(self) -> Ragged:
+        """Per path float32 (tokens,): entropy of the raw next-token distribution, in nats."""
+        return self._read(Signal.ENTROPY)  # type: ignore[no-any-return]
+
+    @property
+    def self_certainty(self) -> Ragged:
+        """Per path float32 (tokens,): KL(uniform || p), in nats."""
+        return self._read(Signal.SELF_CERTAINTY)  # type: ignore[no-any-return]
+
+    def hidden_state(self, layer: int) -> NDArray[np.float32]:
+        """(N, H) float32: residual stream at the last prefix token after ``layer`` blocks (0 = embeddings)."""
+        states = self._read(Signal.HIDDEN_STATE)
+        if layer not in states:
+            raise MissingSignalError(Signal.HIDDEN_STATE, f" of layer {layer} (recorded: {sorted(states)})")
+        return states[layer]  # type: ignore[no-any-return]
+
+    @property
+    def outcome(self) -> NDArray[np.float64]:
+        """(N,) verdicts of the complete paths, 0 or 1. Privileged."""
+        return self._read(Signal.OUTCOME)  # type: ignore[no-any-return]
+
+    @property
+    def potential(self) -> NDArray[np.float64]:
+        """(N,) Monte Carlo success rates of the prefixes. Privileged."""
+        return self._read(Signal.POTENTIAL)  # type: ignore[no-any-return]
+
+    def probe(self, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
+        """Force ``suffix_ids`` after every prefix and decode greedily."""
+        if self.generator is None:
+            raise MissingSignalError(Signal.PROBE)
+        return self.generator.probe(self, suffix_ids, max_new_tokens)
+
+    def kv(self, rows: Sequence[int] | None = None) -> PrefixCache:
+        """The generating model's keys and values over prompt + prefix of ``rows`` (default: all)."""
+        if self.generator is None:
+            raise MissingSignalError(Signal.KV_CACHE)
+        return self.generator.kv(self, range(len(self)) if rows is None else rows)
+
+    def public(self) -> Pool:
+        """The same pool without privileged signals: what any plugin gets to see."""
+        return replace(self, signals={s: v for s, v in self.signals.items() if s not in PRIVILEGED})
+
+
+@dataclass(frozen=True)
+class LabelledPool:
+    """A pool with its Monte Carlo labels: ``success`` float64[N] = correct / ``continuations``."""
+
+    pool: Pool
+    success: NDArray[np.float64]
+    continuations: int
+
+
+@dataclass(frozen=True)
+class PrefixDataset:
+    """Labelled pools of distinct (problem, position) pairs; the unit of every split is the problem."""
+
+    pools: tuple[LabelledPool, ...]
+
+    def __iter__(self) -> Iterator[LabelledPool]:
+        return iter(self.pools)
+
+    def __len__(self) -> int:
+        return len(self.pools)
+
+    @cached_property
+    def problems(self) -> frozenset[str]:
+        return frozenset(labelled.pool.problem for labelled in self.pools)
+
+    @cached_property
+    def success(self) -> NDArray[np.float64]:
+        """Labels of all prefixes, concatenated in pool order."""
+        return np.concatenate([labelled.success for labelled in self.pools])
+
+    @cached_property
+    def problem_index(self) -> NDArray[np.int64]:
+        """The pool number of every prefix, aligned with :attr:`success`."""
+        return np.repeat(np.arange(len(self.pools)), [len(labelled.pool) for labelled in self.pools])
+
+
+def within_problem_auroc(dataset: PrefixDataset, scores: Sequence[NDArray[np.float64]]) -> float:
+    """Ranking quality for model selection: mean over pools of P(score orders two prefixes as their labels do).
+
+    Pairs of equal labels do not count, ties in the score count half; pools without a pair are left out; NaN when none
+    is left. With labels 0/1 this is the within-problem AUROC of the protocol.
+    """
+    values = []
+    for labelled, score in zip(dataset, scores, strict=True):
+        gap = labelled.success[:, None] - labelled.success[None, :]
+        order = np.sign(score[:, None] - score[None, :])
+        pairs = gap > 0
+        if pairs.any():
+            values.append(float(((order[pairs] + 1) / 2).mean()))
+    return float(np.mean(values)) if values else float("nan")
