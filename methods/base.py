@@ -6,6 +6,7 @@ whatever it needs of the generating model it asks through the pool. ``bench`` ru
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -121,6 +122,11 @@ class PrefixCache:
     model: Any
     layers: tuple[tuple[Any, Any], ...]
     lengths: NDArray[np.int64]
+
+
+def share_weights(model: Any) -> Any:
+    """A second module tree over the same parameter tensors: hooks, adapters and settings of one leave the other be."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 class Generator(Protocol):

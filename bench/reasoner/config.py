@@ -24,15 +24,16 @@ class ReasonerShape:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded."""
+    """Muon and AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded."""
 
     seed: int = 0
     tokens: int = 34_000_000
-    first_stage_tokens: int = 12_000_000
+    first_stage_tokens: int = 18_000_000
     warmup_tokens: int = 500_000
     decay_tokens: int = 7_000_000
     batch_tokens: int = 5_000
     chunk_documents: int = 2_048
     learning_rate: float = 2e-3
+    matrix_learning_rate: float = 5e-3
     weight_decay: float = 0.05
     checkpoint_seconds: float = 600.0

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bench.reasoner.config import ReasonerShape, TrainingPlan
 from bench.reasoner.recipe import STAGES, Document, documents
-from bench.reasoner.vocabulary import BOS, EOS, PAD, VOCABULARY, save_tokenizer
+from bench.reasoner.vocabulary import BOS, EOS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
 
 _IDS = {token: i for i, token in enumerate(VOCABULARY)}
 IGNORED = -100
@@ -61,21 +61,35 @@ def batches(
         yield ids, labels
 
 
-def learning_rate(plan: TrainingPlan, done: int) -> float:
+def new_optimizers(model: Any, plan: TrainingPlan) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks (about twice as fast per token here), AdamW for everything else."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    inside = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in inside]
+    muon = torch.optim.Muon(
+        [{"params": matrices, "peak": plan.matrix_learning_rate}],
+        weight_decay=plan.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adamw = torch.optim.AdamW(
+        [{"params": rest, "peak": plan.learning_rate}], betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    return [muon, adamw]
+
+
+def schedule(plan: TrainingPlan, done: int) -> float:
+    """The factor of the peak learning rates: warm-up, plateau, linear decay."""
     warm = min(1.0, (done + 1) / plan.warmup_tokens)
     cool = min(1.0, max(0.0, plan.tokens - done) / plan.decay_tokens)
-    return plan.learning_rate * warm * cool
+    return warm * cool
 
 
 def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, device: str = "cpu") -> None:
     """Write the trained checkpoint to ``out``; checkpoints and the loss log live in ``work``."""
     work.mkdir(parents=True, exist_ok=True)
     model = new_model(shape, plan.seed).to(device)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
-    chunk_index, done, log = _restore(work, model, optimizer, device)
+    optimizers = new_optimizers(model, plan)
+    chunk_index, done, log = _restore(work, model, optimizers, device)
     saved = time.monotonic()
     while done < plan.tokens:
         started, before = time.monotonic(), done
@@ -84,16 +98,17 @@ def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, devic
         chunk = list(islice(documents(f"{plan.seed}/{chunk_index}", stage), plan.chunk_documents))
         losses = []
         for ids, labels in batches(chunk, plan.batch_tokens, rng):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(plan, done)
-            losses.append(_step(model, optimizer, ids.to(device), labels.to(device)))
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * schedule(plan, done)
+            losses.append(_step(model, optimizers, ids.to(device), labels.to(device)))
             done += int((ids != _IDS[PAD]).sum())
         chunk_index += 1
         speed = (done - before) / (time.monotonic() - started)
         log.append({"tokens": done, "loss": round(sum(losses) / len(losses), 5)})
         print(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s", flush=True)
         if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:
-            _save(work, model, optimizer, chunk_index, done, log)
+            _save(work, model, optimizers, chunk_index, done, log)
             saved = time.monotonic()
     export(model, out)
     record = {"shape": asdict(shape), "plan": asdict(plan), "stages": [asdict(stage) for stage in STAGES], "loss": log}
@@ -101,11 +116,28 @@ def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, devic
 
 
 def export(model: Any, out: Path) -> None:
-    model.save_pretrained(str(out))
+    """Write an ordinary Hugging Face folder; special and reserved ids are banned from sampling.
+
+    The network is written as the same function under the ``llama`` name (attention biases, the output's being zero):
+    for ``qwen2`` transformers forces a byte-level tokenizer on every folder, whatever tokenizer lies in it.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    ours = model.config
+    same = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    same += ("intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "rope_parameters")
+    same += ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "initializer_range")
+    twin = LlamaForCausalLM(LlamaConfig(**{name: getattr(ours, name) for name in same}, attention_bias=True))
+    missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
+    assert not unexpected and all(name.endswith("o_proj.bias") for name in missing), (missing, unexpected)
+    for layer in twin.model.layers:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.bias)
+    twin.generation_config.suppress_tokens = [_IDS[token] for token in (PAD, BOS, UNKNOWN, *RESERVED)]
+    twin.save_pretrained(str(out))
     save_tokenizer(out)
 
 
-def _step(model: Any, optimizer: torch.optim.Optimizer, ids: torch.Tensor, labels: torch.Tensor) -> float:
+def _step(model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor) -> float:
     with torch.autocast(ids.device.type, torch.bfloat16):
         states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         wanted = labels[:, 1:]
@@ -113,24 +145,31 @@ def _step(model: Any, optimizer: torch.optim.Optimizer, ids: torch.Tensor, label
     loss = functional.cross_entropy(logits.float(), wanted[wanted != IGNORED])
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return loss.item()
 
 
-def _save(work: Path, model: Any, optimizer: torch.optim.Optimizer, chunk: int, done: int, log: list[Any]) -> None:
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "chunk": chunk, "done": done, "log": log}
+def _save(
+    work: Path, model: Any, optimizers: list[torch.optim.Optimizer], chunk: int, done: int, log: list[Any]
+) -> None:
+    inner = [optimizer.state_dict() for optimizer in optimizers]
+    state = {"model": model.state_dict(), "optimizers": inner, "chunk": chunk, "done": done, "log": log}
     torch.save(state, work / "checkpoint.tmp")
     (work / "checkpoint.tmp").replace(work / "checkpoint.pt")
 
 
-def _restore(work: Path, model: Any, optimizer: torch.optim.Optimizer, device: str) -> tuple[int, int, list[Any]]:
+def _restore(
+    work: Path, model: Any, optimizers: list[torch.optim.Optimizer], device: str
+) -> tuple[int, int, list[Any]]:
     path = work / "checkpoint.pt"
     if not path.exists():
         return 0, 0, []
     state = torch.load(path, map_location=device, weights_only=True)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, inner in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(inner)
     return state["chunk"], state["done"], state["log"]
 
 

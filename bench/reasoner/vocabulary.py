@@ -24,12 +24,14 @@ VOCABULARY = (PAD, BOS, EOS, UNKNOWN, *WORDS, *NUMBERS, *RESERVED)
 def save_tokenizer(folder: Path) -> None:
     """Write an ordinary fast tokenizer (word level, tokens separated by single spaces) that ``AutoTokenizer`` loads."""
     from tokenizers import Regex, Tokenizer
+    from tokenizers.decoders import WordPiece
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Split
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = Split(Regex(" "), behavior="removed")
+    tokenizer.decoder = WordPiece(prefix="\x00", cleanup=False)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,

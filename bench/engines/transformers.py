@@ -1,0 +1,713 @@
+"""The default engine: any causal language model of transformers, many pools in flight, results independent of batch.
+
+All paths of a pool start together and march in step, so one position and one cache length describe them. A step runs
+the model's own layers once over the rows of all pools in flight; only attention is done pool by pool, each over its
+exact length. A row then sees the same numbers whatever shares its batch: matrix products get at least eight rows
+(rounded up to a multiple of eight), and nothing else mixes rows. Architectures whose attention the loop does not
+reproduce (checked against the model's own forward at the start) run on their own cache, pool by pool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
+from bench.engines.noise import noise_key, uniforms
+from bench.errors import UserError
+from bench.reasoner.config import WEIGHTS
+from methods.base import PrefixCache, Probe, share_weights
+from methods.pool import Pool
+
+EMBEDDED = "embedded"
+"""The name of the shipped reasoner wherever a model is asked for."""
+
+_ATTENTION = "prunebench_pools"
+_ROW_MULTIPLE = 8
+_FIRST_CAPACITY = 128
+
+
+# --- caches -------------------------------------------------------------------------------------------------------
+
+
+class _Cache(Protocol):
+    """Keys and values of one pool's rows."""
+
+    length: int
+
+    def select(self, rows: torch.Tensor) -> None: ...
+
+    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]: ...
+
+
+class _Buffers:
+    """Preallocated keys and values per layer, each (rows, kv_heads, capacity, head_dim)."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put new positions behind the old ones; returns all keys and values of the layer, new ones included."""
+        end = self.length + key.shape[2]
+        if layer == len(self.pairs):
+            capacity = max(_FIRST_CAPACITY, end + end // 2)
+            shape = (key.shape[0], key.shape[1], capacity, key.shape[3])
+            self.pairs.append((key.new_empty(shape), value.new_empty(shape)))
+        keys, values = self.pairs[layer]
+        if end > keys.shape[2]:
+            grown = [functional.pad(tensor, (0, 0, 0, end + end // 2 - tensor.shape[2])) for tensor in (keys, values)]
+            keys, values = self.pairs[layer] = (grown[0], grown[1])
+        keys[:, :, self.length : end] = key
+        values[:, :, self.length : end] = value
+        return keys[:, :, :end], values[:, :, :end]
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.pairs = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.pairs]
+
+    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(k[:, :, : self.length], v[:, :, : self.length]) for k, v in self.pairs]
+
+
+def _pool_attention(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, _mask: Any, **options: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention over the pools in flight; ``buffers`` and ``widths`` (rows per pool) ride along as options.
+
+    With query length 1 the rows of several pools lie behind one another; with more there is one pool, from scratch.
+    """
+    buffers: Sequence[_Buffers] = options["buffers"]
+    scale = options.get("scaling")
+    rows, heads, length, head_dim = query.shape
+    if length > 1:
+        buffers[0].write(module.layer_idx, key, value)
+        out = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, enable_gqa=heads != key.shape[1]
+        )
+        return out.transpose(1, 2), None
+    kv_heads = key.shape[1]
+    grouped = query.reshape(rows, kv_heads, heads // kv_heads, head_dim)
+    out = torch.zeros_like(grouped)
+    start = 0
+    for cache, width in zip(buffers, options["widths"], strict=True):
+        end = start + width
+        keys, values = cache.write(module.layer_idx, key[start:end], value[start:end])
+        out[start:end] = functional.scaled_dot_product_attention(grouped[start:end], keys, values, scale=scale)
+        start = end
+    return out.reshape(rows, 1, heads, head_dim), None
+
+
+class _PoolForward:
+    """Runs the model's layers over the rows of many pools at once."""
+
+    def __init__(self, model: Any) -> None:
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(_ATTENTION, _pool_attention)
+        self.model = share_weights(model)
+        self.model.set_attn_implementation(_ATTENTION)
+
+    def prefill(self, ids: torch.Tensor, states: bool) -> tuple[_Cache, torch.Tensor, list[torch.Tensor]]:
+        """(B, S) ids -> cache, final states (B, S, H), and the states of all layers if asked for."""
+        cache = _Buffers()
+        positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        padded = _pad_positions(ids)
+        out = self._run(padded, _pad_positions(positions), [cache], [len(ids)], states)
+        cache.length = ids.shape[1]
+        cache.pairs = [(k[:, :, : padded.shape[1]], v[:, :, : padded.shape[1]]) for k, v in cache.pairs]
+        width = ids.shape[1]
+        hidden = [h[:, :width] for h in out.hidden_states] if states else []
+        return cache, out.last_hidden_state[:, :width], hidden
+
+    def step(
+        self, caches: Sequence[_Cache], widths: Sequence[int], tokens: torch.Tensor, states: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """One token for every row: final states (R, H), and all layers' if asked for."""
+        rows = len(tokens)
+        padding = -rows % _ROW_MULTIPLE
+        positions = torch.repeat_interleave(
+            torch.tensor([cache.length for cache in caches]), torch.tensor(list(widths))
+        ).to(tokens.device)
+        ids = functional.pad(tokens, (0, padding))[:, None]
+        out = self._run(ids, functional.pad(positions, (0, padding))[:, None], caches, widths, states)
+        for cache in caches:
+            cache.length += 1
+        hidden = [h[:rows, 0] for h in out.hidden_states] if states else []
+        return out.last_hidden_state[:rows, 0], hidden
+
+    def _run(
+        self, ids: torch.Tensor, positions: torch.Tensor, caches: Sequence[Any], widths: Sequence[int], states: bool
+    ) -> Any:
+        return self.model.base_model(
+            input_ids=ids,
+            position_ids=positions,
+            use_cache=False,
+            output_hidden_states=states,
+            buffers=caches,
+            widths=widths,
+        )
+
+
+class _OwnCache:
+    """Keys and values in the architecture's own cache class."""
+
+    def __init__(self, cache: Any, length: int) -> None:
+        self.cache, self.length = cache, length
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+
+    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(layer.keys, layer.values) for layer in self.cache.layers]
+
+
+class _CacheForward:
+    """Runs pool after pool on the architecture's own cache: slower, and right for every architecture."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def prefill(self, ids: torch.Tensor, states: bool) -> tuple[_Cache, torch.Tensor, list[torch.Tensor]]:
+        out = self.model.base_model(input_ids=ids, use_cache=True, output_hidden_states=states)
+        hidden = list(out.hidden_states) if states else []
+        return _OwnCache(out.past_key_values, ids.shape[1]), out.last_hidden_state, hidden
+
+    def step(
+        self, caches: Sequence[_Cache], widths: Sequence[int], tokens: torch.Tensor, states: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        finals, hidden = [], []
+        for cache, ids in zip(caches, torch.split(tokens, list(widths)), strict=True):
+            assert isinstance(cache, _OwnCache)
+            out = self.model.base_model(
+                input_ids=ids[:, None],
+                position_ids=torch.full_like(ids[:, None], cache.length),
+                past_key_values=cache.cache,
+                use_cache=True,
+                output_hidden_states=states,
+            )
+            cache.cache, cache.length = out.past_key_values, cache.length + 1
+            finals.append(out.last_hidden_state[:, 0])
+            hidden.append([h[:, 0] for h in out.hidden_states] if states else [])
+        return torch.cat(finals), [torch.cat(layer) for layer in zip(*hidden, strict=True)]
+
+
+def _pad_positions(ids: torch.Tensor) -> torch.Tensor:
+    """Lengthen single short rows, so that a matrix product never has fewer rows than the rule asks for."""
+    return functional.pad(ids, (0, max(0, _ROW_MULTIPLE - ids.numel()))) if len(ids) == 1 else ids
+
+
+# --- sampling -----------------------------------------------------------------------------------------------------
+
+
+def filtered_probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """(R, V) float64 probabilities after temperature, top-k, top-p and min-p, in this order; rows sum to 1."""
+    scaled = logits.double() / sampling.temperature
+    if 0 < sampling.top_k < scaled.shape[-1]:
+        floor = scaled.topk(sampling.top_k, dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < floor, -torch.inf)
+    probabilities = scaled.softmax(-1)
+    if sampling.top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        outside = ordered.cumsum(-1) - ordered >= sampling.top_p
+        probabilities = probabilities.masked_fill(outside.scatter(-1, order, outside), 0.0)
+    if sampling.min_p > 0:
+        probabilities = probabilities.masked_fill(
+            probabilities < sampling.min_p * probabilities.amax(-1, keepdim=True), 0.0
+        )
+    return probabilities / probabilities.sum(-1, keepdim=True)
+
+
+def draw(logits: torch.Tensor, noise: NDArray[np.float64], sampling: Sampling) -> torch.Tensor:
+    """(R,) token ids by inverse CDF in the order of the ids; temperature 0 takes the most probable token."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    cumulative = filtered_probabilities(logits, sampling).cumsum(-1)
+    point = torch.from_numpy(noise).to(logits.device)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+
+
+# --- pools in flight ----------------------------------------------------------------------------------------------
+
+
+class _Columns:
+    """Growing (rows, tokens, ...) arrays, written one token at a time."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def put(self, name: str, rows: NDArray[np.int64], step: int, values: NDArray[Any]) -> None:
+        array = self._arrays.get(name)
+        if array is None:
+            array = self._arrays[name] = np.zeros((self._rows, 64, *values.shape[1:]), values.dtype)
+        if step >= array.shape[1]:
+            array = self._arrays[name] = np.concatenate([array, np.zeros_like(array)], axis=1)
+        array[rows, step] = values
+
+    def row(self, name: str, row: int, tokens: int) -> NDArray[Any] | None:
+        array = self._arrays.get(name)
+        return None if array is None else array[row, : min(tokens, array.shape[1])].copy()
+
+
+class _Lane:
+    """One pool in flight. ``rows`` are the request's rows that are in the cache; ``step`` counts tokens per path."""
+
+    def __init__(
+        self, request: Request, sampling: Sampling, key: int, recording: Recording, hold: int, limit: int
+    ) -> None:
+        self.request, self.sampling, self.recording = request, sampling, recording
+        self.key, self.hold, self.limit = key, hold, limit
+        count = len(request.paths)
+        self.paths = np.array(request.paths, np.uint64)
+        self.given = 0 if request.prefixes is None else request.prefixes.shape[1]
+        self.step = self.given
+        self.rows = np.arange(count)
+        self.lengths = np.full(count, -1)
+        self.stopped = np.zeros(count, bool)
+        self.columns = _Columns(count)
+        self.hidden: dict[int, NDArray[np.float32]] = {}
+        self.cache: _Cache | None = None
+        self.logits = torch.empty(0)
+        self.launch_seconds = self.resume_seconds = 0.0
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        return self.lengths >= 0
+
+    @property
+    def over(self) -> bool:
+        return bool(self.done[self.rows].all()) and (self.step >= self.hold or not self._unseen())
+
+    def _unseen(self) -> bool:
+        """Whether a path that ended before the checkpoint still has to be read to its last token."""
+        assert self.cache is not None
+        return bool((self.lengths[self.rows] == self.step).any()) and self.cache.length < (
+            len(self.request.prompt_ids) + self.step
+        )
+
+    def accept(self, tokens: NDArray[np.int64], ends: NDArray[np.bool_], signals: Mapping[str, NDArray[Any]]) -> None:
+        """Take one sampled token per row in the cache."""
+        going = ~self.done[self.rows]
+        rows = self.rows[going]
+        at = self.step - self.given
+        self.columns.put("token_ids", rows, at, tokens[going])
+        for name, values in signals.items():
+            if name != "topk" or self.step < self.recording.topk_tokens:
+                self.columns.put(name, rows, at, values[going])
+        self.step += 1
+        ended = rows[ends[going]]
+        self.stopped[ended] = True
+        self.lengths[ended] = self.step
+        if self.step >= self.limit:
+            self.lengths[rows[~ends[going]]] = self.step
+
+    def wants_states(self) -> bool:
+        pending = [c for c in self.recording.checkpoints if c >= self.step]
+        return self.step in pending or bool(pending and (self.lengths[self.rows] == self.step).any())
+
+    def keep_states(self, states: NDArray[np.float32]) -> None:
+        """``states`` (rows, layers + 1, H): after reading token ``step`` of every row in the cache."""
+        ending = self.lengths[self.rows] == self.step
+        for checkpoint in self.recording.checkpoints:
+            if checkpoint < self.step:
+                continue
+            store = self.hidden.setdefault(checkpoint, np.zeros((len(self.paths), *states.shape[1:]), np.float32))
+            take = ending | (~self.done[self.rows] if checkpoint == self.step else False)
+            store[self.rows[take]] = states[take]
+
+    def compact(self, keep: NDArray[np.bool_]) -> None:
+        """Let go of the rows in the cache that are not kept."""
+        if keep.all():
+            return
+        assert self.cache is not None
+        index = torch.from_numpy(np.flatnonzero(keep)).to(self.logits.device)
+        self.rows = self.rows[keep]
+        self.cache.select(index)
+        self.logits = self.logits.index_select(0, index)
+
+    def path(self, row: int) -> Path:
+        length = self.lengths[row] if self.lengths[row] >= 0 else self.step
+        tokens = int(length) - self.given
+        ids = self.columns.row("token_ids", row, tokens)
+        return Path(
+            path=self.request.paths[row],
+            token_ids=np.zeros(0, np.int64) if ids is None else ids,
+            finish="stop" if self.stopped[row] else "length",
+            logprobs=self.columns.row("logprobs", row, tokens),
+            entropy=self.columns.row("entropy", row, tokens),
+            self_certainty=self.columns.row("self_certainty", row, tokens),
+            topk=self.columns.row("topk", row, min(tokens, self.recording.topk_tokens)),
+            hidden={checkpoint: states[row] for checkpoint, states in self.hidden.items()},
+        )
+
+    def rollout(self, rows: Iterable[int]) -> Rollout:
+        return Rollout(self.request.problem, [self.path(r) for r in rows], self.launch_seconds, self.resume_seconds)
+
+
+@dataclass
+class TransformersLivePool:
+    """A pool at its checkpoint. Rows of finished paths are still in the cache, valid up to their own length."""
+
+    lane: _Lane
+    engine: TransformersEngine
+
+    @property
+    def request(self) -> Request:
+        return self.lane.request
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.lane.path(row) for row in range(len(self.lane.paths))]
+
+    @property
+    def replay_seconds(self) -> float:
+        return 0.0
+
+    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
+        return self.engine.probe(pool, suffix_ids, max_new_tokens)
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
+        """The cache that sampling left behind: nothing is computed again."""
+        assert self.lane.cache is not None
+        index = torch.tensor(list(rows), device=self.lane.logits.device)
+        lengths = len(self.request.prompt_ids) + pool.lengths[np.array(list(rows))]
+        width = int(lengths.max())
+        layers = tuple(
+            (keys.index_select(0, index)[:, :, :width], values.index_select(0, index)[:, :, :width])
+            for keys, values in self.lane.cache.layers()
+        )
+        return PrefixCache(self.engine.model, layers, lengths)
+
+
+# --- the engine ---------------------------------------------------------------------------------------------------
+
+
+class TransformersEngine:
+    """Launch, Check and Resume on one ``AutoModelForCausalLM`` (see :class:`bench.engines.base.Engine`).
+
+    ``rows_in_flight`` bounds the paths that are decoded together; results do not depend on it.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, digest: str, rows_in_flight: int = 256) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer, self.name, self.digest, self.rows_in_flight = tokenizer, name, digest, rows_in_flight
+        self.device = next(model.parameters()).device
+        self.replay_seconds = 0.0
+        settings = model.generation_config
+        ends = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
+        self._ends = torch.tensor([ends] if isinstance(ends, int) else list(ends or []), device=self.device)
+        self._banned = torch.tensor(list(settings.suppress_tokens or []), dtype=torch.long, device=self.device)
+        self.forward: _PoolForward | _CacheForward = _CacheForward(self.model)
+        if set(getattr(model.config, "layer_types", None) or ["full_attention"]) == {"full_attention"}:
+            pooled = _PoolForward(self.model)
+            if self._agrees(pooled):
+                self.forward = pooled
+
+    @classmethod
+    def load(
+        cls, model: str, device: str = "cpu", dtype: str = "float32", rows_in_flight: int = 256
+    ) -> TransformersEngine:
+        """A hub id, a local folder, or ``embedded``. Raises UserError with one sentence for an unusable folder."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        source = str(WEIGHTS) if model == EMBEDDED else model
+        local = FilePath(source)
+        if local.is_dir() and not (local / "config.json").exists():
+            raise UserError(f"model folder {local}: no config.json; give a Hugging Face checkpoint folder or a hub id")
+        if local.is_dir() and not any(local.glob("tokenizer*")) and not (local / "vocab.json").exists():
+            raise UserError(
+                f"model folder {local}: no tokenizer; save it there with tokenizer.save_pretrained({local})"
+            )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            network = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype)).to(device)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"model '{model}' could not be loaded: {first}; give a local folder or a reachable hub id"
+            ) from error
+        return cls(network, tokenizer, model, model_digest(source), rows_in_flight)
+
+    @property
+    def context(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
+        """Prompt text -> ids: through the chat template if the tokenizer has one, else with its BOS in front."""
+        if getattr(self.tokenizer, "chat_template", None):
+            ids = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+            )
+        else:
+            ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            if self.tokenizer.bos_token_id is not None:
+                ids = [self.tokenizer.bos_token_id, *ids]
+        return np.array(ids, np.int64)
+
+    def decode(self, token_ids: NDArray[np.int64]) -> str:
+        """Ids -> text without special tokens."""
+        return str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=True))
+
+    # Launch, Resume, continuations
+
+    def sample(
+        self,
+        requests: Iterable[Request],
+        sampling: Sampling,
+        seed: int,
+        recording: Recording = NOTHING,
+        purpose: str = "rollout",
+    ) -> Iterator[Rollout]:
+        hold = max(recording.checkpoints, default=0)
+        lanes = (self._lane(request, sampling, seed, recording, hold, purpose) for request in requests)
+        for lane in self._run(lanes, until=None):
+            yield lane.rollout(range(len(lane.paths)))
+
+    def launch(
+        self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, until: int
+    ) -> Iterator[TransformersLivePool]:
+        lanes = (self._lane(request, sampling, seed, recording, until, "rollout") for request in requests)
+        for lane in self._run(lanes, until=until):
+            yield TransformersLivePool(lane, self)
+
+    def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
+        """Rollouts of the kept paths only, in row order."""
+        kept: dict[int, NDArray[np.bool_]] = {}
+
+        def lanes() -> Iterator[_Lane]:
+            for pool, keep in live:
+                assert isinstance(pool, TransformersLivePool)
+                lane = pool.lane
+                kept[id(lane)] = keep
+                lane.hold = 0
+                lane.compact(keep[lane.rows] & ~lane.done[lane.rows])
+                yield lane
+
+        for lane in self._run(lanes(), until=None):
+            yield lane.rollout(np.flatnonzero(kept.pop(id(lane))).tolist())
+
+    def _lane(
+        self, request: Request, sampling: Sampling, seed: int, recording: Recording, hold: int, purpose: str
+    ) -> _Lane:
+        room = self.context - len(request.prompt_ids)
+        if room < 1:
+            raise UserError(
+                f"problem {request.problem}: its prompt of {len(request.prompt_ids)} tokens leaves no room in the "
+                f"context of {self.context} tokens of {self.name}"
+            )
+        limit = min(sampling.max_new_tokens, room)
+        return _Lane(request, sampling, noise_key(seed, purpose, request.problem), recording, min(hold, limit), limit)
+
+    @torch.inference_mode()
+    def _run(self, source: Iterator[_Lane], until: int | None) -> Iterator[_Lane]:
+        """Drive lanes to their end, or to ``until`` tokens, in the order in which they came."""
+        waiting: _Lane | None = next(source, None)
+        order: list[_Lane] = []
+        flying: list[_Lane] = []
+        finished: set[int] = set()
+        while waiting is not None or order:
+            while waiting is not None and (
+                not flying or sum(len(lane.rows) for lane in flying) + len(waiting.rows) <= self.rows_in_flight
+            ):
+                order.append(waiting)
+                if waiting.cache is None:
+                    self._start(waiting)
+                if self._stands(waiting, until):
+                    finished.add(id(waiting))
+                else:
+                    flying.append(waiting)
+                waiting = next(source, None)
+            if flying:
+                started = time.perf_counter()
+                self._advance(flying)
+                self._charge(flying, time.perf_counter() - started)
+                finished |= {id(lane) for lane in flying if self._stands(lane, until)}
+                flying = [lane for lane in flying if id(lane) not in finished]
+            while order and id(order[0]) in finished:
+                lane = order.pop(0)
+                finished.discard(id(lane))
+                yield lane
+
+    @staticmethod
+    def _stands(lane: _Lane, until: int | None) -> bool:
+        return lane.over or (until is not None and lane.step >= until)
+
+    @staticmethod
+    def _charge(lanes: Sequence[_Lane], seconds: float) -> None:
+        rows = sum(len(lane.rows) for lane in lanes) or 1
+        for lane in lanes:
+            share = seconds * len(lane.rows) / rows
+            if lane.step <= lane.hold:
+                lane.launch_seconds += share
+            else:
+                lane.resume_seconds += share
+
+    def _start(self, lane: _Lane) -> None:
+        started = time.perf_counter()
+        prompt = torch.from_numpy(lane.request.prompt_ids).to(self.device)
+        count = len(lane.rows)
+        if lane.request.prefixes is None:
+            ids, source = prompt[None], torch.zeros(count, dtype=torch.long, device=self.device)
+        else:
+            distinct, inverse = np.unique(lane.request.prefixes, axis=0, return_inverse=True)
+            tail = torch.from_numpy(distinct).to(self.device)
+            ids = torch.cat([prompt.expand(len(tail), -1), tail], dim=1)
+            source = torch.from_numpy(inverse.reshape(-1)).to(self.device)
+        cache, final, _ = self.forward.prefill(ids, states=False)
+        cache.select(source)
+        lane.cache = cache
+        lane.logits = self._logits(final[:, -1])[source]
+        lane.launch_seconds += time.perf_counter() - started
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+        padding = -len(states) % _ROW_MULTIPLE
+        logits = self.model.get_output_embeddings()(functional.pad(states, (0, 0, 0, padding)))
+        return logits[: len(states)].float()  # type: ignore[no-any-return]
+
+    def _advance(self, lanes: Sequence[_Lane]) -> None:
+        """One token for every row of every lane."""
+        logits = torch.cat([lane.logits for lane in lanes])
+        noise = uniforms(
+            np.repeat(np.array([lane.key for lane in lanes], np.uint64), [len(lane.rows) for lane in lanes]),
+            np.concatenate([lane.paths[lane.rows] for lane in lanes]),
+            np.repeat(np.array([lane.step for lane in lanes], np.uint64), [len(lane.rows) for lane in lanes]),
+        )
+        allowed = logits if not len(self._banned) else logits.index_fill(1, self._banned, -torch.inf)
+        tokens = draw(allowed, noise, lanes[0].sampling)
+        signals = self._signals(logits, tokens, lanes[0].recording)
+        ends = torch.isin(tokens, self._ends).cpu().numpy()
+        drawn = tokens.cpu().numpy()
+        start = 0
+        for lane in lanes:
+            part = slice(start, start + len(lane.rows))
+            lane.accept(drawn[part], ends[part], {name: values[part] for name, values in signals.items()})
+            start = part.stop
+        self._read(lanes, tokens)
+
+    def _read(self, lanes: Sequence[_Lane], tokens: torch.Tensor) -> None:
+        """Feed the drawn tokens; finished rows leave first, unless a checkpoint still wants them."""
+        parts = []
+        reading = []
+        for lane, drawn in zip(lanes, torch.split(tokens, [len(lane.rows) for lane in lanes]), strict=True):
+            going = ~lane.done[lane.rows]
+            if lane.step > lane.hold:
+                drawn = drawn[torch.from_numpy(going).to(drawn.device)]
+                lane.compact(going)
+            if len(lane.rows):
+                parts.append(drawn)
+                reading.append(lane)
+        if not reading:
+            return
+        states_wanted = any(lane.wants_states() for lane in reading)
+        caches = [lane.cache for lane in reading if lane.cache is not None]
+        widths = [len(lane.rows) for lane in reading]
+        final, states = self.forward.step(caches, widths, torch.cat(parts), states_wanted)
+        logits = torch.split(self._logits(final), widths)
+        stacked = torch.stack(states, 1).float().cpu().numpy() if states_wanted else None
+        start = 0
+        for lane, part in zip(reading, logits, strict=True):
+            lane.logits = part
+            if stacked is not None and lane.wants_states():
+                lane.keep_states(stacked[start : start + len(lane.rows)])
+            start += len(lane.rows)
+
+    @staticmethod
+    def _signals(logits: torch.Tensor, tokens: torch.Tensor, recording: Recording) -> dict[str, NDArray[np.float32]]:
+        """What is recorded of raw (temperature 1, unbanned) distributions; float32, nats."""
+        if not (recording.logprobs or recording.entropy or recording.self_certainty or recording.topk_tokens):
+            return {}
+        logprobs = logits.log_softmax(-1)
+        signals = {}
+        if recording.logprobs:
+            signals["logprobs"] = logprobs.gather(1, tokens[:, None])[:, 0]
+        if recording.entropy:
+            signals["entropy"] = torch.special.entr(logprobs.exp()).sum(-1)
+        if recording.self_certainty:
+            signals["self_certainty"] = -logprobs.mean(-1) - float(np.log(logits.shape[-1]))
+        if recording.topk_tokens:
+            signals["topk"] = logprobs.topk(min(recording.topk, logits.shape[-1]), dim=-1).values
+        return {name: values.cpu().numpy() for name, values in signals.items()}
+
+    # Check
+
+    @torch.inference_mode()
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
+        """Re-encode prompt + prefix of replayed rows (an online pool still has its cache)."""
+        started = time.perf_counter()
+        ids, lengths = self._right_padded(pool, rows)
+        cache, _, _ = self.forward.prefill(ids, states=False)
+        self.replay_seconds += time.perf_counter() - started
+        return PrefixCache(self.model, tuple(cache.layers()), lengths)
+
+    @torch.inference_mode()
+    def hidden_states(self, pool: Pool) -> dict[int, NDArray[np.float32]]:
+        ids, lengths = self._right_padded(pool, range(len(pool)))
+        _, _, states = self.forward.prefill(ids, states=True)
+        last = torch.from_numpy(lengths - 1).to(self.device)
+        rows = torch.arange(len(pool), device=self.device)
+        return {layer: state[rows, last].float().cpu().numpy() for layer, state in enumerate(states)}
+
+    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
+        """Greedy decoding after prefix + suffix. ``answer_class`` is left to the harness, which can grade: all -1."""
+        ids: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(pool)
+        logprobs: list[NDArray[np.float64]] = [np.zeros(0)] * len(pool)
+        suffix = np.array(list(suffix_ids), np.int64)
+        for length in np.unique(pool.lengths):
+            rows = np.flatnonzero(pool.lengths == length)
+            prefixes = np.stack([np.concatenate([pool.token_ids[row], suffix]) for row in rows])
+            request = Request(pool.problem, pool.prompt_ids, tuple(rows.tolist()), prefixes)
+            greedy = Sampling(temperature=0.0, max_new_tokens=prefixes.shape[1] + max_new_tokens)
+            recording = Recording(entropy=False, self_certainty=False)
+            (rollout,) = self.sample([request], greedy, 0, recording)
+            for row, path in zip(rows, rollout.paths, strict=True):
+                assert path.logprobs is not None
+                ids[row], logprobs[row] = path.token_ids, path.logprobs.astype(np.float64)
+        return Probe(tuple(ids), tuple(logprobs), np.full(len(pool), -1))
+
+    def _right_padded(self, pool: Pool, rows: Sequence[int]) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        texts = [np.concatenate([pool.prompt_ids, pool.token_ids[row]]) for row in rows]
+        lengths = np.array([len(text) for text in texts])
+        ids = np.zeros((len(texts), int(lengths.max())), np.int64)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = text
+        return torch.from_numpy(ids).to(self.device), lengths
+
+    @torch.inference_mode()
+    def _agrees(self, pooled: _PoolForward) -> bool:
+        """Whether the pooled loop gives the model's own logits: 24 arbitrary tokens, the last three one by one."""
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(0, self.model.config.vocab_size, (2, 24), generator=generator).to(self.device)
+        try:
+            cache, _, _ = pooled.prefill(ids[:, :21], states=False)
+            finals = [pooled.step([cache], [2], ids[:, position], states=False)[0] for position in (21, 22, 23)]
+        except (KeyError, TypeError, RuntimeError, NotImplementedError):
+            return False
+        expected = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, 21:]
+        scale = float(expected.abs().max())
+        tolerance = 1e-4 if expected.dtype == torch.float32 else 5e-2
+        return bool((torch.stack(finals, 1) - expected).abs().max() <= tolerance * max(1.0, scale))
+
+
+def model_digest(source: str) -> str:
+    """16 hex digits over the weights and the configuration of a local folder; of the id itself for a hub model."""
+    digest = hashlib.sha256()
+    folder = FilePath(source)
+    if not folder.is_dir():
+        return hashlib.sha256(source.encode()).hexdigest()[:16]
+    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json", *folder.glob("tokenizer.json")]):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,228 @@
+"""The main table: one object that writes itself as CSV, Markdown and LaTeX, and as a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from bench.results import ResultRow, Results
+from figures.style import QUADRANTS, caption, rows_of
+
+DASH, MINUS = "–", "−"
+
+
+def number(value: float, decimals: int = 1, signed: bool = False) -> str:
+    """A number as the tables print it: a true minus sign, an en dash for NaN, and no negative zero."""
+    if math.isnan(value):
+        return DASH
+    text = f"{value:{'+' if signed else ''}.{decimals}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def with_interval(value: float, low: float, high: float, decimals: int = 1, signed: bool = False) -> str:
+    """``41.2 [36.0, 46.4]``; without a defined interval the number alone."""
+    text = number(value, decimals, signed)
+    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+        return text
+    return f"{text} [{number(low, decimals, signed)}, {number(high, decimals, signed)}]"
+
+
+def p_value(value: float) -> str:
+    if math.isnan(value):
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def seconds(value: float) -> str:
+    """Three decimals below ten seconds, one above; what rounds to nothing is shown as a bound."""
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return number(value, 3 if value < 10 else 1)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column for readers. A narrow terminal leaves out the columns of the highest ``priority`` first, 0 never."""
+
+    header: str
+    cell: Callable[[ResultRow], str]
+    priority: int = 0
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("method", lambda r: r.method),
+    Column("quadrant", lambda r: r.quadrant, 3),
+    Column("avg@k [95 %]", lambda r: with_interval(r.avg_at_k, r.avg_at_k_low, r.avg_at_k_high)),
+    Column("Δ none [95 %]", lambda r: with_interval(r.delta, r.delta_low, r.delta_high, signed=True)),
+    Column("p (Holm)", lambda r: p_value(r.p_holm), 4),
+    Column("maj@k", lambda r: number(r.maj_at_k), 2),
+    Column("pass@k", lambda r: number(r.pass_at_k), 8),
+    Column("tokens", lambda r: number(r.tokens, 0), 5),
+    Column("saved %", lambda r: number(r.reduction), 1),
+    Column("AUROC", lambda r: number(r.auroc, 2), 1),
+    Column("headroom % [95 %]", lambda r: with_interval(r.headroom, r.headroom_low, r.headroom_high, 0), 6),
+    Column("check s", lambda r: seconds(r.check_seconds), 7),
+)
+
+LEGEND = (
+    "avg@k: mean accuracy of the k kept paths in %. Δ none: paired difference to none, which keeps all N paths and "
+    "votes with all of them. p: sign-flip permutation, Holm over all non-control methods. maj@k: accuracy of the vote. "
+    "pass@k: at least one kept path is right. tokens: decoded, re-encoded, probe and check tokens per problem; saved: "
+    "against none. AUROC: within problems. headroom: share of the potential control's gain. check s: seconds per "
+    f"problem to score. {DASH}: undefined."
+)
+
+
+@dataclass(frozen=True)
+class MainTable:
+    """The results as tables, grouped by task, notes underneath.
+
+    A note that starts with ``<task>: `` stands under that task's table, any other one under all of them.
+    """
+
+    results: Results
+
+    @property
+    def tasks(self) -> list[str]:
+        """The pooled tasks first, then each task in the order of the rows."""
+        tasks = list(dict.fromkeys(row.task for row in self.results.rows))
+        return sorted(tasks, key=lambda task: task != "all")
+
+    def csv(self) -> str:
+        return self.results.csv()
+
+    def markdown(self) -> str:
+        """One section per task."""
+        parts = []
+        for task in self.tasks:
+            rows = rows_of(self.results, task)
+            parts.append(f"### {_markdown(caption(rows, task))}\n")
+            lines = [[_markdown(column.header) for column in COLUMNS]]
+            lines.append(["---", "---", *["---:"] * (len(COLUMNS) - 2)])
+            lines += [[_markdown(column.cell(row)) for column in COLUMNS] for row in rows]
+            parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n")
+            notes = self._notes_of(task, rows)
+            if notes:
+                parts.append("\n".join(f"- {_markdown(note)}" for note in notes) + "\n")
+        parts.append("### Notes\n")
+        parts.append("\n".join(f"- {_markdown(note)}" for note in self._common_notes()) + "\n")
+        return "\n".join(parts)
+
+    def latex(self) -> str:
+        """One ``table*`` per task; needs ``\\usepackage{booktabs,graphicx}``."""
+        parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
+        for task in self.tasks:
+            rows = rows_of(self.results, task)
+            header = " & ".join(_latex(column.header) for column in COLUMNS)
+            body = "\n".join("    " + " & ".join(_latex(c.cell(row)) for c in COLUMNS) + r" \\" for row in rows)
+            notes = [*self._notes_of(task, rows), *(self._common_notes() if task == self.tasks[-1] else [])]
+            small = "".join(f"\n  \\par\\footnotesize {_latex(note)}" for note in notes)
+            parts.append(
+                "\\begin{table*}\n  \\centering\n"
+                f"  \\caption{{{_latex(caption(rows, task))}}}\n  \\label{{tab:main-{_label(task)}}}\n"
+                "  \\resizebox{\\linewidth}{!}{%\n"
+                f"  \\begin{{tabular}}{{ll{'r' * (len(COLUMNS) - 2)}}}\n"
+                f"    \\toprule\n    {header} \\\\\n    \\midrule\n"
+                f"{body}\n    \\bottomrule\n  \\end{{tabular}}}}{small}\n\\end{{table*}}\n"
+            )
+        return "\n".join(parts)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write ``main_table.csv``, ``.md`` and ``.tex``, each under a temporary name first."""
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for suffix, text in (("csv", self.csv()), ("md", self.markdown()), ("tex", self.latex())):
+            path = folder / f"main_table.{suffix}"
+            temporary = path.with_name(f"{path.name}.tmp")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+            written.append(path)
+        return written
+
+    def _notes_of(self, task: str, rows: Sequence[ResultRow]) -> list[str]:
+        own = [note.removeprefix(f"{task}: ") for note in self.results.notes if note.startswith(f"{task}: ")]
+        return own + [f"{row.method}: {row.note}" for row in rows if row.note]
+
+    def _common_notes(self) -> list[str]:
+        common = [note for note in self.results.notes if not any(note.startswith(f"{task}: ") for task in self.tasks)]
+        left_out = [f"left out: {method}: {reason}" for method, reason in self.results.left_out.items()]
+        policies = "; ".join(dict.fromkeys(row.policy for row in self.results.rows))
+        return [LEGEND, f"policy: {policies}", *common, *left_out]
+
+
+def rich_table(results: Results, task: str = "all", width: int = 120) -> Table:
+    """One task's table for a terminal ``width`` characters wide; columns that do not fit are left out whole."""
+    rows = rows_of(results, task)
+    columns = _fitting(rows, width)
+    table = _terminal_table(caption(rows, task))
+    for column in columns:
+        table.add_column(
+            column.header, justify="left" if column.header in ("method", "quadrant") else "right", no_wrap=True
+        )
+    for index, row in enumerate(rows):
+        cells: list[str | Text] = [column.cell(row) for column in columns]
+        cells[0] = Text(row.method, style=QUADRANTS[row.quadrant].color)
+        last = index + 1 == len(rows) or rows[index + 1].quadrant != row.quadrant
+        table.add_row(*cells, end_section=last and row.quadrant == "control")
+    return table
+
+
+def rich_by_task(results: Results) -> Table:
+    """Methods by tasks: avg@k alone, in the order of the rows."""
+    tasks = MainTable(results).tasks
+    value = {(row.method, row.task): number(row.avg_at_k) for row in results.rows}
+    quadrants = {row.method: row.quadrant for row in results.rows}
+    table = _terminal_table("avg@k by task")
+    table.add_column("method")
+    for task in tasks:
+        table.add_column(task, justify="right")
+    for method, quadrant in quadrants.items():
+        name = Text(method, style=QUADRANTS[quadrant].color)
+        table.add_row(name, *(value.get((method, task), DASH) for task in tasks))
+    return table
+
+
+def _terminal_table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+
+
+def _fitting(rows: Sequence[ResultRow], width: int) -> list[Column]:
+    columns = list(COLUMNS)
+    needed = {c.header: max(len(c.header), *(len(c.cell(row)) for row in rows)) + 2 for c in columns}
+    while sum(needed[column.header] for column in columns) > width:
+        dropped = max(columns, key=lambda column: column.priority)
+        if dropped.priority == 0:
+            break
+        columns.remove(dropped)
+    return columns
+
+
+def _markdown(text: str) -> str:
+    for character in "\\|*_`<>":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+        DASH: "--", MINUS: "$-$", "Δ": r"$\Delta$", "\n": " ",
+    }
+)  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _label(task: str) -> str:
+    return "".join(character if character.isalnum() else "-" for character in task)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bench.engines.base import Recording, Request, Sampling
+from bench.engines.transformers import TransformersEngine, _CacheForward, _PoolForward, draw, filtered_probabilities
+from bench.errors import UserError
+from methods.base import Signal
+from methods.pool import Pool
+
+SAMPLING = Sampling(temperature=0.9, max_new_tokens=60)
+RECORDING = Recording(topk=5, topk_tokens=20, checkpoints=(6, 12))
+
+
+def as_pool(request: Request, paths, position: int, generator) -> Pool:
+    prefixes = tuple(path.token_ids[:position] for path in paths)
+    lengths = np.array([len(prefix) for prefix in prefixes])
+    return Pool(
+        problem=request.problem,
+        task="test",
+        position=position,
+        prompt="",
+        prompt_ids=request.prompt_ids,
+        paths=np.array(request.paths),
+        lengths=lengths,
+        finished=np.array([len(path.token_ids) <= position for path in paths]),
+        answer_class=np.full(len(paths), -1),
+        signals={Signal.TOKEN_IDS: prefixes},
+        generator=generator,
+    )
+
+
+def same(a, b) -> None:
+    assert a.path == b.path and a.finish == b.finish
+    for name in ("token_ids", "logprobs", "entropy", "self_certainty", "topk"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert a.hidden.keys() == b.hidden.keys()
+    for checkpoint in a.hidden:
+        np.testing.assert_array_equal(a.hidden[checkpoint], b.hidden[checkpoint])
+
+
+@pytest.fixture(scope="module")
+def rollouts(engine, requests_of):
+    return list(engine.sample(requests_of(paths=64), SAMPLING, 5, RECORDING))
+
+
+def test_the_pooled_loop_is_used_for_the_reasoner(engine):
+    assert isinstance(engine.forward, _PoolForward)
+
+
+def test_signals_equal_a_teacher_forced_forward(engine, requests_of, rollouts):
+    for request, rollout in zip(requests_of(paths=64), rollouts, strict=True):
+        for path in rollout.paths[::9]:
+            ids = torch.from_numpy(np.concatenate([request.prompt_ids, path.token_ids]))[None]
+            out = engine.model(ids, output_hidden_states=True)
+            start = len(request.prompt_ids)
+            logprobs = out.logits[0, start - 1 : -1].log_softmax(-1)
+            wanted = logprobs.gather(1, ids[0, start:, None])[:, 0]
+            np.testing.assert_allclose(path.logprobs, wanted, atol=2e-5)
+            np.testing.assert_allclose(path.entropy, -(logprobs.exp() * logprobs).sum(-1), atol=2e-5)
+            np.testing.assert_allclose(
+                path.self_certainty, -logprobs.mean(-1) - np.log(logprobs.shape[-1]), atol=2e-5
+            )
+            np.testing.assert_allclose(path.topk, logprobs.topk(5).values[: len(path.topk)], atol=2e-5)
+            for checkpoint, states in path.hidden.items():
+                last = start + min(checkpoint, len(path.token_ids)) - 1
+                expected = torch.stack([layer[0, last] for layer in out.hidden_states])
+                np.testing.assert_allclose(states, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_a_path_is_the_same_at_any_batch_size(engine, requests_of, rollouts, count):
+    for request, rollout in zip(requests_of(paths=64), rollouts, strict=True):
+        alone = Request(request.problem, request.prompt_ids, request.paths[20 : 20 + count])
+        (fewer,) = engine.sample([alone], SAMPLING, 5, RECORDING)
+        for path, twin in zip(fewer.paths, rollout.paths[20 : 20 + count], strict=True):
+            same(path, twin)
+
+
+def test_the_rows_in_flight_do_not_change_a_path(checkpoint, requests_of, rollouts):
+    narrow = TransformersEngine.load(str(checkpoint), rows_in_flight=1)
+    for ours, theirs in zip(narrow.sample(requests_of(paths=64), SAMPLING, 5, RECORDING), rollouts, strict=True):
+        for a, b in zip(ours.paths, theirs.paths, strict=True):
+            same(a, b)
+
+
+def test_launch_check_resume_equals_replay(engine, requests_of, rollouts):
+    requests = requests_of(paths=64)
+    keep = np.arange(64) % 8 == 3
+
+    def kept():
+        for live in engine.launch(requests, SAMPLING, 5, RECORDING, until=12):
+            pool = as_pool(live.request, live.paths, 12, live)
+            live.kv(pool, range(64))
+            yield live, keep
+
+    for online, whole in zip(engine.resume(kept()), rollouts, strict=True):
+        assert [path.path for path in online.paths] == list(np.flatnonzero(keep))
+        for path, twin in zip(online.paths, [whole.paths[row] for row in np.flatnonzero(keep)], strict=True):
+            same(path, twin)
+
+
+def test_the_live_cache_equals_the_reencoded_one(engine, requests_of):
+    (live,) = engine.launch(requests_of(1, 16), SAMPLING, 5, RECORDING, until=12)
+    pool = as_pool(live.request, live.paths, 12, live)
+    online, replayed = live.kv(pool, range(16)), engine.kv(pool, range(16))
+    np.testing.assert_array_equal(online.lengths, replayed.lengths)
+    for (k, v), (k2, v2) in zip(online.layers, replayed.layers, strict=True):
+        for row, length in enumerate(online.lengths):
+            torch.testing.assert_close(k[row, :, :length], k2[row, :, :length], atol=2e-5, rtol=0)
+            torch.testing.assert_close(v[row, :, :length], v2[row, :, :length], atol=2e-5, rtol=0)
+
+
+def test_hidden_states_of_a_replayed_pool_equal_the_recorded_ones(engine, requests_of, rollouts):
+    request, rollout = requests_of(paths=64)[1], rollouts[1]
+    states = engine.hidden_states(as_pool(request, rollout.paths, 6, engine))
+    recorded = np.stack([path.hidden[6] for path in rollout.paths], axis=1)
+    for layer, values in states.items():
+        np.testing.assert_allclose(values, recorded[layer], atol=5e-5)
+
+
+def test_continuations_of_a_prefix_follow_the_model(engine, requests_of, rollouts):
+    """Greedy continuations of cut paths equal greedy decoding of the whole text."""
+    request, rollout = requests_of(paths=64)[0], rollouts[0]
+    prefixes = np.stack([path.token_ids[:5] for path in rollout.paths[:4] for _ in range(2)])
+    greedy = Sampling(temperature=0.0, max_new_tokens=12)
+    (got,) = engine.sample([Request("x", request.prompt_ids, tuple(range(8)), prefixes)], greedy, 0)
+    for row, path in enumerate(got.paths):
+        ids = torch.from_numpy(np.concatenate([request.prompt_ids, prefixes[row]]))[None]
+        expected = []
+        for _ in range(7):
+            logits = engine.model(ids).logits[0, -1].index_fill(0, engine._banned, -torch.inf)
+            expected.append(int(logits.argmax()))
+            if expected[-1] == engine.tokenizer.eos_token_id:
+                break
+            ids = torch.cat([ids, torch.tensor([[expected[-1]]])], 1)
+        assert path.token_ids.tolist() == expected
+
+
+def test_continuation_noise_differs_by_purpose(engine, requests_of):
+    (a,) = engine.sample(requests_of(1), SAMPLING, 5, purpose="rollout")
+    (b,) = engine.sample(requests_of(1), SAMPLING, 5, purpose="label")
+    assert any(x.token_ids.tolist() != y.token_ids.tolist() for x, y in zip(a.paths, b.paths, strict=True))
+
+
+def test_reserved_tokens_are_never_sampled(engine, requests_of):
+    banned = set(engine._banned.tolist())
+    hot = Sampling(temperature=10.0, max_new_tokens=100)
+    for rollout in engine.sample(requests_of(2, 32), hot, 1):
+        assert not banned & {int(token) for path in rollout.paths for token in path.token_ids}
+
+
+def test_the_fallback_on_the_models_own_cache_gives_the_same_tokens(checkpoint, requests_of, rollouts):
+    fallback = TransformersEngine.load(str(checkpoint))
+    fallback.forward = _CacheForward(fallback.model)
+    for ours, theirs in zip(fallback.sample(requests_of(paths=64), SAMPLING, 5, RECORDING), rollouts, strict=True):
+        for a, b in zip(ours.paths, theirs.paths, strict=True):
+            assert a.token_ids.tolist() == b.token_ids.tolist()
+            np.testing.assert_allclose(a.entropy, b.entropy, atol=5e-5)
+
+
+def test_bf16_runs_and_stays_near_fp32(checkpoint, requests_of):
+    half = TransformersEngine.load(str(checkpoint), dtype="bfloat16")
+    (rollout,) = half.sample(requests_of(1), SAMPLING, 5, RECORDING)
+    request = requests_of(1)[0]
+    full = TransformersEngine.load(str(checkpoint))
+    for path in rollout.paths:
+        ids = torch.from_numpy(np.concatenate([request.prompt_ids, path.token_ids]))[None]
+        logprobs = full.model(ids).logits[0, len(request.prompt_ids) - 1 : -1].log_softmax(-1)
+        wanted = logprobs.gather(1, ids[0, len(request.prompt_ids) :, None])[:, 0]
+        assert np.abs(path.logprobs - wanted.numpy()).mean() < 0.1
+
+
+def test_filters_match_the_generation_processors_of_transformers():
+    from transformers.generation.logits_process import (
+        LogitsProcessorList,
+        MinPLogitsWarper,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    logits = torch.randn(50, 40, generator=torch.Generator().manual_seed(0)) * 3
+    for sampling in (Sampling(0.7, 0.9, 0, 0.0), Sampling(0.7, 1.0, 5, 0.0), Sampling(1.3, 0.8, 10, 0.05)):
+        warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+        if sampling.top_k:
+            warpers.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            warpers.append(TopPLogitsWarper(sampling.top_p))
+        if sampling.min_p:
+            warpers.append(MinPLogitsWarper(sampling.min_p))
+        expected = warpers(torch.zeros(50, 1, dtype=torch.long), logits.clone()).softmax(-1)
+        torch.testing.assert_close(filtered_probabilities(logits, sampling).float(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(20000, -1)
+    noise = np.random.default_rng(0).random(20000)
+    shares = np.bincount(draw(logits, noise, Sampling()).numpy(), minlength=4) / 20000
+    np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.4], atol=0.012)
+
+
+def test_a_prompt_that_fills_the_context_is_refused_in_a_sentence(engine):
+    request = Request("long", np.full(256, 5), (0,))
+    with pytest.raises(UserError, match="256 tokens leaves no room"):
+        list(engine.sample([request], SAMPLING, 0))
+
+
+def test_a_folder_without_tokenizer_is_refused_in_a_sentence(checkpoint, tmp_path):
+    for file in checkpoint.iterdir():
+        if not file.name.startswith("tokenizer"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match="no tokenizer"):
+        TransformersEngine.load(str(tmp_path))
