@@ -146,8 +146,9 @@ def interval(ax: Axes, value: float, low: float, high: float, y: float, quadrant
     edge, symbol, side = (right, ">", -1) if value > right else (left, "<", 1)
     ax.plot([edge], [y], marker=symbol, color=style.color, markersize=3.6, clip_on=False, zorder=4)
     ax.annotate(
-        f"{value:.0f}".replace("-", "−"), (edge, y), (5 * side, 0), textcoords="offset points", fontsize=6, color=MUTED, va="center",
-        ha="right" if side < 0 else "left", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        f"{value:.0f}".replace("-", "−"), (edge, y), (5 * side, 0), textcoords="offset points", fontsize=NAME_POINTS,
+        color=MUTED, va="center", ha="right" if side < 0 else "left",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
     )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ EMBEDDED = "embedded"
 _ATTENTION = "prunebench_pools"
 _ROW_MULTIPLE = 8
 _FIRST_CAPACITY = 128
+_COMPACT_SHARE = 8
+"""Rows are moved together when one in so many has finished: each move copies the pool's cache."""
 
 
 # --- caches -------------------------------------------------------------------------------------------------------
@@ -598,12 +600,12 @@ class TransformersEngine:
         self._read(lanes, tokens)
 
     def _read(self, lanes: Sequence[_Lane], tokens: torch.Tensor) -> None:
-        """Feed the drawn tokens; finished rows leave first, unless a checkpoint still wants them."""
+        """Feed the drawn tokens; when enough rows have finished they leave first, unless a checkpoint wants them."""
         parts = []
         reading = []
         for lane, drawn in zip(lanes, torch.split(tokens, [len(lane.rows) for lane in lanes]), strict=True):
             going = ~lane.done[lane.rows]
-            if lane.step > lane.hold:
+            if lane.step > lane.hold and (~going).sum() * _COMPACT_SHARE >= len(going):
                 drawn = drawn[torch.from_numpy(going).to(drawn.device)]
                 lane.compact(going)
             if len(lane.rows):

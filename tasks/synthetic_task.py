@@ -1,0 +1,54 @@
+"""The synthetic families as tasks, at one level each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import ClassVar
+
+from tasks.grading import Verdict, boxed, classes, equal
+from tasks.synthetic import FAMILIES
+from tasks.synthetic.family import SPLITS, STEP_END, Family, Instance
+from tasks.task import AnswerType, Problem, Task
+
+
+class SyntheticTask(Task):
+    """Problems of one family at its standard level; the split that owns an instance is fixed by its hash.
+
+    The reasoner was trained on the split ``reasoner``; ``train``, ``validation`` and ``test`` it has never seen.
+    """
+
+    answer_type: ClassVar[AnswerType] = "integer"
+    licence: ClassVar[str] = "Apache-2.0 (generated here)"
+    homepage: ClassVar[str] = "tasks/synthetic"
+
+    def __init__(self, family: Family, level: int = 2) -> None:
+        self.family, self.level = family, level
+        self.name = f"synthetic/{family.name}"
+
+    def instances(self, split: str, seed: int = 0) -> Iterator[Instance]:
+        """Distinct instances of a split, endlessly."""
+        if split not in SPLITS:
+            raise ValueError(f"task {self.name}: unknown split '{split}'; known: {', '.join(SPLITS)}")
+        return self.family.draws(seed, self.level, split)
+
+    def problem(self, instance: Instance) -> Problem:
+        prompt = " ".join((*instance.prompt, STEP_END))
+        return Problem(instance.identity, self.name, prompt, str(self.family.answer(instance)), instance.split)
+
+    def problems(self, split: str, limit: int | None = None, seed: int = 0) -> list[Problem]:
+        if limit is None:
+            raise ValueError(f"task {self.name} has no end: say how many problems are wanted")
+        return [self.problem(instance) for instance in islice(self.instances(split, seed), limit)]
+
+    def answer_of(self, text: str) -> str | None:
+        return boxed(text)
+
+    def grade(self, answer: str | None, gold: str) -> Verdict:
+        return Verdict(False, "no answer") if answer is None else equal(answer, gold)
+
+    def classes(self, answers: list[str | None]) -> list[int]:
+        return classes(answers)
+
+
+SYNTHETIC_TASKS = {f"synthetic/{name}": SyntheticTask(family) for name, family in FAMILIES.items()}
