@@ -19,10 +19,13 @@ def noise_key(seed: int, purpose: str, problem: str) -> int:
 
 
 def uniforms(keys: NDArray[np.uint64], paths: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Philox4x32-10 (Salmon et al., SC 2011) at counter (path, step, 0, 0): (R,) doubles in [0, 1) of 53 bits."""
+    """(R,) doubles in [0, 1) of 53 bits: Philox4x32-10 (Salmon et al., SC 2011).
+
+    The counter is (path's low word, step, path's high word, 0).
+    """
     low, high = keys & _LOW, keys >> _SHIFT
     zero = np.zeros_like(keys)
-    x0, x1, x2, x3 = paths & _LOW, steps & _LOW, zero, zero
+    x0, x1, x2, x3 = paths & _LOW, steps & _LOW, paths >> _SHIFT, zero
     for round_ in range(10):
         bump0, bump1 = (np.uint64((weyl * round_) & 0xFFFFFFFF) for weyl in _WEYL)
         product0, product1 = _MULTIPLIERS[0] * x0, _MULTIPLIERS[1] * x2

@@ -1,0 +1,499 @@
+"""The command line. Everything heavy is imported inside the commands, so that help and lists answer at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+    from bench.engines.transformers import TransformersEngine
+    from bench.results import Results
+
+app = typer.Typer(
+    help="Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+perf = typer.Typer(help="Measure the reasoner's acceptance card and the cost of a check.", no_args_is_help=True)
+app.add_typer(perf, name="perf")
+
+REASONER = Path(__file__).parent / "reasoner"
+
+Preset = Annotated[str, typer.Option(help="Name of a preset (see: prunebench list presets).")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file like the presets, instead of one.")]
+Task = Annotated[list[str] | None, typer.Option("--task", help="Task name; may be given several times.")]
+Model = Annotated[str | None, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")]
+Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
+Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
+Kept = Annotated[int | None, typer.Option("--k", help="Paths kept by the pruner.")]
+Prefix = Annotated[int | None, typer.Option("--prefix", help="Checkpoint: tokens of a path when it is scored.")]
+Temperature = Annotated[float | None, typer.Option(help="Sampling temperature.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of problems and sampling noise.")]
+Split = Annotated[str | None, typer.Option(help="train, validation or test.")]
+Method = Annotated[list[str] | None, typer.Option("--method", help="Method name; may be given several times.")]
+Learned = Annotated[Path, typer.Option(help="Folder of learned files and tuned configurations.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
+
+def main() -> None:
+    """Entry point: a UserError becomes one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"prunebench: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("prunebench: stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/demo")) -> None:
+    """Sample, score and compare: the shipped reasoner on 12 held-out problems of every synthetic family."""
+    from bench.config import preset
+
+    _require_weights()
+    config = preset("demo")
+    _compare(config, out, REASONER / "learned", _shipped_labels(), "cpu")
+
+
+@app.command()
+def compare(
+    preset_name: Annotated[str, typer.Option("--preset", help="Preset to start from.")] = "demo",
+    config_file: ConfigFile = None,
+    task: Task = None,
+    model: Model = None,
+    problems: Problems = None,
+    n: Paths = None,
+    k: Kept = None,
+    prefix: Prefix = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    split: Split = None,
+    method: Method = None,
+    policy: Annotated[str | None, typer.Option(help="topk:8 or ratio:0.125.")] = None,
+    learned: Learned = REASONER / "learned",
+    labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/compare"),
+) -> None:
+    """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
+    config = _config(
+        preset_name,
+        config_file,
+        tasks=task,
+        model=model,
+        problems=problems,
+        n=n,
+        k=k,
+        prefix_tokens=prefix,
+        temperature=temperature,
+        seed=seed,
+        split=split,
+        methods=method,
+        policy=policy,
+    )
+    stores = labels if labels is not None else (_shipped_labels() if config.model == "embedded" else [])
+    _compare(config, out, learned, stores, device)
+
+
+@app.command()
+def rollouts(
+    preset_name: Annotated[str, typer.Option("--preset", help="Preset to start from.")] = "demo",
+    config_file: ConfigFile = None,
+    task: Task = None,
+    model: Model = None,
+    problems: Problems = None,
+    n: Paths = None,
+    prefix: Prefix = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    split: Split = None,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
+) -> None:
+    """Sample and grade complete paths into a store; the same command resumes."""
+    from bench.engines.base import Recording
+    from bench.rollouts import problems_of, sample_rollouts
+
+    config = _config(
+        preset_name, config_file, tasks=task, model=model, problems=problems, n=n,
+        prefix_tokens=prefix, temperature=temperature, seed=seed, split=split,
+    )  # fmt: skip
+    engine = _engine(config.model, device)
+    chosen = problems_of(_tasks(config), config.split, config.problems, config.seed)
+    with _watching() as watch:
+        store = sample_rollouts(
+            engine,
+            chosen,
+            out,
+            n=config.n,
+            sampling=config.sampling,
+            seed=config.seed,
+            recording=Recording(topk_tokens=config.prefix_tokens, checkpoints=(config.prefix_tokens,)),
+            progress=watch.stretch("sampling paths", len(chosen) * config.n),
+        )
+    typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
+
+
+@app.command()
+def label(
+    store: Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")],
+    continuations: Annotated[int, typer.Option(help="K: continuations per prefix.")] = 32,
+    prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
+    prefixes: Annotated[int | None, typer.Option(help="At most so many distinct prefixes per problem.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the continuations' noise.")] = 1,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
+) -> None:
+    """Monte Carlo labels: how often the continuations of each stored prefix come out right."""
+    from bench.engines.base import Sampling
+    from bench.potential import cuts_of, label_cuts
+    from bench.store import RolloutStore
+    from tasks import catalogue
+
+    rollout_store = RolloutStore.open(store)
+    engine = _engine(str(rollout_store.manifest["model"]), device)
+    if engine.digest != rollout_store.manifest["model_hash"]:
+        raise UserError(f"{store}: sampled from model {rollout_store.manifest['model_hash']}, this is {engine.digest}")
+    cuts = [
+        cut
+        for stored in rollout_store.read(hidden=False)
+        for cut in cuts_of(catalogue.get(stored.task), stored, prefix, prefixes)
+    ]
+    sampling = Sampling(**rollout_store.manifest["sampling"])
+    with _watching() as watch:
+        labels = label_cuts(
+            engine,
+            cuts,
+            out,
+            continuations=continuations,
+            sampling=sampling,
+            seed=seed,
+            progress=watch.stretch("labelling prefixes", len(cuts)),
+        )
+    typer.echo(f"{len(labels)} labels of {continuations} continuations in {out}")
+
+
+@app.command()
+def train(
+    method: Annotated[list[str] | None, typer.Argument(help="Methods to tune and train; none: all of them.")] = None,
+    data: Annotated[
+        Path, typer.Option(help="Folder with train/ and validation/, each <name>/{rollouts,labels}.")
+    ] = Path("runs/reasoner/data"),
+    model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
+    prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Where learned files and cards go.")] = Path("runs/learned"),
+) -> None:
+    """Tune (and fit, where there is something to fit) methods on labelled prefixes; split by problem."""
+    from bench.training import labelled_folder, setting_of, train_method, tunable
+    from methods.registry import PRUNERS
+
+    names = list(method or tunable())
+    for name in names:
+        _known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+    engine = _engine(model, device)
+    train_set, validation, sampling_digest = labelled_folder(engine, data, prefix)
+    for name in names:
+        card = train_method(
+            name,
+            train_set,
+            validation,
+            setting_of(engine, prefix),
+            out,
+            model_hash=engine.digest,
+            sampling_digest=sampling_digest,
+            progress=typer.echo,
+        )
+        typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, tasks or presets.")] = "methods",
+) -> None:
+    """What is registered: methods with quadrant and source, tasks, presets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    if what == "methods":
+        from methods.registry import PRUNERS
+
+        for column in ("method", "quadrant", "learnable", "reads", "paper"):
+            table.add_column(column)
+        for name, entry in PRUNERS.items():
+            reads = ", ".join(sorted(signal.value for signal in entry.requires)) or "-"
+            table.add_row(name, entry.quadrant().value, "yes" if entry.learnable else "no", reads, entry.paper)
+    elif what == "tasks":
+        from tasks import catalogue
+
+        for column in ("task", "answer", "licence"):
+            table.add_column(column)
+        for name in catalogue.names():
+            task = catalogue.get(name)
+            table.add_row(name, task.answer_type, task.licence)
+    elif what == "presets":
+        from bench.config import preset_names
+
+        table.add_column("preset")
+        for name in preset_names():
+            table.add_row(name)
+    else:
+        raise UserError(f"nothing is called '{what}': list methods, tasks or presets")
+    Console().print(table)
+
+
+@app.command()
+def plan(
+    preset_name: Annotated[str, typer.Option("--preset", help="Preset to plan.")] = "demo",
+    config_file: ConfigFile = None,
+    task: Task = None,
+    model: Model = None,
+    problems: Problems = None,
+    n: Paths = None,
+    k: Kept = None,
+    prefix: Prefix = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Tokens per second; measured in a short trial if not given.")
+    ] = None,
+    mean_tokens: Annotated[int | None, typer.Option(help="Expected tokens per path (default: the cap).")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Tokens, time and memory of a comparison and its labels, before they are spent."""
+    from bench.perf import tokens_per_second
+    from bench.plan import plan_of
+    from bench.rollouts import problems_of
+
+    config = _config(
+        preset_name, config_file, tasks=task, model=model, problems=problems, n=n, k=k, prefix_tokens=prefix
+    )
+    tasks = _tasks(config)
+    engine = _engine(config.model, device)
+    if speed is None:
+        ((_, first), *_rest) = problems_of(tasks[:1], config.split, 1, config.seed)
+        speed = tokens_per_second(engine, first.prompt)
+    for line in plan_of(config, len(tasks), engine.model.config, speed, mean_tokens):
+        typer.echo(line)
+
+
+@app.command()
+def reasoner(
+    work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
+    recipe: Annotated[str, typer.Option(help="cpu or paper: how many prefixes and continuations.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
+) -> None:
+    """Rebuild the embedded reasoner and all that hangs on it: weights, labels, learned pruners, test labels, card."""
+    from bench.reasoner.build import RECIPES, build
+
+    if recipe not in RECIPES:
+        raise UserError(f"unknown recipe '{recipe}': known are {', '.join(RECIPES)}")
+    build(work, recipe, workers, typer.echo)
+
+
+@app.command()
+def doctor() -> None:
+    """Look at the installation; exit code 1 when something is wrong."""
+    from bench.doctor import diagnose
+
+    checks = diagnose()
+    for check in checks:
+        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@perf.command("reasoner")
+def perf_reasoner() -> None:
+    """The acceptance card of the shipped reasoner, as it was measured on validation problems."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.engines.transformers import model_digest
+    from bench.reasoner.card import CARD
+    from bench.reasoner.config import WEIGHTS
+
+    if not CARD.exists():
+        raise UserError("no acceptance card yet; make it with: prunebench reasoner")
+    card = json.loads(CARD.read_text())
+    if card["model_hash"] != model_digest(str(WEIGHTS)):
+        raise UserError(f"{CARD}: measured on other weights; make it again with: prunebench reasoner")
+    table = Table(title=f"Acceptance card of the embedded reasoner ({card['model_hash']})", box=None)
+    table.add_column("line")
+    table.add_column("asked")
+    for family in card["families"]:
+        table.add_column(family["family"], justify="right")
+    for rows in zip(*(family["lines"] for family in card["families"]), strict=True):
+        low, high = rows[0]["low"], rows[0]["high"]
+        asked = " and ".join(
+            p for p in (f">= {low:g}" if low is not None else "", f"<= {high:g}" if high is not None else "") if p
+        )
+        table.add_row(
+            rows[0]["name"],
+            asked,
+            *(f"{row['value']:.3g} {'met' if row['met'] else '[bold]NOT MET[/]'}" for row in rows),
+        )
+    for name in card["families"][0]["remarks"]:
+        table.add_row(name, "", *(f"{family['remarks'][name]:.3g}" for family in card["families"]))
+    Console().print(table)
+
+
+@perf.command("check")
+def perf_check(
+    rows: Annotated[int, typer.Option(help="Prefixes per pool.")] = 64,
+    prefix: Annotated[list[int] | None, typer.Option(help="Prefix lengths; default 512 and the demo's own.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """STOP's check by the kept cache against encoding the prefixes again: a ratio within one run."""
+    from bench.config import preset
+    from bench.perf import check_cost
+    from bench.training import load_method
+    from methods.learned.stop import Stop
+
+    _require_weights()
+    engine = _engine("embedded", device)
+    stop = load_method("stop", REASONER / "learned", engine.digest, preset("demo").prefix_tokens).pruner
+    assert isinstance(stop, Stop)
+    for length in prefix or [512, preset("demo").prefix_tokens]:
+        cost = check_cost(engine, stop, length, rows)
+        goal = " (goal: at most 1/20)" if length == 512 else ""
+        typer.echo(
+            f"L={length} B={rows} A={stop.tokens}: check {cost.check_seconds:.4f} s, re-encoding "
+            f"{cost.reencode_seconds:.4f} s, ratio 1/{1 / cost.ratio:.1f}{goal}"
+        )
+
+
+# --- what the commands share --------------------------------------------------------------------------------------
+
+
+def _compare(config: RunConfig, out: Path, learned: Path, labels: list[Path], device: str) -> None:
+    from bench.comparison import run_comparison
+    from figures.outputs import write_outputs
+
+    _tasks(config)
+    _methods(config)
+    engine = _engine(config.model, device)
+    with _watching() as watch:
+        results = run_comparison(
+            engine, config, out, learned=learned, labels=labels, command=" ".join(["prunebench", *sys.argv[1:]]), watch=watch
+        )  # fmt: skip
+        tick = watch.stretch("tables and figures", 1)
+        write_outputs(results, out)
+        tick(1)
+    _show(results, out)
+
+
+def _show(results: Results, out: Path) -> None:
+    from rich.console import Console
+
+    from figures.main_table import rich_by_task, rich_table
+
+    console = Console()
+    task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
+    console.print(rich_table(results, task, console.width))
+    console.print(rich_by_task(results))
+    for note in results.notes:
+        if note.startswith(f"{task}: ") or ": " not in note:
+            console.print(note, style="dim")
+    for name, reason in results.left_out.items():
+        console.print(f"left out: {name}: {reason}")
+    console.print(f"written to {out}: results.json, main_table.csv .md .tex, pareto.png .svg, score_quality.png")
+
+
+def _config(preset_name: str, config_file: Path | None, **overrides: Any) -> RunConfig:
+    from bench.config import load_config, preset
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return load_config(config_file, **given) if config_file else preset(preset_name, **given)
+
+
+def _tasks(config: RunConfig) -> list[Any]:
+    from tasks import catalogue
+
+    return _known(lambda: catalogue.expand(config.tasks))  # type: ignore[no-any-return]
+
+
+def _methods(config: RunConfig) -> None:
+    from methods.registry import PRUNERS
+
+    for name in config.methods:
+        _known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+
+
+def _known(look: Callable[[], Any]) -> Any:
+    """Look a name up; an unknown one is the user's error."""
+    try:
+        return look()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _engine(model: str, device: str) -> TransformersEngine:
+    import logging
+    import os
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging as transformers_logging
+
+    from bench.engines.transformers import TransformersEngine
+
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    return TransformersEngine.load(model, device=device)
+
+
+def _require_weights() -> None:
+    if not (REASONER / "weights" / "model.safetensors").exists():
+        raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
+
+
+def _shipped_labels() -> list[Path]:
+    folder = REASONER / "labels"
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+class _RichWatch:
+    """Progress bars for :class:`bench.comparison.Watch`."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+
+    def stretch(self, name: str, total: int) -> Callable[[int], None]:
+        bar = self._progress.add_task(name, total=total)
+        return lambda count: self._progress.advance(bar, count)
+
+
+@contextmanager
+def _watching() -> Iterator[_RichWatch]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _RichWatch(progress)
+
+
+if __name__ == "__main__":
+    main()

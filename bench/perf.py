@@ -1,0 +1,91 @@
+"""Measurements of speed, as ratios within one run: absolute seconds belong to a machine, ratios travel."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from methods.base import Generator, PrefixCache, Signal
+from methods.learned.stop import Stop
+from methods.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.engines.transformers import TransformersEngine
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class CheckCost:
+    """Median seconds of one check of B prefixes of L tokens by the kept cache, and of encoding them again."""
+
+    prefix_tokens: int
+    rows: int
+    stop_tokens: int
+    check_seconds: float
+    reencode_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.check_seconds / self.reencode_seconds
+
+
+@dataclass
+class _Held:
+    """A generator that still has the cache, as an online run would."""
+
+    engine: Generator
+    cache: PrefixCache
+    replay_seconds: float = 0.0
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
+        return self.cache
+
+
+def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows: int = 64) -> CheckCost:
+    """Both sides in turn, :data:`REPEATS` times, on random prefixes: what they say does not matter for the cost."""
+    generator = np.random.default_rng(0)
+    prefixes = tuple(generator.integers(4, 400, prefix_tokens).astype(np.int64) for _ in range(rows))
+    pool = Pool(
+        problem="perf",
+        task="perf",
+        position=prefix_tokens,
+        prompt="",
+        prompt_ids=generator.integers(4, 400, 32).astype(np.int64),
+        paths=np.arange(rows),
+        lengths=np.full(rows, prefix_tokens),
+        finished=np.zeros(rows, bool),
+        answer_class=np.full(rows, -1),
+        signals={Signal.TOKEN_IDS: prefixes},
+        generator=engine,
+    )
+    held = replace(pool, generator=_Held(engine, pool.kv()))  # type: ignore[arg-type]
+    stop.score(held)
+    checks, encodings = [], []
+    for _ in range(REPEATS):
+        checks.append(_seconds(lambda: stop.score(held)))
+        encodings.append(_seconds(lambda: pool.kv()))
+    return CheckCost(prefix_tokens, rows, stop.tokens, statistics.median(checks), statistics.median(encodings))
+
+
+def tokens_per_second(engine: TransformersEngine, prompt: str, rows: int = 64, tokens: int = 48) -> float:
+    """A short trial of sampling, for plans."""
+    from bench.engines.base import Request, Sampling
+
+    request = Request("perf", engine.encode_prompt(prompt), tuple(range(rows)))
+    started = time.perf_counter()
+    (rollout,) = engine.sample([request], Sampling(max_new_tokens=tokens), 0)
+    return sum(len(path.token_ids) for path in rollout.paths) / (time.perf_counter() - started)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started

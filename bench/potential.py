@@ -1,0 +1,149 @@
+"""Monte Carlo labels: the success rate of a prefix's continuations (STOP paper, Appendix B)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.engines.base import Request, Sampling
+from bench.labels import Label, LabelStore, prefix_hash
+from bench.rollouts import Progress, no_progress
+from bench.shards import in_groups
+from bench.store import StoredProblem
+from tasks.task import Task
+
+if TYPE_CHECKING:
+    from bench.engines.transformers import TransformersEngine
+
+PURPOSE = "label"
+"""Names the noise of continuations: never that of the paths whose prefixes they explain."""
+
+_ROWS = 128
+_SHARD_LABELS = 512
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A distinct prefix of one problem. ``verdict`` is set for a path that ended before or at the checkpoint."""
+
+    task: Task
+    problem: str
+    gold: str
+    prompt_ids: NDArray[np.int64]
+    prefix: NDArray[np.int64]
+    verdict: bool | None
+
+    @property
+    def hash(self) -> str:
+        return prefix_hash(self.prefix)
+
+
+def label_manifest(engine: TransformersEngine, sampling: Sampling, seed: int, continuations: int) -> dict[str, Any]:
+    return {
+        "model_hash": engine.digest,
+        "sampling_digest": sampling.digest,
+        "seed": seed,
+        "continuations": continuations,
+    }
+
+
+def cuts_of(task: Task, stored: StoredProblem, position: int, limit: int | None = None) -> list[Cut]:
+    """The distinct prefixes of ``position`` tokens, in path order; at most ``limit`` of them."""
+    cuts: dict[str, Cut] = {}
+    for path in stored.paths:
+        finished = len(path.token_ids) <= position
+        cut = Cut(
+            task,
+            stored.problem,
+            stored.gold,
+            stored.prompt_ids,
+            path.token_ids[:position],
+            bool(path.correct) if finished else None,
+        )
+        cuts.setdefault(cut.hash, cut)
+    return list(cuts.values())[:limit]
+
+
+def label_cuts(
+    engine: TransformersEngine,
+    cuts: Sequence[Cut],
+    folder: Path,
+    *,
+    continuations: int,
+    sampling: Sampling,
+    seed: int,
+    progress: Progress = no_progress,
+) -> LabelStore:
+    """Label every cut that the store in ``folder`` does not hold yet; ``progress`` is told the cuts that are done.
+
+    The noise of a continuation is addressed by problem, prefix and number: a label does not depend on what else is
+    labelled.
+    """
+    store = LabelStore.create_or_open(folder, label_manifest(engine, sampling, seed, continuations))
+    missing = [cut for cut in cuts if store.get(cut.task.name, cut.problem, cut.prefix) is None]
+    progress(len(cuts) - len(missing))
+    if not missing:
+        return store
+    with store.shards:
+        for chunk in in_groups(_labels(engine, missing, continuations, sampling, seed, progress), _SHARD_LABELS):
+            store.append(chunk)
+    return store
+
+
+def _labels(
+    engine: TransformersEngine,
+    cuts: Sequence[Cut],
+    continuations: int,
+    sampling: Sampling,
+    seed: int,
+    progress: Progress,
+) -> Iterator[Label]:
+    for cut in cuts:
+        if cut.verdict is not None:
+            yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), 0, int(cut.verdict), int(cut.verdict))
+            progress(1)
+    groups = list(_groups([cut for cut in cuts if cut.verdict is None], max(1, _ROWS // continuations)))
+    rollouts = engine.sample((_request(group, continuations) for group in groups), sampling, seed, purpose=PURPOSE)
+    for group, rollout in zip(groups, rollouts, strict=True):
+        for number, cut in enumerate(group):
+            paths = rollout.paths[number * continuations : (number + 1) * continuations]
+            verdicts = [_verdict(engine, cut, path.token_ids) for path in paths]
+            yield Label(
+                cut.task.name,
+                cut.problem,
+                cut.hash,
+                len(cut.prefix),
+                continuations,
+                sum(verdicts[0::2]),
+                sum(verdicts[1::2]),
+            )
+            progress(1)
+
+
+def _groups(cuts: Sequence[Cut], size: int) -> Iterator[list[Cut]]:
+    """Neighbouring cuts of one problem and one length, at most ``size`` together."""
+    group: list[Cut] = []
+    for cut in cuts:
+        if group and (len(group) == size or cut.problem != group[0].problem or len(cut.prefix) != len(group[0].prefix)):
+            yield group
+            group = []
+        group.append(cut)
+    if group:
+        yield group
+
+
+def _request(group: Sequence[Cut], continuations: int) -> Request:
+    first = group[0]
+    prefixes = np.repeat(np.stack([cut.prefix for cut in group]), continuations, axis=0)
+    paths = tuple((int(cut.hash[:12], 16) << 16) + k for cut in group for k in range(continuations))
+    return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, prefixes)
+
+
+def _verdict(engine: TransformersEngine, cut: Cut, continuation: NDArray[np.int64]) -> bool:
+    answer = cut.task.answer_of(engine.decode(np.concatenate([cut.prefix, continuation])))
+    return bool(cut.task.grade(answer, cut.gold).correct)

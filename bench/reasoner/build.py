@@ -1,0 +1,226 @@
+"""Rebuild everything that hangs on the embedded reasoner: weights, labels, learned pruners, test labels, card.
+
+Each step looks at what is there already, so the same command goes on after a stop. All data live in a folder that is
+named by the hash of the weights and of the sampling settings: a new reasoner never meets old labels.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from methods.judges.text_classifier import TextClassifier
+
+from bench.config import RunConfig, preset
+from bench.engines.base import Recording
+from bench.potential import cuts_of, label_cuts
+from bench.reasoner.card import CARD, Labelled, acceptance, write_card
+from bench.reasoner.config import ReasonerShape, TrainingPlan
+from bench.rollouts import sample_rollouts
+from bench.store import RolloutStore, StoredProblem
+from bench.training import labelled_folder, load_method, setting_of, train_method, tunable
+from tasks.synthetic import FAMILIES
+from tasks.synthetic.family import Instance
+from tasks.synthetic_task import SYNTHETIC_TASKS
+
+if TYPE_CHECKING:
+    from bench.engines.transformers import TransformersEngine
+
+HOME = Path(__file__).parent
+WEIGHTS, LEARNED, LABELS = HOME / "weights", HOME / "learned", HOME / "labels"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """How many problems, prefixes and continuations; ``paper`` is the STOP paper's own recipe (Appendix B)."""
+
+    train_problems: int = 100
+    train_paths: int = 32
+    train_prefixes: int = 8
+    train_continuations: int = 16
+    correct_at_least: int = 4
+    correct_at_most: int = 28
+    held_continuations: int = 32
+    batch: int = 16
+
+
+RECIPES = {"cpu": LabelPlan(), "paper": LabelPlan(train_prefixes=32, train_continuations=32)}
+"""Per family: there are four."""
+
+LABEL_SEED = 1
+TRAIN_SEED = 0
+
+
+def data_folder(engine: TransformersEngine, config: RunConfig, root: Path, recipe: str) -> Path:
+    return root / f"{engine.digest}-{config.sampling.digest}-{recipe}"
+
+
+def recording(config: RunConfig) -> Recording:
+    return Recording(topk_tokens=config.prefix_tokens, checkpoints=(config.prefix_tokens,))
+
+
+def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
+    """Neither too easy nor too hard to learn from."""
+    return plan.correct_at_least <= sum(path.correct is True for path in stored.paths) <= plan.correct_at_most
+
+
+def make_train_data(engine: TransformersEngine, family: str, folder: Path, config: RunConfig, plan: LabelPlan) -> str:
+    """Sample problems until enough are usable, then label the first prefixes of these."""
+    task = SYNTHETIC_TASKS[f"synthetic/{family}"]
+    asked, store = 0, None
+    while store is None or sum(usable(p, plan) for p in store.read(hidden=False)) < plan.train_problems:
+        asked += plan.batch
+        if asked > 20 * plan.train_problems:
+            raise RuntimeError(
+                f"{family}: {asked} problems hold too few usable ones; the reasoner is too good or too bad"
+            )
+        problems = [(task, problem) for problem in task.problems("train", asked, TRAIN_SEED)]
+        store = sample_rollouts(
+            engine,
+            problems,
+            folder / "rollouts",
+            n=plan.train_paths,
+            sampling=config.sampling,
+            seed=TRAIN_SEED,
+            recording=recording(config),
+        )
+    chosen = [p for p in store.read(hidden=False) if usable(p, plan)][: plan.train_problems]
+    cuts = [cut for p in chosen for cut in cuts_of(task, p, config.prefix_tokens, plan.train_prefixes)]
+    labels = label_cuts(
+        engine,
+        cuts,
+        folder / "labels",
+        continuations=plan.train_continuations,
+        sampling=config.sampling,
+        seed=LABEL_SEED,
+    )
+    return f"{family}: {asked} training problems sampled, {len(chosen)} kept, {len(labels)} prefixes labelled"
+
+
+def make_held_data(
+    engine: TransformersEngine, family: str, split: str, folder: Path, config: RunConfig, plan: LabelPlan
+) -> str:
+    """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix."""
+    task = SYNTHETIC_TASKS[f"synthetic/{family}"]
+    problems = [(task, problem) for problem in task.problems(split, config.problems, config.seed)]
+    store = sample_rollouts(
+        engine,
+        problems,
+        folder / "rollouts",
+        n=config.n,
+        sampling=config.sampling,
+        seed=config.seed,
+        recording=recording(config),
+    )
+    cuts = [cut for p in store.read(hidden=False) for cut in cuts_of(task, p, config.prefix_tokens)]
+    labels = label_cuts(
+        engine,
+        cuts,
+        folder / "labels",
+        continuations=plan.held_continuations,
+        sampling=config.sampling,
+        seed=LABEL_SEED,
+    )
+    return f"{family}: {len(problems)} {split} problems, {len(labels)} distinct prefixes labelled"
+
+
+def _worker(weights: str, root: Path, recipe: str, split: str, family: str) -> str:
+    """One family's share, in a process of its own with one thread."""
+    import torch
+
+    from bench.engines.transformers import TransformersEngine
+
+    torch.set_num_threads(1)
+    engine = TransformersEngine.load(weights)
+    config, plan = preset("demo"), RECIPES[recipe]
+    folder = data_folder(engine, config, root, recipe) / split / family
+    if split == "train":
+        return make_train_data(engine, family, folder, config, plan)
+    return make_held_data(engine, family, split, folder, config, plan)
+
+
+def make_data(weights: str, root: Path, recipe: str, splits: Sequence[str], workers: int, say: Say) -> None:
+    """All rollouts and labels of the given splits, a family per worker."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    jobs = [(split, family) for split in splits for family in FAMILIES]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_worker, weights, root, recipe, split, family) for split, family in jobs]
+        for future in as_completed(futures):
+            say(future.result())
+
+
+def train_all(
+    engine: TransformersEngine, folder: Path, config: RunConfig, learned: Path, names: Sequence[str], say: Say
+) -> None:
+    """Tune and train ``names`` on the families together."""
+    train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens)
+    say(f"{len(train.success)} training prefixes of {len(train)} problems, {len(validation.success)} for validation")
+    for name in names:
+        train_method(
+            name,
+            train,
+            validation,
+            setting_of(engine, config.prefix_tokens),
+            learned,
+            model_hash=engine.digest,
+            sampling_digest=config.sampling.digest,
+            progress=say,
+        )
+
+
+def instances(split: str, seed: int, limit: int) -> dict[str, Instance]:
+    """The synthetic problems behind the ids of a split."""
+    found: dict[str, Instance] = {}
+    for task in SYNTHETIC_TASKS.values():
+        found.update({instance.identity: instance for instance in islice(task.instances(split, seed), limit)})
+    return found
+
+
+def make_card(
+    engine: TransformersEngine, folder: Path, config: RunConfig, recipe: str, learned: Path, path: Path
+) -> None:
+    """Measure the acceptance card on the validation problems and write it."""
+    train = {f: list(RolloutStore.open(folder / "train" / f / "rollouts").read()) for f in FAMILIES}
+    validation = {f: Labelled.open(folder / "validation" / f) for f in FAMILIES}
+    text = load_method("text-classifier", learned, engine.digest, config.prefix_tokens).pruner
+    assert isinstance(text, TextClassifier)
+    known = {
+        **instances("train", TRAIN_SEED, max(map(len, train.values()))),
+        **instances("validation", config.seed, config.problems),
+    }
+    cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known)
+    settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}
+    write_card(cards, engine.digest, settings, path)
+
+
+def ship_test_labels(folder: Path, target: Path) -> None:
+    """Copy the labels of the test problems into the package."""
+    if target.exists():
+        shutil.rmtree(target)
+    for family in FAMILIES:
+        shutil.copytree(folder / "test" / family / "labels", target / family, ignore=shutil.ignore_patterns("*.lock"))
+
+
+def build(root: Path, recipe: str, workers: int, say: Say, plan: TrainingPlan | None = None) -> None:
+    """The whole chain, resumable: weights, train and validation data, learned pruners, test labels, card."""
+    from bench.engines.transformers import TransformersEngine
+    from bench.reasoner.train import train
+
+    if not (WEIGHTS / "model.safetensors").exists():
+        say("training the reasoner")
+        train(WEIGHTS, root / "training", plan or TrainingPlan(), ReasonerShape())
+    make_data(str(WEIGHTS), root, recipe, ("validation", "train"), workers, say)
+    engine, config = TransformersEngine.load(str(WEIGHTS)), preset("demo")
+    folder = data_folder(engine, config, root, recipe)
+    train_all(engine, folder, config, LEARNED, tunable(), say)
+    make_data(str(WEIGHTS), root, recipe, ("test",), workers, say)
+    ship_test_labels(folder, LABELS)
+    make_card(engine, folder, config, recipe, LEARNED, CARD)

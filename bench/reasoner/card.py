@@ -1,0 +1,248 @@
+"""The acceptance card of the embedded reasoner: per family, what was asked for, what was measured, met or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from methods.judges.text_classifier import TextClassifier
+from methods.learned.linear_probe import LinearProbe
+from numpy.typing import NDArray
+
+from bench.labels import LabelStore
+from bench.replay import pool_of
+from bench.shards import write_atomically
+from bench.store import RolloutStore, StoredProblem
+from methods.base import LearnablePruner, Signal
+from methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
+from tasks.synthetic import FAMILIES
+from tasks.synthetic.family import BOX, STEP_END, WAIT, Instance, read_path
+
+if TYPE_CHECKING:
+    from bench.engines.transformers import TransformersEngine
+
+CARD = Path(__file__).parent / "card.json"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One requirement: its bounds (None: none on that side), the measured value, and whether it is met."""
+
+    name: str
+    low: float | None
+    high: float | None
+    value: float
+
+    @property
+    def met(self) -> bool:
+        above = self.low is None or self.value >= self.low
+        return bool(above and (self.high is None or self.value <= self.high) and not np.isnan(self.value))
+
+
+@dataclass(frozen=True)
+class FamilyCard:
+    family: str
+    problems: int
+    paths: int
+    lines: list[Line]
+    remarks: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A rollout store of one task with its labels."""
+
+    rollouts: list[StoredProblem]
+    labels: LabelStore
+
+    @classmethod
+    def open(cls, folder: Path) -> Labelled:
+        return cls(list(RolloutStore.open(folder / "rollouts").read()), LabelStore.open(folder / "labels"))
+
+
+def acceptance(
+    engine: TransformersEngine,
+    train: dict[str, list[StoredProblem]],
+    validation: dict[str, Labelled],
+    position: int,
+    keep: int,
+    text: TextClassifier,
+    instances: Mapping[str, Instance],
+) -> list[FamilyCard]:
+    """The card of every family.
+
+    ``train`` holds all sampled training problems (filtered or not): detectors of open errors are fitted on them.
+    ``text`` is the text classifier that was trained on the Monte Carlo labels of the training problems;
+    ``instances`` are the problems behind all of these ids.
+    """
+    flawed_train = {
+        family: _error_dataset(engine, family, problems, position, instances) for family, problems in train.items()
+    }
+    probe = _best_detector(
+        [LinearProbe(layer=layer) for layer in range(1, engine.model.config.num_hidden_layers + 1)], flawed_train
+    )
+    words = _best_detector([TextClassifier(ngram_max=n) for n in (2, 4)], flawed_train)
+    return [
+        _family_card(engine, family, validation[family], position, keep, text, probe, words, instances)
+        for family in validation
+    ]
+
+
+def _family_card(
+    engine: TransformersEngine,
+    family: str,
+    data: Labelled,
+    position: int,
+    keep: int,
+    text: TextClassifier,
+    probe: LearnablePruner,
+    words: LearnablePruner,
+    instances: Mapping[str, Instance],
+) -> FamilyCard:
+    problems = data.rollouts
+    correct = [np.array([path.correct is True for path in stored.paths], float) for stored in problems]
+    lengths = np.concatenate([[len(path.token_ids) for path in stored.paths] for stored in problems])
+    pools = [pool_of(engine, stored, position) for stored in problems]
+    halves, rates, noise = [], [], []
+    for stored, pool in zip(problems, pools, strict=True):
+        both, success = data.labels.lookup(stored.task, stored.problem, pool.token_ids)
+        continuations = np.array([_continuations(data.labels, stored, ids) for ids in pool.token_ids])
+        halves.append(both)
+        rates.append(success)
+        noise.append(np.where(continuations > 1, success * (1 - success) / np.maximum(continuations - 1, 1), 0.0))
+    variance = np.mean([rate.var(ddof=1) - n.mean() for rate, n in zip(rates, noise, strict=True)])
+    gains = [_split_half_gain(both, keep) for both in halves]
+    text_gain = [
+        rate[np.argsort(-text.score(pool), kind="stable")[:keep]].mean() - rate.mean()
+        for rate, pool in zip(rates, pools, strict=True)
+    ]
+    steps = np.concatenate([_steps(family, stored, position) for stored in problems])
+    errors = _error_dataset(engine, family, problems, position, instances)
+    wait = [_calm(engine, labelled.pool) for labelled in errors]
+    probe_auroc = within_problem_auroc(errors, [probe.score(labelled.pool) for labelled in errors])
+    wait_auroc = within_problem_auroc(errors, wait)
+    words_auroc = within_problem_auroc(errors, [words.score(labelled.pool) for labelled in errors])
+    surprise = within_problem_auroc(
+        errors, [np.array([column.mean() for column in labelled.pool.logprobs]) for labelled in errors]
+    )
+    headroom = float(np.mean(gains))
+    lines = [
+        Line("median path length, tokens", 200, None, float(np.median(lengths))),
+        Line("checkpoint / median length", 0.12, 0.22, position / float(np.median(lengths))),
+        Line("completed steps at the checkpoint, median", 2, None, float(np.median(steps))),
+        Line("avg@64, %", 25, 70, 100 * float(np.mean(np.concatenate(correct)))),
+        Line("within-problem SD of the potential", 0.15, None, float(np.sqrt(max(variance, 0.0)))),
+        Line("split-half headroom, points", 10, None, 100 * headroom),
+        Line("prefixes with potential under 0.1, %", 15, None, 100 * float(np.mean(np.concatenate(rates) < 0.1))),
+        Line("maj@64, %", None, 95, 100 * float(np.mean([_majority(stored) for stored in problems]))),
+        Line("text classifier's share of the headroom, %", None, 50, 100 * float(np.mean(text_gain)) / (100 * headroom) * 100),
+        Line("self-knowledge: AUROC of probe or P(wait)", 0.75, None, float(np.nanmax([probe_auroc, wait_auroc]))),
+        Line("AUROC of a text classifier on open errors", None, 0.65, words_auroc),
+    ]  # fmt: skip
+    share = float(np.mean(1 - errors.success)) if len(errors) else float("nan")
+    remarks = {
+        "probe AUROC": probe_auroc,
+        "P(wait) AUROC": wait_auroc,
+        "perplexity AUROC": surprise,
+        "prefixes with an open error, %": 100 * share,
+        "paths with wait, %": 100
+        * float(np.mean([WAIT in path.text.split(" ") for stored in problems for path in stored.paths])),
+        "paths that were cut off, %": 100
+        * float(np.mean([path.finish == "length" for stored in problems for path in stored.paths])),
+    }
+    return FamilyCard(family, len(problems), len(problems[0].paths), lines, remarks)
+
+
+def _continuations(labels: LabelStore, stored: StoredProblem, ids: NDArray[np.int64]) -> int:
+    label = labels.get(stored.task, stored.problem, ids)
+    return label.continuations if label else 0
+
+
+def _split_half_gain(halves: NDArray[np.float64], keep: int) -> float:
+    """Select by one half of the continuations, look at the other; both ways, averaged."""
+    gains = []
+    for chosen, held in ((halves[0], halves[1]), (halves[1], halves[0])):
+        gains.append(held[np.argsort(-chosen, kind="stable")[:keep]].mean() - held.mean())
+    return float(np.mean(gains))
+
+
+def _majority(stored: StoredProblem) -> float:
+    answers: dict[str, list[bool]] = {}
+    for path in stored.paths:
+        if path.answer is not None:
+            answers.setdefault(path.answer, []).append(path.correct is True)
+    if not answers:
+        return 0.0
+    most = max(len(votes) for votes in answers.values())
+    tied = [votes[0] for votes in answers.values() if len(votes) == most]
+    return sum(tied) / len(tied)
+
+
+def _tokens(text: str) -> list[str]:
+    return text.split(" ")
+
+
+def _steps(family: str, stored: StoredProblem, position: int) -> list[int]:
+    return [min(_tokens(path.text)[:position].count(STEP_END), 99) for path in stored.paths]
+
+
+def _error_dataset(
+    engine: TransformersEngine,
+    family: str,
+    problems: Sequence[StoredProblem],
+    position: int,
+    instances: Mapping[str, Instance],
+) -> PrefixDataset:
+    """Pools whose labels are 1 for prefixes without an open error and 0 with one, found by arithmetic.
+
+    Prefixes that leave the format or that state their answer are left out.
+    """
+    pools = []
+    for stored in problems:
+        rows, clean = [], []
+        for row, path in enumerate(stored.paths):
+            tokens = _tokens(engine.decode(path.token_ids[:position]))
+            reading = read_path(FAMILIES[family], instances[stored.problem], tokens)
+            if reading.readable and BOX not in tokens:
+                rows.append(row)
+                clean.append(float(not reading.has_open_error))
+        if rows and 0 < np.mean(clean) < 1:
+            pools.append(LabelledPool(pool_of(engine, stored, position, rows), np.array(clean), 1))
+    return PrefixDataset(tuple(pools))
+
+
+def _best_detector(candidates: Sequence[LearnablePruner], families: dict[str, PrefixDataset]) -> LearnablePruner:
+    """The candidate that ranks best on a fifth of the training problems, fitted on the others."""
+    pools = [labelled for dataset in families.values() for labelled in dataset]
+    held = PrefixDataset(tuple(pools[::5]))
+    fitted_on = PrefixDataset(tuple(labelled for index, labelled in enumerate(pools) if index % 5))
+    best, best_auroc = candidates[0], -1.0
+    for candidate in candidates:
+        candidate.fit(fitted_on, held)
+        auroc = within_problem_auroc(held, [candidate.score(labelled.pool) for labelled in held])
+        if auroc > best_auroc:
+            best, best_auroc = candidate, auroc
+    return best
+
+
+def _calm(engine: TransformersEngine, pool: Pool) -> NDArray[np.float64]:
+    """Minus the reasoner's own P(wait) as the next token."""
+    import torch
+
+    assert pool.has(Signal.HIDDEN_STATE)
+    last = pool.hidden_state(engine.model.config.num_hidden_layers)
+    with torch.inference_mode():
+        logits = engine.model.get_output_embeddings()(torch.from_numpy(last).to(engine.device)).double()
+    wait = engine.tokenizer.convert_tokens_to_ids(WAIT)
+    return -logits.softmax(-1)[:, wait].cpu().numpy()
+
+
+def write_card(cards: Sequence[FamilyCard], model_hash: str, settings: dict[str, object], path: Path = CARD) -> None:
+    """The card as JSON, with the model that it was measured on."""
+    families = [{**asdict(card), "lines": [{**asdict(line), "met": line.met} for line in card.lines]} for card in cards]
+    content = {"model_hash": model_hash, "settings": settings, "families": families}
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

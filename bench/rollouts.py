@@ -1,0 +1,151 @@
+"""Sampling complete paths into a store: graded, sealed shard by shard, resumed by the same call."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.engines.base import Path as SampledPath
+from bench.engines.base import Recording, Request, Rollout, Sampling
+from bench.shards import in_groups
+from bench.store import RolloutStore, StoredPath, StoredProblem
+from tasks.task import Problem, Task
+
+if TYPE_CHECKING:
+    from bench.engines.transformers import TransformersEngine
+
+Progress = Callable[[int], None]
+SHARD_PROBLEMS = 4
+
+
+def no_progress(_: int) -> None:
+    """For callers who do not watch."""
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    names = ("torch", "transformers", "peft", "numpy", "scikit-learn", "prunebench")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def rollout_manifest(
+    engine: TransformersEngine, sampling: Sampling, recording: Recording, seed: int, n: int
+) -> dict[str, Any]:
+    """What must be equal for two calls to write into one store."""
+    return {
+        "model": engine.name,
+        "model_hash": engine.digest,
+        "sampling": asdict(sampling),
+        "sampling_digest": sampling.digest,
+        "recording": asdict(recording),
+        "seed": seed,
+        "n": n,
+        "device": str(engine.device),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+    }
+
+
+def sample_rollouts(
+    engine: TransformersEngine,
+    problems: Sequence[tuple[Task, Problem]],
+    folder: Path,
+    *,
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    recording: Recording,
+    progress: Progress = no_progress,
+) -> RolloutStore:
+    """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
+
+    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled.
+    """
+    store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
+    done = store.problems()
+    progress(n * sum((task.name, problem.id) in done for task, problem in problems))
+    missing = [(task, problem) for task, problem in problems if (task.name, problem.id) not in done]
+    if not missing:
+        return store
+    with store.shards:
+        for chunk in in_groups(_sampled(engine, missing, n, sampling, seed, recording, progress), SHARD_PROBLEMS):
+            store.append(chunk)
+    return store
+
+
+def _sampled(
+    engine: TransformersEngine,
+    problems: Sequence[tuple[Task, Problem]],
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    recording: Recording,
+    progress: Progress,
+) -> Iterator[StoredProblem]:
+    requests = [
+        Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(n)))
+        for task, problem in problems
+    ]
+    for (task, problem), request, rollout in zip(
+        problems, requests, engine.sample(requests, sampling, seed, recording), strict=True
+    ):
+        yield stored_problem(engine, task, problem, request, rollout)
+        progress(n)
+
+
+def stored_problem(
+    engine: TransformersEngine, task: Task, problem: Problem, request: Request, rollout: Rollout
+) -> StoredProblem:
+    """A rollout with its texts, answers and verdicts."""
+    hidden = {
+        checkpoint: np.stack([path.hidden[checkpoint] for path in rollout.paths])
+        for checkpoint in (rollout.paths[0].hidden if rollout.paths else {})
+    }
+    return StoredProblem(
+        task=task.name,
+        problem=problem.id,
+        prompt=problem.prompt,
+        prompt_ids=request.prompt_ids,
+        gold=problem.answer,
+        paths=[_stored_path(engine, task, problem, path) for path in rollout.paths],
+        launch_seconds=rollout.launch_seconds,
+        hidden=hidden,
+    )
+
+
+def _stored_path(engine: TransformersEngine, task: Task, problem: Problem, path: SampledPath) -> StoredPath:
+    text = engine.decode(path.token_ids)
+    answer = task.answer_of(text)
+    verdict = task.grade(answer, problem.answer)
+    return StoredPath(
+        path=path.path,
+        token_ids=path.token_ids,
+        text=text,
+        finish=path.finish,
+        answer=answer,
+        correct=verdict.correct,
+        grader=verdict.grader,
+        logprobs=path.logprobs,
+        entropy=path.entropy,
+        self_certainty=path.self_certainty,
+        topk=path.topk,
+    )
+
+
+def problems_of(tasks: Sequence[Task], split: str, limit: int, seed: int) -> list[tuple[Task, Problem]]:
+    """The problems of a comparison, task by task. Raises ValueError for a task that has none."""
+    chosen = []
+    for task in tasks:
+        found = task.problems(split, limit, seed)
+        if not found:
+            raise ValueError(f"task {task.name}: split '{split}' is empty; choose another split")
+        chosen += [(task, problem) for problem in found]
+    return chosen
+
+
+Manifest = Mapping[str, Any]

@@ -1,0 +1,220 @@
+"""The rollout store: one row per path in Parquet, hidden states at the checkpoints in safetensors."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bench.errors import UserError
+from bench.shards import Shards
+
+KIND = "rollouts"
+
+_FLOATS = pa.list_(pa.float32())
+_SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("problem", pa.string()),
+        ("prompt", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("gold", pa.string()),
+        ("launch_seconds", pa.float64()),
+        ("path", pa.int32()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("length", pa.int32()),
+        ("finish", pa.string()),
+        ("answer", pa.string()),
+        ("correct", pa.bool_()),
+        ("grader", pa.string()),
+        ("logprobs", _FLOATS),
+        ("entropy", _FLOATS),
+        ("self_certainty", _FLOATS),
+        ("topk", _FLOATS),
+        ("topk_width", pa.int32()),
+    ]
+)
+_SIGNALS = ("logprobs", "entropy", "self_certainty", "topk")
+
+
+@dataclass
+class StoredPath:
+    """One complete path with its verdict. Signals are float32 per token, or None when they were not recorded."""
+
+    path: int
+    token_ids: NDArray[np.int64]
+    text: str
+    finish: str
+    answer: str | None
+    correct: bool | None
+    grader: str
+    logprobs: NDArray[np.float32] | None = None
+    entropy: NDArray[np.float32] | None = None
+    self_certainty: NDArray[np.float32] | None = None
+    topk: NDArray[np.float32] | None = None
+
+
+@dataclass
+class StoredProblem:
+    """All paths of one problem. ``hidden`` maps a checkpoint to float32 (N, layers + 1, H)."""
+
+    task: str
+    problem: str
+    prompt: str
+    prompt_ids: NDArray[np.int64]
+    gold: str
+    paths: list[StoredPath]
+    launch_seconds: float = float("nan")
+    hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+
+class RolloutStore:
+    """Rollouts on disk. A finished problem is never sampled again; damaged shards are redone, not read."""
+
+    def __init__(self, shards: Shards) -> None:
+        self.shards = shards
+
+    @classmethod
+    def create_or_open(cls, folder: Path, manifest: Mapping[str, Any]) -> RolloutStore:
+        return cls(Shards.create_or_open(folder, KIND, manifest))
+
+    @classmethod
+    def open(cls, folder: Path) -> RolloutStore:
+        return cls(Shards.open(folder, KIND))
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        return self.shards.manifest
+
+    def problems(self) -> set[tuple[str, str]]:
+        """(task, problem) of everything that is sealed."""
+        found: set[tuple[str, str]] = set()
+        for name in self.shards.names():
+            self.shards.require_intact(name)
+            table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem"])
+            found.update(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True))
+        return found
+
+    def append(self, problems: Sequence[StoredProblem]) -> None:
+        """Seal one shard."""
+        name = self.shards.next_name()
+        files = {f"{name}.parquet": _parquet(problems)}
+        hidden = {
+            f"{index}/{checkpoint}": states
+            for index, problem in enumerate(problems)
+            for checkpoint, states in problem.hidden.items()
+        }
+        if hidden:
+            from safetensors.numpy import save
+
+            files[f"{name}.safetensors"] = save({key: np.ascontiguousarray(value) for key, value in hidden.items()})
+        self.shards.seal(name, files)
+
+    def read(self, hidden: bool = True) -> Iterator[StoredProblem]:
+        """Problem by problem, shard by shard, so that memory stays at one shard."""
+        for name in self.shards.names():
+            self.shards.require_intact(name)
+            yield from self._read_shard(name, hidden)
+
+    def _read_shard(self, name: str, hidden: bool) -> Iterator[StoredProblem]:
+        path = self.shards.folder / f"{name}.parquet"
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); run the command that made it again") from error
+        if not table.schema.equals(_SCHEMA):
+            raise UserError(f"{path}: its columns are not those of this version; use another folder")
+        states: dict[str, NDArray[np.float32]] = {}
+        state_file = self.shards.folder / f"{name}.safetensors"
+        if hidden and state_file.exists():
+            from safetensors.numpy import load_file
+
+            states = load_file(state_file)
+        columns = {field_name: table[field_name] for field_name in table.column_names}
+        keys = list(zip(columns["task"].to_pylist(), columns["problem"].to_pylist(), strict=True))
+        starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
+        lists = {field_name: _Lists(columns[field_name]) for field_name in ("prompt_ids", "token_ids", *_SIGNALS)}
+        plain = {
+            field_name: columns[field_name].to_pylist()
+            for field_name in ("prompt", "gold", "launch_seconds", "path", "text", "finish", "answer", "correct", "grader", "topk_width")
+        }  # fmt: skip
+        for index, (start, end) in enumerate(zip(starts, [*starts[1:], len(keys)], strict=True)):
+            yield StoredProblem(
+                task=keys[start][0],
+                problem=keys[start][1],
+                prompt=plain["prompt"][start],
+                prompt_ids=lists["prompt_ids"].require(start).astype(np.int64),
+                gold=plain["gold"][start],
+                launch_seconds=plain["launch_seconds"][start],
+                paths=[_path(plain, lists, row) for row in range(start, end)],
+                hidden={
+                    int(key.split("/")[1]): value for key, value in states.items() if key.split("/")[0] == str(index)
+                },
+            )
+
+
+class _Lists:
+    """A list column as one flat array with offsets."""
+
+    def __init__(self, column: Any) -> None:
+        array = column.combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.chunks)
+        self._valid = np.asarray(array.is_valid())
+        self._offsets = np.asarray(array.offsets)
+        self._values = array.values.to_numpy(zero_copy_only=False)
+
+    def get(self, row: int) -> NDArray[Any] | None:
+        return self._values[self._offsets[row] : self._offsets[row + 1]].copy() if self._valid[row] else None
+
+    def require(self, row: int) -> NDArray[Any]:
+        values = self.get(row)
+        assert values is not None
+        return values
+
+
+def _path(plain: Mapping[str, list[Any]], lists: Mapping[str, _Lists], row: int) -> StoredPath:
+    signals = {name: lists[name].get(row) for name in _SIGNALS}
+    if signals["topk"] is not None:
+        signals["topk"] = signals["topk"].reshape(-1, plain["topk_width"][row])
+    return StoredPath(
+        path=plain["path"][row],
+        token_ids=lists["token_ids"].require(row).astype(np.int64),
+        text=plain["text"][row],
+        finish=plain["finish"][row],
+        answer=plain["answer"][row],
+        correct=plain["correct"][row],
+        grader=plain["grader"][row],
+        **signals,
+    )
+
+
+def _parquet(problems: Sequence[StoredProblem]) -> bytes:
+    rows: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    for problem in problems:
+        for number, path in enumerate(problem.paths):
+            values = {
+                "task": problem.task,
+                "problem": problem.problem,
+                "prompt": problem.prompt,
+                "prompt_ids": problem.prompt_ids if number == 0 else [],
+                "gold": problem.gold,
+                "launch_seconds": problem.launch_seconds,
+                "length": len(path.token_ids),
+                "topk_width": None if path.topk is None else path.topk.shape[1],
+                **{name: getattr(path, name) for name in ("path", "token_ids", "text", "finish", "answer", "correct", "grader")},
+                **{name: None if (s := getattr(path, name)) is None else s.reshape(-1) for name in _SIGNALS},
+            }  # fmt: skip
+            for name, value in values.items():
+                rows[name].append(value)
+    stream = io.BytesIO()
+    pq.write_table(pa.table(rows, schema=_SCHEMA), stream, compression="zstd")
+    return stream.getvalue()
