@@ -387,8 +387,14 @@ def _compare(config: RunConfig, out: Path, learned: Path, labels: list[Path], de
     engine = _engine(config.model, device)
     with _watching() as watch:
         results = run_comparison(
-            engine, config, out, learned=learned, labels=labels, command=" ".join(["prunebench", *sys.argv[1:]]), watch=watch
-        )  # fmt: skip
+            engine,
+            config,
+            out,
+            learned=learned,
+            labels=labels,
+            command=" ".join(["prunebench", *sys.argv[1:]]),
+            watch=watch,
+        )
         tick = watch.stretch("tables and figures", 1)
         write_outputs(results, out)
         tick(1)
@@ -449,8 +455,8 @@ def _engine(model: str, device: str) -> TransformersEngine:
 
     from bench.engines.transformers import TransformersEngine
 
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     logging.getLogger("datasets").setLevel(logging.ERROR)
     return TransformersEngine.load(model, device=device)
 

@@ -42,6 +42,7 @@ _SCHEMA = pa.schema(
         ("topk_width", pa.int32()),
     ]
 )
+_FACTS = ("path", "text", "finish", "answer", "correct", "grader")
 _SIGNALS = ("logprobs", "entropy", "self_certainty", "topk")
 
 
@@ -144,8 +145,8 @@ class RolloutStore:
         lists = {field_name: _Lists(columns[field_name]) for field_name in ("prompt_ids", "token_ids", *_SIGNALS)}
         plain = {
             field_name: columns[field_name].to_pylist()
-            for field_name in ("prompt", "gold", "launch_seconds", "path", "text", "finish", "answer", "correct", "grader", "topk_width")
-        }  # fmt: skip
+            for field_name in ("prompt", "gold", "launch_seconds", "topk_width", *_FACTS)
+        }
         for index, (start, end) in enumerate(zip(starts, [*starts[1:], len(keys)], strict=True)):
             yield StoredProblem(
                 task=keys[start][0],
@@ -210,9 +211,10 @@ def _parquet(problems: Sequence[StoredProblem]) -> bytes:
                 "launch_seconds": problem.launch_seconds,
                 "length": len(path.token_ids),
                 "topk_width": None if path.topk is None else path.topk.shape[1],
-                **{name: getattr(path, name) for name in ("path", "token_ids", "text", "finish", "answer", "correct", "grader")},
+                "token_ids": path.token_ids,
+                **{name: getattr(path, name) for name in _FACTS},
                 **{name: None if (s := getattr(path, name)) is None else s.reshape(-1) for name in _SIGNALS},
-            }  # fmt: skip
+            }
             for name, value in values.items():
                 rows[name].append(value)
     stream = io.BytesIO()

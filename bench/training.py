@@ -77,7 +77,7 @@ def labelled_folder(
     for split in ("train", "validation"):
         stores = sorted(path for path in (folder / split).glob("*") if (path / "labels").is_dir())
         if not stores:
-            raise UserError(f"{folder / split}: holds no <name>/rollouts and <name>/labels; see prunebench label --help")
+            raise UserError(f"{folder / split}: no <name>/rollouts and <name>/labels; see prunebench label --help")
         pools: list[LabelledPool] = []
         for path in stores:
             rollouts, labels = RolloutStore.open(path / "rollouts"), LabelStore.open(path / "labels")

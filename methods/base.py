@@ -187,7 +187,7 @@ class LearnablePruner(Pruner):
 
     @abstractmethod
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
-        """Learn from ``train``; choose checkpoints on ``validation`` by within-problem ranking. Problems are disjoint."""
+        """Learn from ``train``; choose on ``validation`` by within-problem ranking. Problems are disjoint."""
 
     @abstractmethod
     def save(self, path: Path) -> None:

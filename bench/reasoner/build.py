@@ -16,8 +16,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from methods.judges.text_classifier import TextClassifier
-
 from bench.config import RunConfig, preset
 from bench.engines.base import Recording
 from bench.potential import cuts_of, label_cuts
@@ -26,6 +24,7 @@ from bench.reasoner.config import ReasonerShape, TrainingPlan
 from bench.rollouts import sample_rollouts
 from bench.store import RolloutStore, StoredProblem
 from bench.training import labelled_folder, load_method, setting_of, train_method, tunable
+from methods.judges.text_classifier import TextClassifier
 from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import Instance
 from tasks.synthetic_task import SYNTHETIC_TASKS

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from methods.judges.text_classifier import TextClassifier
-from methods.learned.linear_probe import LinearProbe
 from numpy.typing import NDArray
 
 from bench.labels import LabelStore
@@ -18,6 +16,8 @@ from bench.replay import pool_of
 from bench.shards import write_atomically
 from bench.store import RolloutStore, StoredProblem
 from methods.base import LearnablePruner, Signal
+from methods.judges.text_classifier import TextClassifier
+from methods.learned.linear_probe import LinearProbe
 from methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
 from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import BOX, STEP_END, WAIT, Instance, read_path
@@ -130,6 +130,7 @@ def _family_card(
         errors, [np.array([column.mean() for column in labelled.pool.logprobs]) for labelled in errors]
     )
     headroom = float(np.mean(gains))
+    text_share = float(np.mean(text_gain)) / headroom if headroom > 0 else float("nan")
     lines = [
         Line("median path length, tokens", 200, None, float(np.median(lengths))),
         Line("checkpoint / median length", 0.12, 0.22, position / float(np.median(lengths))),
@@ -139,10 +140,10 @@ def _family_card(
         Line("split-half headroom, points", 10, None, 100 * headroom),
         Line("prefixes with potential under 0.1, %", 15, None, 100 * float(np.mean(np.concatenate(rates) < 0.1))),
         Line("maj@64, %", None, 95, 100 * float(np.mean([_majority(stored) for stored in problems]))),
-        Line("text classifier's share of the headroom, %", None, 50, 100 * float(np.mean(text_gain)) / (100 * headroom) * 100),
+        Line("text classifier's share of the headroom, %", None, 50, 100 * text_share),
         Line("self-knowledge: AUROC of probe or P(wait)", 0.75, None, float(np.nanmax([probe_auroc, wait_auroc]))),
         Line("AUROC of a text classifier on open errors", None, 0.65, words_auroc),
-    ]  # fmt: skip
+    ]
     share = float(np.mean(1 - errors.success)) if len(errors) else float("nan")
     remarks = {
         "probe AUROC": probe_auroc,
@@ -238,7 +239,8 @@ def _calm(engine: TransformersEngine, pool: Pool) -> NDArray[np.float64]:
     with torch.inference_mode():
         logits = engine.model.get_output_embeddings()(torch.from_numpy(last).to(engine.device)).double()
     wait = engine.tokenizer.convert_tokens_to_ids(WAIT)
-    return -logits.softmax(-1)[:, wait].cpu().numpy()
+    calm: NDArray[np.float64] = -logits.softmax(-1)[:, wait].cpu().numpy()
+    return calm
 
 
 def write_card(cards: Sequence[FamilyCard], model_hash: str, settings: dict[str, object], path: Path = CARD) -> None:

@@ -151,7 +151,8 @@ def documents(seed: str, stage: Stage) -> Iterator[Document]:
         for name, family in FAMILIES.items()
         for level, _ in LEVELS
     }
-    levels, weights = zip(*LEVELS, strict=True)
+    levels = [level for level, _ in LEVELS]
+    weights = [weight for _, weight in LEVELS]
     while True:
         name = rng.choice(tuple(FAMILIES))
         (level,) = rng.choices(levels, weights)

@@ -124,7 +124,13 @@ def export(model: Any, out: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     ours = model.config
-    same = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    same: tuple[str, ...] = (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+    )
     same += ("intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "rope_parameters")
     same += ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "initializer_range")
     twin = LlamaForCausalLM(LlamaConfig(**{name: getattr(ours, name) for name in same}, attention_bias=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from tasks.synthetic.family import Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
 
@@ -13,7 +14,7 @@ class Congruence(Family):
 
     name = "congruence"
     strategies = ("up", "down")
-    MODULI = {1: (11, 13), 2: (29, 31, 37), 3: (41, 43)}
+    MODULI: ClassVar[dict[int, tuple[int, ...]]] = {1: (11, 13), 2: (29, 31, 37), 3: (41, 43)}
     SAFE_RATE, RISKY_RATE = 0.004, 0.025
 
     def instance(self, rng: random.Random, level: int) -> Instance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from tasks.synthetic.family import Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
 
@@ -14,7 +15,7 @@ class Power(Family):
     name = "power"
     strategies = ("repeat", "square")
     first_strategy_rate = 0.6
-    EXPONENTS = {1: (8, 14), 2: (20, 31), 3: (32, 42)}
+    EXPONENTS: ClassVar[dict[int, tuple[int, ...]]] = {1: (8, 14), 2: (20, 31), 3: (32, 42)}
     REPEAT_RATES, SQUARE_RATES = (0.004, 0.022), (0.10, 0.012)
 
     def instance(self, rng: random.Random, level: int) -> Instance:

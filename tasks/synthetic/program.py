@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from tasks.synthetic.family import Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
 
@@ -16,7 +17,7 @@ class Program(Family):
 
     name = "program"
     strategies = ("tool", "mental")
-    LENGTHS = {1: (3, 5), 2: (8, 10), 3: (12, 14)}
+    LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (3, 5), 2: (8, 10), 3: (12, 14)}
     SAFE_RATE, RISKY_RATE = 0.01, 0.055
 
     def instance(self, rng: random.Random, level: int) -> Instance:
@@ -58,7 +59,7 @@ class Program(Family):
             after = {"p": state["p"], "q": state["q"], register: value, "line": state["line"] + 1}
             sum_ = (numeral(left), operator, numeral(right))
             if mental:
-                written = (*sum_, "=", numeral(total), "=", numeral(value))
+                written: tuple[str, ...] = (*sum_, "=", numeral(total), "=", numeral(value))
             else:
                 written = (*CALL, "(", *sum_, ")", "%", numeral(modulus), *RETURN, numeral(value), "\n", "```")
             tail = (";", "p", numeral(after["p"]), "q", numeral(after["q"]))

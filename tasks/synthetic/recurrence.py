@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from tasks.synthetic.family import Difference, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
 
@@ -13,7 +14,7 @@ class Recurrence(Family):
 
     name = "recurrence"
     strategies = ("early", "late")
-    LENGTHS = {1: (4, 6), 2: (10, 12), 3: (14, 17)}
+    LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (4, 6), 2: (10, 12), 3: (14, 17)}
     SAFE_RATE, RISKY_RATE = 0.008, 0.05
 
     def instance(self, rng: random.Random, level: int) -> Instance:
@@ -51,7 +52,7 @@ class Recurrence(Family):
     def _outcome(self, state: State, modulus: int, late: bool, before: int, off: int) -> Outcome:
         n, a, b, now = state["n"] + 1, state["a"], state["b"], state["now"]
         first, second = a * now, b * before
-        head = ("x", numeral(n), "=", numeral(a), "*", numeral(now), "=", numeral(first))
+        head: tuple[str, ...] = ("x", numeral(n), "=", numeral(a), "*", numeral(now), "=", numeral(first))
         if not late:
             head = (*head, "=", numeral(first % modulus))
         middle: tuple[str, ...] = (";", numeral(b), "*", numeral(before), "=", numeral(second))

@@ -60,9 +60,7 @@ def test_signals_equal_a_teacher_forced_forward(engine, requests_of, rollouts):
             wanted = logprobs.gather(1, ids[0, start:, None])[:, 0]
             np.testing.assert_allclose(path.logprobs, wanted, atol=2e-5)
             np.testing.assert_allclose(path.entropy, -(logprobs.exp() * logprobs).sum(-1), atol=2e-5)
-            np.testing.assert_allclose(
-                path.self_certainty, -logprobs.mean(-1) - np.log(logprobs.shape[-1]), atol=2e-5
-            )
+            np.testing.assert_allclose(path.self_certainty, -logprobs.mean(-1) - np.log(logprobs.shape[-1]), atol=2e-5)
             np.testing.assert_allclose(path.topk, logprobs.topk(5).values[: len(path.topk)], atol=2e-5)
             for checkpoint, states in path.hidden.items():
                 last = start + min(checkpoint, len(path.token_ids)) - 1

@@ -1,0 +1,29 @@
+"""Entropy: how undecided the model was, token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from methods.base import Pruner, Scores, Signal, Source
+from methods.pool import Pool
+from methods.registry import pruner
+
+
+@pruner
+@dataclass
+class Entropy(Pruner):
+    """Minus the mean entropy of the next-token distributions over the prefix (Think Just Enough, arXiv 2510.08146).
+
+    The source uses the entropy itself, lower = better.
+    """
+
+    name: ClassVar[str] = "entropy"
+    source: ClassVar[Source] = Source.INTERNAL
+    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.ENTROPY})
+    paper: ClassVar[str] = "arXiv 2510.08146"
+
+    def score(self, pool: Pool) -> Scores:
+        return np.array([-float(np.mean(entropy, dtype=np.float64)) for entropy in pool.entropy])

@@ -1,0 +1,26 @@
+"""Perplexity: how surprised the model was by its own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from methods.base import Pruner, Scores, Signal, Source
+from methods.pool import Pool
+from methods.registry import pruner
+
+
+@pruner
+@dataclass
+class Perplexity(Pruner):
+    """Mean log-probability of the sampled tokens: minus the log of the perplexity (which is lower = better)."""
+
+    name: ClassVar[str] = "perplexity"
+    source: ClassVar[Source] = Source.INTERNAL
+    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.LOGPROBS})
+    paper: ClassVar[str] = "classical"
+
+    def score(self, pool: Pool) -> Scores:
+        return np.array([float(np.mean(logprobs, dtype=np.float64)) for logprobs in pool.logprobs])

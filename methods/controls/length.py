@@ -1,0 +1,27 @@
+"""Keep what ends early or is short so far: a baseline that reads nothing but the size of the prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from methods.base import Pruner, Scores, Signal, Source
+from methods.pool import Pool
+from methods.registry import pruner
+
+
+@pruner
+@dataclass
+class Length(Pruner):
+    """Finished prefixes first (the earlier the better), then the shorter prefix text. Never the final length."""
+
+    name: ClassVar[str] = "length"
+    source: ClassVar[Source] = Source.CONTROL
+    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
+    paper: ClassVar[str] = "control"
+
+    def score(self, pool: Pool) -> Scores:
+        characters = np.array([len(text) for text in pool.text], float)
+        return np.where(pool.finished, 1e6 - pool.lengths, -characters)

@@ -1,0 +1,27 @@
+"""Keep everything: what pruning is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from methods.base import Pruner, Scores, Signal, Source
+from methods.pool import Pool
+from methods.registry import pruner
+
+
+@pruner
+@dataclass
+class KeepAll(Pruner):
+    """All N paths go on. ``keeps_all`` tells the evaluation that no policy applies."""
+
+    name: ClassVar[str] = "none"
+    source: ClassVar[Source] = Source.CONTROL
+    requires: ClassVar[frozenset[Signal]] = frozenset()
+    paper: ClassVar[str] = "control"
+    keeps_all: ClassVar[bool] = True
+
+    def score(self, pool: Pool) -> Scores:
+        return np.zeros(len(pool))

@@ -1,0 +1,31 @@
+"""Keep k paths at random: the expected accuracy is that of all N, so it tests the pipeline for bias."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from methods.base import Pruner, Scores, Signal, Source
+from methods.pool import Pool
+from methods.registry import pruner
+
+
+@pruner
+@dataclass
+class RandomChoice(Pruner):
+    """Scores from a generator keyed by seed and problem; reported as the mean of 200 draws."""
+
+    name: ClassVar[str] = "random"
+    source: ClassVar[Source] = Source.CONTROL
+    requires: ClassVar[frozenset[Signal]] = frozenset()
+    paper: ClassVar[str] = "control"
+    draws: ClassVar[int] = 200
+
+    seed: int = 0
+
+    def score(self, pool: Pool) -> Scores:
+        key = hashlib.sha256(f"{self.seed}\x1f{pool.task}\x1f{pool.problem}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(key[:8], "big")).random(len(pool))
