@@ -57,7 +57,7 @@ class Label:
         if self.continuations == 0:
             return float(self.correct_even), float(self.correct_odd)
         even = (self.continuations + 1) // 2
-        return self.correct_even / even, self.correct_odd / max(1, self.continuations - even)
+        return self.correct_even / even, self.correct_odd / (self.continuations - even)
 
     @property
     def success(self) -> float:
@@ -82,6 +82,12 @@ class LabelStore:
 
     @classmethod
     def create_or_open(cls, folder: Path, manifest: Mapping[str, Any]) -> LabelStore:
+        """See :meth:`bench.shards.Shards.create_or_open`; also raises UserError for a single continuation."""
+        if manifest["continuations"] < 2:
+            raise UserError(
+                f"continuations = {manifest['continuations']}: one half of the labels chooses and the other evaluates, "
+                "so at least 2 are needed"
+            )
         return cls(Shards.create_or_open(folder, KIND, manifest))
 
     @classmethod
@@ -125,5 +131,5 @@ class LabelStore:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(halves (2, N), success (N,)); NaN where a prefix has no label."""
         labels = [self.get(task, problem, prefix) for prefix in prefixes]
-        halves = np.array([label.halves if label else (np.nan, np.nan) for label in labels]).T
+        halves = np.array([label.halves if label else (np.nan, np.nan) for label in labels]).reshape(-1, 2).T
         return halves, np.array([label.success if label else np.nan for label in labels])

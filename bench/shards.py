@@ -2,11 +2,13 @@
 
 ``manifest.json`` says what the folder is; ``shards.json`` lists the files of every sealed shard with their SHA-256. A
 file is written under a temporary name, renamed, and only then listed: whatever a kill leaves behind is not listed,
-hence not read, and is written over by the next run.
+hence not read, and is written over by the next run. Only the holder of the folder's lock seals shards; the operating
+system gives the lock back when its holder ends, however it ends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 from bench.errors import UserError
 
@@ -52,7 +54,8 @@ class Shards:
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], listing: dict[str, dict[str, str]]) -> None:
         self.folder, self.manifest, self._listing = folder, manifest, listing
-        self._locked = False
+        self._listed_on_disk = dict(listing)
+        self._lock: IO[str] | None = None
 
     @classmethod
     def open(cls, folder: Path, kind: str) -> Shards:
@@ -71,8 +74,7 @@ class Shards:
                     f"{folder / MANIFEST}: {key} is {manifest.get(key)!r}, this version reads {wanted!r}; "
                     "use another folder"
                 )
-        listing_path = folder / LISTING
-        return cls(folder, manifest, json.loads(listing_path.read_text()) if listing_path.exists() else {})
+        return cls(folder, manifest, _read_listing(folder))
 
     @classmethod
     def create_or_open(cls, folder: Path, kind: str, manifest: Mapping[str, Any]) -> Shards:
@@ -102,6 +104,10 @@ class Shards:
     def names(self) -> list[str]:
         return sorted(self._listing)
 
+    def files(self, name: str) -> frozenset[str]:
+        """The sealed files of a shard; others of its name are leftovers of a kill."""
+        return frozenset(self._listing[name])
+
     def damage(self, name: str) -> str | None:
         """What is wrong with a listed shard, or None."""
         for file, digest in self._listing[name].items():
@@ -121,12 +127,15 @@ class Shards:
             )
 
     def seal(self, name: str, files: Mapping[str, bytes]) -> None:
-        """Write the files of a shard, then list it."""
+        """Write the files of a shard, then list it. Raises RuntimeError where the folder is not locked."""
+        if self._lock is None:
+            raise RuntimeError(f"{self.folder}: shards are sealed inside 'with shards:' only")
         for file, content in files.items():
             write_atomically(self.folder / file, content)
         self._listing[name] = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
         listing = json.dumps(self._listing, indent=1, sort_keys=True) + "\n"
         write_atomically(self.folder / LISTING, listing.encode())
+        self._listed_on_disk = dict(self._listing)
 
     def next_name(self) -> str:
         """The lowest free shard name."""
@@ -139,31 +148,33 @@ class Shards:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def __enter__(self) -> Self:
-        """Become the only writer. Raises UserError naming the holder; the lock of a dead process is taken over."""
-        path = self.folder / LOCK
-        mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-        for _ in range(2):
-            try:
-                with path.open("x") as stream:
-                    stream.write(mine)
-                self._locked = True
-                return self
-            except FileExistsError:
-                holder = _holder(path)
-                if holder is not None and not _dead(holder):
-                    raise UserError(
-                        f"{self.folder}: process {holder['pid']} on {holder['host']} is writing here; wait for it, or "
-                        f"delete {path} if it is gone"
-                    ) from None
-                path.unlink(missing_ok=True)
-        raise UserError(f"{path}: another process took the lock at the same moment; try again")
+        """Become the only writer.
+
+        Raises UserError when another one is at work, naming it, or has added shards since this folder was opened.
+        """
+        stream = (self.folder / LOCK).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            stream.close()
+            raise UserError(f"{self.folder}: {holder} is writing here; wait for it to end") from None
+        if _read_listing(self.folder) != self._listed_on_disk:
+            stream.close()
+            raise UserError(f"{self.folder}: another process has just written here; run the same command again")
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+        stream.flush()
+        self._lock = stream
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._locked:
-            (self.folder / LOCK).unlink(missing_ok=True)
-            self._locked = False
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
 
 def _numbered() -> Iterator[str]:
@@ -173,23 +184,14 @@ def _numbered() -> Iterator[str]:
         index += 1
 
 
-def _holder(path: Path) -> dict[str, Any] | None:
+def _read_listing(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / LISTING
     try:
-        holder = json.loads(path.read_text())
-        return holder if isinstance(holder, dict) and {"pid", "host"} <= holder.keys() else None
-    except (OSError, json.JSONDecodeError):
-        return None
-
-
-def _dead(holder: Mapping[str, Any]) -> bool:
-    if holder["host"] != socket.gethostname():
-        return False
-    if holder["pid"] == os.getpid():
-        return True
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+        listing: dict[str, dict[str, str]] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: not valid JSON (line {error.lineno}); restore it, or delete it to have every shard made again"
+        ) from error
+    return listing

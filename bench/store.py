@@ -105,7 +105,10 @@ class RolloutStore:
         return found
 
     def append(self, problems: Sequence[StoredProblem]) -> None:
-        """Seal one shard."""
+        """Seal one shard. Raises ValueError for a problem without paths or one that is there twice."""
+        keys = [(problem.task, problem.problem) for problem in problems]
+        if len(set(keys)) != len(keys) or not all(problem.paths for problem in problems):
+            raise ValueError(f"a shard takes distinct problems with at least one path each, not {keys}")
         name = self.shards.next_name()
         files = {f"{name}.parquet": _parquet(problems)}
         hidden = {
@@ -134,11 +137,10 @@ class RolloutStore:
         if not table.schema.equals(_SCHEMA):
             raise UserError(f"{path}: its columns are not those of this version; use another folder")
         states: dict[str, NDArray[np.float32]] = {}
-        state_file = self.shards.folder / f"{name}.safetensors"
-        if hidden and state_file.exists():
+        if hidden and f"{name}.safetensors" in self.shards.files(name):
             from safetensors.numpy import load_file
 
-            states = load_file(state_file)
+            states = load_file(self.shards.folder / f"{name}.safetensors")
         columns = {field_name: table[field_name] for field_name in table.column_names}
         keys = list(zip(columns["task"].to_pylist(), columns["problem"].to_pylist(), strict=True))
         starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
-from typing import Any
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
 
-TIME_LIMIT_SECONDS = 5.0
-_SPACES = re.compile(r"\s+")
+LIMIT_SECONDS = 5.0
+RULES = "1"
+"""The version of our own rules (``exact`` and ``number``), as verdicts carry it: raised when they change."""
+
+_SPACES = re.compile(r"(?<!\w)\s+|\s+(?!\w)")  # not those between two words or numbers: "1 2" is not "12"
 _COMMANDS = re.compile(r"\\(?:left|right|displaystyle|!|,|;|quad)(?![A-Za-z])")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:/\d+)?")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,11 @@ def boxed(text: str) -> str | None:
 
 def normalise(answer: str) -> str:
     """One spelling for answers that differ in layout only: spaces, ``$``, ``\\left``, ``\\dfrac``, text commands."""
-    text = _TEXT.sub(r"\1", _COMMANDS.sub("", answer.strip().strip("$").rstrip(".")))
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\ ", "")
-    return _THOUSANDS.sub("", _SPACES.sub("", text))
+    text = _TEXT.sub(r"\1", _COMMANDS.sub("", answer.strip().rstrip(".").strip("$").strip().rstrip(".")))
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\ ", "").replace("{,}", ",")
+    if _THOUSANDS.fullmatch(text):  # a comma anywhere else separates: (1,234) is a pair
+        text = text.replace(",", "")
+    return _SPACES.sub("", text)
 
 
 def number(answer: str) -> Fraction | None:
@@ -61,13 +70,17 @@ def number(answer: str) -> Fraction | None:
 
 
 def equal(answer: str, gold: str) -> Verdict:
-    """Whether ``answer`` means ``gold``: normalised exact match, then number, then Math-Verify with a time limit."""
-    if normalise(answer) == normalise(gold):
-        return Verdict(True, "exact")
-    ours, theirs = number(answer), number(gold)
-    if ours is not None and theirs is not None:
-        return Verdict(ours == theirs, "number")
-    return _WORKER.verify(answer, gold)
+    """Whether ``answer`` means ``gold``: normalised exact match, then number, then Math-Verify with a time limit.
+
+    An empty answer is wrong; one that Math-Verify cannot read, or not in time, could not be graded.
+    """
+    ours, theirs = normalise(answer), normalise(gold)
+    if ours == theirs or not ours:
+        return Verdict(ours == theirs, f"exact {RULES}")
+    our_number, their_number = number(answer), number(gold)
+    if our_number is not None and their_number is not None:
+        return Verdict(our_number == their_number, f"number {RULES}")
+    return _MATH_VERIFY.verify(answer, gold)
 
 
 def classes(answers: Sequence[str | None]) -> list[int]:
@@ -100,69 +113,65 @@ def _same_class(answer: str, other: str) -> bool:
     return equal(answer, other).correct is True
 
 
-class _Worker:
-    """Math-Verify in a child process: a hanging expression costs the time limit and one process, nothing else."""
+class MathVerify:
+    """Math-Verify in a child process: a hanging expression costs the time limit and one process, nothing else.
 
-    def __init__(self) -> None:
-        self._process: Any = None
-        self._pipe: Connection | None = None
+    The child starts with the first question, and again after one that killed it. Threads take turns.
+    """
 
-    @property
+    def __init__(self, limit_seconds: float = LIMIT_SECONDS) -> None:
+        self.limit_seconds = limit_seconds
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+        self._turn = threading.Lock()
+
+    @cached_property
     def name(self) -> str:
-        try:
-            return f"math-verify {version('math-verify')}"
-        except PackageNotFoundError:
-            return "math-verify (not installed)"
+        return f"math-verify {version('math-verify')}"
 
     def verify(self, answer: str, gold: str) -> Verdict:
-        if self._process is None or not self._process.is_alive():
-            self._start()
-        assert self._pipe is not None
-        try:
-            self._pipe.send((answer, gold))
-            if not self._pipe.poll(TIME_LIMIT_SECONDS):
+        with self._turn:
+            try:
+                return Verdict(self._ask(answer, gold), self.name)
+            except (BrokenPipeError, EOFError):
                 self.stop()
                 return Verdict(None, self.name)
-            return Verdict(self._pipe.recv(), self.name)
-        except (EOFError, OSError):
-            self.stop()
-            return Verdict(None, self.name)
+
+    def _ask(self, answer: str, gold: str) -> bool | None:
+        mine = self._process is not None and self._owner == os.getpid()  # after a fork it is the parent's
+        if not mine or self._process is None or self._process.poll() is not None:
+            self._start()
+        assert self._process is not None and self._process.stdin is not None
+        print(json.dumps([answer, gold, self.limit_seconds]), file=self._process.stdin, flush=True)
+        return self._reply()
+
+    def _reply(self) -> bool | None:
+        assert self._process is not None and self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise EOFError
+        (verdict,) = json.loads(line)
+        return None if verdict is None else bool(verdict)
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-        if not self._pipe.poll(60.0) or self._pipe.recv() != "ready":
-            raise RuntimeError("the Math-Verify process did not start")
+        script = Path(__file__).with_name("math_verify_process.py")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(script)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
+        )  # fmt: skip
+        self._owner = os.getpid()
+        try:
+            self._reply()
+        except EOFError as error:
+            self.stop()
+            raise RuntimeError("the Math-Verify process did not start; its message is above") from error
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.communicate()
 
 
-def _serve(pipe: Connection) -> None:
-    from math_verify import parse, verify
-
-    pipe.send("ready")
-    while True:
-        try:
-            answer, gold = pipe.recv()
-        except EOFError:
-            return
-        try:
-            parsed_gold = parse(f"${gold}$", parsing_timeout=None, raise_on_error=True)
-            parsed = parse(f"${answer}$", parsing_timeout=None, raise_on_error=True)
-            if parsed_gold and parsed:
-                pipe.send(bool(verify(parsed_gold, parsed, timeout_seconds=None, raise_on_error=True)))
-            else:
-                pipe.send(None)
-        except Exception:  # whatever a foreign parser raises means: could not be graded
-            pipe.send(None)
-
-
-_WORKER = _Worker()
-atexit.register(_WORKER.stop)
+_MATH_VERIFY = MathVerify()
+atexit.register(_MATH_VERIFY.stop)

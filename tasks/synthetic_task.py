@@ -42,7 +42,7 @@ class SyntheticTask(Task):
         return [self.problem(instance) for instance in islice(self.instances(split, seed), limit)]
 
     def answer_of(self, text: str) -> str | None:
-        return boxed(text)
+        return boxed(text) or None  # an empty box states no answer
 
     def grade(self, answer: str | None, gold: str) -> Verdict:
         return Verdict(False, "no answer") if answer is None else equal(answer, gold)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from methods.base import Pruner, Scores, Setting, Signal, Source
@@ -36,7 +37,7 @@ class SlimSC(Pruner):
 
     @classmethod
     def configurations(cls, setting: Setting) -> Sequence[Self]:
-        return [cls(n=n, drop=drop) for n in (1, 2, 3, 4) for drop in ("random", "less-diverse")]  # type: ignore[arg-type]
+        return [cls(n=n, drop=drop) for n in (1, 2, 3, 4) for drop in ("random", "less-diverse")]
 
     def score(self, pool: Pool) -> Scores:
         similarity = jaccard(pool.token_ids, self.n)
@@ -51,7 +52,7 @@ class SlimSC(Pruner):
             if self.drop == "random":
                 gone = (first, second)[int(generator.integers(2))]
             else:
-                gone = first if total[first] > total[second] else second
+                gone = first if total[first] > total[second] + 1e-9 else second  # a tie, up to rounding: the later
             scores[gone] = round_
             total -= similarity[:, gone]
             similarity[gone] = similarity[:, gone] = -2.0
@@ -60,16 +61,23 @@ class SlimSC(Pruner):
 
 def jaccard(token_ids: Sequence[NDArray[Any]], n: int) -> NDArray[np.float64]:
     """(N, N): shared over all distinct n-grams of two paths; 1 where both have none."""
-    numbers: dict[bytes, int] = {}
-    grams = []
-    for ids in token_ids:
-        windows = np.lib.stride_tricks.sliding_window_view(ids, n) if len(ids) >= n else np.zeros((0, n), np.int64)
-        grams.append({numbers.setdefault(window.tobytes(), len(numbers)) for window in windows})
-    present = np.zeros((len(grams), len(numbers)))
-    for row, own in enumerate(grams):
-        present[row, list(own)] = 1.0
-    shared = present @ present.T
-    sizes = present.sum(1)
+    count = len(token_ids)
+    windows = np.concatenate(
+        [sliding_window_view(ids, n) if len(ids) >= n else np.zeros((0, n), np.int64) for ids in token_ids]
+    )
+    owner = np.repeat(np.arange(count), [max(0, len(ids) - n + 1) for ids in token_ids])
+    gram = np.zeros(len(windows), np.int64)
+    for column in windows.T:  # number the n-grams one token at a time: no product overflows
+        gram = np.unique(gram * (int(column.max(initial=0)) + 1) + column, return_inverse=True)[1]
+    kinds = int(gram.max(initial=0)) + 1
+    owner, gram = np.divmod(np.unique(owner * kinds + gram), kinds)
+    sizes = np.bincount(owner, minlength=count)
+    several = np.bincount(gram, minlength=kinds)[gram] > 1  # what one path alone has is shared with none
+    common, gram = np.unique(gram[several], return_inverse=True)
+    present = np.zeros((count, len(common)), np.float32)
+    present[owner[several], gram] = 1.0
+    shared = (present @ present.T).astype(np.float64)
+    np.fill_diagonal(shared, sizes)
     union = sizes[:, None] + sizes[None, :] - shared
     result: NDArray[np.float64] = np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
     return result

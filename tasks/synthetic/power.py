@@ -72,7 +72,7 @@ class Power(Family):
         def outcome(off: int) -> Outcome:
             square = state["y"] * state["y"] + off
             value = square % modulus
-            tokens = (
+            tokens: tuple[str, ...] = (
                 *label,
                 ":",
                 numeral(state["y"]),

@@ -1,0 +1,127 @@
+"""Run configurations: YAML files whose every key and value is checked before anything is spent."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.engines.base import Sampling
+from bench.errors import UserError
+from bench.policies import TopK, parse_policy
+
+PRESETS = Path(__file__).parent / "presets"
+
+Positive = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+"""YAML and the command line give lists."""
+
+
+class RunConfig(BaseModel):
+    """One experiment: N paths per problem, scored at ``prefix_tokens``, k of them kept.
+
+    ``problems`` counts per task; ``methods`` empty means every registered one; ``policy`` None means ``topk:k``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    tasks: Annotated[Names, Field(min_length=1)]
+    model: str
+    n: Positive
+    k: Positive
+    prefix_tokens: Positive
+    problems: Positive
+    temperature: float
+    max_new_tokens: Positive
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: Annotated[int, Field(ge=0)] = 0
+    split: Literal["train", "validation", "test"] = "test"
+    methods: Names = ()
+    policy: str | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, self.max_new_tokens)
+
+    @model_validator(mode="after")
+    def _possible(self) -> RunConfig:
+        """Refuse what no run can do. Raises ValueError, which pydantic reports."""
+        if self.k > self.n:
+            raise ValueError(f"k = {self.k} paths cannot be kept of n = {self.n}; choose k <= n")
+        if self.prefix_tokens >= self.max_new_tokens:
+            raise ValueError(
+                f"prefix_tokens = {self.prefix_tokens}: every path ends before it, at max_new_tokens = "
+                f"{self.max_new_tokens}; choose a smaller prefix"
+            )
+        if self.policy is not None:
+            try:
+                policy = parse_policy(self.policy)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+            if isinstance(policy, TopK) and policy.k > self.n:
+                raise ValueError(f"policy = {self.policy} cannot keep {policy.k} of n = {self.n} paths")
+        _ = self.sampling  # checks its own ranges
+        return self
+
+
+def load_config(path: Path, **overrides: Any) -> RunConfig:
+    """The configuration in a YAML file; ``overrides`` replace single keys.
+
+    Raises UserError with one sentence: file, key, value, and what to do.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; the shipped presets are {', '.join(preset_names())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: not valid YAML{where} ({getattr(error, 'problem', error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no settings; write lines of the form 'n: 64'")
+    try:
+        return RunConfig(**{str(key): value for key, value in {**content, **overrides}.items()})
+    except ValidationError as error:
+        raise UserError(_sentence(path, error, overrides)) from error
+
+
+def preset_names() -> list[str]:
+    """The shipped configurations."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset(name: str, **overrides: Any) -> RunConfig:
+    """A shipped configuration; ``overrides`` replace single keys. Raises UserError for an unknown name."""
+    if name not in preset_names():
+        raise UserError(f"unknown preset '{name}'; {_nearest(name, preset_names())}")
+    return load_config(PRESETS / f"{name}.yaml", **overrides)
+
+
+def _sentence(path: Path, error: ValidationError, overrides: Mapping[str, Any]) -> str:
+    """The first of pydantic's complaints, in our words, with the number of the others."""
+    first, *others = error.errors()
+    key = ".".join(map(str, first["loc"]))
+    source = "option" if first["loc"] and first["loc"][0] in overrides else str(path)
+    if first["type"] == "extra_forbidden":
+        known = list(RunConfig.model_fields)
+        text = f"{source}: unknown key '{key}'; {_nearest(key, known)}"
+    elif first["type"] == "missing":
+        text = f"{source}: {key} is missing"
+    elif not key:
+        text = f"{source}: {first['msg'].removeprefix('Value error, ')}"
+    else:
+        text = f"{source}: {key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{text} (and {len(others)} more)" if others else text
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"

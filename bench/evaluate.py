@@ -1,0 +1,472 @@
+"""Replay evaluation: every method scores the same stored prefixes, and its kept paths are graded, voted and charged."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import metrics
+from bench.ledger import Ledger, decoded_tokens, paper_tokens
+from bench.policies import CheckRecord, Policy, tied
+from bench.results import ResultRow
+from bench.statistics import (
+    Interval,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    ratio_of_means,
+    sign_flip_p,
+)
+from bench.votes import Majority
+from methods.base import PRIVILEGED, Cost, Pruner, Quadrant, Signal, Source
+from methods.pool import Pool
+
+Array = NDArray[np.float64]
+
+REPEAT_WITHOUT = 2.0
+"""Above this percentage of finished or of leaky prefixes, a table is to be read also without them."""
+
+
+@dataclass(frozen=True)
+class ProblemRecord:
+    """One problem of one task with N complete paths; rows are in the order of ``pool``.
+
+    - ``pool``: the prefixes at the checkpoint; OUTCOME, and POTENTIAL where labels exist, are attached.
+    - ``lengths`` int64 (N,): tokens of the complete paths. ``correct`` float64 (N,): 1/0 verdicts, ungradable is 0.
+    - ``answer_class`` int64 (N,): class of the final answers, -1 none; ``gold_class``: the correct one, -1 if nobody
+      has it.
+    - ``halves`` float64 (2, N): success rates of two disjoint halves of the label continuations; None without labels.
+    - ``leaky`` bool (N,): the prefix already states a final answer. ``launch_seconds``: measured for the whole pool.
+    """
+
+    task: str
+    problem: str
+    pool: Pool
+    lengths: NDArray[np.int64]
+    correct: NDArray[np.float64]
+    answer_class: NDArray[np.int64]
+    gold_class: int
+    halves: NDArray[np.float64] | None
+    leaky: NDArray[np.bool_]
+    launch_seconds: float
+
+    @property
+    def potential(self) -> Array | None:
+        """(N,) success rates over all label continuations; None without labels."""
+        if self.halves is None:
+            return None
+        return self.pool.potential if self.pool.has(Signal.POTENTIAL) else self.halves.mean(axis=0)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of every method on every problem; the lists and arrays are in the order of the records.
+
+    ``scores[name][i]`` is float64 (draws, N); ``check_seconds[name]`` is (problems,), per draw; ``costs[name][i]`` is
+    the :class:`Cost` of one draw. ``left_out`` says why a method has none of these.
+    """
+
+    scores: dict[str, list[Array]]
+    check_seconds: dict[str, Array]
+    costs: dict[str, list[Cost]]
+    left_out: dict[str, str]
+
+
+def score_methods(
+    records: Sequence[ProblemRecord],
+    methods: Mapping[str, Pruner],
+    progress: Callable[[], None] | None = None,
+) -> Scored:
+    """Let every method score every pool; ``progress`` is called once per problem and method.
+
+    A method sees no privileged signal, unless it is a control that declares it. One that lacks a signal or raises
+    ValueError on any problem is left out with a sentence; the others go on. Any other exception is a defect and passes.
+    """
+    left_out = {name: reason for name, pruner in methods.items() if (reason := _missing(name, pruner, records))}
+    scores: dict[str, list[Array]] = {name: [] for name in methods}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    costs: dict[str, list[Cost]] = {name: [] for name in methods}
+    # Problems outside, methods inside: what the engine caches for a pool serves all methods and can then go.
+    for record in records:
+        for name, pruner in methods.items():
+            if name not in left_out:
+                try:
+                    drawn, elapsed, cost = _score(pruner, visible(record.pool, pruner))
+                except ValueError as error:
+                    left_out[name] = f"{name} failed on {record.task}/{record.problem}: {error}"
+                else:
+                    scores[name].append(drawn)
+                    seconds[name].append(elapsed)
+                    costs[name].append(cost)
+            if progress is not None:
+                progress()
+    kept = [name for name in methods if name not in left_out]
+    return Scored(
+        scores={name: scores[name] for name in kept},
+        check_seconds={name: np.array(seconds[name]) for name in kept},
+        costs={name: costs[name] for name in kept},
+        left_out=left_out,
+    )
+
+
+def visible(pool: Pool, pruner: Pruner) -> Pool:
+    """The pool as ``pruner`` may see it: privileged signals only for a control, and only those that it declares."""
+    if type(pruner).source is not Source.CONTROL:
+        return pool.public()
+    hidden = PRIVILEGED - type(pruner).requires
+    return replace(pool, signals={signal: column for signal, column in pool.signals.items() if signal not in hidden})
+
+
+def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
+    """Why ``pruner`` cannot score these pools, or None."""
+    required = sorted(type(pruner).requires, key=lambda signal: signal.value)
+    for record in records:
+        pool = visible(record.pool, pruner)
+        for signal in required:
+            if pool.has(signal):
+                continue
+            if signal in PRIVILEGED and type(pruner).source is not Source.CONTROL:
+                return f"{name} needs the privileged signal '{signal.value}', which only controls are given"
+            if signal is Signal.POTENTIAL:
+                return (
+                    f"{name} needs Monte Carlo labels, and {record.task}/{record.problem} has none; "
+                    "make them with: prunebench label"
+                )
+            return (
+                f"{name} needs the signal '{signal.value}', which was not recorded for {record.task}/{record.problem}; "
+                f"record it with: prunebench rollouts --record {signal.value}"
+            )
+    return None
+
+
+def _score(pruner: Pruner, pool: Pool) -> tuple[Array, float, Cost]:
+    """Scores (draws, N), seconds of one draw that an online run would also have spent, and the cost of one draw."""
+    draws = type(pruner).draws
+    # What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws.
+    pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
+    replayed = pool.generator.replay_seconds if pool.generator else 0.0
+    started = time.perf_counter()
+    drawn = [one.score(pool) for one in pruners]
+    elapsed = time.perf_counter() - started
+    if pool.generator:
+        elapsed -= pool.generator.replay_seconds - replayed
+    scores = np.empty((draws, len(pool)))
+    for row, one in enumerate(drawn):
+        one = np.asarray(one, dtype=np.float64)
+        if one.shape != (len(pool),):
+            raise ValueError(f"score() gave shape {one.shape} for {len(pool)} paths")
+        finite = np.isfinite(one)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            raise ValueError(f"the score of row {bad} is {one[bad]}; scores must be finite")
+        scores[row] = one
+    return scores, max(elapsed, 0.0) / draws, pruners[0].cost(pool)
+
+
+def compare(
+    records: Sequence[ProblemRecord],
+    scored: Scored,
+    methods: Mapping[str, Pruner],
+    policy: Policy,
+    model: str,
+    parameters: int,
+    configurations: Mapping[str, str],
+    seed: int,
+    prefix_tokens: int,
+    captions: Mapping[str, str] = {},
+) -> tuple[list[ResultRow], list[str]]:
+    """One row per task and method, then for task ``all`` when there are several; and the notes under each table.
+
+    ``parameters`` counts those of the generating model. A pruner class with ``keeps_all = True`` keeps all N under
+    any policy. Raises ValueError when there is no record or the pools differ in size, UserError when the policy does
+    not fit them.
+    """
+    sizes = sorted({len(record.pool) for record in records})
+    if len(sizes) != 1:
+        raise ValueError(f"a comparison needs pools of one size, not of {sizes or 'none'}")
+    graded = {
+        name: _grade(records, scored, name, methods[name], policy, parameters)
+        for name in methods
+        if name in scored.scores
+    }
+    base = _baseline(records, policy, graded)
+    names = list(dict.fromkeys(record.task for record in records))
+    tables = {task: np.array([i for i, record in enumerate(records) if record.task == task]) for task in names}
+    if len(tables) > 1:
+        tables["all"] = np.arange(len(records))
+    rows: list[ResultRow] = []
+    notes: list[str] = []
+    for task, problems in tables.items():
+        p_values = {name: sign_flip_p((g.avg - base.avg)[problems], seed) for name, g in graded.items()}
+        tested = [name for name in graded if not _is_control(methods[name])]
+        adjusted = dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
+        for name, g in graded.items():
+            rows.append(
+                ResultRow(
+                    task=task,
+                    model=model,
+                    method=name,
+                    quadrant=type(methods[name]).quadrant().value,
+                    n=sizes[0],
+                    k=g.k,
+                    prefix_tokens=prefix_tokens,
+                    policy="keep all" if _keeps_all(methods[name]) else str(policy),
+                    p_value=p_values[name],
+                    p_holm=adjusted.get(name, math.nan),
+                    n_problems=len(problems),
+                    configuration=configurations.get(name, "defaults"),
+                    note=captions.get(name, ""),
+                    **_cells(g, base, problems, seed),
+                )
+            )
+        notes += [f"{task}: {note}" for note in _notes(records, problems, scored, tested, methods, graded, base)]
+    return rows, notes
+
+
+@dataclass(frozen=True)
+class _Graded:
+    """One method under the policy: a (problems,) array per measure, means over draws, accuracies from 0 to 1."""
+
+    k: int
+    avg: Array
+    expected: Array
+    maj: Array
+    vote_tied: Array
+    passed: Array
+    decoded: Array
+    tokens: Array
+    flops_tokens: Array
+    paper_tokens: Array
+    auroc: Array
+    spearman: Array
+    cut_tied: Array
+    check_seconds: Array
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """What every method is held against: (problems,) arrays of keeping all N, of the potential, and of chance.
+
+    They are computed from the records themselves, so that they stand whichever methods take part. ``random_maj`` is
+    NaN without the ``random`` control, what reads labels is NaN without them.
+    """
+
+    avg: Array
+    maj: Array
+    expected: Array
+    tokens: Array
+    finished: Array
+    leaky: Array
+    launch_seconds: Array
+    potential_avg: Array
+    potential_expected: Array
+    random_maj: Array
+
+
+def _is_control(pruner: Pruner) -> bool:
+    return type(pruner).source is Source.CONTROL
+
+
+def _keeps_all(pruner: Pruner) -> bool:
+    return bool(getattr(type(pruner), "keeps_all", False))
+
+
+def _kept(record: ProblemRecord, scores: Array, policy: Policy) -> NDArray[np.bool_]:
+    """bool (N,): what one check by ``policy`` keeps of this pool."""
+    pool = record.pool
+    return policy.decide([CheckRecord(pool.position, scores, pool.finished, pool.answer_class)]).keep
+
+
+def _split_half(record: ProblemRecord, policy: Policy) -> float:
+    """Potential of the paths that one half of the labels chooses, told by the other half; mean of both directions.
+
+    Choosing and grading by the same labels would be biased up: the best of N noisy estimates is partly luck.
+    """
+    if record.halves is None:
+        return math.nan
+    first, second = record.halves
+    return float(
+        np.mean([metrics.avg_at_k(told, _kept(record, by, policy)) for by, told in ((first, second), (second, first))])
+    )
+
+
+def _grade(
+    records: Sequence[ProblemRecord], scored: Scored, name: str, pruner: Pruner, policy: Policy, parameters: int
+) -> _Graded:
+    """Apply the policy to the scores of one method, draw by draw."""
+    keeps_all, vote = _keeps_all(pruner), Majority()
+    reads_labels = Signal.POTENTIAL in type(pruner).requires
+    type_ii = type(pruner).quadrant() is Quadrant.II
+    k = 0
+    measures: list[list[float]] = []
+    for record, drawn, cost in zip(records, scored.scores[name], scored.costs[name], strict=True):
+        potential = record.potential
+        draws: list[list[float]] = []
+        for scores in drawn:
+            keep = np.ones(len(scores), dtype=np.bool_) if keeps_all else _kept(record, scores, policy)
+            k = int(keep.sum())
+            elected = vote.elect(record.answer_class[keep])
+            decoded = decoded_tokens(record.lengths, record.pool.position, keep)
+            ledger = Ledger(decoded, cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens, cost.flops)
+            draws.append(
+                [
+                    metrics.avg_at_k(record.correct, keep),
+                    math.nan if potential is None else metrics.avg_at_k(potential, keep),
+                    elected.correctness(record.gold_class),
+                    float(elected.tied),
+                    metrics.pass_at_k(record.correct, keep),
+                    decoded,
+                    ledger.tokens,
+                    ledger.in_generator_tokens(parameters),
+                    paper_tokens(record.lengths, record.pool.position, keep, type_ii),
+                    float(tied(scores, keep)),
+                ]
+            )
+        means = [float(value) for value in np.mean(draws, axis=0)]
+        if reads_labels and not keeps_all:
+            means[1] = _split_half(record, policy)
+        means.append(metrics.auroc(drawn, record.correct))
+        means.append(math.nan if potential is None else metrics.spearman(drawn, potential))
+        measures.append(means)
+    columns = np.array(measures).T
+    avg, expected, maj, vote_tied, passed, decoded_, tokens, flops, paper, cut_tied, auroc, spearman = columns
+    return _Graded(
+        k=k,
+        avg=avg,
+        expected=expected,
+        maj=maj,
+        vote_tied=vote_tied,
+        passed=passed,
+        decoded=decoded_,
+        tokens=tokens,
+        flops_tokens=flops,
+        paper_tokens=paper,
+        auroc=auroc,
+        spearman=spearman,
+        cut_tied=cut_tied,
+        check_seconds=scored.check_seconds[name],
+    )
+
+
+def _baseline(records: Sequence[ProblemRecord], policy: Policy, graded: Mapping[str, _Graded]) -> _Baseline:
+    """The references of every problem; see :class:`_Baseline`."""
+    everything = [np.ones(len(record.pool), dtype=np.bool_) for record in records]
+    labels = [record.potential for record in records]
+    undefined = np.full(len(records), math.nan)
+    return _Baseline(
+        avg=np.array([metrics.avg_at_k(r.correct, keep) for r, keep in zip(records, everything, strict=True)]),
+        maj=np.array([Majority().elect(r.answer_class).correctness(r.gold_class) for r in records]),
+        expected=np.array(
+            [math.nan if p is None else metrics.avg_at_k(p, keep) for p, keep in zip(labels, everything, strict=True)]
+        ),
+        tokens=np.array([float(r.lengths.sum()) for r in records]),
+        finished=np.array([float(r.pool.finished.mean()) for r in records]),
+        leaky=np.array([float(r.leaky.mean()) for r in records]),
+        launch_seconds=np.array([r.launch_seconds for r in records]),
+        potential_avg=np.array(
+            [
+                math.nan if p is None else metrics.avg_at_k(r.correct, _kept(r, p, policy))
+                for r, p in zip(records, labels, strict=True)
+            ]
+        ),
+        potential_expected=np.array([_split_half(r, policy) for r in records]),
+        random_maj=graded["random"].maj if "random" in graded else undefined,
+    )
+
+
+def _cells(g: _Graded, base: _Baseline, problems: NDArray[np.int64], seed: int) -> dict[str, float]:
+    """The numbers of one row: means and intervals over ``problems``."""
+
+    def mean(values: Array) -> float:
+        return float(values[problems].mean())
+
+    def interval(name: str, values: Array) -> dict[str, float]:
+        return _columns(name, mean_interval(100 * values[problems]))
+
+    ranked = g.auroc[problems]
+    headroom = ratio_of_means(
+        (g.expected - base.expected)[problems], (base.potential_expected - base.expected)[problems], seed
+    )
+    tokens = mean(g.tokens)
+    return {
+        "avg_at_n": 100 * mean(base.avg),
+        **interval("avg_at_k", g.avg),
+        **interval("delta", g.avg - base.avg),
+        "avg_at_k_expected": 100 * mean(g.expected),
+        **interval("expected_delta", g.expected - base.expected),
+        **interval("potential_delta", g.avg - base.potential_avg),
+        **_columns("headroom", headroom.scaled(100)),
+        "maj_at_k": 100 * mean(g.maj),
+        **interval("maj_delta", g.maj - base.maj),
+        **interval("maj_delta_random", g.maj - base.random_maj),
+        "pass_at_k": 100 * mean(g.passed),
+        "tokens": tokens,
+        "reduction": 100 * (1 - tokens / mean(base.tokens)),
+        "paper_tokens": mean(g.paper_tokens),
+        "flops_tokens": mean(g.flops_tokens),
+        # Problems whose paths all have one verdict have no ranking to judge; they are no part of this mean.
+        **_columns("auroc", mean_interval(ranked[~np.isnan(ranked)])),
+        "spearman": _mean_where_defined(g.spearman[problems]),
+        "tie_rate": 100 * mean(g.cut_tied),
+        "finished": 100 * mean(base.finished),
+        "launch_seconds": mean(base.launch_seconds),
+        "check_seconds": mean(g.check_seconds),
+        "resume_seconds": math.nan,  # replay never resumes
+    }
+
+
+def _columns(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _mean_where_defined(values: Array) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _notes(
+    records: Sequence[ProblemRecord],
+    problems: NDArray[np.int64],
+    scored: Scored,
+    tested: Sequence[str],
+    methods: Mapping[str, Pruner],
+    graded: Mapping[str, _Graded],
+    base: _Baseline,
+) -> list[str]:
+    """The statements under one table, about its ``problems``; ``tested`` names the methods that are no controls."""
+    n = len(problems)
+    notes = [f"{len(tested)} candidates besides the controls; the best of them wins partly by their number"]
+    if tested and n > 1:
+        spread = np.median([np.std((graded[name].avg - base.avg)[problems], ddof=1) for name in tested])
+        points = 100 * minimum_detectable_difference(float(spread), n)
+        notes.append(f"minimum detectable difference to none: {points:.1f} points (two-sided 5 %, 80 % power, {n=})")
+    else:
+        notes.append("minimum detectable difference to none: undefined (it needs 2 problems and a method)")
+    finished, leaky = (100 * float(share[problems].mean()) for share in (base.finished, base.leaky))
+    advice = "; read the table also without them" if max(finished, leaky) > REPEAT_WITHOUT else ""
+    notes.append(f"{finished:.1f} % of the prefixes finished before the checkpoint, {leaky:.1f} % are leaky{advice}")
+    ties = {name: 100 * float(g.vote_tied[problems].mean()) for name, g in graded.items()}
+    if ties:
+        most = max(ties, key=lambda name: ties[name])
+        notes.append(f"at most {ties[most]:.1f} % of the votes were tied ({most}); a tie counts its expected value")
+    notes += [
+        f"{', '.join(group)} rank the paths identically on every problem: count them as one method"
+        for group in _duplicates(scored, [name for name in graded if not _keeps_all(methods[name])], problems)
+    ]
+    return notes
+
+
+def _duplicates(scored: Scored, names: Sequence[str], problems: NDArray[np.int64]) -> list[list[str]]:
+    """Groups of two and more methods whose scores order the paths alike, ties included, on all ``problems``."""
+    groups: dict[bytes, list[str]] = {}
+    for name in names:
+        ranks = [
+            np.unique(row, return_inverse=True)[1].astype(np.int64) for i in problems for row in scored.scores[name][i]
+        ]
+        groups.setdefault(np.concatenate(ranks).tobytes(), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]

@@ -1,0 +1,339 @@
+"""The conformance suite of a pruner, for the built-in ones and for plugins: ``check_pruner(MyPruner())``."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from methods.base import (
+    PRIVILEGED,
+    Cost,
+    Generator,
+    LearnablePruner,
+    MissingSignalError,
+    NotFittedError,
+    Pruner,
+    Setting,
+    Signal,
+    Source,
+)
+from methods.pool import LabelledPool, Pool, PrefixDataset
+
+P = TypeVar("P", bound=Pruner)
+
+_FROM_GENERATOR = frozenset({Signal.KV_CACHE, Signal.PROBE})
+_SETTINGS = (
+    Setting(prefix_tokens=1, vocabulary_size=16, hidden_size=8, layers=1),
+    Setting(prefix_tokens=64, vocabulary_size=512, hidden_size=192, layers=6),
+    Setting(prefix_tokens=8192, vocabulary_size=151_936, hidden_size=4096, layers=36),
+)
+_VOCABULARY, _WIDTH, _LAYERS, _CONTINUATIONS = 64, 6, 36, 8
+
+
+class PrunerCheckError(ValueError):
+    """A pruner breaks its contract; ``failures`` holds one sentence per fault."""
+
+    def __init__(self, name: str, failures: Iterable[str]) -> None:
+        self.failures = tuple(failures)
+        super().__init__(f"'{name}' does not conform:\n" + "\n".join(f"- {failure}" for failure in self.failures))
+
+
+def example_pool(
+    paths: int = 7, position: int = 12, *, problem: str = "example", seed: int = 0, generator: Generator | None = None
+) -> Pool:
+    """A pool of random prefixes with every recorded signal, the privileged ones included.
+
+    The signals are those of one random model: log-probabilities, top-k and entropies fit together. Every third path
+    has finished, at or before ``position``. Token ids are 4..63; 20 log-probabilities; layers 0..36 of width 6.
+    """
+    random = np.random.default_rng([seed, paths, position])
+    finished = np.arange(paths) % 3 == 1
+    lengths = np.where(finished, random.integers(1, position + 1, paths), position).astype(np.int64)
+    ids, logprobs, topk, entropy, certainty = [], [], [], [], []
+    for length in lengths:
+        logits = random.normal(0, random.uniform(0.5, 2.5), (length, _VOCABULARY - 4))
+        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        token = (logs + random.gumbel(size=logs.shape)).argmax(1)
+        ids.append((token + 4).astype(np.int64))
+        logprobs.append(logs[np.arange(length), token].astype(np.float32))
+        topk.append(-np.sort(-logs, axis=1)[:, :20].astype(np.float32))
+        entropy.append(-(np.exp(logs) * logs).sum(1).astype(np.float32))
+        certainty.append((-logs.mean(1) - np.log(logs.shape[1])).astype(np.float32))
+    potential = random.integers(0, _CONTINUATIONS + 1, paths) / _CONTINUATIONS
+    states = {layer: random.normal(size=(paths, _WIDTH)).astype(np.float32) for layer in range(_LAYERS + 1)}
+    return Pool(
+        problem=problem,
+        task="example",
+        position=position,
+        prompt="t4 t5 t6",
+        prompt_ids=np.array([4, 5, 6], np.int64),
+        paths=np.arange(paths, dtype=np.int64),
+        lengths=lengths,
+        finished=finished,
+        answer_class=np.where(finished, random.integers(0, 3, paths), -1).astype(np.int64),
+        signals={
+            Signal.TEXT: tuple(" ".join(f"t{token}" for token in row) for row in ids),
+            Signal.TOKEN_IDS: tuple(ids),
+            Signal.LOGPROBS: tuple(logprobs),
+            Signal.TOPK_LOGPROBS: tuple(topk),
+            Signal.ENTROPY: tuple(entropy),
+            Signal.SELF_CERTAINTY: tuple(certainty),
+            Signal.HIDDEN_STATE: states,
+            Signal.ALL_LAYERS: states,
+            Signal.OUTCOME: (random.random(paths) < potential).astype(np.float64),
+            Signal.POTENTIAL: potential,
+        },
+        generator=generator,
+    )
+
+
+def example_dataset(pools: int = 6, *, seed: int = 0, generator: Generator | None = None) -> PrefixDataset:
+    """Labelled public pools of distinct problems; another ``seed`` gives other problems."""
+    drawn = [
+        example_pool(problem=f"example-{seed}-{index}", seed=1000 * seed + index, generator=generator)
+        for index in range(pools)
+    ]
+    return PrefixDataset(tuple(LabelledPool(pool.public(), pool.potential, _CONTINUATIONS) for pool in drawn))
+
+
+def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | None:
+    """Check one configuration of a pruner on small pools. ``pruner`` itself is neither fitted nor changed.
+
+    Raises :class:`PrunerCheckError` with all failures. Returns None, or the reason why the scores were not checked: a
+    method that reads the KV cache or probes needs the ``generator``.
+    """
+    failures: list[str] = []
+    failures += _declaration(pruner)
+    if not failures:
+        failures += _hyperparameters(pruner)
+        failures += _configurations(type(pruner))
+    skipped = None
+    if not failures:
+        if pruner.requires & _FROM_GENERATOR and generator is None:
+            wanted = " and ".join(sorted(signal.value for signal in pruner.requires & _FROM_GENERATOR))
+            skipped = f"the scores of '{pruner.name}' were not checked: {wanted} needs a generator"
+        else:
+            failures += _behaviour(pruner, generator)
+    if failures:
+        raise PrunerCheckError(str(getattr(pruner, "name", type(pruner).__name__)), failures)
+    return skipped
+
+
+def _declaration(pruner: Pruner) -> Iterator[str]:
+    kind: Any = type(pruner)
+    if not isinstance(pruner, Pruner):
+        yield "It must be an instance of a subclass of methods.base.Pruner."
+        return
+    if not is_dataclass(kind) or "__dataclass_fields__" not in vars(kind):
+        yield "The class must be decorated with @dataclass."
+    for declared in ("name", "source", "learnable", "requires", "paper", "draws"):
+        if declared in getattr(kind, "__dataclass_fields__", {}) and declared in pruner.hyperparameters():
+            yield f"'{declared}' is a hyper-parameter; annotate it as ClassVar."
+    name = getattr(kind, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", name):
+        yield f"'name' must be lower-case words joined by hyphens, not {name!r}."
+    paper = getattr(kind, "paper", None)
+    if not isinstance(paper, str) or not paper.strip():
+        yield "'paper' must say where the method comes from."
+    if not isinstance(kind.draws, int) or kind.draws < 1:
+        yield f"'draws' must be a positive integer, not {kind.draws!r}."
+    elif kind.draws > 1 and "seed" not in pruner.hyperparameters():
+        yield "With 'draws' above 1 the class needs a hyper-parameter 'seed'."
+    if kind.learnable is not issubclass(kind, LearnablePruner):
+        yield f"'learnable' is {kind.learnable!r}; it must be True exactly for subclasses of LearnablePruner."
+    source = getattr(kind, "source", None)
+    if not isinstance(source, Source):
+        yield f"'source' must be a methods.base.Source, not {source!r}."
+    own = kind.__module__.startswith("methods.controls.")
+    if source is Source.CONTROL and not own:
+        yield "Only the suite's own controls may declare Source.CONTROL."
+    requires = getattr(kind, "requires", None)
+    if not isinstance(requires, frozenset) or not all(isinstance(signal, Signal) for signal in requires):
+        yield f"'requires' must be a frozenset of methods.base.Signal, not {requires!r}."
+    elif requires & PRIVILEGED and not (source is Source.CONTROL and own):
+        names = ", ".join(sorted(signal.value for signal in requires & PRIVILEGED))
+        yield f"It requires {names}: privileged signals are for the suite's own controls."
+
+
+def _json_able(values: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(json.dumps(values, allow_nan=False)) == values)
+    except (TypeError, ValueError):
+        return False
+
+
+def _hyperparameters(pruner: Pruner) -> Iterator[str]:
+    values = pruner.hyperparameters()
+    if not _json_able(values):
+        yield f"The hyper-parameters must survive JSON (text, numbers, booleans, None, lists): {values!r}."
+    try:
+        fresh = type(pruner)(**values)
+    except Exception as error:  # a foreign constructor may raise anything
+        yield f"Its own hyper-parameters do not construct it again: {error}."
+        return
+    if fresh.hyperparameters() != values:
+        yield f"The constructor changes hyper-parameters: {values!r} become {fresh.hyperparameters()!r}."
+    extra = sorted(set(vars(fresh)) - set(values))
+    if extra:
+        yield f"The constructor must only store hyper-parameters; it also sets {', '.join(extra)}."
+
+
+def _configurations(kind: type[Pruner]) -> Iterator[str]:
+    for setting in _SETTINGS:
+        try:
+            proposed = list(kind.configurations(setting))
+        except Exception as error:
+            yield f"configurations({setting}) raised {_named(error)}."
+            return
+        if not 1 <= len(proposed) <= 8:
+            yield f"configurations({setting}) gave {len(proposed)}; it must give 1 to 8."
+        if any(type(one) is not kind for one in proposed):
+            yield f"configurations({setting}) must give instances of {kind.__name__} only."
+            return
+        values = [one.hyperparameters() for one in proposed]
+        if any(one in values[:index] for index, one in enumerate(values)):
+            yield f"configurations({setting}) repeats a configuration."
+        if not all(map(_json_able, values)):
+            yield f"configurations({setting}) proposes hyper-parameters that do not survive JSON."
+
+
+def _behaviour(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
+    pools = [
+        _visible(pruner, example_pool(generator=generator)),
+        _visible(pruner, example_pool(1, problem="example-alone", generator=generator)),
+    ]
+    ready = _fresh(pruner)
+    if isinstance(ready, LearnablePruner):
+        try:
+            ready.score(pools[0])
+            yield "Before fit() or load(), score() must raise NotFittedError; it gave scores."
+        except NotFittedError:
+            pass
+        except Exception as error:
+            yield f"Before fit() or load(), score() must raise NotFittedError, not {_named(error)}."
+        train = _seen(pruner, example_dataset(seed=1, generator=generator))
+        validation = _seen(pruner, example_dataset(3, seed=2, generator=generator))
+        try:
+            with _unmodified(labelled.pool for labelled in (*train, *validation)) as changed:
+                fitted = ready.fit(train, validation)
+        except Exception as error:
+            yield f"fit() raised {_named(error)}."
+            return
+        yield from (f"fit() modifies {name}." for name in changed)
+        if fitted is not ready:
+            yield "fit() must return the pruner itself."
+    for pool in pools:
+        yield from _scores(ready, pool)
+    for signal in sorted(pruner.requires, key=lambda signal: signal.value):
+        yield from _absence(ready, pools[0], signal)
+    if isinstance(ready, LearnablePruner):
+        yield from _round_trip(ready, pools)
+    if ready.hyperparameters() != pruner.hyperparameters():
+        yield "Hyper-parameters change in use; what is learned goes into attributes that end in '_'."
+
+
+def _scores(pruner: Pruner, pool: Pool) -> Iterator[str]:
+    case = f"On a pool of N={len(pool)}"
+    try:
+        with _unmodified([pool]) as changed:
+            scores: Any = pruner.score(pool)
+            again: Any = pruner.score(pool)
+            cost: Any = pruner.cost(pool)
+    except MissingSignalError as error:
+        declared = ", ".join(sorted(signal.value for signal in pruner.requires)) or "nothing"
+        yield f"{case}, score() or cost() reads '{error.signal.value}' beyond what is there; it declares {declared}."
+        return
+    except Exception as error:
+        yield f"{case}, score() or cost() raised {_named(error)}."
+        return
+    yield from (f"{case}, score() or cost() modifies {name}." for name in changed)
+    if not isinstance(scores, np.ndarray) or scores.dtype != np.float64 or scores.shape != (len(pool),):
+        found = f"{scores.dtype}{scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
+        yield f"{case}, score() must give float64({len(pool)},), not {found}."
+    else:
+        if not np.isfinite(scores).all():
+            yield f"{case}, score() gives NaN or infinity."
+        if not np.array_equal(scores, again, equal_nan=True):
+            yield f"{case}, score() gives other values when called again; key random numbers by seed and problem."
+    if not isinstance(cost, Cost) or min(cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens) < 0:
+        yield f"{case}, cost() must give a Cost with counts of at least 0, not {cost!r}."
+
+
+def _absence(pruner: Pruner, pool: Pool, signal: Signal) -> Iterator[str]:
+    if signal in _FROM_GENERATOR:
+        pool = replace(pool, generator=None)
+    else:
+        pool = replace(pool, signals={key: value for key, value in pool.signals.items() if key is not signal})
+    try:
+        pruner.score(pool)
+    except MissingSignalError:
+        return
+    except Exception as error:
+        yield f"Without '{signal.value}', score() must raise MissingSignalError, not {_named(error)}."
+    else:
+        yield f"It declares '{signal.value}' but scores without it."
+
+
+def _round_trip(pruner: LearnablePruner, pools: list[Pool]) -> Iterator[str]:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "learned.safetensors"
+            pruner.save(path)
+            if not path.is_file():
+                yield "save(path) must write the file 'path'."
+                return
+            fresh = _fresh(pruner)
+            if fresh.load(path) is not fresh:
+                yield "load() must return the pruner itself."
+        if any(not np.array_equal(pruner.score(pool), fresh.score(pool)) for pool in pools):
+            yield "After save() and load() the scores differ."
+    except Exception as error:
+        yield f"save(), load() or score() after load() raised {_named(error)}."
+
+
+def _fresh(pruner: P) -> P:
+    return type(pruner)(**copy.deepcopy(pruner.hyperparameters()))
+
+
+def _visible(pruner: Pruner, pool: Pool) -> Pool:
+    """Only the declared signals; a generator reads the token ids by itself."""
+    shown = pruner.requires | ({Signal.TOKEN_IDS} if pruner.requires & _FROM_GENERATOR else set())
+    return replace(
+        pool,
+        signals={signal: value for signal, value in pool.signals.items() if signal in shown},
+        generator=pool.generator if pruner.requires & _FROM_GENERATOR else None,
+    )
+
+
+def _seen(pruner: Pruner, dataset: PrefixDataset) -> PrefixDataset:
+    return PrefixDataset(tuple(replace(one, pool=_visible(pruner, one.pool)) for one in dataset))
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__} ({error})"
+
+
+def _arrays(pool: Pool) -> Iterator[tuple[str, Any]]:
+    for name in ("prompt_ids", "paths", "lengths", "finished", "answer_class"):
+        yield f"pool.{name}", getattr(pool, name)
+    for signal, value in pool.signals.items():
+        columns = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        yield from ((f"the pool's signal '{signal.value}'", np.asarray(column)) for column in columns)
+
+
+@contextmanager
+def _unmodified(pools: Iterable[Pool]) -> Iterator[list[str]]:
+    """Compare all arrays with copies at the end; what changed is in the list."""
+    kept = [(name, array, array.copy()) for pool in pools for name, array in _arrays(pool)]
+    changed: list[str] = []
+    yield changed
+    changed += dict.fromkeys(name for name, array, before in kept if not np.array_equal(array, before))

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from bench.statistics import Interval, holm, mean_interval, minimum_detectable_difference, ratio_of_means, sign_flip_p
+
+
+def test_mean_interval_by_hand():
+    # mean 2, standard error 1 / sqrt(3), t(0.975, 2) = 4.30265
+    interval = mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert interval.mean == 2
+    assert interval.high - 2 == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
+    assert interval.low + interval.high == pytest.approx(4)
+
+
+def test_mean_interval_is_undefined_rather_than_zero():
+    one = mean_interval(np.array([3.0]))
+    assert one.mean == 3
+    assert math.isnan(one.low) and math.isnan(one.high)
+    assert math.isnan(mean_interval(np.array([])).mean)
+    assert math.isnan(mean_interval(np.array([1.0, np.nan])).mean)
+
+
+@pytest.mark.parametrize("n", [12, 30])
+def test_student_t_covers_the_true_mean_95_times_in_100(n):
+    draws = np.random.default_rng(0).binomial(16, 0.4, (2000, n)) / 16
+    hits = [i.low <= 0.4 <= i.high for i in map(mean_interval, draws)]
+    assert 0.935 < np.mean(hits) < 0.965
+
+
+def test_sign_flip_by_hand():
+    # |sum| of (1, 2, 3) under 8 patterns: 6 twice, so 2 of 8
+    assert sign_flip_p(np.array([1.0, 2.0, 3.0]), seed=0) == 0.25
+    # (1, 2, -3) sums to 0: every pattern is as extreme
+    assert sign_flip_p(np.array([1.0, 2.0, -3.0]), seed=0) == 1
+    # |sum| of (3, 1, 1) is 5, 3, 3, 1, ...; observed (3, 1, -1) -> 3: 6 of 8
+    assert sign_flip_p(np.array([3.0, 1.0, -1.0]), seed=0) == 0.75
+
+
+def test_sign_flip_of_no_difference_is_one_and_of_nothing_nan():
+    assert sign_flip_p(np.zeros(4), seed=0) == 1
+    assert sign_flip_p(np.zeros(40), seed=0) == 1
+    assert math.isnan(sign_flip_p(np.array([]), seed=0))
+    assert math.isnan(sign_flip_p(np.array([1.0, np.nan]), seed=0))
+
+
+def test_drawn_sign_flips_are_seeded_never_zero_and_near_the_t_test():
+    values = np.random.default_rng(5).normal(0.35, 1, 40)
+    p = sign_flip_p(values, seed=3)
+    assert p == sign_flip_p(values, seed=3)
+    assert p == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.01)
+    assert sign_flip_p(np.ones(60), seed=0) == 1 / 10_001
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_holm_leaves_nan_out_of_the_family():
+    adjusted = holm([0.01, math.nan, 0.04])
+    assert adjusted[0] == pytest.approx(0.02)
+    assert math.isnan(adjusted[1])
+    assert adjusted[2] == pytest.approx(0.04)
+    assert all(math.isnan(p) for p in holm([math.nan, math.nan]))
+
+
+def test_ratio_of_means_of_proportional_columns_is_exact():
+    below = np.random.default_rng(0).normal(1, 0.2, 30)
+    ratio = ratio_of_means(0.25 * below, below, seed=1)
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((0.25, 0.25, 0.25))
+    assert ratio.scaled(100).mean == pytest.approx(25)
+
+
+def test_ratio_of_means_brackets_the_ratio_and_is_seeded():
+    generator = np.random.default_rng(2)
+    below = generator.normal(1, 0.5, 50)
+    above = 0.5 * below + generator.normal(0, 0.2, 50)
+    ratio = ratio_of_means(above, below, seed=1)
+    assert ratio == ratio_of_means(above, below, seed=1)
+    assert ratio.low < ratio.mean < ratio.high
+    assert ratio.mean == pytest.approx(above.mean() / below.mean())
+
+
+def test_ratio_to_nothing_is_nan():
+    noise = np.random.default_rng(0).normal(0, 1, 30)
+    for ratio in (
+        ratio_of_means(np.ones(30), noise - noise.mean(), seed=0),
+        ratio_of_means(np.ones(5), np.zeros(5), seed=0),
+        ratio_of_means(np.ones(1), np.ones(1), seed=0),
+        ratio_of_means(np.ones(3), np.array([1.0, np.nan, 1.0]), seed=0),
+    ):
+        assert isinstance(ratio, Interval)
+        assert all(math.isnan(v) for v in (ratio.mean, ratio.low, ratio.high))
+    with pytest.raises(ValueError, match="3 numerators for 2"):
+        ratio_of_means(np.ones(3), np.ones(2), seed=0)
+
+
+def test_the_minimum_detectable_difference_is_found_80_times_in_100():
+    n = 30
+    difference = minimum_detectable_difference(2.0, n)
+    draws = np.random.default_rng(4).normal(difference, 2.0, (2000, n))
+    found = ttest_1samp(draws, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.80, abs=0.03)
+    assert math.isnan(minimum_detectable_difference(2.0, 1))

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from bench.errors import UserError
+from bench.shards import LISTING, LOCK, Shards
+from bench.store import RolloutStore, StoredPath, StoredProblem
+
+MANIFEST = {"model_hash": "m1", "sampling": {"temperature": 0.8}, "seed": 0, "n": 3}
+
+
+def problem(name, task="synthetic/power", recorded=True):
+    rng = np.random.default_rng(ord(name))
+    paths = []
+    for number, tokens in enumerate((7, 1, 4)):
+        signals = {}
+        if recorded:
+            signals = {key: rng.normal(size=tokens).astype(np.float32) for key in ("logprobs", "entropy")}
+            signals["topk"] = rng.normal(size=(min(tokens, 5), 3)).astype(np.float32)
+        paths.append(
+            StoredPath(
+                path=number,
+                token_ids=rng.integers(0, 500, tokens),
+                text=f"x \n\n {number} é",
+                finish=("stop", "length", "stop")[number],
+                answer=("5", None, "\\frac{1}{2}")[number],
+                correct=(True, False, None)[number],
+                grader=("exact 1", "no answer", "math-verify 0.9.0")[number],
+                **signals,
+            )
+        )
+    hidden = {4: rng.normal(size=(3, 2, 6)).astype(np.float32)} if recorded else {}
+    return StoredProblem(task, name, "find x \n\n", rng.integers(0, 500, 9), "5", paths, 0.25, hidden)
+
+
+def fill(folder, *groups, manifest=MANIFEST):
+    store = RolloutStore.create_or_open(folder, manifest)
+    with store.shards:
+        for group in groups:
+            store.append([problem(name) for name in group])
+    return store
+
+
+def assert_same(read, written):
+    assert (read.task, read.problem, read.prompt, read.gold) == (
+        written.task,
+        written.problem,
+        written.prompt,
+        written.gold,
+    )
+    assert read.launch_seconds == written.launch_seconds
+    np.testing.assert_array_equal(read.prompt_ids, written.prompt_ids)
+    assert read.hidden.keys() == written.hidden.keys()
+    for checkpoint, states in written.hidden.items():
+        assert read.hidden[checkpoint].dtype == np.float32
+        np.testing.assert_array_equal(read.hidden[checkpoint], states)
+    for ours, theirs in zip(read.paths, written.paths, strict=True):
+        for key in ("path", "text", "finish", "answer", "correct", "grader"):
+            assert getattr(ours, key) == getattr(theirs, key), key
+        assert ours.token_ids.dtype == np.int64
+        for key in ("token_ids", "logprobs", "entropy", "self_certainty", "topk"):
+            left, right = getattr(ours, key), getattr(theirs, key)
+            assert (left is None) == (right is None), key
+            if left is not None:
+                np.testing.assert_array_equal(left, right)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    fill(tmp_path / "s", ["a", "b"], ["c"])
+    store = RolloutStore.open(tmp_path / "s")
+    assert store.problems() == {("synthetic/power", name) for name in "abc"}
+    for read, name in zip(store.read(), "abc", strict=True):
+        assert_same(read, problem(name))
+
+
+def test_signals_that_were_not_recorded_are_none(tmp_path):
+    store = RolloutStore.create_or_open(tmp_path / "s", MANIFEST)
+    with store.shards:
+        store.append([problem("a", recorded=False), problem("b")])
+    bare, full = store.read()
+    assert_same(bare, problem("a", recorded=False))
+    assert_same(full, problem("b"))
+
+
+def test_hidden_states_stay_on_disk_unless_they_are_asked_for(tmp_path):
+    store = fill(tmp_path / "s", ["a"])
+    (read,) = store.read(hidden=False)
+    assert read.hidden == {}
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    fill(tmp_path / "one", ["a", "b"], ["c"])
+    fill(tmp_path / "two", ["a", "b"])
+    fill(tmp_path / "two", ["c"])
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_shard_takes_distinct_problems_with_paths(tmp_path):
+    store = RolloutStore.create_or_open(tmp_path / "s", MANIFEST)
+    empty = problem("a")
+    empty.paths = []
+    with store.shards:
+        for group in ([empty], [problem("a"), problem("a")]):
+            with pytest.raises(ValueError, match="distinct problems with at least one path"):
+                store.append(group)
+
+
+def test_a_kill_before_the_listing_leaves_nothing_that_is_read(tmp_path):
+    """Killed between writing files and listing them: a temporary file, a whole unlisted shard, stale states."""
+    store = fill(tmp_path / "s", ["a"])
+    fill(tmp_path / "other", ["x"], ["y"])
+    (tmp_path / "s" / ".shard-00001.parquet.99.tmp").write_bytes(b"half")
+    for suffix in ("parquet", "safetensors"):
+        (tmp_path / "s" / f"shard-00001.{suffix}").write_bytes(
+            (tmp_path / "other" / f"shard-00001.{suffix}").read_bytes()
+        )
+    assert RolloutStore.open(tmp_path / "s").problems() == {("synthetic/power", "a")}
+    store = RolloutStore.create_or_open(tmp_path / "s", MANIFEST)
+    with store.shards:
+        store.append([problem("b", recorded=False)])
+    _, redone = store.read()
+    assert_same(redone, problem("b", recorded=False))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "safetensors"])
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "missing"])
+def test_a_damaged_shard_is_refused_by_name_and_only_it_is_made_again(tmp_path, suffix, harm):
+    folder = tmp_path / "s"
+    fill(folder, ["a"], ["b"], ["c"])
+    before = contents(folder)
+    file = folder / f"shard-00001.{suffix}"
+    content = file.read_bytes()
+    if harm == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-20] if harm == "truncated" else content[:50] + b"#" + content[51:])
+    with pytest.raises(UserError, match=rf"shard-00001\.{suffix} .* again: it redoes only that shard"):
+        list(RolloutStore.open(folder).read())
+    with pytest.warns(UserWarning, match="shard-00001 is damaged"):
+        store = RolloutStore.create_or_open(folder, MANIFEST)
+    assert store.problems() == {("synthetic/power", "a"), ("synthetic/power", "c")}
+    with store.shards:
+        store.append([problem("b")])
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model_hash", "m2"), ("sampling", {"temperature": 0.6}), ("seed", 1), ("n", 64)]
+)
+def test_a_store_of_other_settings_is_refused_with_both_values(tmp_path, key, value):
+    fill(tmp_path / "s", ["a"])
+    before = contents(tmp_path / "s")
+    with pytest.raises(UserError) as refusal:
+        RolloutStore.create_or_open(tmp_path / "s", {**MANIFEST, key: value})
+    message = str(refusal.value)
+    assert f"made with {key} = {MANIFEST[key]!r}, now it is {value!r}; use another folder" in message
+    assert contents(tmp_path / "s") == before
+
+
+def test_foreign_folders_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no manifest\.json"):
+        RolloutStore.open(tmp_path)
+    (tmp_path / "theirs.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds Parquet files but no manifest\.json"):
+        RolloutStore.create_or_open(tmp_path, MANIFEST)
+    labels = Shards.create_or_open(tmp_path / "labels", "labels", {})
+    with pytest.raises(UserError, match="kind is 'labels', this version reads 'rollouts'"):
+        RolloutStore.open(labels.folder)
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    fill(tmp_path / "s", ["a"])
+    path = tmp_path / "s" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    with pytest.raises(UserError, match="schema_version is 99, this version reads 1"):
+        RolloutStore.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", LISTING])
+def test_a_broken_json_file_is_named(tmp_path, file):
+    fill(tmp_path / "s", ["a"])
+    (tmp_path / "s" / file).write_text("{\n oops")
+    with pytest.raises(UserError, match=rf"{file}: not valid JSON \(line 2\)"):
+        RolloutStore.open(tmp_path / "s")
+
+
+def test_a_second_writer_is_refused_and_told_who_writes(tmp_path):
+    first, second = (RolloutStore.create_or_open(tmp_path / "s", MANIFEST) for _ in range(2))
+    with first.shards:
+        with pytest.raises(UserError, match=rf"process {os.getpid()} on .* is writing here"), second.shards:
+            pass
+        first.append([problem("a")])
+    with pytest.raises(UserError, match="has just written here; run the same command again"), second.shards:
+        pass
+    assert RolloutStore.open(tmp_path / "s").problems() == {("synthetic/power", "a")}
+
+
+def test_without_the_lock_nothing_is_sealed(tmp_path):
+    store = RolloutStore.create_or_open(tmp_path / "s", MANIFEST)
+    with pytest.raises(RuntimeError, match="with shards"):
+        store.append([problem("a")])
+
+
+def test_the_lock_of_another_process_holds_until_it_is_killed(tmp_path):
+    fill(tmp_path / "s", ["a"])
+    code = (
+        "import sys, time; from pathlib import Path; from bench.store import RolloutStore\n"
+        "with RolloutStore.open(Path(sys.argv[1])).shards: print('locked', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "s")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
+        with pytest.raises(UserError, match=f"process {holder.pid} on "):
+            fill(tmp_path / "s", ["b"])
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fill(tmp_path / "s", ["b"])
+    assert len(RolloutStore.open(tmp_path / "s").problems()) == 2
+
+
+def test_the_digest_tells_contents_apart(tmp_path):
+    one, two, three = fill(tmp_path / "1", ["a"]), fill(tmp_path / "2", ["a"]), fill(tmp_path / "3", ["b"])
+    assert one.shards.digest == two.shards.digest != three.shards.digest

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tasks import catalogue
+from tasks.catalogue import UnknownTaskError
+from tasks.synthetic import FAMILIES
+
+
+def test_the_group_name_unfolds_to_all_families_once():
+    everything = [f"synthetic/{name}" for name in FAMILIES]
+    assert [task.name for task in catalogue.expand(["synthetic/power", "synthetic"])] == [
+        "synthetic/power",
+        *(name for name in everything if name != "synthetic/power"),
+    ]
+    assert catalogue.names() == everything
+
+
+@pytest.mark.parametrize(
+    ("wrong", "offered"), [("synthetic/powr", "'synthetic/power'"), ("syntetic", "'synthetic'"), ("q", "known: ")]
+)
+def test_an_unknown_task_is_told_its_neighbours(wrong, offered):
+    with pytest.raises(UnknownTaskError, match=f"unknown task '{wrong}'.*{offered}"):
+        catalogue.expand([wrong])
+
+
+def test_tasks_import_neither_the_harness_nor_the_methods():
+    code = (
+        "import sys; from tasks import catalogue; catalogue.get('synthetic/power').problems('test', 1); "
+        "print([m for m in ('bench', 'methods', 'torch', 'sympy', 'math_verify') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
