@@ -41,6 +41,9 @@ Seed = Annotated[int | None, typer.Option(help="Seed of problems and sampling no
 Split = Annotated[str | None, typer.Option(help="train, validation or test.")]
 Method = Annotated[list[str] | None, typer.Option("--method", help="Method name; may be given several times.")]
 Learned = Annotated[Path, typer.Option(help="Folder of learned files and tuned configurations.")]
+Record = Annotated[
+    list[str] | None, typer.Option(help="Signal to record; may be given several times. None given: every signal.")
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
@@ -81,6 +84,7 @@ def compare(
     split: Split = None,
     method: Method = None,
     policy: Annotated[str | None, typer.Option(help="topk:8 or ratio:0.125.")] = None,
+    record: Record = None,
     learned: Learned = REASONER / "learned",
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
     device: Device = "cpu",
@@ -101,6 +105,7 @@ def compare(
         split=split,
         methods=method,
         policy=policy,
+        record=record,
     )
     stores = labels if labels is not None else (_shipped_labels() if config.model == "embedded" else [])
     _compare(config, out, learned, stores, device)
@@ -118,16 +123,16 @@ def rollouts(
     temperature: Temperature = None,
     seed: Seed = None,
     split: Split = None,
+    record: Record = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
     """Sample and grade complete paths into a store; the same command resumes."""
-    from bench.engines.base import Recording
     from bench.rollouts import problems_of, sample_rollouts
 
     config = _config(
         preset_name, config_file, tasks=task, model=model, problems=problems, n=n,
-        prefix_tokens=prefix, temperature=temperature, seed=seed, split=split,
+        prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
     )  # fmt: skip
     engine = _engine(config.model, device)
     chosen = problems_of(_tasks(config), config.split, config.problems, config.seed)
@@ -139,7 +144,7 @@ def rollouts(
             n=config.n,
             sampling=config.sampling,
             seed=config.seed,
-            recording=Recording(topk_tokens=config.prefix_tokens, checkpoints=(config.prefix_tokens,)),
+            recording=config.recording,
             progress=watch.stretch("sampling paths", len(chosen) * config.n),
         )
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")

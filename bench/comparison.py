@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bench.config import RunConfig
-from bench.engines.base import Recording
 from bench.errors import UserError
 from bench.evaluate import ProblemRecord, compare, score_methods
 from bench.labels import LabelStore
@@ -73,7 +72,7 @@ def run_comparison(
         n=config.n,
         sampling=config.sampling,
         seed=config.seed,
-        recording=Recording(topk_tokens=config.prefix_tokens, checkpoints=(config.prefix_tokens,)),
+        recording=config.recording,
         progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
     )
     chosen, left_out = choose_methods(config.methods, learned, engine.digest, config.prefix_tokens)

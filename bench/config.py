@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.engines.base import Sampling
+from bench.engines.base import RECORDABLE, Recording, Sampling
 from bench.errors import UserError
 from bench.policies import TopK, parse_policy
 
@@ -24,7 +24,8 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 class RunConfig(BaseModel):
     """One experiment: N paths per problem, scored at ``prefix_tokens``, k of them kept.
 
-    ``problems`` counts per task; ``methods`` empty means every registered one; ``policy`` None means ``topk:k``.
+    ``problems`` counts per task; ``methods`` empty means every registered one; ``policy`` None means ``topk:k``;
+    ``record`` empty means every signal.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -44,10 +45,15 @@ class RunConfig(BaseModel):
     split: Literal["train", "validation", "test"] = "test"
     methods: Names = ()
     policy: str | None = None
+    record: Names = ()
 
     @property
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, self.max_new_tokens)
+
+    @property
+    def recording(self) -> Recording:
+        return Recording.of(self.record, self.prefix_tokens)
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
@@ -66,6 +72,9 @@ class RunConfig(BaseModel):
                 raise ValueError(str(error)) from error
             if isinstance(policy, TopK) and policy.k > self.n:
                 raise ValueError(f"policy = {self.policy} cannot keep {policy.k} of n = {self.n} paths")
+        for signal in self.record:
+            if signal not in RECORDABLE:
+                raise ValueError(f"record = {signal}: {_nearest(signal, list(RECORDABLE))}")
         _ = self.sampling  # checks its own ranges
         return self
 

@@ -215,6 +215,7 @@ def compare(
                     n=sizes[0],
                     k=g.k,
                     prefix_tokens=prefix_tokens,
+                    finished=policy.finished,
                     policy="keep all" if _keeps_all(methods[name]) else str(policy),
                     p_value=p_values[name],
                     p_holm=adjusted.get(name, math.nan),
@@ -413,7 +414,8 @@ def _cells(g: _Graded, base: _Baseline, problems: NDArray[np.int64], seed: int) 
         **_columns("auroc", mean_interval(ranked[~np.isnan(ranked)])),
         "spearman": _mean_where_defined(g.spearman[problems]),
         "tie_rate": 100 * mean(g.cut_tied),
-        "finished": 100 * mean(base.finished),
+        "finished_share": 100 * mean(base.finished),
+        "leaky_share": 100 * mean(base.leaky),
         "launch_seconds": mean(base.launch_seconds),
         "check_seconds": mean(g.check_seconds),
         "resume_seconds": math.nan,  # replay never resumes

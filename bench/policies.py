@@ -44,6 +44,8 @@ class Decision:
 class Policy(ABC):
     """Says when to check, and what to do after each check."""
 
+    finished: FinishedRule
+
     @abstractmethod
     def checkpoints(self, position: int) -> tuple[int, ...]:
         """The checkpoints, ascending, in tokens, when the experiment's checkpoint is at ``position``."""

@@ -43,7 +43,8 @@ def pool_of(
             signals[signal] = tuple(column[:position] for column in columns)
     if position in stored.hidden:
         states = stored.hidden[position][chosen]
-        signals[Signal.HIDDEN_STATE] = {layer: states[:, layer] for layer in range(states.shape[1])}
+        by_layer = {layer: states[:, layer] for layer in range(states.shape[1])}
+        signals[Signal.HIDDEN_STATE] = signals[Signal.ALL_LAYERS] = by_layer
     lengths = np.array([len(prefix) for prefix in prefixes])
     return Pool(
         problem=stored.problem,

@@ -21,7 +21,8 @@ class ResultRow(BaseModel):
 
     Accuracies, ``reduction`` and ``headroom`` run from 0 to 100 and their intervals cover 95 %; ``tokens`` and
     seconds are means per problem. ``delta`` and ``maj_delta`` are paired differences to ``none``. ``headroom`` is the
-    percentage of the potential control's gain. Undefined is NaN.
+    percentage of the potential control's gain. ``finished`` is the policy's rule for paths that end before the
+    checkpoint; ``finished_share`` and ``leaky_share`` are percentages of the prefixes. Undefined is NaN.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
@@ -52,7 +53,7 @@ class ResultRow(BaseModel):
     resume_seconds: Number
     paper_tokens: Number
     policy: str
-    finished: Number
+    finished: str
     n_problems: int
     avg_at_k_expected: Number
     maj_delta_low: Number
@@ -76,6 +77,8 @@ class ResultRow(BaseModel):
     spearman: Number
     tie_rate: Number
     flops_tokens: Number
+    finished_share: Number
+    leaky_share: Number
     configuration: str
     note: str = ""
 

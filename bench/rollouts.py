@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.engines.base import Path as SampledPath
 from bench.engines.base import Recording, Request, Rollout, Sampling
+from bench.errors import UserError
 from bench.shards import in_groups
 from bench.store import RolloutStore, StoredPath, StoredProblem
 from tasks.task import Problem, Task
@@ -138,12 +139,12 @@ def _stored_path(engine: TransformersEngine, task: Task, problem: Problem, path:
 
 
 def problems_of(tasks: Sequence[Task], split: str, limit: int, seed: int) -> list[tuple[Task, Problem]]:
-    """The problems of a comparison, task by task. Raises ValueError for a task that has none."""
+    """The problems of a comparison, task by task. Raises UserError for a task that has none."""
     chosen = []
     for task in tasks:
         found = task.problems(split, limit, seed)
         if not found:
-            raise ValueError(f"task {task.name}: split '{split}' is empty; choose another split")
+            raise UserError(f"task {task.name}: split '{split}' is empty; choose another split")
         chosen += [(task, problem) for problem in found]
     return chosen
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -47,6 +47,7 @@ class Recording:
 
     ``topk`` log-probabilities per token for the first ``topk_tokens`` tokens of a path; the residual stream of every
     layer at the path's token ``p`` (or at its last token, if it ended before) for every ``p`` in ``checkpoints``.
+    Time up to ``launch_tokens`` counts as Launch, the rest as Resume.
     """
 
     logprobs: bool = True
@@ -55,7 +56,24 @@ class Recording:
     topk: int = 20
     topk_tokens: int = 0
     checkpoints: tuple[int, ...] = ()
+    launch_tokens: int = 0
 
+    @classmethod
+    def of(cls, signals: Collection[str], position: int) -> Recording:
+        """What methods read at a checkpoint: the named :data:`RECORDABLE` signals, all of them where none is named."""
+        wanted = set(signals or RECORDABLE)
+        return cls(
+            logprobs="logprobs" in wanted,
+            entropy="entropy" in wanted,
+            self_certainty="self_certainty" in wanted,
+            topk_tokens=position if "topk_logprobs" in wanted else 0,
+            checkpoints=(position,) if "hidden_state" in wanted else (),
+            launch_tokens=position,
+        )
+
+
+RECORDABLE = ("logprobs", "topk_logprobs", "entropy", "self_certainty", "hidden_state")
+"""The signals that sampling can record, under their names in :class:`methods.base.Signal`."""
 
 NOTHING = Recording(logprobs=False, entropy=False, self_certainty=False, topk=0)
 

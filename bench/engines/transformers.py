@@ -473,7 +473,7 @@ class TransformersEngine:
         recording: Recording = NOTHING,
         purpose: str = "rollout",
     ) -> Iterator[Rollout]:
-        hold = max(recording.checkpoints, default=0)
+        hold = max((recording.launch_tokens, *recording.checkpoints))
         lanes = (self._lane(request, sampling, seed, recording, hold, purpose) for request in requests)
         for lane in self._run(lanes, until=None):
             yield lane.rollout(range(len(lane.paths)))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config import RunConfig, preset
-from bench.engines.base import Recording
 from bench.potential import cuts_of, label_cuts
 from bench.reasoner.card import CARD, Labelled, acceptance, write_card
 from bench.reasoner.config import ReasonerShape, TrainingPlan
@@ -62,10 +61,6 @@ def data_folder(engine: TransformersEngine, config: RunConfig, root: Path, recip
     return root / f"{engine.digest}-{config.sampling.digest}-{recipe}"
 
 
-def recording(config: RunConfig) -> Recording:
-    return Recording(topk_tokens=config.prefix_tokens, checkpoints=(config.prefix_tokens,))
-
-
 def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
     """Neither too easy nor too hard to learn from."""
     return plan.correct_at_least <= sum(path.correct is True for path in stored.paths) <= plan.correct_at_most
@@ -89,7 +84,7 @@ def make_train_data(engine: TransformersEngine, family: str, folder: Path, confi
             n=plan.train_paths,
             sampling=config.sampling,
             seed=TRAIN_SEED,
-            recording=recording(config),
+            recording=config.recording,
         )
     chosen = [p for p in store.read(hidden=False) if usable(p, plan)][: plan.train_problems]
     cuts = [cut for p in chosen for cut in cuts_of(task, p, config.prefix_tokens, plan.train_prefixes)]
@@ -117,7 +112,7 @@ def make_held_data(
         n=config.n,
         sampling=config.sampling,
         seed=config.seed,
-        recording=recording(config),
+        recording=config.recording,
     )
     cuts = [cut for p in store.read(hidden=False) for cut in cuts_of(task, p, config.prefix_tokens)]
     labels = label_cuts(

@@ -124,11 +124,11 @@ def export(model: Any, out: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     ours = model.config
-    same = """
-        vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size
-        max_position_embeddings rms_norm_eps hidden_act rope_parameters tie_word_embeddings initializer_range
-        bos_token_id eos_token_id pad_token_id
-    """.split()
+    same = (
+        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "rope_parameters",
+        "tie_word_embeddings", "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id",
+    )  # fmt: skip
     twin = LlamaForCausalLM(LlamaConfig(**{name: getattr(ours, name) for name in same}, attention_bias=True))
     missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
     assert not unexpected and all(name.endswith("o_proj.bias") for name in missing), (missing, unexpected)

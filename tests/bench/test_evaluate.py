@@ -163,7 +163,7 @@ def test_one_problem_by_hand():
     assert none.maj_at_k == 100
     assert row.maj_delta == -50
     assert row.auroc == 0.5  # scores 3 and 0 of the right ones against 2 and 1
-    assert row.finished == 25
+    assert (row.finished, row.finished_share, row.leaky_share) == ("rank", 25, 0)
     assert row.tokens == row.paper_tokens == row.flops_tokens == 5 + 10 * 3 + 10
     assert none.tokens == 95
     assert row.reduction == pytest.approx(100 * (1 - 45 / 95))

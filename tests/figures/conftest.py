@@ -45,7 +45,7 @@ def row(task: str, method: str, base: float, half: float) -> ResultRow:
         "reduction": 100 * (1 - tokens / 14_300), "auroc": auroc,
         "auroc_low": auroc - half / 150, "auroc_high": min(1.0, auroc + half / 150), "headroom": headroom,
         "headroom_low": headroom - 2.2 * half, "headroom_high": headroom + 2.2 * half, "launch_seconds": 1.31,
-        "check_seconds": check, "paper_tokens": tokens, "finished": 0.4,
+        "check_seconds": check, "paper_tokens": tokens, "finished_share": 0.4, "leaky_share": 1.2,
     }  # fmt: skip
     if task == "power" and not everything:  # potential is not better than none here: no ratio
         values |= {"headroom": NAN, "headroom_low": NAN, "headroom_high": NAN}
@@ -57,7 +57,8 @@ def row(task: str, method: str, base: float, half: float) -> ResultRow:
         | values
         | {
             "task": task, "model": "embedded", "method": method, "quadrant": quadrant, "n": 64,
-            "k": 64 if everything else 8, "prefix_tokens": 40, "n_problems": TASKS[task], "policy": "top-k(8)",
+            "k": 64 if everything else 8, "prefix_tokens": 40, "n_problems": TASKS[task],
+            "policy": "topk:8", "finished": "rank",
             "configuration": "{}", "note": "trained at 20, 40 and 80 tokens" if method == "stop" else "",
         }
     )  # fmt: skip

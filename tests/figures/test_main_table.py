@@ -87,7 +87,7 @@ def test_notes_stand_under_their_task_or_under_all(results: Results) -> None:
     sections = MainTable(results).markdown().split("### ")
     assert "minimum detectable difference" in sections[1] and "trained at 20" in sections[1]
     assert "minimum detectable difference" not in "".join(sections[2:])
-    assert "leaky prefixes" in sections[-1] and "no reward model" in sections[-1] and "top-k(8)" in sections[-1]
+    assert "leaky prefixes" in sections[-1] and "no reward model" in sections[-1] and "topk:8" in sections[-1]
 
 
 def test_latex_is_balanced_and_escaped(results: Results) -> None:

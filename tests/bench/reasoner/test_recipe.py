@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from bench.reasoner.recipe import STAGES, documents
+from tasks.synthetic import FAMILIES
+from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path
+
+COUNT = 1500
+
+
+@pytest.fixture(scope="module")
+def instances():
+    """Every problem that the documents below can ask, by its text."""
+    return {
+        instance.text: instance
+        for name, family in FAMILIES.items()
+        for level in (1, 2, 3)
+        for instance in islice(family.draws("documents/test", level, "reasoner"), COUNT)
+    }
+
+
+@pytest.fixture(scope="module", params=STAGES, ids=["soon", "late"])
+def written(request, instances):
+    """(instance, solution tokens without EOS) of many documents of one stage."""
+    found = []
+    for document in islice(documents("test", request.param), COUNT):
+        assert document.tokens[0] == "<bos>" and document.tokens[-1] == "<eos>"
+        prompt = document.tokens[1 : document.loss_from]
+        assert prompt[-1] == STEP_END
+        found.append((instances[" ".join(prompt[:-1])], list(document.tokens[document.loss_from : -1])))
+    return found
+
+
+def test_the_same_seed_writes_the_same_documents_and_another_one_others():
+    first, second, other = (list(islice(documents(seed, STAGES[0]), 30)) for seed in ("a", "a", "b"))
+    assert first == second != other
+
+
+def test_every_problem_belongs_to_the_reasoners_split(written):
+    assert {instance.split for instance, _ in written} == {"reasoner"}
+    assert len(Counter(instance.family for instance, _ in written)) == 4
+
+
+def test_a_document_fits_the_context(written):
+    assert max(len(instance.prompt) + len(tokens) + 3 for instance, tokens in written) <= 1024
+
+
+def test_a_solution_without_an_open_error_ends_in_the_answer(written):
+    clean = wrong = 0
+    for instance, tokens in written:
+        if tokens[-1] != BOX_END:
+            continue
+        family = FAMILIES[instance.family]
+        reading = read_path(family, instance, tokens[: tokens.index(BOX)])
+        if not reading.readable:
+            continue  # cut inside a step: the forced answers
+        stated = int(tokens[tokens.index(BOX) + 1])
+        if reading.has_open_error:
+            wrong += stated != family.answer(instance)
+        else:
+            clean += 1
+            assert stated == family.answer(instance)
+    assert clean > 300
+    assert wrong > 100, "and errors that stay matter"
+
+
+def test_checks_tell_the_last_step(written):
+    verdicts: Counter[str] = Counter()
+    for instance, tokens in written:
+        if CHECK not in tokens:
+            continue
+        assert tokens[-2] == CHECK
+        before = tokens[:-2]
+        reading = read_path(FAMILIES[instance.family], instance, before)
+        assert reading.readable
+        last = before[:-1]
+        label = tuple(last[len(last) - last[::-1].index(STEP_END) :]) if STEP_END in last else tuple(last)
+        wrong_last = any(label[: len(error)] == error for error in reading.open_errors[-1:])
+        assert tokens[-1] == ("no" if wrong_last else "yes")
+        verdicts[tokens[-1]] += 1
+    assert min(verdicts["yes"], verdicts["no"]) > 30
+
+
+def test_wait_is_no_false_alarm_and_takes_an_error_back(written):
+    noticed = 0
+    for instance, tokens in written:
+        family = FAMILIES[instance.family]
+        for place in [i for i, token in enumerate(tokens) if token == WAIT]:
+            end = tokens.index(STEP_END, place) + 1
+            if STEP_END not in tokens[end:]:
+                continue
+            after = end + tokens[end:].index(STEP_END) + 1
+            before, later = (read_path(family, instance, tokens[:cut]) for cut in (place, after))
+            if not later.readable or BOX in tokens[after : after + 1]:
+                continue  # forced to answer within the step
+            noticed += 1
+            # The interrupted step may itself be the wrong one: then nothing wrong was completed before.
+            assert len(later.open_errors) <= len(before.open_errors)
+            redone = tuple(tokens[end : after - 1])
+            assert not any(redone[: len(error)] == error for error in later.open_errors)
+    assert noticed > 200
+
+
+def test_some_slips_are_never_noticed(written):
+    open_errors = sum(
+        read_path(FAMILIES[instance.family], instance, tokens[: tokens.index(BOX)]).has_open_error
+        for instance, tokens in written
+        if BOX in tokens
+    )
+    assert open_errors > 60

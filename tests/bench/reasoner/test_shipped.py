@@ -1,0 +1,141 @@
+"""What is shipped fits together, and the reasoner keeps its contract."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from bench.config import preset
+from bench.doctor import diagnose
+from bench.engines.base import Request, Sampling
+from bench.engines.transformers import TransformersEngine
+from bench.labels import LabelStore
+from bench.metrics import auroc
+from bench.potential import cuts_of
+from bench.reasoner.build import LABELS, LEARNED, WEIGHTS
+from bench.reasoner.card import CARD
+from bench.reasoner.config import ReasonerShape
+from bench.reasoner.recipe import STAGES, documents
+from bench.reasoner.vocabulary import RESERVED, VOCABULARY
+from bench.rollouts import sample_rollouts
+from bench.training import Card, tunable
+from tasks import catalogue
+from tasks.synthetic import FAMILIES
+from tasks.synthetic.family import BOX, BOX_END, CHECK
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def reasoner():
+    return TransformersEngine.load("embedded")
+
+
+def test_the_reasoner_is_small(reasoner):
+    assert reasoner.parameters <= 1_200_000
+    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 15 * MEGABYTE
+    assert reasoner.context >= 1024
+
+
+def test_reserved_ids_are_spare_and_banned(reasoner):
+    ids = reasoner.tokenizer.convert_tokens_to_ids(list(RESERVED))
+    assert len(set(ids)) >= 64
+    assert set(ids) <= set(reasoner._banned.tolist())
+    assert reasoner.model.get_input_embeddings().weight.shape[0] == len(VOCABULARY)
+
+
+def test_the_tokenizer_writes_what_it_reads(reasoner):
+    for document in islice(documents("tokenizer", STAGES[1]), 50):
+        text = " ".join(document.tokens[1:-1])
+        ids = reasoner.encode_prompt(text)
+        assert reasoner.tokenizer.convert_ids_to_tokens(ids.tolist()) == list(document.tokens[:-1])
+        assert reasoner.decode(ids) == text
+
+
+def test_the_training_is_on_record():
+    record = json.loads((WEIGHTS / "training.json").read_text())
+    assert record["plan"]["seed"] == 0
+    assert record["shape"]["hidden_size"] == ReasonerShape().hidden_size
+    assert record["loss"][-1]["tokens"] >= record["plan"]["tokens"]
+    assert record["loss"][-1]["loss"] < record["loss"][0]["loss"]
+
+
+def test_every_card_belongs_to_these_weights(reasoner):
+    card = json.loads(CARD.read_text())
+    assert card["model_hash"] == reasoner.digest
+    assert [family["family"] for family in card["families"]] == list(FAMILIES)
+    for name in tunable():
+        learned = Card.read(LEARNED / f"{name}.json")
+        assert learned.model_hash == reasoner.digest
+        assert learned.sampling_digest == preset("demo").sampling.digest
+    assert all(check.ok for check in diagnose() if check.name in ("weights", "learned"))
+
+
+def test_labels_explain_the_demo_and_its_problems(reasoner):
+    config = preset("demo")
+    for family in FAMILIES:
+        labels = LabelStore.open(LABELS / family)
+        labels.require(reasoner.digest, config.sampling.digest)
+        assert labels.manifest["continuations"] == 32
+        wanted = {p.id for p in catalogue.get(f"synthetic/{family}").problems("test", config.problems, config.seed)}
+        assert {problem for _, problem, _ in labels._labels} == wanted
+
+
+def test_a_fresh_prefix_finds_its_shipped_label(reasoner, tmp_path):
+    config = preset("demo")
+    task = catalogue.get("synthetic/congruence")
+    (problem,) = task.problems("test", 1, config.seed)
+    store = sample_rollouts(
+        reasoner, [(task, problem)], tmp_path, n=8, sampling=config.sampling, seed=config.seed,
+        recording=config.recording,
+    )  # fmt: skip
+    labels = LabelStore.open(LABELS / "congruence")
+    cuts = [cut for stored in store.read() for cut in cuts_of(task, stored, config.prefix_tokens)]
+    assert cuts
+    assert all(labels.get(task.name, problem.id, cut.prefix) is not None for cut in cuts)
+
+
+def test_nothing_that_was_learned_has_seen_a_test_problem():
+    config = preset("demo")
+    test = {p.id for task in catalogue.expand(config.tasks) for p in task.problems("test", 200, config.seed)}
+    for name in tunable():
+        card = Card.read(LEARNED / f"{name}.json")
+        assert not test & {*card.train_problems, *card.validation_problems}
+        assert not set(card.train_problems) & set(card.validation_problems)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_forced_box_yields_an_answer_anywhere(reasoner, family):
+    task = catalogue.get(f"synthetic/{family}")
+    box = reasoner.tokenizer.convert_tokens_to_ids(["\n\n", BOX])
+    for problem in task.problems("validation", 2, 0):
+        prompt = reasoner.encode_prompt(problem.prompt)
+        (path,) = next(reasoner.sample([Request(problem.id, prompt, (0,))], preset("demo").sampling, 3)).paths
+        for cut in range(5, len(path.token_ids) - 4, max(1, len(path.token_ids) // 6)):
+            prefix = np.concatenate([path.token_ids[:cut], box])[None]
+            greedy = Sampling(temperature=0.0, max_new_tokens=prefix.shape[1] + 3)
+            (rollout,) = reasoner.sample([Request("forced", prompt, (0,), prefix)], greedy, 0)
+            tokens = reasoner.tokenizer.convert_ids_to_tokens(rollout.paths[0].token_ids.tolist())
+            assert tokens[0].lstrip("-").isdigit(), tokens
+            assert tokens[1] == BOX_END
+
+
+def test_a_check_tells_right_from_slipped_steps(reasoner):
+    """On problems of the reasoner's own split that this stream alone draws: the last step, not the outcome."""
+    yes, no = reasoner.tokenizer.convert_tokens_to_ids(["yes", "no"])
+    scores, right = [], []
+    for document in islice(documents("checks", STAGES[1]), 1200):
+        if CHECK not in document.tokens:
+            continue
+        ids = torch.tensor([reasoner.tokenizer.convert_tokens_to_ids(list(document.tokens[:-2]))])
+        with torch.inference_mode():
+            logits = reasoner.model(ids).logits[0, -1]
+        assert int(logits.argmax()) in (yes, no)
+        scores.append(float(logits[yes] - logits[no]))
+        right.append(float(document.tokens[-2] == "yes"))
+    assert len(scores) > 100
+    assert auroc(np.array(scores), np.array(right)) > 0.75

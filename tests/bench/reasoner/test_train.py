@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from bench.reasoner import train as training
+from bench.reasoner.config import ReasonerShape, TrainingPlan
+from bench.reasoner.recipe import Document
+from bench.reasoner.train import IGNORED, batches, schedule, train
+
+SHAPE = ReasonerShape(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
+PLAN = TrainingPlan(
+    tokens=24_000,
+    first_stage_tokens=12_000,
+    warmup_tokens=2_000,
+    decay_tokens=8_000,
+    batch_tokens=1_500,
+    chunk_documents=24,
+    checkpoint_seconds=0.0,
+)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
+    train(tmp_path / "whole", tmp_path / "work-whole", PLAN, SHAPE)
+    steps = []
+
+    def dies(*arguments):
+        steps.append(1)
+        if len(steps) == 14:
+            raise KilledError
+        return step(*arguments)
+
+    step = training._step
+    monkeypatch.setattr(training, "_step", dies)
+    with pytest.raises(KilledError):
+        train(tmp_path / "cut", tmp_path / "work-cut", PLAN, SHAPE)
+    assert (tmp_path / "work-cut" / "checkpoint.pt").exists()
+    assert not (tmp_path / "cut").exists()
+    monkeypatch.setattr(training, "_step", step)
+    train(tmp_path / "cut", tmp_path / "work-cut", PLAN, SHAPE)
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    for name, values in whole.items():
+        np.testing.assert_array_equal(values, cut[name])
+    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "cut")]
+    assert records[0] == records[1]
+    losses = [entry["loss"] for entry in records[0]["loss"]]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_the_schedule_warms_up_and_cools_down():
+    plan = TrainingPlan(tokens=100, warmup_tokens=10, decay_tokens=20)
+    assert schedule(plan, 4) == 0.5
+    assert schedule(plan, 50) == 1.0
+    assert schedule(plan, 90) == 0.5
+    assert schedule(plan, 100) == 0.0
+
+
+def test_the_loss_leaves_out_prompt_and_padding():
+    import random
+
+    documents = [Document(("<bos>", "a", "=", "1", "<eos>"), 3), Document(("<bos>", "b", "<eos>"), 1)]
+    ((ids, labels),) = batches(documents, 100, random.Random(0))
+    rows = {tuple(row.tolist()) for row in labels}
+    long, short = ([training._IDS[token] for token in document.tokens] for document in documents)
+    assert rows == {(IGNORED, IGNORED, IGNORED, *long[3:]), (IGNORED, *short[1:], IGNORED, IGNORED)}
+    assert sorted(ids[:, -1].tolist()) == sorted([training._IDS["<pad>"], training._IDS["<eos>"]])
+
+
+def test_batches_hold_every_document_once_within_their_size():
+    import random
+
+    documents = [Document(("<bos>", *("a",) * length, "<eos>"), 1) for length in (3, 9, 4, 30, 5, 8, 2)]
+    found = []
+    for ids, labels in batches(documents, 36, random.Random(0)):
+        assert ids.numel() <= 36 or len(ids) == 1
+        found += [int((row != IGNORED).sum()) for row in labels]
+    assert sorted(found) == sorted(len(document.tokens) - 1 for document in documents)
+    assert torch.is_tensor(ids)

@@ -1,0 +1,155 @@
+"""The whole job on the shipped reasoner, small: rollouts, scores, table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.cli import REASONER, _shipped_labels
+from bench.comparison import run_comparison
+from bench.config import preset
+from bench.engines.base import Request
+from bench.engines.transformers import TransformersEngine
+from bench.errors import UserError
+from bench.policies import CheckRecord, TopK
+from bench.replay import pool_of
+from bench.results import Results
+from bench.rollouts import problems_of
+from bench.store import RolloutStore
+from bench.training import load_method
+from methods.registry import PRUNERS
+from tasks import catalogue
+
+TASKS = ("synthetic/power", "synthetic/program")
+
+
+@pytest.fixture(scope="module")
+def reasoner():
+    return TransformersEngine.load("embedded")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return preset("demo", tasks=TASKS, problems=2)
+
+
+@pytest.fixture(scope="module")
+def run(reasoner, config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("comparison")
+    results = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=_shipped_labels())
+    return out, results
+
+
+class Counted:
+    """What was really done."""
+
+    def __init__(self):
+        self.done: dict[str, int] = {}
+
+    def stretch(self, name, total):
+        return lambda count: self.done.update({name.split()[0]: self.done.get(name.split()[0], 0) + count})
+
+
+def test_every_method_has_a_row_on_every_task_and_on_all(run):
+    _, results = run
+    assert results.left_out == {}
+    assert {(row.task, row.method) for row in results.rows} == {
+        (task, method) for task in (*TASKS, "all") for method in PRUNERS.names()
+    }
+    for row in results.rows:
+        assert 0 <= row.avg_at_k <= 100
+        assert row.n == 64
+        assert row.k == (64 if row.method == "none" else 8)
+        assert row.n_problems == (4 if row.task == "all" else 2)
+        assert row.finished == "rank"
+        assert not math.isnan(row.avg_at_k_expected), "the shipped labels cover the shipped seed"
+
+
+def test_the_controls_bracket_every_method(run):
+    _, results = run
+    rows = {row.method: row for row in results.rows if row.task == "all"}
+    assert rows["oracle"].avg_at_k == max(row.avg_at_k for row in rows.values())
+    assert rows["none"].avg_at_k == rows["none"].avg_at_n
+    assert rows["none"].reduction == 0
+    assert abs(rows["random"].avg_at_k - rows["none"].avg_at_k) < 2.5, "the mean of 200 draws of 8 of 64"
+    assert all(row.reduction > 50 for name, row in rows.items() if name not in ("none", "text-classifier"))
+
+
+def test_the_same_results_are_not_made_again(run, reasoner, config):
+    out, results = run
+    results.write(out / "results.json")
+    watch = Counted()
+    again = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=_shipped_labels(), watch=watch)
+    assert watch.done == {"sampling": 4 * 64}, "read, not scored"
+    assert again == Results.read(out / "results.json")
+
+
+def test_other_methods_use_the_same_samples(run, reasoner, config):
+    out, results = run
+    watch = Counted()
+    again = run_comparison(
+        reasoner, config.model_copy(update={"methods": ("entropy",)}), out, learned=REASONER / "learned",
+        labels=_shipped_labels(), watch=watch,
+    )  # fmt: skip
+    assert watch.done["scoring"] == 3 * 4, "none, random and entropy"
+    old = {row.task: row.avg_at_k for row in results.rows if row.method == "entropy"}
+    assert {row.task: row.avg_at_k for row in again.rows if row.method == "entropy"} == old
+    assert again.hashes["rollouts"] == results.hashes["rollouts"]
+
+
+def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, reasoner, config):
+    out, _ = run
+    results = run_comparison(reasoner, config, out, learned=REASONER / "learned")
+    assert set(results.left_out) == {"potential"}
+    assert "prefixes have no Monte Carlo label; make them with: prunebench label" in results.left_out["potential"]
+    assert all(math.isnan(row.avg_at_k_expected) for row in results.rows)
+
+
+def test_a_method_that_is_asked_for_must_run(run, reasoner, config, tmp_path):
+    out, _ = run
+    with pytest.raises(UserError, match="prunebench train stop"):
+        run_comparison(reasoner, config.model_copy(update={"methods": ("stop",)}), out, learned=tmp_path)
+
+
+def test_a_prefix_beyond_the_context_is_refused_before_sampling(reasoner, tmp_path):
+    config = preset("demo", prefix_tokens=1024, max_new_tokens=2000)
+    with pytest.raises(UserError, match="prefix_tokens = 1024: the context of embedded is 1024 tokens"):
+        run_comparison(reasoner, config, tmp_path / "out", learned=REASONER / "learned")
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_problems_are_refused(reasoner, tmp_path):
+    card = load_method("linear-probe", REASONER / "learned", reasoner.digest, 40).card
+    problems = problems_of(catalogue.expand(("synthetic",)), "validation", 2, 0)
+    assert {problem.id for _, problem in problems} & set(card.validation_problems)
+    config = preset("demo", tasks=("synthetic/power",), split="validation", problems=2, n=8, max_new_tokens=60)
+    with pytest.raises(UserError, match="trained or tuned on 2 of these problems"):
+        run_comparison(reasoner, config, tmp_path, learned=REASONER / "learned")
+
+
+def test_online_pruning_keeps_what_replay_keeps(run, reasoner, config):
+    """Launch to the checkpoint, score the live caches with STOP, resume the best: the stored paths come out."""
+    out, _ = run
+    stop = load_method("stop", REASONER / "learned", reasoner.digest, config.prefix_tokens).pruner
+    stored = list(RolloutStore.open(out / "rollouts").read())
+    requests = [Request(f"{s.task}/{s.problem}", s.prompt_ids, tuple(range(config.n))) for s in stored]
+    kept = []
+
+    def decided():
+        live_pools = reasoner.launch(requests, config.sampling, config.seed, config.recording, config.prefix_tokens)
+        for live, whole in zip(live_pools, stored, strict=True):
+            replayed = pool_of(reasoner, whole, config.prefix_tokens)
+            online = replace(replayed, generator=live)
+            for path, prefix in zip(live.paths, replayed.token_ids, strict=True):
+                assert path.token_ids.tolist() == prefix.tolist()
+            np.testing.assert_allclose(stop.score(online), stop.score(replayed), atol=1e-5)
+            record = CheckRecord(config.prefix_tokens, stop.score(online), online.finished, online.answer_class)
+            kept.append(TopK(config.k).decide([record]).keep)
+            yield live, kept[-1]
+
+    for rollout, whole, keep in zip(reasoner.resume(decided()), stored, kept, strict=True):
+        wanted = [whole.paths[row] for row in np.flatnonzero(keep)]
+        assert [path.token_ids.tolist() for path in rollout.paths] == [path.token_ids.tolist() for path in wanted]

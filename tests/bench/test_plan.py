@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from bench.config import preset
+from bench.plan import plan_of
+
+MODEL = SimpleNamespace(num_key_value_heads=2, num_attention_heads=4, hidden_size=128, num_hidden_layers=5)
+
+
+def test_a_plan_by_hand():
+    lines = plan_of(preset("demo", problems=10), 4, MODEL, 10_000.0, 240)
+    text = "\n".join(lines)
+    assert "40 problems x 64 paths = 2,560 paths of expected 240 tokens each" in text
+    assert "614,400 tokens, 1.0 minutes" in text, "all paths to their end"
+    assert "166,400 tokens, 0.3 minutes" in text, "40 * (64 * 40 + 8 * 200)"
+    assert "10,240,000 tokens, 17.1 minutes" in text, "400 * 8 * 16 * 200"
+    assert "16,384,000 tokens, 27.3 minutes" in text, "2560 * 32 * 200"
+    # a position holds 2 * 5 layers * 2 heads * 32 * 4 bytes = 2560: 64 * 240 and 64 * 40 + 8 * 200 positions
+    assert "38 MiB uncut (fp32), 10 MiB after the cut" in text
+
+
+def test_without_a_length_the_cap_bounds_the_cost():
+    assert "at most 900 tokens each" in plan_of(preset("demo"), 4, MODEL, 1e4, None)[0]
