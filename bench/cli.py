@@ -15,6 +15,7 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     from bench.config import RunConfig
     from bench.engines.transformers import TransformersEngine
+    from bench.reasoner.config import LabelPlan
     from bench.results import Results
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ Learned = Annotated[Path, typer.Option(help="Folder of learned files and tuned c
 Record = Annotated[
     list[str] | None, typer.Option(help="Signal to record; may be given several times. None given: every signal.")
 ]
+Recipe = Annotated[str, typer.Option(help="How many prefixes and continuations are labelled: cpu or paper.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
@@ -273,6 +275,7 @@ def plan(
         float | None, typer.Option(help="Tokens per second; measured in a short trial if not given.")
     ] = None,
     mean_tokens: Annotated[int | None, typer.Option(help="Expected tokens per path (default: the cap).")] = None,
+    recipe: Recipe = "cpu",
     device: Device = "cpu",
 ) -> None:
     """Tokens, time and memory of a comparison and its labels, before they are spent."""
@@ -288,21 +291,20 @@ def plan(
     if speed is None:
         ((_, first), *_rest) = problems_of(tasks[:1], config.split, 1, config.seed)
         speed = tokens_per_second(engine, first.prompt)
-    for line in plan_of(config, len(tasks), engine.model.config, speed, mean_tokens):
+    for line in plan_of(config, _label_plan(recipe), len(tasks), engine.model.config, speed, mean_tokens):
         typer.echo(line)
 
 
 @app.command()
 def reasoner(
     work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
-    recipe: Annotated[str, typer.Option(help="cpu or paper: how many prefixes and continuations.")] = "cpu",
+    recipe: Recipe = "cpu",
     workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
 ) -> None:
     """Rebuild the embedded reasoner and all that hangs on it: weights, labels, learned pruners, test labels, card."""
-    from bench.reasoner.build import RECIPES, build
+    from bench.reasoner.build import build
 
-    if recipe not in RECIPES:
-        raise UserError(f"unknown recipe '{recipe}': known are {', '.join(RECIPES)}")
+    _label_plan(recipe)
     build(work, recipe, workers, typer.echo)
 
 
@@ -441,6 +443,14 @@ def _methods(config: RunConfig) -> None:
 
     for name in config.methods:
         _known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+
+
+def _label_plan(recipe: str) -> LabelPlan:
+    from bench.reasoner.config import RECIPES
+
+    if recipe not in RECIPES:
+        raise UserError(f"unknown recipe '{recipe}': known are {', '.join(RECIPES)}")
+    return RECIPES[recipe]
 
 
 def _known(look: Callable[[], Any]) -> Any:

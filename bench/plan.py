@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from bench.config import RunConfig
-
-TRAIN_PROBLEMS, TRAIN_PREFIXES, TRAIN_CONTINUATIONS, HELD_CONTINUATIONS = 400, 8, 16, 32
-"""The label recipe on a CPU budget; the paper's own is 32 prefixes x 32 continuations."""
+from bench.reasoner.config import LabelPlan
 
 
-def plan_of(config: RunConfig, tasks: int, model: Any, tokens_per_second: float, mean_tokens: int | None) -> list[str]:
+def plan_of(
+    config: RunConfig, recipe: LabelPlan, tasks: int, model: Any, tokens_per_second: float, mean_tokens: int | None
+) -> list[str]:
     """Lines that say paths, tokens, time and memory. ``model`` is a transformers configuration."""
     length = mean_tokens or config.max_new_tokens
     bound = "expected" if mean_tokens else "at most"
@@ -18,8 +18,9 @@ def plan_of(config: RunConfig, tasks: int, model: Any, tokens_per_second: float,
     paths = problems * config.n
     rest = max(0, length - config.prefix_tokens)
     pruned = problems * (config.n * config.prefix_tokens + config.k * rest)
-    train = TRAIN_PROBLEMS * TRAIN_PREFIXES * TRAIN_CONTINUATIONS * rest
-    held = paths * HELD_CONTINUATIONS * rest
+    chosen = recipe.train_problems * tasks
+    train = chosen * recipe.train_prefixes * recipe.train_continuations * rest
+    held = paths * recipe.test_continuations * rest
     kv_heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
     head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
     row_bytes = 2 * model.num_hidden_layers * kv_heads * head * 4
@@ -29,12 +30,12 @@ def plan_of(config: RunConfig, tasks: int, model: Any, tokens_per_second: float,
         _cost("rollouts for a replay (all paths to their end)", paths * length, tokens_per_second),
         _cost(f"the same online, keeping {config.k} of {config.n}", pruned, tokens_per_second),
         _cost(
-            f"training labels ({TRAIN_PROBLEMS} problems x {TRAIN_PREFIXES} prefixes x K={TRAIN_CONTINUATIONS})",
+            f"training labels ({chosen} problems x {recipe.train_prefixes} prefixes x K={recipe.train_continuations})",
             train,
             tokens_per_second,
         ),
         _cost(
-            f"labels of these prefixes for the potential control (K={HELD_CONTINUATIONS}, before duplicates)",
+            f"labels of these prefixes for the potential control (K={recipe.test_continuations}, before duplicates)",
             held,
             tokens_per_second,
         ),

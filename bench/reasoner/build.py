@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bench.config import RunConfig, preset
 from bench.potential import cuts_of, label_cuts
 from bench.reasoner.card import CARD, Labelled, acceptance, write_card
-from bench.reasoner.config import ReasonerShape, TrainingPlan
+from bench.reasoner.config import RECIPES, LabelPlan, ReasonerShape, TrainingPlan
 from bench.rollouts import sample_rollouts
 from bench.store import RolloutStore, StoredProblem
 from bench.training import labelled_folder, load_method, setting_of, train_method, tunable
@@ -35,23 +35,6 @@ HOME = Path(__file__).parent
 WEIGHTS, LEARNED, LABELS = HOME / "weights", HOME / "learned", HOME / "labels"
 Say = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class LabelPlan:
-    """How many problems, prefixes and continuations; ``paper`` is the STOP paper's own recipe (Appendix B)."""
-
-    train_problems: int = 100
-    train_paths: int = 32
-    train_prefixes: int = 8
-    train_continuations: int = 16
-    correct_at_least: int = 4
-    correct_at_most: int = 28
-    held_continuations: int = 32
-    batch: int = 16
-
-
-RECIPES = {"cpu": LabelPlan(), "paper": LabelPlan(train_prefixes=32, train_continuations=32)}
-"""Per family: there are four."""
 
 LABEL_SEED = 1
 TRAIN_SEED = 0
@@ -119,7 +102,7 @@ def make_held_data(
         engine,
         cuts,
         folder / "labels",
-        continuations=plan.held_continuations,
+        continuations=plan.test_continuations if split == "test" else plan.validation_continuations,
         sampling=config.sampling,
         seed=LABEL_SEED,
     )

@@ -1,4 +1,4 @@
-"""Size, recipe constants and sampling settings of the embedded reasoner, and where its files lie."""
+"""Size, training and labelling plans of the embedded reasoner, and where its files lie."""
 
 from __future__ import annotations
 
@@ -37,3 +37,24 @@ class TrainingPlan:
     matrix_learning_rate: float = 5e-3
     weight_decay: float = 0.05
     checkpoint_seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """How many problems, prefixes and continuations, per task; ``paper`` is the STOP paper's own recipe (Appendix B)."""
+
+    train_problems: int = 100
+    train_paths: int = 32
+    train_prefixes: int = 8
+    train_continuations: int = 16
+    correct_at_least: int = 4
+    correct_at_most: int = 28
+    validation_continuations: int = 16
+    test_continuations: int = 32
+    batch: int = 16
+
+
+RECIPES = {
+    "cpu": LabelPlan(),
+    "paper": LabelPlan(train_prefixes=32, train_continuations=32, validation_continuations=32),
+}

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 from bench.config import preset
 from bench.plan import plan_of
+from bench.reasoner.config import RECIPES
 
 MODEL = SimpleNamespace(num_key_value_heads=2, num_attention_heads=4, hidden_size=128, num_hidden_layers=5)
 
 
 def test_a_plan_by_hand():
-    lines = plan_of(preset("demo", problems=10), 4, MODEL, 10_000.0, 240)
+    lines = plan_of(preset("demo", problems=10), RECIPES["cpu"], 4, MODEL, 10_000.0, 240)
     text = "\n".join(lines)
     assert "40 problems x 64 paths = 2,560 paths of expected 240 tokens each" in text
     assert "614,400 tokens, 1.0 minutes" in text, "all paths to their end"
@@ -21,4 +22,4 @@ def test_a_plan_by_hand():
 
 
 def test_without_a_length_the_cap_bounds_the_cost():
-    assert "at most 900 tokens each" in plan_of(preset("demo"), 4, MODEL, 1e4, None)[0]
+    assert "at most 900 tokens each" in plan_of(preset("demo"), RECIPES["cpu"], 4, MODEL, 1e4, None)[0]

@@ -95,8 +95,8 @@ def test_wait_is_no_false_alarm_and_takes_an_error_back(written):
                 continue
             after = end + tokens[end:].index(STEP_END) + 1
             before, later = (read_path(family, instance, tokens[:cut]) for cut in (place, after))
-            if not later.readable or BOX in tokens[after : after + 1]:
-                continue  # forced to answer within the step
+            if not later.readable or WAIT in tokens[end:after] or BOX in tokens[after : after + 1]:
+                continue  # interrupted again, or forced to answer within the step
             noticed += 1
             # The interrupted step may itself be the wrong one: then nothing wrong was completed before.
             assert len(later.open_errors) <= len(before.open_errors)
