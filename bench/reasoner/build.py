@@ -116,7 +116,7 @@ def _worker(weights: str, root: Path, recipe: str, split: str, family: str) -> s
     from bench.engines.transformers import TransformersEngine
 
     torch.set_num_threads(1)
-    engine = TransformersEngine.load(weights)
+    engine = TransformersEngine.load(weights, rows_in_flight=512)
     config, plan = preset("demo"), RECIPES[recipe]
     folder = data_folder(engine, config, root, recipe) / split / family
     if split == "train":

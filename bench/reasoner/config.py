@@ -41,7 +41,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """How many problems, prefixes and continuations, per task; ``paper`` is the STOP paper's own recipe (Appendix B)."""
+    """How many problems, prefixes and continuations, per task."""
 
     train_problems: int = 100
     train_paths: int = 32
