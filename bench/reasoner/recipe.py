@@ -21,22 +21,34 @@ from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, Family, 
 
 @dataclass(frozen=True)
 class Stage:
-    """How a stretch of the training errs and notices. ``patience_tokens`` is the mean delay until a slip is noticed."""
+    """How a stretch of the training errs and notices, up to ``until`` tokens of training (None: to its end).
 
+    ``patience_tokens`` is the mean delay until a slip is noticed; ``audited`` is the share of texts in which every step
+    is followed by its check.
+    """
+
+    until: float | None
     slip_factor: float
     noticed: float
     noticed_firm: float
     patience_tokens: float
+    audited: float = 0.0
 
 
 FIRM_RATE = 0.5
 """Slips of at least this rate are beliefs held firmly: they are noticed with ``noticed_firm`` only."""
 
 STAGES = (
-    Stage(slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0),
-    Stage(slip_factor=1.0, noticed=0.80, noticed_firm=0.45, patience_tokens=12.0),
+    Stage(until=9e6, slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0),
+    Stage(until=19e6, slip_factor=0.4, noticed=0.95, noticed_firm=0.95, patience_tokens=4.0, audited=0.35),
+    Stage(until=None, slip_factor=1.0, noticed=0.80, noticed_firm=0.45, patience_tokens=12.0, audited=0.15),
 )
-"""First what noticing is: frequent and soon. Then the reasoner that is sampled from, which notices later or never."""
+"""First what a solution is. Then what noticing is: with slips half as frequent a reading depends on the problem in the
+first place, which has to be learned before an exception from it can be seen; noticed soon, and checked step by step.
+Then the reasoner that is sampled from, which notices later or never."""
+
+AUDITED = Stage(until=None, slip_factor=1.0, noticed=0.25, noticed_firm=0.25, patience_tokens=12.0)
+"""Whose steps are checked one by one: a slip that was noticed at once would leave nothing to find."""
 
 LEVELS = ((1, 0.15), (2, 0.75), (3, 0.10))
 FULL_RATE, CHECK_RATE = 0.74, 0.16  # the rest is cut anywhere and forced to answer
@@ -128,6 +140,8 @@ def finish(family: Family, instance: Instance, state: dict[str, int]) -> int:
 
 def document(family: Family, instance: Instance, stage: Stage, rng: random.Random) -> Document:
     prompt = prompt_tokens(instance)
+    if stage.audited and rng.random() < stage.audited:
+        return Document((*prompt, *_audit(write_solution(family, instance, AUDITED, rng), rng), EOS), len(prompt))
     written = write_solution(family, instance, stage, rng)
     kind = rng.random()
     if kind < FULL_RATE:
@@ -141,6 +155,21 @@ def document(family: Family, instance: Instance, stage: Stage, rng: random.Rando
         state = [mark[2] for mark in written.marks if mark[0] <= cut][-1]
         body = [*written.tokens[:cut], STEP_END, *boxed(finish(family, instance, state))]
     return Document((*prompt, *body, EOS), len(prompt))
+
+
+def _audit(written: _Written, rng: random.Random) -> list[str]:
+    """The first few steps (with what was taken back among them), each followed by its check."""
+    body: list[str] = []
+    start = 0
+    for end, was_right, _ in written.marks[: rng.randint(2, 12)]:
+        body += [*written.tokens[start:end], CHECK, "yes" if was_right else "no", STEP_END]
+        start = end
+    return body[:-1]
+
+
+def stage_at(tokens: int) -> Stage:
+    """The stage that is due after so many tokens of training."""
+    return next(stage for stage in STAGES if stage.until is None or tokens < stage.until)
 
 
 def documents(seed: str, stage: Stage) -> Iterator[Document]:

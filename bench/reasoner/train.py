@@ -15,8 +15,9 @@ import torch
 from torch.nn import functional
 
 from bench.reasoner.config import ReasonerShape, TrainingPlan
-from bench.reasoner.recipe import STAGES, Document, documents
+from bench.reasoner.recipe import STAGES, Document, documents, stage_at
 from bench.reasoner.vocabulary import BOS, EOS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
+from tasks.synthetic.family import CHECK
 
 _IDS = {token: i for i, token in enumerate(VOCABULARY)}
 IGNORED = -100
@@ -93,7 +94,7 @@ def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, devic
     saved = time.monotonic()
     while done < plan.tokens:
         started, before = time.monotonic(), done
-        stage = STAGES[done >= plan.first_stage_tokens]
+        stage = stage_at(done)
         rng = random.Random(f"batches/{plan.seed}/{chunk_index}")
         chunk = list(islice(documents(f"{plan.seed}/{chunk_index}", stage), plan.chunk_documents))
         losses = []
@@ -116,7 +117,8 @@ def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, devic
 
 
 def export(model: Any, out: Path) -> None:
-    """Write an ordinary Hugging Face folder; special and reserved ids are banned from sampling.
+    """Write an ordinary Hugging Face folder; special and reserved ids are banned from sampling, and
+    ``check:``, which is asked and never volunteered.
 
     The network is written as the same function under the ``llama`` name (attention biases, the output's being zero):
     for ``qwen2`` transformers forces a byte-level tokenizer on every folder, whatever tokenizer lies in it.
@@ -134,7 +136,7 @@ def export(model: Any, out: Path) -> None:
     assert not unexpected and all(name.endswith("o_proj.bias") for name in missing), (missing, unexpected)
     for layer in twin.model.layers:
         torch.nn.init.zeros_(layer.self_attn.o_proj.bias)
-    twin.generation_config.suppress_tokens = [_IDS[token] for token in (PAD, BOS, UNKNOWN, *RESERVED)]
+    twin.generation_config.suppress_tokens = [_IDS[token] for token in (PAD, BOS, UNKNOWN, CHECK, *RESERVED)]
     twin.save_pretrained(str(out))
     save_tokenizer(out)
 

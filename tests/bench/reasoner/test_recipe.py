@@ -23,7 +23,7 @@ def instances():
     }
 
 
-@pytest.fixture(scope="module", params=STAGES, ids=["soon", "late"])
+@pytest.fixture(scope="module", params=STAGES, ids=["first", "noticing", "final"])
 def written(request, instances):
     """(instance, solution tokens without EOS) of many documents of one stage."""
     found = []
@@ -33,6 +33,15 @@ def written(request, instances):
         assert prompt[-1] == STEP_END
         found.append((instances[" ".join(prompt[:-1])], list(document.tokens[document.loss_from : -1])))
     return found
+
+
+def unchecked(tokens):
+    """The text without its checks."""
+    kept = list(tokens)
+    while CHECK in kept:
+        place = kept.index(CHECK)
+        del kept[place : place + 3]
+    return kept
 
 
 def test_the_same_seed_writes_the_same_documents_and_another_one_others():
@@ -56,8 +65,8 @@ def test_a_solution_without_an_open_error_ends_in_the_answer(written):
             continue
         family = FAMILIES[instance.family]
         reading = read_path(family, instance, tokens[: tokens.index(BOX)])
-        if not reading.readable:
-            continue  # cut inside a step: the forced answers
+        if not reading.readable or tokens[: tokens.index(BOX)][-20:].count(WAIT):
+            continue  # forced to answer within a step, or just after one was taken back
         stated = int(tokens[tokens.index(BOX) + 1])
         if reading.has_open_error:
             wrong += stated != family.answer(instance)
@@ -65,7 +74,7 @@ def test_a_solution_without_an_open_error_ends_in_the_answer(written):
             clean += 1
             assert stated == family.answer(instance)
     assert clean > 300
-    assert wrong > 100, "and errors that stay matter"
+    assert wrong > 15, "and errors that stay matter"
 
 
 def test_checks_tell_the_last_step(written):
@@ -74,21 +83,22 @@ def test_checks_tell_the_last_step(written):
         if CHECK not in tokens:
             continue
         assert tokens[-2] == CHECK
-        before = tokens[:-2]
-        reading = read_path(FAMILIES[instance.family], instance, before)
-        assert reading.readable
-        last = before[:-1]
-        label = tuple(last[len(last) - last[::-1].index(STEP_END) :]) if STEP_END in last else tuple(last)
-        wrong_last = any(label[: len(error)] == error for error in reading.open_errors[-1:])
-        assert tokens[-1] == ("no" if wrong_last else "yes")
-        verdicts[tokens[-1]] += 1
+        for place in [i for i, token in enumerate(tokens) if token == CHECK]:
+            before = unchecked(tokens[:place])
+            reading = read_path(FAMILIES[instance.family], instance, before)
+            assert reading.readable
+            last = before[:-1]
+            label = tuple(last[len(last) - last[::-1].index(STEP_END) :]) if STEP_END in last else tuple(last)
+            wrong_last = any(label[: len(error)] == error for error in reading.open_errors[-1:])
+            assert tokens[place + 1] == ("no" if wrong_last else "yes")
+            verdicts[tokens[place + 1]] += 1
     assert min(verdicts["yes"], verdicts["no"]) > 30
 
 
 def test_wait_is_no_false_alarm_and_takes_an_error_back(written):
     noticed = 0
     for instance, tokens in written:
-        family = FAMILIES[instance.family]
+        family, tokens = FAMILIES[instance.family], unchecked(tokens)
         for place in [i for i, token in enumerate(tokens) if token == WAIT]:
             end = tokens.index(STEP_END, place) + 1
             if STEP_END not in tokens[end:]:

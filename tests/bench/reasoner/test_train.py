@@ -15,7 +15,6 @@ from bench.reasoner.train import IGNORED, batches, schedule, train
 SHAPE = ReasonerShape(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
 PLAN = TrainingPlan(
     tokens=24_000,
-    first_stage_tokens=12_000,
     warmup_tokens=2_000,
     decay_tokens=8_000,
     batch_tokens=1_500,
