@@ -228,37 +228,43 @@ def train(
 @app.command(name="list")
 def list_(
     what: Annotated[str, typer.Argument(help="methods, tasks or presets.")] = "methods",
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
     """What is registered: methods with quadrant and source, tasks, presets."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
+    columns, rows = _listing(what)
+    if markdown:
+        lines = [columns, ["---"] * len(columns), *rows]
+        typer.echo("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+        return
+    table = Table(*columns, box=None, pad_edge=False)
+    for cells in rows:
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def _listing(what: str) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows of one list."""
     if what == "methods":
         from methods.registry import PRUNERS
 
-        for column in ("method", "quadrant", "learnable", "reads", "paper"):
-            table.add_column(column)
+        rows = []
         for name, entry in PRUNERS.items():
             reads = ", ".join(sorted(signal.value for signal in entry.requires)) or "-"
-            table.add_row(name, entry.quadrant().value, "yes" if entry.learnable else "no", reads, entry.paper)
-    elif what == "tasks":
+            rows.append([name, entry.quadrant().value, "yes" if entry.learnable else "no", reads, entry.paper])
+        return ["method", "quadrant", "learnable", "reads", "paper"], rows
+    if what == "tasks":
         from tasks import catalogue
 
-        for column in ("task", "answer", "licence"):
-            table.add_column(column)
-        for name in catalogue.names():
-            task = catalogue.get(name)
-            table.add_row(name, task.answer_type, task.licence)
-    elif what == "presets":
+        tasks = [catalogue.get(name) for name in catalogue.names()]
+        return ["task", "answer", "licence"], [[task.name, task.answer_type, task.licence] for task in tasks]
+    if what == "presets":
         from bench.config import preset_names
 
-        table.add_column("preset")
-        for name in preset_names():
-            table.add_row(name)
-    else:
-        raise UserError(f"nothing is called '{what}': list methods, tasks or presets")
-    Console().print(table)
+        return ["preset"], [[name] for name in preset_names()]
+    raise UserError(f"nothing is called '{what}': list methods, tasks or presets")
 
 
 @app.command()
