@@ -40,12 +40,14 @@ FIRM_RATE = 0.5
 
 STAGES = (
     Stage(until=9e6, slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0),
-    Stage(until=19e6, slip_factor=0.4, noticed=0.95, noticed_firm=0.95, patience_tokens=4.0, audited=0.35),
-    Stage(until=None, slip_factor=1.0, noticed=0.80, noticed_firm=0.45, patience_tokens=12.0, audited=0.15),
+    Stage(until=14.6e6, slip_factor=0.4, noticed=0.95, noticed_firm=0.95, patience_tokens=4.0, audited=0.35),
+    Stage(until=22e6, slip_factor=0.7, noticed=0.95, noticed_firm=0.95, patience_tokens=24.0, audited=0.15),
+    Stage(until=None, slip_factor=1.0, noticed=0.80, noticed_firm=0.50, patience_tokens=24.0, audited=0.05),
 )
 """First what a solution is. Then what noticing is: with slips half as frequent a reading depends on the problem in the
 first place, which has to be learned before an exception from it can be seen; noticed soon, and checked step by step.
-Then the reasoner that is sampled from, which notices later or never."""
+Then noticing late, so that every state behind an error carries it. Last the reasoner that is sampled from, which
+notices late or never."""
 
 AUDITED = Stage(until=None, slip_factor=1.0, noticed=0.25, noticed_firm=0.25, patience_tokens=12.0)
 """Whose steps are checked one by one: a slip that was noticed at once would leave nothing to find."""

@@ -23,7 +23,7 @@ def instances():
     }
 
 
-@pytest.fixture(scope="module", params=STAGES, ids=["first", "noticing", "final"])
+@pytest.fixture(scope="module", params=STAGES, ids=["solving", "noticing", "noticing-late", "final"])
 def written(request, instances):
     """(instance, solution tokens without EOS) of many documents of one stage."""
     found = []
