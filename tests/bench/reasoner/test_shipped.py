@@ -49,7 +49,7 @@ def test_reserved_ids_are_spare_and_banned(reasoner):
 
 
 def test_the_tokenizer_writes_what_it_reads(reasoner):
-    for document in islice(documents("tokenizer", STAGES[3]), 50):
+    for document in islice(documents("tokenizer", STAGES[-1]), 50):
         text = " ".join(document.tokens[1:-1])
         ids = reasoner.encode_prompt(text)
         assert reasoner.tokenizer.convert_ids_to_tokens(ids.tolist()) == list(document.tokens[:-1])
@@ -128,7 +128,7 @@ def test_a_check_tells_right_from_slipped_steps(reasoner):
     """On problems of the reasoner's own split that this stream alone draws: the last step, not the outcome."""
     yes, no = reasoner.tokenizer.convert_tokens_to_ids(["yes", "no"])
     scores, right = [], []
-    for document in islice(documents("checks", STAGES[3]), 1200):
+    for document in islice(documents("checks", STAGES[-1]), 1200):
         if CHECK not in document.tokens:
             continue
         ids = torch.tensor([reasoner.tokenizer.convert_tokens_to_ids(list(document.tokens[:-2]))])
