@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from bench.replay import pool_of
 from bench.shards import write_atomically
 from bench.store import RolloutStore, StoredProblem
 from methods.base import LearnablePruner, Signal
+from methods.confidence.perplexity import Perplexity
 from methods.judges.text_classifier import TextClassifier
 from methods.learned.linear_probe import LinearProbe
 from methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
@@ -64,6 +65,16 @@ class Labelled:
         return cls(list(RolloutStore.open(folder / "rollouts").read()), LabelStore.open(folder / "labels"))
 
 
+@dataclass(frozen=True)
+class _Detectors:
+    """What was fitted to tell prefixes with an open error from clean ones: probes on the state at the last token and
+    at the last completed step, and a text classifier."""
+
+    last: LearnablePruner
+    step_end: LearnablePruner
+    words: LearnablePruner
+
+
 def acceptance(
     engine: TransformersEngine,
     train: dict[str, list[StoredProblem]],
@@ -82,12 +93,15 @@ def acceptance(
     flawed_train = {
         family: _error_dataset(engine, family, problems, position, instances) for family, problems in train.items()
     }
-    probe = _best_detector(
-        [LinearProbe(layer=layer) for layer in range(1, engine.model.config.num_hidden_layers + 1)], flawed_train
+    layers = range(1, engine.model.config.num_hidden_layers + 1)
+    at_step_ends = {family: _at_step_ends(engine, dataset) for family, dataset in flawed_train.items()}
+    detectors = _Detectors(
+        last=_best_detector([LinearProbe(layer=layer) for layer in layers], flawed_train),
+        step_end=_best_detector([LinearProbe(layer=layer) for layer in layers], at_step_ends),
+        words=_best_detector([TextClassifier(ngram_max=n) for n in (2, 4)], flawed_train),
     )
-    words = _best_detector([TextClassifier(ngram_max=n) for n in (2, 4)], flawed_train)
     return [
-        _family_card(engine, family, validation[family], position, keep, text, probe, words, instances)
+        _family_card(engine, family, validation[family], position, keep, text, detectors, instances)
         for family in validation
     ]
 
@@ -99,8 +113,7 @@ def _family_card(
     position: int,
     keep: int,
     text: TextClassifier,
-    probe: LearnablePruner,
-    words: LearnablePruner,
+    detectors: _Detectors,
     instances: Mapping[str, Instance],
 ) -> FamilyCard:
     problems = data.rollouts
@@ -122,13 +135,12 @@ def _family_card(
     ]
     steps = np.concatenate([_steps(family, stored, position) for stored in problems])
     errors = _error_dataset(engine, family, problems, position, instances)
-    wait = [_calm(engine, labelled.pool) for labelled in errors]
-    probe_auroc = within_problem_auroc(errors, [probe.score(labelled.pool) for labelled in errors])
-    wait_auroc = within_problem_auroc(errors, wait)
-    words_auroc = within_problem_auroc(errors, [words.score(labelled.pool) for labelled in errors])
-    surprise = within_problem_auroc(
-        errors, [np.array([column.mean() for column in labelled.pool.logprobs]) for labelled in errors]
-    )
+    ends = _at_step_ends(engine, errors)
+    aurocs = {
+        "AUROC of a probe, last state": _auroc(errors, detectors.last.score),
+        "AUROC of a probe, state at the last step end": _auroc(ends, detectors.step_end.score),
+        "AUROC of P(wait)": _auroc(errors, lambda pool: _calm(engine, pool)),
+    }
     headroom = float(np.mean(gains))
     text_share = float(np.mean(text_gain)) / headroom if headroom > 0 else float("nan")
     lines = [
@@ -141,14 +153,13 @@ def _family_card(
         Line("prefixes with potential under 0.1, %", 15, None, 100 * float(np.mean(np.concatenate(rates) < 0.1))),
         Line("maj@64, %", None, 95, 100 * float(np.mean([_majority(stored) for stored in problems]))),
         Line("text classifier's share of the headroom, %", None, 50, 100 * text_share),
-        Line("self-knowledge: AUROC of probe or P(wait)", 0.75, None, float(np.nanmax([probe_auroc, wait_auroc]))),
-        Line("AUROC of a text classifier on open errors", None, 0.65, words_auroc),
+        Line("self-knowledge: best AUROC of probes and P(wait)", 0.75, None, float(np.nanmax(list(aurocs.values())))),
+        Line("AUROC of a text classifier on open errors", None, 0.65, _auroc(errors, detectors.words.score)),
     ]
     share = float(np.mean(1 - errors.success)) if len(errors) else float("nan")
     remarks = {
-        "probe AUROC": probe_auroc,
-        "P(wait) AUROC": wait_auroc,
-        "perplexity AUROC": surprise,
+        **aurocs,
+        "AUROC of the perplexity": _auroc(errors, Perplexity().score),
         "prefixes with an open error, %": 100 * share,
         "paths with wait, %": 100
         * float(np.mean([WAIT in path.text.split(" ") for stored in problems for path in stored.paths])),
@@ -214,6 +225,25 @@ def _error_dataset(
         if rows and 0 < np.mean(clean) < 1:
             pools.append(LabelledPool(pool_of(engine, stored, position, rows), np.array(clean), 1))
     return PrefixDataset(tuple(pools))
+
+
+def _at_step_ends(engine: TransformersEngine, dataset: PrefixDataset) -> PrefixDataset:
+    """The same prefixes with the states at their last completed step instead of those at their last token."""
+    end = engine.tokenizer.convert_tokens_to_ids(STEP_END)
+    found = []
+    for labelled in dataset:
+        pool = labelled.pool
+        cut = []
+        for ids in pool.token_ids:
+            ends = np.flatnonzero(ids == end)
+            cut.append(ids[: ends[-1] + 1] if len(ends) else ids)
+        states = engine.hidden_states(replace(pool, signals={**pool.signals, Signal.TOKEN_IDS: tuple(cut)}))
+        found.append(replace(labelled, pool=replace(pool, signals={**pool.signals, Signal.HIDDEN_STATE: states})))
+    return PrefixDataset(tuple(found))
+
+
+def _auroc(dataset: PrefixDataset, score: Callable[[Pool], NDArray[np.float64]]) -> float:
+    return within_problem_auroc(dataset, [score(labelled.pool) for labelled in dataset])
 
 
 def _best_detector(candidates: Sequence[LearnablePruner], families: dict[str, PrefixDataset]) -> LearnablePruner:
