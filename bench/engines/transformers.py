@@ -662,6 +662,15 @@ class TransformersEngine:
         rows = torch.arange(len(pool), device=self.device)
         return {layer: state[rows, last].float().cpu().numpy() for layer, state in enumerate(states)}
 
+    @torch.inference_mode()
+    def prefix_states(self, pool: Pool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Re-encode the prefixes: states (layers + 1, N, L, H) of all prefix tokens, and which (N, L) exist."""
+        ids, lengths = self._right_padded(pool, range(len(pool)))
+        _, _, states = self.forward.prefill(ids, states=True)
+        start = len(pool.prompt_ids)
+        exists = np.arange(start, ids.shape[1]) < lengths[:, None]
+        return torch.stack(states)[:, :, start:].float().cpu().numpy(), exists
+
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         """Greedy decoding after prefix + suffix. ``answer_class`` is left to the harness, which can grade: all -1."""
         ids: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(pool)
@@ -704,12 +713,13 @@ class TransformersEngine:
 
 
 def model_digest(source: str) -> str:
-    """16 hex digits over the weights and the configuration of a local folder; of the id itself for a hub model."""
+    """16 hex digits over weights, configurations and tokenizer of a local folder; of the id itself for a hub model."""
     digest = hashlib.sha256()
     folder = FilePath(source)
     if not folder.is_dir():
         return hashlib.sha256(source.encode()).hexdigest()[:16]
-    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json", *folder.glob("tokenizer.json")]):
+    named = [folder / name for name in ("config.json", "generation_config.json", "tokenizer.json")]
+    for file in sorted([*folder.glob("*.safetensors"), *(file for file in named if file.exists())]):
         digest.update(file.name.encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -68,10 +68,10 @@ class Labelled:
 @dataclass(frozen=True)
 class _Detectors:
     """What was fitted to tell prefixes with an open error from clean ones: probes on the state at the last token and
-    at the last completed step, and a text classifier."""
+    on the mean state of the prefix, and a text classifier."""
 
     last: LearnablePruner
-    step_end: LearnablePruner
+    mean: LearnablePruner
     words: LearnablePruner
 
 
@@ -94,10 +94,10 @@ def acceptance(
         family: _error_dataset(engine, family, problems, position, instances) for family, problems in train.items()
     }
     layers = range(1, engine.model.config.num_hidden_layers + 1)
-    at_step_ends = {family: _at_step_ends(engine, dataset) for family, dataset in flawed_train.items()}
+    means = {family: _mean_states(engine, dataset) for family, dataset in flawed_train.items()}
     detectors = _Detectors(
         last=_best_detector([LinearProbe(layer=layer) for layer in layers], flawed_train),
-        step_end=_best_detector([LinearProbe(layer=layer) for layer in layers], at_step_ends),
+        mean=_best_detector([LinearProbe(layer=layer) for layer in layers], means),
         words=_best_detector([TextClassifier(ngram_max=n) for n in (2, 4)], flawed_train),
     )
     return [
@@ -135,11 +135,10 @@ def _family_card(
     ]
     steps = np.concatenate([_steps(family, stored, position) for stored in problems])
     errors = _error_dataset(engine, family, problems, position, instances)
-    ends = _at_step_ends(engine, errors)
     aurocs = {
         "AUROC of a probe, last state": _auroc(errors, detectors.last.score),
-        "AUROC of a probe, state at the last step end": _auroc(ends, detectors.step_end.score),
-        "AUROC of P(wait)": _auroc(errors, lambda pool: _calm(engine, pool)),
+        "AUROC of a probe, mean state": _auroc(_mean_states(engine, errors), detectors.mean.score),
+        "AUROC of P(wait), mean over the prefix": _auroc(errors, lambda pool: _calm(engine, pool)),
     }
     headroom = float(np.mean(gains))
     text_share = float(np.mean(text_gain)) / headroom if headroom > 0 else float("nan")
@@ -227,18 +226,15 @@ def _error_dataset(
     return PrefixDataset(tuple(pools))
 
 
-def _at_step_ends(engine: TransformersEngine, dataset: PrefixDataset) -> PrefixDataset:
-    """The same prefixes with the states at their last completed step instead of those at their last token."""
-    end = engine.tokenizer.convert_tokens_to_ids(STEP_END)
+def _mean_states(engine: TransformersEngine, dataset: PrefixDataset) -> PrefixDataset:
+    """The same prefixes with the mean of their states instead of the state at the last token."""
     found = []
     for labelled in dataset:
         pool = labelled.pool
-        cut = []
-        for ids in pool.token_ids:
-            ends = np.flatnonzero(ids == end)
-            cut.append(ids[: ends[-1] + 1] if len(ends) else ids)
-        states = engine.hidden_states(replace(pool, signals={**pool.signals, Signal.TOKEN_IDS: tuple(cut)}))
-        found.append(replace(labelled, pool=replace(pool, signals={**pool.signals, Signal.HIDDEN_STATE: states})))
+        states, exists = engine.prefix_states(pool)
+        means = np.einsum("lnth,nt->lnh", states, exists / exists.sum(1, keepdims=True)).astype(np.float32)
+        signals = {**pool.signals, Signal.HIDDEN_STATE: dict(enumerate(means))}
+        found.append(replace(labelled, pool=replace(pool, signals=signals)))
     return PrefixDataset(tuple(found))
 
 
@@ -261,15 +257,14 @@ def _best_detector(candidates: Sequence[LearnablePruner], families: dict[str, Pr
 
 
 def _calm(engine: TransformersEngine, pool: Pool) -> NDArray[np.float64]:
-    """Minus the reasoner's own P(wait) as the next token."""
+    """Minus the reasoner's own P(wait), mean over the tokens of the prefix."""
     import torch
 
-    assert pool.has(Signal.HIDDEN_STATE)
-    last = pool.hidden_state(engine.model.config.num_hidden_layers)
+    states, exists = engine.prefix_states(pool)
     with torch.inference_mode():
-        logits = engine.model.get_output_embeddings()(torch.from_numpy(last).to(engine.device)).double()
-    wait = engine.tokenizer.convert_tokens_to_ids(WAIT)
-    calm: NDArray[np.float64] = -logits.softmax(-1)[:, wait].cpu().numpy()
+        logits = engine.model.get_output_embeddings()(torch.from_numpy(states[-1]).to(engine.device))
+        wait = logits.double().softmax(-1)[..., engine.tokenizer.convert_tokens_to_ids(WAIT)].cpu().numpy()
+    calm: NDArray[np.float64] = -np.where(exists, wait, 0.0).sum(1) / exists.sum(1)
     return calm
 
 

@@ -27,7 +27,7 @@ class TrainingPlan:
     """Muon and AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded."""
 
     seed: int = 0
-    tokens: int = 28_000_000
+    tokens: int = 36_000_000
     warmup_tokens: int = 500_000
     decay_tokens: int = 7_000_000
     batch_tokens: int = 5_000

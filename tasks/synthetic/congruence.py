@@ -41,7 +41,7 @@ class Congruence(Family):
             return a.step("a", modulus)
         if "b" not in state:
             return b.step("b", modulus)
-        if state.get("found", 0) or state.get("tries", 0) >= 2 * modulus:
+        if state.get("found", 0) or state.get("tries", 0) >= modulus:
             return None
         return self._try(state, modulus)
 
@@ -58,17 +58,8 @@ class Congruence(Family):
             reduced = total % modulus
             hit = reduced == state["b"]
             sign = "-" if down else "+"
-            tokens = (
-                *label,
-                ":",
-                numeral(value),
-                sign,
-                numeral(state["a"]),
-                "=",
-                numeral(total),
-                "=",
-                numeral(reduced),
-            )
+            sum_ = (numeral(value), sign, numeral(state["a"]), "=", numeral(total), "=", numeral(reduced))
+            tokens = (*label, ":", *sum_, ";", numeral(state["b"]))
             updates = {"x": following, "value": reduced, "found": int(hit), "tries": state.get("tries", 0) + 1}
             return Outcome((*tokens, "yes" if hit else "no"), updates)
 
@@ -83,5 +74,7 @@ class Congruence(Family):
             return None
         if step.label[1] == "=":
             return {step.label[0]: numbers[-1]}
+        if len(numbers) < 3:
+            return None
         found = int(tokens[-1] == "yes")
-        return {"x": int(step.label[1]), "value": numbers[-1], "found": found, "tries": state.get("tries", 0) + 1}
+        return {"x": int(step.label[1]), "value": numbers[-2], "found": found, "tries": state.get("tries", 0) + 1}

@@ -119,6 +119,17 @@ def test_hidden_states_of_a_replayed_pool_equal_the_recorded_ones(engine, reques
         np.testing.assert_allclose(values, recorded[layer], atol=5e-5)
 
 
+def test_the_states_of_a_prefix_end_in_its_last_state(engine, requests_of, rollouts):
+    pool = as_pool(requests_of(paths=64)[1], rollouts[1].paths, 6, engine)
+    states, exists = engine.prefix_states(pool)
+    assert states.shape == (3, 64, 6, 128)
+    assert exists.sum(1).tolist() == pool.lengths.tolist()
+    last = engine.hidden_states(pool)
+    for layer in range(3):
+        ends = states[layer, np.arange(64), pool.lengths - 1]
+        np.testing.assert_array_equal(ends, last[layer])
+
+
 def test_continuations_of_a_prefix_follow_the_model(engine, requests_of, rollouts):
     """Greedy continuations of cut paths equal greedy decoding of the whole text."""
     request, rollout = requests_of(paths=64)[0], rollouts[0]

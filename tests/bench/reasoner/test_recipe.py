@@ -9,7 +9,7 @@ from bench.reasoner.recipe import STAGES, documents
 from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path
 
-COUNT = 1500
+COUNT = 2500
 
 
 @pytest.fixture(scope="module")
