@@ -187,17 +187,16 @@ def ship_test_labels(folder: Path, target: Path) -> None:
 
 
 def build(root: Path, recipe: str, workers: int, say: Say, plan: TrainingPlan | None = None) -> None:
-    """The whole chain, resumable: weights, train and validation data, learned pruners, test labels, card."""
+    """The whole chain, resumable: weights, rollouts and labels, learned pruners, test labels, card."""
     from bench.engines.transformers import TransformersEngine
     from bench.reasoner.train import train
 
     if not (WEIGHTS / "model.safetensors").exists():
         say("training the reasoner")
         train(WEIGHTS, root / "training", plan or TrainingPlan(), ReasonerShape())
-    make_data(str(WEIGHTS), root, recipe, ("validation", "train"), workers, say)
+    make_data(str(WEIGHTS), root, recipe, ("train", "test", "validation"), workers, say)
     engine, config = TransformersEngine.load(str(WEIGHTS)), preset("demo")
     folder = data_folder(engine, config, root, recipe)
     train_all(engine, folder, config, LEARNED, tunable(), say)
-    make_data(str(WEIGHTS), root, recipe, ("test",), workers, say)
     ship_test_labels(folder, LABELS)
     make_card(engine, folder, config, recipe, LEARNED, CARD)
