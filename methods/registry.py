@@ -57,6 +57,12 @@ class Registry(Generic[T]):
             module = importlib.import_module(package)
             for found in pkgutil.iter_modules(module.__path__, f"{package}."):
                 importlib.import_module(found.name)
+        self._entries = dict(sorted(self._entries.items(), key=lambda item: self._place(item[1])))
+
+    def _place(self, entry: type[T]) -> tuple[int, str]:
+        """Package, then module: what happened to be imported before does not change the order."""
+        home = entry.__module__.rpartition(".")[0]
+        return (self._packages.index(home) if home in self._packages else len(self._packages), entry.__module__)
 
     def _plugins(self) -> dict[str, object]:
         return {} if self._group is None else {point.name: point for point in entry_points(group=self._group)}

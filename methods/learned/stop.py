@@ -26,6 +26,7 @@ from methods.base import (
 from methods.pool import Pool, PrefixDataset, within_problem_auroc
 from methods.registry import pruner
 
+_ATTENTION = "prunebench_grouped"
 _PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -166,11 +167,34 @@ class Stop(LearnablePruner):
         return self._reader_
 
 
+def _grouped_attention(
+    _module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float | None = None, **_options: Any
+) -> tuple[Any, None]:
+    """Attention of few queries over long keys: the heads that share keys are stacked, the keys are never repeated."""
+    import torch
+    from torch.nn import functional
+
+    rows, heads, length, width = query.shape
+    if mask is None:  # left out where every position sees all before it
+        mask = torch.ones(1, 1, length, key.shape[2], dtype=torch.bool, device=key.device).tril(key.shape[2] - length)
+    groups = heads // key.shape[1]
+    stacked = query.reshape(rows, key.shape[1], groups * length, width)
+    out = functional.scaled_dot_product_attention(
+        stacked, key, value, attn_mask=mask.repeat(1, 1, groups, 1), scale=scaling
+    )
+    return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
+
+
 def _reader_class() -> Any:
     """The torch module, made on first use: ``methods`` does not import torch before it is needed."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import DynamicCache
+    from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+    from transformers.cache_utils import DynamicLayer
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(_ATTENTION, _grouped_attention)
+    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
 
     class Reader(torch.nn.Module):
         """[STOP] vector, adapter and head over the shared weights of a frozen model."""
@@ -179,7 +203,7 @@ def _reader_class() -> Any:
             super().__init__()
             self.tokens = settings.tokens
             twin = share_weights(model)
-            twin.set_attn_implementation("sdpa")
+            twin.set_attn_implementation(_ATTENTION)
             table = twin.get_input_embeddings().weight
             self.vector = torch.nn.Parameter(table.detach().float().mean(0))
             self.head = torch.nn.Linear(table.shape[1], 2, device=table.device)
@@ -206,8 +230,11 @@ def _reader_class() -> Any:
             device = self.vector.device
             lengths = lengths.to(device)
             cache = DynamicCache()
-            for index, (keys, values) in enumerate(layers):
-                cache.update(keys, values, index)
+            for keys, values in layers:
+                layer = DynamicLayer()
+                layer.lazy_initialization(keys, values)
+                layer.keys, layer.values = keys, values  # update() would copy the whole prefix once more
+                cache.layers.append(layer)
             mask = torch.ones(rows, width + self.tokens, dtype=torch.long, device=device)
             mask[:, :width] = torch.arange(width, device=device) < lengths[:, None]
             inputs = {

@@ -96,7 +96,7 @@ def test_help_and_lists_load_no_model_library():
         (("compare", "--temperature", "-1"), "temperature = -1"),
         (("compare", "--model", "."), "model folder .: no config.json"),
         (("compare", "--config", "missing.yaml"), "missing.yaml: no such file"),
-        (("label", "nowhere"), "nowhere: no rollouts store"),
+        (("label", "nowhere"), "nowhere: no manifest.json, so this is no rollouts store"),
         (("train", "stpo"), "unknown method 'stpo'"),
         (("train", "stop", "--data", "nowhere"), "nowhere/train: no <name>/rollouts and <name>/labels"),
         (("list", "metods"), "nothing is called 'metods': list methods, tasks or presets"),
