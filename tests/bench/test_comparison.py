@@ -14,6 +14,7 @@ from bench.config import preset
 from bench.engines.base import Request
 from bench.engines.transformers import TransformersEngine
 from bench.errors import UserError
+from bench.labels import LabelStore
 from bench.policies import CheckRecord, TopK
 from bench.replay import pool_of
 from bench.results import Results
@@ -106,6 +107,38 @@ def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, r
     assert set(results.left_out) == {"potential"}
     assert "prefixes have no Monte Carlo label; make them with: prunebench label" in results.left_out["potential"]
     assert all(math.isnan(row.avg_at_k_expected) for row in results.rows)
+
+
+def labels_without(folder, missing, problems):
+    """The shipped labels of ``problems`` but for the first ``missing`` of them."""
+    shipped = [LabelStore.open(path) for path in _shipped_labels()]
+    manifest = {key: value for key, value in shipped[0].manifest.items() if key not in ("kind", "schema_version")}
+    found = [label for store in shipped for label in store._labels.values() if label.problem in problems]
+    store = LabelStore.create_or_open(folder, manifest)
+    with store.shards:
+        store.append(found[missing:])
+    return found[:missing]
+
+
+def test_a_few_missing_labels_are_sampled_on_the_spot(run, reasoner, config, tmp_path):
+    out, results = run
+    problems = {problem for ids in results.problems.values() for problem in ids}
+    (missing,) = labels_without(tmp_path / "few", 1, problems)
+    again = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=[tmp_path / "few"])
+    assert again.left_out == {}
+    made = LabelStore.open(out / "labels")
+    assert list(made._labels.values()) == [missing], "the same label as the shipped one"
+    assert {(r.task, r.method): r.avg_at_k for r in again.rows} == {
+        (r.task, r.method): r.avg_at_k for r in results.rows
+    }
+
+
+def test_many_missing_labels_leave_the_potential_control_out_with_the_count(run, reasoner, config, tmp_path):
+    out, results = run
+    problems = {problem for ids in results.problems.values() for problem in ids}
+    labels_without(tmp_path / "many", 9, problems)
+    again = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=[tmp_path / "many"])
+    assert again.left_out["potential"].startswith("9 of ")
 
 
 def test_a_method_that_is_asked_for_must_run(run, reasoner, config, tmp_path):
