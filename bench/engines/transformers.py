@@ -3,7 +3,8 @@
 All paths of a pool start together and march in step, so one position and one cache length describe them. A step runs
 the model's own layers once over the rows of all pools in flight; only attention is done pool by pool, each over its
 exact length. A row then sees the same numbers whatever shares its batch: matrix products get at least eight rows
-(rounded up to a multiple of eight), and nothing else mixes rows. Architectures whose attention the loop does not
+(rounded up to a multiple of eight), sampling takes one CPU thread (run several processes instead), and nothing else
+mixes rows. Architectures whose attention the loop does not
 reproduce (checked against the model's own forward at the start) run on their own cache, pool by pool.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Protocol
@@ -390,6 +392,17 @@ class TransformersLivePool:
         return PrefixCache(self.engine.model, layers, lengths)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On a CPU, threads share attention by the number of rows, which moves the last bit with the batch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 # --- the engine ---------------------------------------------------------------------------------------------------
 
 
@@ -557,6 +570,7 @@ class TransformersEngine:
             else:
                 lane.resume_seconds += share
 
+    @_one_thread()
     def _start(self, lane: _Lane) -> None:
         started = time.perf_counter()
         prompt = torch.from_numpy(lane.request.prompt_ids).to(self.device)
@@ -579,6 +593,7 @@ class TransformersEngine:
         logits = self.model.get_output_embeddings()(functional.pad(states, (0, 0, 0, padding)))
         return logits[: len(states)].float()  # type: ignore[no-any-return]
 
+    @_one_thread()
     def _advance(self, lanes: Sequence[_Lane]) -> None:
         """One token for every row of every lane."""
         logits = torch.cat([lane.logits for lane in lanes])
