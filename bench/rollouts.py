@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -147,6 +147,3 @@ def problems_of(tasks: Sequence[Task], split: str, limit: int, seed: int) -> lis
             raise UserError(f"task {task.name}: split '{split}' is empty; choose another split")
         chosen += [(task, problem) for problem in found]
     return chosen
-
-
-Manifest = Mapping[str, Any]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,6 +158,3 @@ class Engine(Generator, Protocol):
     def hidden_states(self, pool: Pool) -> dict[int, NDArray[np.float32]]:
         """Re-encode the prefixes of a replayed pool: layer -> (N, H), as recorded by a launch."""
         ...
-
-
-Device = Any

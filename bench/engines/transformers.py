@@ -4,8 +4,8 @@ All paths of a pool start together and march in step, so one position and one ca
 the model's own layers once over the rows of all pools in flight; only attention is done pool by pool, each over its
 exact length. A row then sees the same numbers whatever shares its batch: matrix products get at least eight rows
 (rounded up to a multiple of eight), sampling takes one CPU thread (run several processes instead), and nothing else
-mixes rows. Architectures whose attention the loop does not
-reproduce (checked against the model's own forward at the start) run on their own cache, pool by pool.
+mixes rows. Architectures whose attention the loop does not reproduce (checked against the model's own forward at the
+start) run on their own cache, pool by pool.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def batches(
 
 
 def new_optimizers(model: Any, plan: TrainingPlan) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks (about twice as fast per token here), AdamW for everything else."""
+    """Muon for the matrices inside the blocks, AdamW for everything else."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     inside = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in inside]
