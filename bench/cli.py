@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.ablation import Axis
     from bench.config import RunConfig
     from bench.engines.transformers import TransformersEngine
     from bench.reasoner.config import LabelPlan
     from bench.results import Results
+    from methods.base import Pruner
 
 app = typer.Typer(
     help="Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals.",
@@ -40,7 +43,18 @@ Prefix = Annotated[int | None, typer.Option("--prefix", help="Checkpoint: tokens
 Temperature = Annotated[float | None, typer.Option(help="Sampling temperature.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of problems and sampling noise.")]
 Split = Annotated[str | None, typer.Option(help="train, validation or test.")]
-Method = Annotated[list[str] | None, typer.Option("--method", help="Method name; may be given several times.")]
+Methods = Annotated[
+    str | None, typer.Option(help="Names joined by commas, ensembles as mean-rank(stop,entropy); or all.")
+]
+Plugin = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file with pruners; may be given several times.")
+]
+Judge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge", help="METHOD=FOLDER_OR_ID: the model of a method that uses one; may be given several times."
+    ),
+]
 Learned = Annotated[Path, typer.Option(help="Folder of learned files and tuned configurations.")]
 Record = Annotated[
     list[str] | None, typer.Option(help="Signal to record; may be given several times. None given: every signal.")
@@ -84,8 +98,12 @@ def compare(
     temperature: Temperature = None,
     seed: Seed = None,
     split: Split = None,
-    method: Method = None,
-    policy: Annotated[str | None, typer.Option(help="topk:8 or ratio:0.125.")] = None,
+    methods: Methods = None,
+    policy: Annotated[
+        str | None, typer.Option(help="topk:8, ratio:0.125, funnel:64@32,32@64,16@96 ... (see docs/policies.md).")
+    ] = None,
+    plugin: Plugin = None,
+    judge: Judge = None,
     record: Record = None,
     learned: Learned = REASONER / "learned",
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
@@ -93,6 +111,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/compare"),
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
+    _plugins(plugin)
     config = _config(
         preset_name,
         config_file,
@@ -105,12 +124,12 @@ def compare(
         temperature=temperature,
         seed=seed,
         split=split,
-        methods=method,
+        methods=_names(methods),
         policy=policy,
         record=record,
     )
     stores = labels if labels is not None else (_shipped_labels() if config.model == "embedded" else [])
-    _compare(config, out, learned, stores, device)
+    _compare(config, out, learned, stores, device, _judged(judge), plugin or [])
 
 
 @app.command()
@@ -200,17 +219,26 @@ def train(
     model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
     device: Device = "cpu",
-    out: Annotated[Path, typer.Option(help="Where learned files and cards go.")] = Path("runs/learned"),
+    seed: Annotated[int, typer.Option(help="Seed of the training; another one goes into another folder.")] = 0,
+    plugin: Plugin = None,
+    judge: Judge = None,
+    out: Annotated[Path, typer.Option(help="Where learned files, cards and curves go.")] = Path("runs/learned"),
 ) -> None:
-    """Tune (and fit, where there is something to fit) methods on labelled prefixes; split by problem."""
-    from bench.training import labelled_folder, setting_of, train_method, tunable
+    """Tune (and fit, where there is something to fit) methods on labelled prefixes; split by problem.
+
+    The training prefixes are those of L/2, L and 2L that have labels. The same command goes on after a stop.
+    """
+    from bench.training import Judges, labelled_folder, reads_of, setting_of, train_method, tunable
+    from figures.training_curve import write_training_curve
     from methods.registry import PRUNERS
 
+    _plugins(plugin)
     names = list(method or tunable())
     for name in names:
         _known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
     engine = _engine(model, device)
-    train_set, validation, sampling_digest = labelled_folder(engine, data, prefix)
+    judges = Judges(_judged(judge), out, device)
+    train_set, validation, sampling_digest = labelled_folder(engine, data, prefix, reads_of(names))
     for name in names:
         card = train_method(
             name,
@@ -220,9 +248,54 @@ def train(
             out,
             model_hash=engine.digest,
             sampling_digest=sampling_digest,
+            seed=seed,
+            judges=judges,
             progress=typer.echo,
         )
+        write_training_curve(card, out)
         typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
+
+
+@app.command()
+def ablate(
+    method: Annotated[str, typer.Argument(help="A learnable method, such as stop.")] = "stop",
+    axis: Annotated[str, typer.Option(help="tokens, rank, labels, adapter or prefix.")] = "tokens",
+    data: Annotated[
+        Path, typer.Option(help="Folder with train/, validation/ (rollouts and labels) and test/ (rollouts).")
+    ] = Path("runs/reasoner/data"),
+    model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
+    learned: Learned = REASONER / "learned",
+    prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
+    k: Annotated[int, typer.Option(help="Paths kept by the pruner.")] = 8,
+    value: Annotated[list[str] | None, typer.Option(help="Only these values of the axis.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings per value.")] = 3,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Where results and trained files go.")] = Path("runs/ablation"),
+) -> None:
+    """What one choice in training is worth (STOP paper, Tables 3-6): every value is trained with several seeds.
+
+    The settings that stay are the tuned ones. The same command goes on after a stop.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from bench.ablation import ablate as run
+    from bench.ablation import to_markdown
+    from bench.training import labelled_folder, load_method, reads_of, test_records
+    from methods.base import LearnablePruner
+    from methods.registry import PRUNERS
+
+    _known(lambda: PRUNERS.get(method))
+    engine = _engine(model, device)
+    tuned = load_method(method, learned, engine.digest, prefix).pruner
+    if not isinstance(tuned, LearnablePruner):
+        raise UserError(f"'{method}' has nothing to train, so there is nothing to ablate; take stop")
+    train_set, validation, _ = labelled_folder(engine, data, prefix, reads_of([method]))
+    records = test_records(engine, data, prefix, reads_of([method]))
+    chosen = cast("Axis", axis)  # an unknown one is refused there
+    rows = run(tuned, chosen, train_set, validation, records, k, out, values=value, seeds=seeds, progress=typer.echo)
+    Console().print(Markdown(to_markdown(rows)))
+    typer.echo(f"written to {out}: {axis}.csv, {axis}.md")
 
 
 @app.command(name="list")
@@ -248,13 +321,18 @@ def list_(
 def _listing(what: str) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of one list."""
     if what == "methods":
+        from bench.procedures import PROCEDURES, CompletedAnswers
         from methods.registry import PRUNERS
 
         rows = []
         for name, entry in PRUNERS.items():
             reads = ", ".join(sorted(signal.value for signal in entry.requires)) or "-"
-            rows.append([name, entry.quadrant().value, "yes" if entry.learnable else "no", reads, entry.paper])
-        return ["method", "quadrant", "learnable", "reads", "paper"], rows
+            rows.append([name, *_kind(entry), reads, entry.extra_cost, entry.paper])
+        for name, procedure in PROCEDURES.items():
+            scored = PRUNERS.get(procedure.method) if procedure.method else CompletedAnswers
+            reads = ", ".join(sorted(signal.value for signal in scored.requires)) or "answers"
+            rows.append([name, *_kind(scored), reads, procedure.extra_cost, procedure.paper])
+        return ["method", "quadrant", "learnable", "reads", "extra cost", "paper"], rows
     if what == "tasks":
         from tasks import catalogue
 
@@ -265,6 +343,36 @@ def _listing(what: str) -> tuple[list[str], list[list[str]]]:
 
         return ["preset"], [[name] for name in preset_names()]
     raise UserError(f"nothing is called '{what}': list methods, tasks or presets")
+
+
+def _kind(entry: type[Pruner]) -> tuple[str, str]:
+    """Quadrant, and whether it learns."""
+    return entry.quadrant().value, "yes" if entry.learnable else "no"
+
+
+@app.command(name="new-pruner")
+def new_pruner(
+    name: Annotated[str, typer.Argument(help="Lower-case words joined by hyphens.")],
+    quadrant: Annotated[str, typer.Option(help="I, II, III or IV.")] = "III",
+    folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
+) -> None:
+    """Write a pruner of your own: one runnable file with a docstring to fill in."""
+    from bench.plugins import write_pruner
+
+    path = write_pruner(name, quadrant, folder)
+    typer.echo(f"{path} written; check it with: prunebench check-plugin {path}")
+
+
+@app.command(name="check-plugin")
+def check_plugin(path: Annotated[Path, typer.Argument(help="A Python file with pruners.")]) -> None:
+    """Run the conformance suite on the pruners of a file; exit code 1 when one fails."""
+    from bench.plugins import check_plugin as check
+
+    reports = check(path)
+    for report in reports:
+        typer.echo(str(report))
+    if not all(report.passed for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -391,7 +499,15 @@ def perf_check(
 # --- what the commands share --------------------------------------------------------------------------------------
 
 
-def _compare(config: RunConfig, out: Path, learned: Path, labels: list[Path], device: str) -> None:
+def _compare(
+    config: RunConfig,
+    out: Path,
+    learned: Path,
+    labels: list[Path],
+    device: str,
+    judged: dict[str, str] | None = None,
+    plugins: list[Path] | None = None,
+) -> None:
     from bench.comparison import run_comparison
     from figures.outputs import write_outputs
 
@@ -407,6 +523,8 @@ def _compare(config: RunConfig, out: Path, learned: Path, labels: list[Path], de
             labels=labels,
             command=" ".join(["prunebench", *sys.argv[1:]]),
             watch=watch,
+            judged=judged,
+            plugins=plugins or (),
         )
         tick = watch.stretch("tables and figures", 1)
         write_outputs(results, out)
@@ -445,10 +563,35 @@ def _tasks(config: RunConfig) -> list[Any]:
 
 
 def _methods(config: RunConfig) -> None:
+    from bench.procedures import PROCEDURES
+    from bench.training import parts_of
     from methods.registry import PRUNERS
 
     for name in config.methods:
-        _known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+        for part in () if name in PROCEDURES else parts_of(name):
+            _known(lambda part=part: PRUNERS.get(part))  # type: ignore[misc]
+
+
+def _names(text: str | None) -> list[str] | None:
+    """``a,b(c,d)`` -> a and b(c,d); ``all`` is every method."""
+    if text is None:
+        return None
+    return [] if text == "all" else [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
+
+
+def _judged(pairs: list[str] | None) -> dict[str, str]:
+    """Method -> folder or hub id."""
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise UserError(f"--judge {pair}: write METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
+    return {method.strip(): source for method, _, source in (pair.partition("=") for pair in pairs or [])}
+
+
+def _plugins(paths: list[Path] | None) -> None:
+    from bench.plugins import load_plugin
+
+    for path in paths or []:
+        load_plugin(path)
 
 
 def _label_plan(recipe: str) -> LabelPlan:

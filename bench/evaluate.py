@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import metrics
-from bench.ledger import Ledger, decoded_tokens, paper_tokens
+from bench.ledger import Ledger, paper_tokens
+from bench.play import Complete, Played, play, visible
 from bench.policies import CheckRecord, Policy, tied
 from bench.results import ResultRow
 from bench.statistics import (
@@ -23,7 +23,7 @@ from bench.statistics import (
     sign_flip_p,
 )
 from bench.votes import Majority
-from methods.base import PRIVILEGED, Cost, Pruner, Quadrant, Signal, Source
+from methods.base import PRIVILEGED, Pruner, Quadrant, Signal, Source
 from methods.pool import Pool
 
 Array = NDArray[np.float64]
@@ -42,6 +42,7 @@ class ProblemRecord:
       has it.
     - ``halves`` float64 (2, N): success rates of two disjoint halves of the label continuations; None without labels.
     - ``leaky`` bool (N,): the prefix already states a final answer. ``launch_seconds``: measured for the whole pool.
+    - ``elsewhere`` gives the pool at another checkpoint, for policies that check more than once.
     """
 
     task: str
@@ -54,6 +55,19 @@ class ProblemRecord:
     halves: NDArray[np.float64] | None
     leaky: NDArray[np.bool_]
     launch_seconds: float
+    elsewhere: Callable[[int], Pool] | None = None
+
+    @property
+    def complete(self) -> Complete:
+        return Complete(self.lengths, self.answer_class, self.at)
+
+    def at(self, position: int) -> Pool:
+        """The pool at a checkpoint. Raises ValueError where there is only the experiment's own."""
+        if position == self.pool.position:
+            return self.pool
+        if self.elsewhere is None:
+            raise ValueError(f"{self.task}/{self.problem} has no prefixes of {position} tokens")
+        return self.elsewhere(position)
 
     @property
     def potential(self) -> Array | None:
@@ -65,61 +79,50 @@ class ProblemRecord:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of every method on every problem; the lists and arrays are in the order of the records.
+    """What every method did on every problem: ``played[name][i]`` holds the draws on record ``i``.
 
-    ``scores[name][i]`` is float64 (draws, N); ``check_seconds[name]`` is (problems,), per draw; ``costs[name][i]`` is
-    the :class:`Cost` of one draw. ``left_out`` says why a method has none of these.
+    ``left_out`` says why a method has none.
     """
 
-    scores: dict[str, list[Array]]
-    check_seconds: dict[str, Array]
-    costs: dict[str, list[Cost]]
+    played: dict[str, list[list[Played]]]
     left_out: dict[str, str]
 
+    def scores(self, name: str, record: int) -> Array:
+        """(draws, N): the scores of the first check."""
+        return np.stack([played.scores for played in self.played[name][record]])
 
-def score_methods(
+
+def play_methods(
     records: Sequence[ProblemRecord],
     methods: Mapping[str, Pruner],
+    policies: Mapping[str, Policy],
     progress: Callable[[], None] | None = None,
 ) -> Scored:
-    """Let every method score every pool; ``progress`` is called once per problem and method.
+    """Let every method prune every problem under its policy; ``progress`` is called once per problem and method.
 
     A method sees no privileged signal, unless it is a control that declares it. One that lacks a signal or raises
     ValueError on any problem is left out with a sentence; the others go on. Any other exception is a defect and passes.
     """
     left_out = {name: reason for name, pruner in methods.items() if (reason := _missing(name, pruner, records))}
-    scores: dict[str, list[Array]] = {name: [] for name in methods}
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    costs: dict[str, list[Cost]] = {name: [] for name in methods}
+    played: dict[str, list[list[Played]]] = {name: [] for name in methods}
     # Problems outside, methods inside: what the engine caches for a pool serves all methods and can then go.
     for record in records:
         for name, pruner in methods.items():
             if name not in left_out:
                 try:
-                    drawn, elapsed, cost = _score(pruner, visible(record.pool, pruner))
+                    played[name].append(_draws(pruner, policies[name], record))
                 except ValueError as error:
                     left_out[name] = f"{name} failed on {record.task}/{record.problem}: {error}"
-                else:
-                    scores[name].append(drawn)
-                    seconds[name].append(elapsed)
-                    costs[name].append(cost)
             if progress is not None:
                 progress()
-    kept = [name for name in methods if name not in left_out]
-    return Scored(
-        scores={name: scores[name] for name in kept},
-        check_seconds={name: np.array(seconds[name]) for name in kept},
-        costs={name: costs[name] for name in kept},
-        left_out=left_out,
-    )
+    return Scored({name: draws for name, draws in played.items() if name not in left_out}, left_out)
 
 
-def visible(pool: Pool, pruner: Pruner) -> Pool:
-    """The pool as ``pruner`` may see it: privileged signals only for a control, and only those that it declares."""
-    if type(pruner).source is not Source.CONTROL:
-        return pool.public()
-    hidden = PRIVILEGED - type(pruner).requires
-    return replace(pool, signals={signal: column for signal, column in pool.signals.items() if signal not in hidden})
+def _draws(pruner: Pruner, policy: Policy, record: ProblemRecord) -> list[Played]:
+    """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws."""
+    draws = type(pruner).draws
+    pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
+    return [play(one, policy, record.complete, record.pool.position, _keeps_all(pruner)) for one in pruners]
 
 
 def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
@@ -144,34 +147,11 @@ def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str
     return None
 
 
-def _score(pruner: Pruner, pool: Pool) -> tuple[Array, float, Cost]:
-    """Scores (draws, N), seconds of one draw that an online run would also have spent, and the cost of one draw."""
-    draws = type(pruner).draws
-    # What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws.
-    pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
-    replayed = pool.generator.replay_seconds if pool.generator else 0.0
-    started = time.perf_counter()
-    drawn = [one.score(pool) for one in pruners]
-    elapsed = time.perf_counter() - started
-    if pool.generator:
-        elapsed -= pool.generator.replay_seconds - replayed
-    scores = np.empty((draws, len(pool)))
-    for row, one in enumerate(drawn):
-        one = np.asarray(one, dtype=np.float64)
-        if one.shape != (len(pool),):
-            raise ValueError(f"score() gave shape {one.shape} for {len(pool)} paths")
-        finite = np.isfinite(one)
-        if not finite.all():
-            bad = int(np.argmin(finite))
-            raise ValueError(f"the score of row {bad} is {one[bad]}; scores must be finite")
-        scores[row] = one
-    return scores, max(elapsed, 0.0) / draws, pruners[0].cost(pool)
-
-
 def compare(
     records: Sequence[ProblemRecord],
     scored: Scored,
     methods: Mapping[str, Pruner],
+    policies: Mapping[str, Policy],
     policy: Policy,
     model: str,
     parameters: int,
@@ -182,6 +162,7 @@ def compare(
 ) -> tuple[list[ResultRow], list[str]]:
     """One row per task and method, then for task ``all`` when there are several; and the notes under each table.
 
+    ``policies`` are those that the methods were played under; ``policy`` is the one that the potential is held to.
     ``parameters`` counts those of the generating model. A pruner class with ``keeps_all = True`` keeps all N under
     any policy. Raises ValueError when there is no record or the pools differ in size, UserError when the policy does
     not fit them.
@@ -190,9 +171,9 @@ def compare(
     if len(sizes) != 1:
         raise ValueError(f"a comparison needs pools of one size, not of {sizes or 'none'}")
     graded = {
-        name: _grade(records, scored, name, methods[name], policy, parameters)
+        name: _grade(records, scored.played[name], methods[name], policies[name], parameters)
         for name in methods
-        if name in scored.scores
+        if name in scored.played
     }
     base = _baseline(records, policy, graded)
     names = list(dict.fromkeys(record.task for record in records))
@@ -215,8 +196,8 @@ def compare(
                     n=sizes[0],
                     k=g.k,
                     prefix_tokens=prefix_tokens,
-                    finished=policy.finished,
-                    policy="keep all" if _keeps_all(methods[name]) else str(policy),
+                    finished=policies[name].finished,
+                    policy="keep all" if _keeps_all(methods[name]) else str(policies[name]),
                     p_value=p_values[name],
                     p_holm=adjusted.get(name, math.nan),
                     n_problems=len(problems),
@@ -239,7 +220,6 @@ class _Graded:
     maj: Array
     vote_tied: Array
     passed: Array
-    decoded: Array
     tokens: Array
     flops_tokens: Array
     paper_tokens: Array
@@ -297,61 +277,69 @@ def _split_half(record: ProblemRecord, policy: Policy) -> float:
 
 
 def _grade(
-    records: Sequence[ProblemRecord], scored: Scored, name: str, pruner: Pruner, policy: Policy, parameters: int
+    records: Sequence[ProblemRecord],
+    played: Sequence[Sequence[Played]],
+    pruner: Pruner,
+    policy: Policy,
+    parameters: int,
 ) -> _Graded:
-    """Apply the policy to the scores of one method, draw by draw."""
-    keeps_all, vote = _keeps_all(pruner), Majority()
+    """Grade and charge what one method did, draw by draw."""
     reads_labels = Signal.POTENTIAL in type(pruner).requires
     type_ii = type(pruner).quadrant() is Quadrant.II
-    k = 0
     measures: list[list[float]] = []
-    for record, drawn, cost in zip(records, scored.scores[name], scored.costs[name], strict=True):
-        potential = record.potential
-        draws: list[list[float]] = []
-        for scores in drawn:
-            keep = np.ones(len(scores), dtype=np.bool_) if keeps_all else _kept(record, scores, policy)
-            k = int(keep.sum())
-            elected = vote.elect(record.answer_class[keep])
-            decoded = decoded_tokens(record.lengths, record.pool.position, keep)
-            ledger = Ledger(decoded, cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens, cost.flops)
-            draws.append(
-                [
-                    metrics.avg_at_k(record.correct, keep),
-                    math.nan if potential is None else metrics.avg_at_k(potential, keep),
-                    elected.correctness(record.gold_class),
-                    float(elected.tied),
-                    metrics.pass_at_k(record.correct, keep),
-                    decoded,
-                    ledger.tokens,
-                    ledger.in_generator_tokens(parameters),
-                    paper_tokens(record.lengths, record.pool.position, keep, type_ii),
-                    float(tied(scores, keep)),
-                ]
-            )
-        means = [float(value) for value in np.mean(draws, axis=0)]
-        if reads_labels and not keeps_all:
+    for record, draws in zip(records, played, strict=True):
+        means = [float(value) for value in np.mean([_measured(record, one, type_ii, parameters) for one in draws], 0)]
+        if reads_labels and not _keeps_all(pruner):
             means[1] = _split_half(record, policy)
-        means.append(metrics.auroc(drawn, record.correct))
-        means.append(math.nan if potential is None else metrics.spearman(drawn, potential))
+        scores = np.stack([one.scores for one in draws])
+        scored = not policy.over_completed
+        means.append(metrics.auroc(scores, record.correct) if scored else math.nan)
+        potential = record.potential
+        means.append(math.nan if potential is None or not scored else metrics.spearman(scores, potential))
         measures.append(means)
-    columns = np.array(measures).T
-    avg, expected, maj, vote_tied, passed, decoded_, tokens, flops, paper, cut_tied, auroc, spearman = columns
+    avg, expected, maj, vote_tied, passed, tokens, flops, paper, cut_tied, seconds, kept, auroc, spearman = np.array(
+        measures
+    ).T
     return _Graded(
-        k=k,
+        k=round(float(kept.mean())),
         avg=avg,
         expected=expected,
         maj=maj,
         vote_tied=vote_tied,
         passed=passed,
-        decoded=decoded_,
         tokens=tokens,
         flops_tokens=flops,
         paper_tokens=paper,
         auroc=auroc,
         spearman=spearman,
         cut_tied=cut_tied,
-        check_seconds=scored.check_seconds[name],
+        check_seconds=seconds,
     )
+
+
+def _measured(record: ProblemRecord, played: Played, type_ii: bool, parameters: int) -> list[float]:
+    """The measures of one draw on one problem; see :class:`_Graded`."""
+    keep, position = played.keep, record.pool.position
+    correct = record.correct
+    if played.stopped:  # these paths vote with the answers that they were stopped at
+        correct = (played.answer_class == record.gold_class).astype(np.float64)
+    potential = None if played.stopped else record.potential
+    elected = Majority().elect(played.answer_class[keep])
+    ledger = Ledger(float(played.decoded.sum()), played.cost)
+    one_check = bool((played.decoded == np.where(keep, record.lengths, np.minimum(record.lengths, position))).all())
+    return [
+        metrics.avg_at_k(correct, keep),
+        math.nan if potential is None else metrics.avg_at_k(potential, keep),
+        elected.correctness(record.gold_class),
+        float(elected.tied),
+        metrics.pass_at_k(correct, keep),
+        ledger.tokens,
+        ledger.in_generator_tokens(parameters),
+        paper_tokens(record.lengths, position, keep, type_ii) if one_check else math.nan,
+        float(tied(played.scores, keep)) if one_check else math.nan,
+        played.seconds,
+        float(keep.sum()),
+    ]
 
 
 def _baseline(records: Sequence[ProblemRecord], policy: Policy, graded: Mapping[str, _Graded]) -> _Baseline:
@@ -468,7 +456,7 @@ def _duplicates(scored: Scored, names: Sequence[str], problems: NDArray[np.int64
     groups: dict[bytes, list[str]] = {}
     for name in names:
         ranks = [
-            np.unique(row, return_inverse=True)[1].astype(np.int64) for i in problems for row in scored.scores[name][i]
+            np.unique(row, return_inverse=True)[1].astype(np.int64) for i in problems for row in scored.scores(name, i)
         ]
         groups.setdefault(np.concatenate(ranks).tobytes(), []).append(name)
     return [group for group in groups.values() if len(group) > 1]

@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.config import RunConfig
 from bench.reasoner.config import LabelPlan
+from bench.training import training_lengths
 
 
 def plan_of(
@@ -19,7 +20,9 @@ def plan_of(
     rest = max(0, length - config.prefix_tokens)
     pruned = problems * (config.n * config.prefix_tokens + config.k * rest)
     chosen = recipe.train_problems * tasks
-    train = chosen * recipe.train_prefixes * recipe.train_continuations * rest
+    lengths = list(zip(training_lengths(config.prefix_tokens), recipe.train_prefixes, strict=True))
+    each = sum(prefixes * max(0, length - cut) for cut, prefixes in lengths)
+    train = chosen * each * recipe.train_continuations
     held = paths * recipe.test_continuations * rest
     kv_heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
     head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
@@ -30,7 +33,8 @@ def plan_of(
         _cost("rollouts for a replay (all paths to their end)", paths * length, tokens_per_second),
         _cost(f"the same online, keeping {config.k} of {config.n}", pruned, tokens_per_second),
         _cost(
-            f"training labels ({chosen} problems x {recipe.train_prefixes} prefixes x K={recipe.train_continuations})",
+            f"training labels ({chosen} problems x {', '.join(f'{p} prefixes of {cut}' for cut, p in lengths)} x "
+            f"K={recipe.train_continuations})",
             train,
             tokens_per_second,
         ),

@@ -86,6 +86,36 @@ class ResultRow(BaseModel):
 COLUMNS: tuple[str, ...] = tuple(ResultRow.model_fields)
 
 
+class Representative(BaseModel):
+    """The method that stands for its quadrant: the best of ``candidates`` by within-problem AUROC on validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    quadrant: QuadrantName
+    method: str
+    validation_auroc: Number
+    candidates: int
+
+
+class EqualCostRow(BaseModel):
+    """A policy of several checks minus one check at equal cost (``topk:one_check_k``), paired over problems, 0-100."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    method: str
+    policy: str
+    tokens: Number
+    one_check_k: int
+    one_check_tokens: Number
+    avg_difference: Number
+    avg_difference_low: Number
+    avg_difference_high: Number
+    maj_difference: Number
+    maj_difference_low: Number
+    maj_difference_high: Number
+    n_problems: int
+
+
 class Results(BaseModel):
     """A comparison: its rows, and what is needed to run it again.
 
@@ -104,6 +134,8 @@ class Results(BaseModel):
     sampling: dict[str, Any]
     problems: dict[str, list[str]]
     rows: list[ResultRow]
+    representatives: list[Representative] = []
+    equal_cost: list[EqualCostRow] = []
     left_out: dict[str, str] = {}
     notes: list[str] = []
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
+from bench.evaluate import ProblemRecord
 from bench.labels import LabelStore
-from bench.replay import labelled_pools
+from bench.replay import labelled_pools, record_of
 from bench.shards import write_atomically
 from bench.store import RolloutStore
-from methods.base import LearnablePruner, Pruner, Quadrant, Setting
+from methods.base import Generate, LearnablePruner, Pruner, Quadrant, Setting, Signal, UsesJudge
+from methods.ensembles.mean_rank import MeanRank
 from methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 from methods.registry import PRUNERS
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
+
+EMBEDDED = "embedded"
+EMBEDDED_JUDGES = Path(__file__).parent / "reasoner" / "judges"
 
 MAX_CONFIGURATIONS = 8
 """Every method, learnable or not, is tuned over at most so many configurations (protocol, fair tuning)."""
@@ -41,7 +47,7 @@ class Card:
     train_problems: list[str]
     validation_problems: list[str]
     train_seconds: float
-    history: list[dict[str, float]]
+    seed: int
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -55,6 +61,11 @@ class Card:
         write_atomically(path, (json.dumps(self.__dict__, indent=1, sort_keys=True) + "\n").encode())
 
 
+def training_lengths(prefix_tokens: int) -> tuple[int, int, int]:
+    """L/2, L and 2L: the prefix lengths that a method for checkpoint L learns from (protocol, fair tuning)."""
+    return max(1, prefix_tokens // 2), prefix_tokens, 2 * prefix_tokens
+
+
 def setting_of(engine: TransformersEngine, prefix_tokens: int) -> Setting:
     """The shape of an experiment, for methods that propose configurations."""
     config = engine.model.config
@@ -62,19 +73,21 @@ def setting_of(engine: TransformersEngine, prefix_tokens: int) -> Setting:
 
 
 def tunable() -> list[str]:
-    """Every registered method but the controls, which have nothing to tune."""
-    return [name for name, entry in PRUNERS.items() if entry.quadrant() is not Quadrant.CONTROL]
+    """Every registered method but the controls, which have nothing to tune; ensembles last, after their members."""
+    names = [name for name, entry in PRUNERS.items() if entry.quadrant() is not Quadrant.CONTROL]
+    return sorted(names, key=lambda name: PRUNERS.get(name).quadrant() is Quadrant.MIXED)
 
 
 def labelled_folder(
-    engine: TransformersEngine, folder: Path, prefix_tokens: int
+    engine: TransformersEngine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
 ) -> tuple[PrefixDataset, PrefixDataset, str]:
     """(train, validation, sampling digest) from ``folder/{train,validation}/<any name>/{rollouts,labels}``.
 
-    Raises UserError when a part is missing or was made by another model.
+    The training data hold the labelled prefixes at L/2, L and 2L, whichever there are; validation is at L. ``reads``
+    are the signals that the methods want. Raises UserError when a part is missing or was made by another model.
     """
     parts, digests = [], set()
-    for split in ("train", "validation"):
+    for split, lengths in (("train", training_lengths(prefix_tokens)), ("validation", (prefix_tokens,))):
         stores = sorted(path for path in (folder / split).glob("*") if (path / "labels").is_dir())
         if not stores:
             raise UserError(f"{folder / split}: no <name>/rollouts and <name>/labels; see prunebench label --help")
@@ -83,13 +96,38 @@ def labelled_folder(
             rollouts, labels = RolloutStore.open(path / "rollouts"), LabelStore.open(path / "labels")
             labels.require(engine.digest, str(rollouts.manifest["sampling_digest"]))
             digests.add(str(rollouts.manifest["sampling_digest"]))
-            pools += labelled_pools(engine, rollouts.read(), labels, prefix_tokens).pools
+            stored = list(rollouts.read())
+            for length in lengths:
+                pools += labelled_pools(engine, stored, labels, length, reads).pools
         if not pools:
             raise UserError(f"{folder / split}: no labels of prefixes of {prefix_tokens} tokens")
         parts.append(PrefixDataset(tuple(pools)))
     if len(digests) != 1:
         raise UserError(f"{folder}: its stores were sampled with different settings; use one folder per setting")
     return parts[0], parts[1], digests.pop()
+
+
+def test_records(
+    engine: TransformersEngine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
+) -> list[ProblemRecord]:
+    """The problems in ``folder/test/<any name>/rollouts``, with their labels where there are any.
+
+    Raises UserError when there are none.
+    """
+    stores = sorted(path for path in (folder / "test").glob("*") if (path / "rollouts").is_dir())
+    if not stores:
+        raise UserError(f"{folder / 'test'}: no <name>/rollouts; see prunebench rollouts --help")
+    records = []
+    for path in stores:
+        labels = LabelStore.open(path / "labels") if (path / "labels").is_dir() else None
+        for stored in RolloutStore.open(path / "rollouts").read():
+            records.append(record_of(engine, stored, prefix_tokens, labels, reads))
+    return records
+
+
+def reads_of(names: Iterable[str]) -> frozenset[Signal]:
+    """All signals that the named methods declare, members of ensembles included."""
+    return frozenset().union(*(PRUNERS.get(part).requires for name in names for part in parts_of(name)))
 
 
 def train_method(
@@ -101,32 +139,46 @@ def train_method(
     *,
     model_hash: str,
     sampling_digest: str,
+    seed: int = 0,
+    judges: Judges | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Card:
     """Fit (where there is something to fit) every configuration, keep the best on validation, write file and card.
 
-    Raises UserError when a problem is in both data sets.
+    A finished card of the same data, configurations and seed is left as it is; fits that were interrupted go on from
+    ``folder/.work``. Raises UserError when a problem is in both data sets.
     """
     shared = train.problems & validation.problems
     if shared:
         raise UserError(f"train and validation share problems ({', '.join(sorted(shared)[:3])}): split by problem")
+    digest = data_digest(train)
+    proposed = [_seeded(one, seed) for one in PRUNERS.get(name).configurations(setting)][:MAX_CONFIGURATIONS]
+    done = folder / f"{name}.json"
+    finished = _finished(done, (digest, seed, model_hash), [one.hyperparameters() for one in proposed])
+    if finished is not None:
+        return finished
     started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
     best: tuple[float, Pruner] | None = None
-    candidates = []
-    for candidate in list(PRUNERS.get(name).configurations(setting))[:MAX_CONFIGURATIONS]:
-        pruner = candidate.fit(train, validation) if isinstance(candidate, LearnablePruner) else candidate
+    candidates: list[dict[str, Any]] = []
+    for pruner in proposed:
+        if judges is not None:
+            judges.prepare(pruner)
+        if isinstance(pruner, LearnablePruner):
+            _fit(pruner, train, validation, _state_of(folder, pruner, digest))
         ranking = within_problem_auroc(validation, [pruner.score(labelled.pool) for labelled in validation])
-        candidates.append({"configuration": pruner.hyperparameters(), "validation_auroc": ranking})
+        history = list(getattr(pruner, "history_", []))
+        candidates.append({"configuration": pruner.hyperparameters(), "validation_auroc": ranking, "history": history})
         progress(f"{name} {describe(pruner)}: validation AUROC {ranking:.3f}")
         if best is None or ranking > best[0]:
             best = (ranking, pruner)
     assert best is not None
     ranking, pruner = best
-    folder.mkdir(parents=True, exist_ok=True)
     if isinstance(pruner, LearnablePruner):
         temporary = folder / f".{name}.tmp"
         pruner.save(temporary)
         temporary.replace(folder / f"{name}.safetensors")
+    fitted = isinstance(pruner, LearnablePruner)
     card = Card(
         method=name,
         configuration=pruner.hyperparameters(),
@@ -134,15 +186,51 @@ def train_method(
         candidates=candidates,
         model_hash=model_hash,
         sampling_digest=sampling_digest,
-        prefix_tokens=sorted({labelled.pool.position for labelled in train}),
-        train_data=data_digest(train),
-        train_problems=sorted(train.problems) if pruner.learnable else [],
+        prefix_tokens=sorted({labelled.pool.position for labelled in (train if fitted else validation)}),
+        train_data=digest,
+        train_problems=sorted(train.problems) if fitted else [],
         validation_problems=sorted(validation.problems),
         train_seconds=round(time.perf_counter() - started, 1),
-        history=list(getattr(pruner, "history_", [])),
+        seed=seed,
     )
-    card.write(folder / f"{name}.json")
+    card.write(done)
+    for one in proposed:
+        _state_of(folder, one, digest).unlink(missing_ok=True)
+    with suppress(OSError):  # another method's training may still be there
+        (folder / ".work").rmdir()
     return card
+
+
+def _fit(pruner: LearnablePruner, train: PrefixDataset, validation: PrefixDataset, state: Path) -> None:
+    """Fit, leaving the state of a long training in the file ``state``. Raises UserError for data that do not serve."""
+    state.parent.mkdir(exist_ok=True)
+    pruner.resume_in_ = state  # type: ignore[misc]
+    try:
+        pruner.fit(train, validation)
+    except ValueError as error:
+        raise UserError(f"{pruner.name} ({describe(pruner)}): {error}") from error
+
+
+def _state_of(folder: Path, pruner: Pruner, data: str) -> Path:
+    """Where a long training leaves its state, by method, configuration and data."""
+    content = json.dumps([pruner.hyperparameters(), data], sort_keys=True)
+    return folder / ".work" / f"{pruner.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.pt"
+
+
+def _finished(path: Path, origin: tuple[str, int, str], configurations: list[dict[str, Any]]) -> Card | None:
+    """The card at ``path``, if it was made of the same data, seed and model, from the same configurations."""
+    try:
+        card = Card.read(path) if path.exists() else None
+    except UserError:  # an older version's: made again
+        return None
+    if card is None or (card.train_data, card.seed, card.model_hash) != origin:
+        return None
+    return card if [one["configuration"] for one in card.candidates] == configurations else None
+
+
+def _seeded(pruner: Pruner, seed: int) -> Pruner:
+    """The same configuration with another seed, where it has one."""
+    return replace(pruner, seed=seed) if "seed" in pruner.hyperparameters() else pruner  # type: ignore[call-arg]
 
 
 def data_digest(dataset: PrefixDataset) -> str:
@@ -158,7 +246,47 @@ def data_digest(dataset: PrefixDataset) -> str:
 
 def describe(pruner: Pruner) -> str:
     """Hyper-parameters in one line."""
-    return ", ".join(f"{name}={value}" for name, value in pruner.hyperparameters().items()) or "defaults"
+    return describe_configuration(pruner.hyperparameters())
+
+
+def describe_configuration(configuration: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in configuration.items()) or "defaults"
+
+
+class Judges:
+    """Gives methods that use another model that model: ``named`` maps a method's name to a folder or hub id.
+
+    ``members`` finds the members of an ensemble. Generative judges share one engine per model.
+    """
+
+    def __init__(self, named: Mapping[str, str], learned: Path, device: str = "cpu") -> None:
+        self._named, self._learned, self._device = dict(named), learned, device
+        self._engines: dict[str, Generate] = {}
+
+    def prepare(self, pruner: Pruner) -> None:
+        """Bind what ``pruner`` needs. Raises UserError for an embedded judge that is missing."""
+        if isinstance(pruner, UsesJudge):
+            asked = self._named.get(pruner.name, str(pruner.hyperparameters()["model"]))
+            source = str(EMBEDDED_JUDGES / pruner.role) if asked == EMBEDDED else asked
+            if asked == EMBEDDED and not Path(source).is_dir():
+                raise UserError(
+                    f"method '{pruner.name}': the shipped judge {source} is missing; rebuild it with: make reasoner"
+                )
+            pruner.bind(source, self._generate(source) if pruner.generative else None)
+        if isinstance(pruner, MeanRank):
+            pruner.join([self._member(name) for name in pruner.names])
+
+    def _member(self, name: str) -> Pruner:
+        card = Card.read(self._learned / f"{name}.json") if (self._learned / f"{name}.json").exists() else None
+        return _restored(name, card, self._learned, self)
+
+    def _generate(self, source: str) -> Generate:
+        from bench.engines.judge import EngineJudge
+        from bench.engines.transformers import TransformersEngine
+
+        if source not in self._engines:
+            self._engines[source] = EngineJudge(TransformersEngine.load(source, device=self._device))
+        return self._engines[source]
 
 
 @dataclass(frozen=True)
@@ -170,29 +298,55 @@ class Chosen:
     note: str
 
 
-def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int) -> Chosen:
+def base_name(name: str) -> str:
+    """The registered method behind a name: ``mean-rank`` for ``mean-rank(stop,deepconf)``."""
+    return name.partition("(")[0]
+
+
+def parts_of(name: str) -> list[str]:
+    """The registered methods behind a name, the members of an ensemble included."""
+    base, _, members = name.partition("(")
+    if base == MeanRank.name:
+        return [base, *MeanRank(members.rstrip(")") or MeanRank().members).names]
+    return [base]
+
+
+def _restored(name: str, card: Card | None, folder: Path, judges: Judges) -> Pruner:
+    """A method with its tuned configuration, what it learned, its judge and its members."""
+    try:
+        entry = PRUNERS.get(base_name(name))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if card is None and issubclass(entry, LearnablePruner):
+        raise UserError(f"method '{name}' has no learned files in {folder}; train it: prunebench train {name}")
+    pruner = entry(**card.configuration) if card else entry()
+    if name != base_name(name):
+        if not issubclass(entry, MeanRank):
+            raise UserError(
+                f"method '{name}': only an ensemble takes members in brackets, as in mean-rank(stop,entropy)"
+            )
+        pruner = entry(members=name[len(base_name(name)) + 1 : -1])
+    if isinstance(pruner, LearnablePruner):
+        pruner.load(folder / f"{name}.safetensors")
+    judges.prepare(pruner)
+    return pruner
+
+
+def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int, judges: Judges | None = None) -> Chosen:
     """The method as it was tuned in ``folder``; a method without a card and without anything to learn has defaults.
 
     Raises UserError for an unknown name, for a learnable method without files, and for files of another model.
     """
-    try:
-        entry = PRUNERS.get(name)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    judges = judges or Judges({}, folder)
     path = folder / f"{name}.json"
-    if not path.exists():
-        if entry.learnable:
-            raise UserError(f"method '{name}' has no learned files in {folder}; train it: prunebench train {name}")
-        note = "" if entry.quadrant() is Quadrant.CONTROL else "defaults, not tuned"
-        return Chosen(entry(), None, note)
-    card = Card.read(path)
-    if card.model_hash != model_hash:
+    card = Card.read(path) if path.exists() else None
+    if card is not None and card.model_hash != model_hash:
         raise UserError(
             f"{path}: learned for model {card.model_hash}, this one is {model_hash}; run: prunebench train {name}"
         )
-    pruner = entry(**card.configuration)
-    if isinstance(pruner, LearnablePruner):
-        pruner.load(folder / f"{name}.safetensors")
+    pruner = _restored(name, card, folder, judges)
+    if card is None:
+        return Chosen(pruner, None, "" if pruner.quadrant() is Quadrant.CONTROL else "defaults, not tuned")
     outside = not min(card.prefix_tokens) <= prefix_tokens <= max(card.prefix_tokens)
     note = f"checked at {prefix_tokens} tokens, tuned at {card.prefix_tokens}" if outside else ""
     return Chosen(pruner, card, note)

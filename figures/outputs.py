@@ -7,10 +7,15 @@ from pathlib import Path
 from bench.results import Results
 from figures.main_table import MainTable
 from figures.pareto import pareto
+from figures.policy_table import PolicyTable
+from figures.quadrant_table import QuadrantTable
 from figures.score_quality import score_quality
 from figures.style import save
 
-FILES = ("main_table.csv", "main_table.md", "main_table.tex", "pareto.png", "pareto.svg", "score_quality.png")
+FILES = (
+    "main_table.csv", "main_table.md", "main_table.tex", "quadrant_table.md", "pareto.png", "pareto.svg",
+    "score_quality.png",
+)  # fmt: skip
 
 
 def write_outputs(results: Results, out: Path) -> None:
@@ -23,6 +28,9 @@ def write_outputs(results: Results, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     MainTable(results).write(out)
     task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
+    QuadrantTable(results, task).write(out / "quadrant_table.md")
+    if results.equal_cost:
+        PolicyTable(results).write(out)
     save(pareto(results, task), out / "pareto")
     save(score_quality(results, task), out / "score_quality", formats=("png",))
     results.write(finished)

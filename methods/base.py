@@ -63,8 +63,10 @@ class Signal(Enum):
     TOPK_LOGPROBS = "topk_logprobs"
     ENTROPY = "entropy"
     SELF_CERTAINTY = "self_certainty"
+    VARENTROPY = "varentropy"
     HIDDEN_STATE = "hidden_state"
     ALL_LAYERS = "all_layers"
+    STATES = "states"
     KV_CACHE = "kv_cache"
     PROBE = "probe"
     OUTCOME = "outcome"
@@ -79,17 +81,31 @@ class Cost:
     """What scoring one pool costs beyond the tokens that are decoded anyway. Tokens are summed over the pool.
 
     ``flops`` counts the judge's or probe's own arithmetic where tokens alone would not tell (another model's size);
-    None means: 2 * generator parameters per token.
+    None means: 2 * generator parameters per token. Where ``flops`` is given, ``generator_tokens`` of the tokens are the
+    generator's besides, and not counted in it.
     """
 
     reencoded_tokens: int = 0
     probe_tokens: int = 0
     check_tokens: int = 0
     flops: float | None = None
+    generator_tokens: int = 0
 
     @property
     def tokens(self) -> int:
         return self.reencoded_tokens + self.probe_tokens + self.check_tokens
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together; ``generator_tokens`` keeps the tokens that the ``flops`` of the other one do not hold."""
+        flops = None if self.flops is None and other.flops is None else (self.flops or 0.0) + (other.flops or 0.0)
+        own = [one.generator_tokens if one.flops is not None else one.tokens for one in (self, other)]
+        return Cost(
+            self.reencoded_tokens + other.reencoded_tokens,
+            self.probe_tokens + other.probe_tokens,
+            self.check_tokens + other.check_tokens,
+            flops,
+            0 if flops is None else sum(own),
+        )
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,21 @@ class Setting:
     vocabulary_size: int
     hidden_size: int
     layers: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the generating model is spoken to, in its own token ids; ``bench`` fills it from the task.
+
+    ``answer``: the suffix that forces a final answer now. ``question``: the suffix that asks whether the prefix is
+    right so far, to be answered by the tokens ``yes`` or ``no``. ``step_end``: the token that ends a step.
+    """
+
+    answer: tuple[int, ...]
+    question: tuple[int, ...]
+    yes: int
+    no: int
+    step_end: int
 
 
 @dataclass(frozen=True)
@@ -134,11 +165,40 @@ class Generator(Protocol):
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe: ...
 
+    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """(N, len(token_ids)): log-probability of each of ``token_ids`` right after prefix + suffix."""
+        ...
+
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache: ...
 
     @property
     def replay_seconds(self) -> float:
         """Seconds spent so far on rebuilding caches that an online run would still have had: never charged."""
+        ...
+
+
+class Generate(Protocol):
+    """A language model that judges: it reads contexts of token ids and writes behind them."""
+
+    @property
+    def parameters(self) -> int:
+        """What its arithmetic is charged by: 2 FLOPs per parameter and token."""
+        ...
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Token ids of a text, nothing added."""
+        ...
+
+    def decode(self, token_ids: NDArray[np.int64]) -> str: ...
+
+    def complete(
+        self, contexts: Sequence[NDArray[np.int64]], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[NDArray[np.int64]]:
+        """The new tokens after each context, the stop token included; greedy at temperature 0."""
+        ...
+
+    def next_logprobs(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """(len(contexts), len(token_ids)): log-probability of each of ``token_ids`` right after each context."""
         ...
 
 
@@ -157,6 +217,8 @@ class Pruner(ABC):
     paper: ClassVar[str]
     draws: ClassVar[int] = 1
     """How many seeds the mean is taken over; above 1 the class has a hyper-parameter ``seed``."""
+    extra_cost: ClassVar[str] = "none"
+    """What it costs beyond decoding, in a few words; :meth:`cost` has the numbers."""
 
     @abstractmethod
     def score(self, pool: Pool) -> Scores:
@@ -165,6 +227,15 @@ class Pruner(ABC):
     def cost(self, pool: Pool) -> Cost:
         """What :meth:`score` costs on this pool, when run online. Default: nothing."""
         return Cost()
+
+    @property
+    def ready(self) -> bool:
+        """False while a model or a member that ``bench`` puts in is missing."""
+        return True
+
+    def answers(self, pool: Pool) -> NDArray[np.int64]:
+        """int64 (N,): the answer class that each prefix leads to, -1 none. Default: what the prefix itself states."""
+        return pool.answer_class
 
     @classmethod
     def configurations(cls, setting: Setting) -> Sequence[Self]:
@@ -181,9 +252,14 @@ class Pruner(ABC):
 
 @dataclass
 class LearnablePruner(Pruner):
-    """A pruner that is fitted to labelled prefixes. What is learned ends in ``_`` and is not a dataclass field."""
+    """A pruner that is fitted to labelled prefixes. What is learned ends in ``_`` and is not a dataclass field.
+
+    A long :meth:`fit` may keep its state in the file ``resume_in_`` (set by ``bench``; None: nowhere), so that the same
+    command goes on after a stop.
+    """
 
     learnable: ClassVar[bool] = True
+    resume_in_: ClassVar[Path | None] = None
 
     @abstractmethod
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
@@ -196,6 +272,42 @@ class LearnablePruner(Pruner):
     @abstractmethod
     def load(self, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
+
+
+class UsesJudge:
+    """What owns or starts from a model other than the generator, named by the hyper-parameter ``model``.
+
+    ``bench`` calls :meth:`bind` before anything else: ``source`` is a checkpoint folder or hub id (``embedded`` stands
+    for the one shipped for the embedded reasoner). With ``generative`` the method gets that model as ``generate``;
+    otherwise it loads the checkpoint itself when it is first needed.
+    """
+
+    generative: ClassVar[bool] = False
+    role: ClassVar[str]
+    """Which of the shipped judges ``embedded`` means: its folder name."""
+
+    @property
+    def ready(self) -> bool:
+        return hasattr(self, "source_")
+
+    def bind(self, source: str, generate: Generate | None = None) -> Self:
+        self.source_, self.generate_ = source, generate
+        return self
+
+
+@dataclass
+class PretrainedJudge(UsesJudge, Pruner):
+    """An external judge that was trained elsewhere: Type II, with nothing to fit here."""
+
+    learnable: ClassVar[bool] = True
+    source: ClassVar[Source] = Source.EXTERNAL
+
+
+class JudgeMissingError(ValueError):
+    """A judge was asked to score before it was bound to a model."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"'{name}' has no judge; name one: prunebench compare --judge {name}=FOLDER_OR_ID")
 
 
 class MissingSignalError(ValueError):

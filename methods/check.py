@@ -6,13 +6,14 @@ import copy
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from methods.base import (
     PRIVILEGED,
@@ -21,11 +22,18 @@ from methods.base import (
     LearnablePruner,
     MissingSignalError,
     NotFittedError,
+    PrefixCache,
+    PretrainedJudge,
+    Probe,
     Pruner,
+    Scores,
     Setting,
     Signal,
     Source,
+    UsesJudge,
+    Words,
 )
+from methods.ensembles.mean_rank import MeanRank
 from methods.pool import LabelledPool, Pool, PrefixDataset
 
 P = TypeVar("P", bound=Pruner)
@@ -37,6 +45,31 @@ _SETTINGS = (
     Setting(prefix_tokens=8192, vocabulary_size=151_936, hidden_size=4096, layers=36),
 )
 _VOCABULARY, _WIDTH, _LAYERS, _CONTINUATIONS = 64, 6, 36, 8
+_POSITION = 12
+
+NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
+"""What a registered name looks like: lower-case words joined by hyphens (``qwen2.5-judge`` is fine)."""
+
+EXAMPLE_SETTING = Setting(_POSITION, _VOCABULARY, _WIDTH, _LAYERS)
+"""The shape of :func:`example_pool`, for methods that propose configurations."""
+
+RULES = (
+    "declarations and hyper-parameters",
+    "1 to 8 distinct configurations",
+    "float64 scores of shape (N,), all finite",
+    "one path, equal prefixes, finished paths",
+    "the same scores when asked again, after other pools and by an equal pruner",
+    "the same scores in any order of the paths",
+    "declared signals only, an error where one is missing",
+    "nothing in the pool is modified",
+    "a valid cost",
+)
+LEARNING_RULES = (
+    "an error before it is fitted",
+    "fit() repeats itself and leaves its data alone",
+    "learns in fit() only",
+    "one safetensors file holds all that was learned",
+)
 
 
 class PrunerCheckError(ValueError):
@@ -48,7 +81,12 @@ class PrunerCheckError(ValueError):
 
 
 def example_pool(
-    paths: int = 7, position: int = 12, *, problem: str = "example", seed: int = 0, generator: Generator | None = None
+    paths: int = 7,
+    position: int = _POSITION,
+    *,
+    problem: str = "example",
+    seed: int = 0,
+    generator: Generator | None = None,
 ) -> Pool:
     """A pool of random prefixes with every recorded signal, the privileged ones included.
 
@@ -58,7 +96,7 @@ def example_pool(
     random = np.random.default_rng([seed, paths, position])
     finished = np.arange(paths) % 3 == 1
     lengths = np.where(finished, random.integers(1, position + 1, paths), position).astype(np.int64)
-    ids, logprobs, topk, entropy, certainty = [], [], [], [], []
+    ids, logprobs, topk, entropy, certainty, spread = [], [], [], [], [], []
     for length in lengths:
         logits = random.normal(0, random.uniform(0.5, 2.5), (length, _VOCABULARY - 4))
         logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -68,6 +106,7 @@ def example_pool(
         topk.append(-np.sort(-logs, axis=1)[:, :20].astype(np.float32))
         entropy.append(-(np.exp(logs) * logs).sum(1).astype(np.float32))
         certainty.append((-logs.mean(1) - np.log(logs.shape[1])).astype(np.float32))
+        spread.append((np.exp(logs) * (logs + entropy[-1][:, None]) ** 2).sum(1).astype(np.float32))
     potential = random.integers(0, _CONTINUATIONS + 1, paths) / _CONTINUATIONS
     states = {layer: random.normal(size=(paths, _WIDTH)).astype(np.float32) for layer in range(_LAYERS + 1)}
     return Pool(
@@ -87,12 +126,18 @@ def example_pool(
             Signal.TOPK_LOGPROBS: tuple(topk),
             Signal.ENTROPY: tuple(entropy),
             Signal.SELF_CERTAINTY: tuple(certainty),
+            Signal.VARENTROPY: tuple(spread),
             Signal.HIDDEN_STATE: states,
             Signal.ALL_LAYERS: states,
+            Signal.STATES: {
+                layer: tuple(random.normal(size=(length, _WIDTH)).astype(np.float32) for length in lengths)
+                for layer in range(_LAYERS + 1)
+            },
             Signal.OUTCOME: (random.random(paths) < potential).astype(np.float64),
             Signal.POTENTIAL: potential,
         },
         generator=generator,
+        words=Words(answer=(8, 9), question=(10,), yes=11, no=12, step_end=4),
     )
 
 
@@ -102,14 +147,20 @@ def example_dataset(pools: int = 6, *, seed: int = 0, generator: Generator | Non
         example_pool(problem=f"example-{seed}-{index}", seed=1000 * seed + index, generator=generator)
         for index in range(pools)
     ]
-    return PrefixDataset(tuple(LabelledPool(pool.public(), pool.potential, _CONTINUATIONS) for pool in drawn))
+    return PrefixDataset(
+        tuple(
+            LabelledPool(pool.public(), pool.potential, _CONTINUATIONS, pool.outcome, np.arange(len(pool)) % 3)
+            for pool in drawn
+        )
+    )
 
 
 def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | None:
     """Check one configuration of a pruner on small pools. ``pruner`` itself is neither fitted nor changed.
 
     Raises :class:`PrunerCheckError` with all failures. Returns None, or the reason why the scores were not checked: a
-    method that reads the KV cache or probes needs the ``generator``.
+    method that reads the KV cache or probes needs the ``generator``, a judge its model, an ensemble its members.
+    :func:`checked` lists what is looked at.
     """
     failures: list[str] = []
     failures += _declaration(pruner)
@@ -118,14 +169,22 @@ def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | No
         failures += _configurations(type(pruner))
     skipped = None
     if not failures:
-        if pruner.requires & _FROM_GENERATOR and generator is None:
-            wanted = " and ".join(sorted(signal.value for signal in pruner.requires & _FROM_GENERATOR))
+        wanted = " and ".join(sorted(signal.value for signal in _reads(pruner) & _FROM_GENERATOR))
+        if not pruner.ready:
+            lack = "no judge; call bind() first" if isinstance(pruner, UsesJudge) else "no members; call join() first"
+            skipped = f"the scores of '{pruner.name}' were not checked: it has {lack}"
+        elif wanted and generator is None:
             skipped = f"the scores of '{pruner.name}' were not checked: {wanted} needs a generator"
         else:
             failures += _behaviour(pruner, generator)
     if failures:
         raise PrunerCheckError(str(getattr(pruner, "name", type(pruner).__name__)), failures)
     return skipped
+
+
+def checked(pruner: Pruner) -> tuple[str, ...]:
+    """What :func:`check_pruner` looks at in a pruner of this kind, a few words each."""
+    return (*RULES, *LEARNING_RULES) if isinstance(pruner, LearnablePruner) else RULES
 
 
 def _declaration(pruner: Pruner) -> Iterator[str]:
@@ -139,7 +198,7 @@ def _declaration(pruner: Pruner) -> Iterator[str]:
         if declared in getattr(kind, "__dataclass_fields__", {}) and declared in pruner.hyperparameters():
             yield f"'{declared}' is a hyper-parameter; annotate it as ClassVar."
     name = getattr(kind, "name", None)
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         yield f"'name' must be lower-case words joined by hyphens, not {name!r}."
     paper = getattr(kind, "paper", None)
     if not isinstance(paper, str) or not paper.strip():
@@ -148,8 +207,8 @@ def _declaration(pruner: Pruner) -> Iterator[str]:
         yield f"'draws' must be a positive integer, not {kind.draws!r}."
     elif kind.draws > 1 and "seed" not in pruner.hyperparameters():
         yield "With 'draws' above 1 the class needs a hyper-parameter 'seed'."
-    if kind.learnable is not issubclass(kind, LearnablePruner):
-        yield f"'learnable' is {kind.learnable!r}; it must be True exactly for subclasses of LearnablePruner."
+    if kind.learnable is not issubclass(kind, (LearnablePruner, PretrainedJudge)):
+        yield f"'learnable' is {kind.learnable!r}; it must be True exactly for a LearnablePruner or a PretrainedJudge."
     source = getattr(kind, "source", None)
     if not isinstance(source, Source):
         yield f"'source' must be a methods.base.Source, not {source!r}."
@@ -207,49 +266,75 @@ def _configurations(kind: type[Pruner]) -> Iterator[str]:
 
 
 def _behaviour(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
-    pools = [
-        _visible(pruner, example_pool(generator=generator)),
-        _visible(pruner, example_pool(1, problem="example-alone", generator=generator)),
-    ]
-    ready = _fresh(pruner)
-    if isinstance(ready, LearnablePruner):
+    cases = {case: _visible(pruner, pool) for case, pool in _cases(generator).items()}
+    first, *others = cases.values()
+    ready, twin = _fresh(pruner), _fresh(pruner)
+    if isinstance(ready, LearnablePruner) and isinstance(twin, LearnablePruner):
+        yield from _unfitted(ready, first)
         try:
-            ready.score(pools[0])
-            yield "Before fit() or load(), score() must raise NotFittedError; it gave scores."
-        except NotFittedError:
-            pass
-        except Exception as error:
-            yield f"Before fit() or load(), score() must raise NotFittedError, not {_named(error)}."
-        train = _seen(pruner, example_dataset(seed=1, generator=generator))
-        validation = _seen(pruner, example_dataset(3, seed=2, generator=generator))
-        try:
-            with _unmodified(labelled.pool for labelled in (*train, *validation)) as changed:
-                fitted = ready.fit(train, validation)
+            yield from _fit(ready, twin, generator)
         except Exception as error:
             yield f"fit() raised {_named(error)}."
             return
-        yield from (f"fit() modifies {name}." for name in changed)
-        if fitted is not ready:
-            yield "fit() must return the pruner itself."
-    for pool in pools:
-        yield from _scores(ready, pool)
-    for signal in sorted(pruner.requires, key=lambda signal: signal.value):
-        yield from _absence(ready, pools[0], signal)
+    faults = [fault for case, pool in cases.items() for fault in _scores(ready, pool, case)]
+    yield from faults
+    if not faults:
+        yield from _memory(ready, twin, first, others)
+        yield from _order(ready, generator)
+    for signal in sorted(_reads(pruner), key=lambda signal: signal.value):
+        yield from _absence(ready, first, signal)
     if isinstance(ready, LearnablePruner):
-        yield from _round_trip(ready, pools)
+        yield from _round_trip(ready, list(cases.values()))
     if ready.hyperparameters() != pruner.hyperparameters():
         yield "Hyper-parameters change in use; what is learned goes into attributes that end in '_'."
 
 
-def _scores(pruner: Pruner, pool: Pool) -> Iterator[str]:
-    case = f"On a pool of N={len(pool)}"
+def _cases(generator: Generator | None) -> dict[str, Pool]:
+    pool = example_pool(generator=generator)
+    finished = np.flatnonzero(pool.finished).tolist()
+    return {
+        f"On a pool of N={len(pool)}": pool,
+        "On a pool of N=1": example_pool(1, problem="example-alone", generator=generator),
+        "On a pool of equal prefixes": _rows(replace(pool, problem="example-equal"), [0] * 5),
+        "On a pool of finished paths": _rows(replace(pool, problem="example-finished"), finished),
+    }
+
+
+def _rows(pool: Pool, rows: Sequence[int]) -> Pool:
+    """The pool of ``rows``, repeated ones too, as paths 0, 1, ..."""
+    return replace(pool.take(rows), paths=np.arange(len(rows)))
+
+
+def _unfitted(pruner: LearnablePruner, pool: Pool) -> Iterator[str]:
+    try:
+        pruner.score(pool)
+    except NotFittedError:
+        return
+    except Exception as error:
+        yield f"Before fit() or load(), score() must raise NotFittedError, not {_named(error)}."
+    else:
+        yield "Before fit() or load(), score() must raise NotFittedError; it gave scores."
+
+
+def _fit(ready: LearnablePruner, twin: LearnablePruner, generator: Generator | None) -> Iterator[str]:
+    """Fit both to the same data, none of whose problems is scored later. Raises what fit() raises."""
+    train = _seen(ready, example_dataset(seed=1, generator=generator))
+    validation = _seen(ready, example_dataset(3, seed=2, generator=generator))
+    with _unmodified(labelled.pool for labelled in (*train, *validation)) as changed:
+        if ready.fit(train, validation) is not ready:
+            yield "fit() must return the pruner itself."
+    yield from (f"fit() modifies {name}." for name in changed)
+    twin.fit(train, validation)
+
+
+def _scores(pruner: Pruner, pool: Pool, case: str) -> Iterator[str]:
     try:
         with _unmodified([pool]) as changed:
             scores: Any = pruner.score(pool)
             again: Any = pruner.score(pool)
             cost: Any = pruner.cost(pool)
     except MissingSignalError as error:
-        declared = ", ".join(sorted(signal.value for signal in pruner.requires)) or "nothing"
+        declared = ", ".join(sorted(signal.value for signal in _reads(pruner))) or "nothing"
         yield f"{case}, score() or cost() reads '{error.signal.value}' beyond what is there; it declares {declared}."
         return
     except Exception as error:
@@ -266,6 +351,57 @@ def _scores(pruner: Pruner, pool: Pool) -> Iterator[str]:
             yield f"{case}, score() gives other values when called again; key random numbers by seed and problem."
     if not isinstance(cost, Cost) or min(cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens) < 0:
         yield f"{case}, cost() must give a Cost with counts of at least 0, not {cost!r}."
+
+
+def _memory(pruner: Pruner, twin: Pruner, first: Pool, others: Sequence[Pool]) -> Iterator[str]:
+    """Whether scoring leaves something behind, and whether an equal pruner is equal."""
+    learned = isinstance(pruner, LearnablePruner)
+    before = pruner.score(first)
+    for pool in others:
+        unseen = replace(pool, problem=f"{pool.problem}-later")
+        pruner.score(unseen)
+        twin.score(unseen)
+    if not np.array_equal(before, pruner.score(first)):
+        advice = "learn in fit() only, from its training problems" if learned else "keep nothing from pool to pool"
+        yield f"After other pools, score() gives other values for the same pool; {advice}."
+    elif not _close(before, twin.score(first)):
+        equal = "fitted to the same data with the same hyper-parameters" if learned else "of the same hyper-parameters"
+        yield (
+            f"A second pruner {equal} scores differently; take random numbers from a generator seeded with the "
+            "hyper-parameter 'seed', and keep nothing from pool to pool."
+        )
+
+
+def _order(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
+    """Whether scores go with their paths when the rows change places; paths with equal prefixes may swap theirs."""
+    pool = example_pool(generator=generator)
+    rows = [*range(len(pool)), 3]
+    pool = replace(pool.take(rows), paths=3 * np.arange(len(rows)) + 1)
+    order = np.random.default_rng(0).permutation(len(pool))
+    back: Scores = np.empty(len(pool))
+    seen = _visible(pruner, pool)
+    try:
+        straight = pruner.score(seen)
+        back[order] = pruner.score(seen.take(order))
+    except Exception as error:
+        yield f"On a pool whose path ids are not the row numbers, score() raised {_named(error)}."
+        return
+    groups: dict[bytes, list[int]] = {}
+    for row, ids in enumerate(pool.token_ids):
+        groups.setdefault(ids.tobytes(), []).append(row)
+    for equal in groups.values():
+        one, other = np.sort(straight[equal]), np.sort(back[equal])
+        if not _close(one, other):
+            yield (
+                f"The scores depend on the order of the paths (path {pool.paths[equal[0]]}: {one[0]:g}, then "
+                f"{other[0]:g}); key random numbers by seed, task, problem and path id, and break ties by path id."
+            )
+            return
+
+
+def _close(one: Scores, other: Scores) -> bool:
+    """Equal but for rounding: sums in another order, rows in another place of a batch."""
+    return np.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def _absence(pruner: Pruner, pool: Pool, signal: Signal) -> Iterator[str]:
@@ -286,13 +422,20 @@ def _absence(pruner: Pruner, pool: Pool, signal: Signal) -> Iterator[str]:
 def _round_trip(pruner: LearnablePruner, pools: list[Pool]) -> Iterator[str]:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "learned.safetensors"
+            path = Path(folder) / "saved" / "learned.safetensors"
+            path.parent.mkdir()
             pruner.save(path)
             if not path.is_file():
                 yield "save(path) must write the file 'path'."
                 return
+            beside = sorted(one.name for one in path.parent.iterdir() if one != path)
+            if beside:
+                yield f"save(path) writes {', '.join(beside)} besides 'path'; all that was learned goes into one file."
+            if fault := _unreadable(path):
+                yield f"What save(path) writes is no safetensors file ({fault}); use safetensors.numpy.save_file()."
+            moved = path.rename(Path(folder) / "moved.safetensors")
             fresh = _fresh(pruner)
-            if fresh.load(path) is not fresh:
+            if fresh.load(moved) is not fresh:
                 yield "load() must return the pruner itself."
         if any(not np.array_equal(pruner.score(pool), fresh.score(pool)) for pool in pools):
             yield "After save() and load() the scores differ."
@@ -300,18 +443,71 @@ def _round_trip(pruner: LearnablePruner, pools: list[Pool]) -> Iterator[str]:
         yield f"save(), load() or score() after load() raised {_named(error)}."
 
 
+def _unreadable(path: Path) -> str:
+    """What is wrong with a safetensors file; empty if nothing is."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            list(file.keys())
+    except SafetensorError as error:
+        return str(error)
+    return ""
+
+
 def _fresh(pruner: P) -> P:
-    return type(pruner)(**copy.deepcopy(pruner.hyperparameters()))
+    """The same hyper-parameters, and what ``bench`` puts in: nothing that was learned."""
+    fresh = type(pruner)(**copy.deepcopy(pruner.hyperparameters()))
+    if isinstance(fresh, MeanRank) and isinstance(pruner, MeanRank) and pruner.ready:
+        fresh.join(pruner.pruners_)
+    if isinstance(fresh, UsesJudge) and isinstance(pruner, UsesJudge) and hasattr(pruner, "source_"):
+        fresh.bind(pruner.source_, pruner.generate_)
+    return fresh
+
+
+def _reads(pruner: Pruner) -> frozenset[Signal]:
+    """The signals that it declares; for an ensemble those of its members."""
+    members = pruner.pruners_ if isinstance(pruner, MeanRank) and pruner.ready else []
+    return pruner.requires.union(*map(_reads, members))
 
 
 def _visible(pruner: Pruner, pool: Pool) -> Pool:
-    """Only the declared signals; a generator reads the token ids by itself."""
-    shown = pruner.requires | ({Signal.TOKEN_IDS} if pruner.requires & _FROM_GENERATOR else set())
+    """Only the declared signals."""
+    reads = _reads(pruner)
+    generator = None
+    if pool.generator is not None and reads & _FROM_GENERATOR:
+        generator = _Declared(pool.generator, reads, dict(zip(pool.paths.tolist(), pool.token_ids, strict=True)))
     return replace(
         pool,
-        signals={signal: value for signal, value in pool.signals.items() if signal in shown},
-        generator=pool.generator if pruner.requires & _FROM_GENERATOR else None,
+        signals={signal: value for signal, value in pool.signals.items() if signal in reads},
+        generator=generator,
     )
+
+
+class _Declared:
+    """A generator that answers what a method declares. It knows the prefixes by path: the pool need not show them."""
+
+    def __init__(self, generator: Generator, reads: frozenset[Signal], prefixes: dict[int, NDArray[np.int64]]) -> None:
+        self._generator, self._reads, self._prefixes = generator, reads, prefixes
+
+    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
+        return self._generator.probe(self._whole(pool, Signal.PROBE), suffix_ids, max_new_tokens)
+
+    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        return self._generator.next_logprobs(self._whole(pool, Signal.PROBE), suffix_ids, token_ids)
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
+        return self._generator.kv(self._whole(pool, Signal.KV_CACHE), rows)
+
+    @property
+    def replay_seconds(self) -> float:
+        return self._generator.replay_seconds
+
+    def _whole(self, pool: Pool, asked: Signal) -> Pool:
+        if asked not in self._reads:
+            raise MissingSignalError(asked)
+        prefixes = tuple(self._prefixes[path] for path in pool.paths.tolist())
+        return replace(pool, signals={Signal.TOKEN_IDS: prefixes, **pool.signals})
 
 
 def _seen(pruner: Pruner, dataset: PrefixDataset) -> PrefixDataset:
@@ -326,8 +522,15 @@ def _arrays(pool: Pool) -> Iterator[tuple[str, Any]]:
     for name in ("prompt_ids", "paths", "lengths", "finished", "answer_class"):
         yield f"pool.{name}", getattr(pool, name)
     for signal, value in pool.signals.items():
-        columns = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
-        yield from ((f"the pool's signal '{signal.value}'", np.asarray(column)) for column in columns)
+        yield from ((f"the pool's signal '{signal.value}'", array) for array in _leaves(value))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The arrays in a column: one, one per path, or either of these per layer."""
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ():
+        yield from _leaves(part)
+    if not isinstance(value, (dict, tuple)):
+        yield np.asarray(value)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import PRIVILEGED, Generator, MissingSignalError, PrefixCache, Probe, Signal
+from methods.base import PRIVILEGED, Generator, MissingSignalError, PrefixCache, Probe, Signal, Words
 
 Ragged = tuple[NDArray[Any], ...]
 """One array per path; the first axis counts that path's prefix tokens."""
@@ -24,6 +24,7 @@ class Pool:
       before or at the checkpoint.
     - ``answer_class`` int64[N]: equivalence class of the answer stated in the prefix, -1 where there is none.
     - ``signals``: the recorded columns; read them through the properties, which name what is missing.
+    - ``words``: how the generating model is asked for an answer or for its opinion; needed for probes only.
     """
 
     problem: str
@@ -37,13 +38,16 @@ class Pool:
     answer_class: NDArray[np.int64]
     signals: Mapping[Signal, Any] = field(repr=False)
     generator: Generator | None = field(default=None, repr=False)
+    words: Words | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def has(self, signal: Signal) -> bool:
-        if signal in (Signal.KV_CACHE, Signal.PROBE):
+        if signal is Signal.KV_CACHE:
             return self.generator is not None
+        if signal is Signal.PROBE:
+            return self.generator is not None and self.words is not None
         return signal in self.signals
 
     def _read(self, signal: Signal) -> Any:
@@ -81,11 +85,29 @@ class Pool:
         """Per path float32 (tokens,): KL(uniform || p), in nats."""
         return self._read(Signal.SELF_CERTAINTY)  # type: ignore[no-any-return]
 
+    @property
+    def varentropy(self) -> Ragged:
+        """Per path float32 (tokens,): variance of -log p under p, in nats squared."""
+        return self._read(Signal.VARENTROPY)  # type: ignore[no-any-return]
+
+    @property
+    def all_layers(self) -> NDArray[np.float32]:
+        """(layers + 1, N, H) float32: residual stream at the last prefix token, embeddings first."""
+        states = self._read(Signal.ALL_LAYERS)
+        return np.stack([states[layer] for layer in sorted(states)])
+
     def hidden_state(self, layer: int) -> NDArray[np.float32]:
         """(N, H) float32: residual stream at the last prefix token after ``layer`` blocks (0 = embeddings)."""
         states = self._read(Signal.HIDDEN_STATE)
         if layer not in states:
             raise MissingSignalError(Signal.HIDDEN_STATE, f" of layer {layer} (recorded: {sorted(states)})")
+        return states[layer]  # type: ignore[no-any-return]
+
+    def states(self, layer: int) -> Ragged:
+        """Per path float32 (tokens, H): residual stream after ``layer`` blocks, after reading each prefix token."""
+        states = self._read(Signal.STATES)
+        if layer not in states:
+            raise MissingSignalError(Signal.STATES, f" of layer {layer} (there are: {sorted(states)})")
         return states[layer]  # type: ignore[no-any-return]
 
     @property
@@ -98,17 +120,44 @@ class Pool:
         """(N,) Monte Carlo success rates of the prefixes. Privileged."""
         return self._read(Signal.POTENTIAL)  # type: ignore[no-any-return]
 
-    def probe(self, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        """Force ``suffix_ids`` after every prefix and decode greedily."""
-        if self.generator is None:
+    def probe(self, max_new_tokens: int) -> Probe:
+        """Force a final answer after every prefix and decode it greedily."""
+        generator, words = self._asked()
+        return generator.probe(self, words.answer, max_new_tokens)
+
+    def opinion(self) -> NDArray[np.float64]:
+        """(N, 2) log-probabilities of yes and no when the generator is asked whether a prefix is right so far."""
+        generator, words = self._asked()
+        return generator.next_logprobs(self, words.question, (words.yes, words.no))
+
+    def _asked(self) -> tuple[Generator, Words]:
+        if self.generator is None or self.words is None:
             raise MissingSignalError(Signal.PROBE)
-        return self.generator.probe(self, suffix_ids, max_new_tokens)
+        return self.generator, self.words
 
     def kv(self, rows: Sequence[int] | None = None) -> PrefixCache:
         """The generating model's keys and values over prompt + prefix of ``rows`` (default: all)."""
         if self.generator is None:
             raise MissingSignalError(Signal.KV_CACHE)
         return self.generator.kv(self, range(len(self)) if rows is None else rows)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Pool:
+        """The pool of some rows only, in the given order."""
+        index = np.asarray(rows, dtype=np.int64)
+
+        def some(column: Any) -> Any:
+            if isinstance(column, dict):
+                return {key: some(value) for key, value in column.items()}
+            return tuple(column[row] for row in index) if isinstance(column, tuple) else column[index]
+
+        return replace(
+            self,
+            paths=self.paths[index],
+            lengths=self.lengths[index],
+            finished=self.finished[index],
+            answer_class=self.answer_class[index],
+            signals={signal: some(column) for signal, column in self.signals.items()},
+        )
 
     def public(self) -> Pool:
         """The same pool without privileged signals: what any plugin gets to see."""
@@ -117,11 +166,17 @@ class Pool:
 
 @dataclass(frozen=True)
 class LabelledPool:
-    """A pool with its Monte Carlo labels: ``success`` float64[N] = correct / ``continuations``."""
+    """A pool with its Monte Carlo labels: ``success`` float64[N] = correct / ``continuations``.
+
+    ``outcome`` float64[N]: the verdict of each stored path itself, 0 or 1 (a hard label); ``final_class`` int64[N]: the
+    class of its final answer, -1 none. Both are for training only, and None where nobody knows them.
+    """
 
     pool: Pool
     success: NDArray[np.float64]
     continuations: int
+    outcome: NDArray[np.float64] | None = None
+    final_class: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,13 @@ class UnknownNameError(ValueError):
         super().__init__(f"unknown {kind} '{name}': {hint}")
 
 
+class BrokenPluginError(ValueError):
+    """An installed package registers a name, but its class cannot be loaded."""
+
+    def __init__(self, kind: str, name: str, error: Exception) -> None:
+        super().__init__(f"{kind} plugin '{name}' could not be loaded: {error}")
+
+
 class Registry(Generic[T]):
     """Classes by name: by decorator, from the modules of the given packages, or from an entry-point group.
 
@@ -73,13 +80,16 @@ class Registry(Generic[T]):
         return [*self._entries, *(name for name in self._plugins() if name not in self._entries)]
 
     def get(self, name: str) -> type[T]:
-        """The class of that name. Raises UnknownNameError."""
+        """The class of that name. Raises UnknownNameError; BrokenPluginError for a plugin that cannot be loaded."""
         self._load()
         if name in self._entries:
             return self._entries[name]
         for point in entry_points(group=self._group) if self._group else ():
             if point.name == name:
-                return self.register(name)(point.load())
+                try:
+                    return self.register(name)(point.load())
+                except Exception as error:  # a foreign package may raise anything
+                    raise BrokenPluginError(self.kind, name, error) from error
         raise UnknownNameError(self.kind, name, self.names())
 
     def items(self) -> Iterator[tuple[str, type[T]]]:
@@ -87,14 +97,21 @@ class Registry(Generic[T]):
         for name in self.names():
             try:
                 yield name, self.get(name)
-            except Exception as error:  # a foreign package may raise anything
-                warnings.warn(f"{self.kind} plugin '{name}' could not be loaded: {error}", stacklevel=2)
+            except BrokenPluginError as error:
+                warnings.warn(str(error), stacklevel=2)
 
 
 PRUNERS: Registry[Pruner] = Registry(
     "method",
     Pruner,  # type: ignore[type-abstract]
-    ("methods.controls", "methods.surface", "methods.judges", "methods.confidence", "methods.learned"),
+    (
+        "methods.controls",
+        "methods.surface",
+        "methods.judges",
+        "methods.confidence",
+        "methods.learned",
+        "methods.ensembles",
+    ),
     "prunebench.pruners",
 )
 

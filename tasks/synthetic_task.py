@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from tasks.grading import Verdict, boxed, classes, equal
 from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import SPLITS, STEP_END, Family, Instance
+from tasks.synthetic.family import BOX, CHECK, SPLITS, STEP_END, Family, Instance
 from tasks.task import AnswerType, Problem, Task
 
 
@@ -21,6 +21,9 @@ class SyntheticTask(Task):
     answer_type: ClassVar[AnswerType] = "integer"
     licence: ClassVar[str] = "Apache-2.0 (generated here)"
     homepage: ClassVar[str] = "tasks/synthetic"
+    answer_suffix: ClassVar[str] = f"{STEP_END} {BOX}"
+    self_check: ClassVar[tuple[str, str, str]] = (CHECK, "yes", "no")
+    step_end: ClassVar[str] = STEP_END
 
     def __init__(self, family: Family, level: int = 2) -> None:
         self.family, self.level = family, level

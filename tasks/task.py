@@ -32,6 +32,11 @@ class Task(ABC):
     dataset: ClassVar[str | None] = None
     revision: ClassVar[str | None] = None
     train_only: ClassVar[bool] = False
+    answer_suffix: ClassVar[str] = "\n\n**Final Answer** \\boxed{"
+    """Forces a final answer when it is put behind a prefix."""
+    self_check: ClassVar[tuple[str, str, str]] = ("\n\nIs the solution right so far? Answer Yes or No:", " Yes", " No")
+    """A question put behind a prefix, and the words that answer it with yes and no."""
+    step_end: ClassVar[str] = "\n\n"
 
     @abstractmethod
     def problems(self, split: str, limit: int | None = None, seed: int = 0) -> list[Problem]:

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Generator
+from methods.base import Generator, Signal
 from methods.pool import Pool
 
 FinishReason = Literal["stop", "length"]
@@ -155,6 +155,6 @@ class Engine(Generator, Protocol):
         """Continue only the kept paths of live pools; the others leave memory at once."""
         ...
 
-    def hidden_states(self, pool: Pool) -> dict[int, NDArray[np.float32]]:
-        """Re-encode the prefixes of a replayed pool: layer -> (N, H), as recorded by a launch."""
+    def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:
+        """Those of ``signals`` that can be had by encoding the prefixes of a replayed pool again."""
         ...

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -27,11 +27,23 @@ from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Roll
 from bench.engines.noise import noise_key, uniforms
 from bench.errors import UserError
 from bench.reasoner.config import WEIGHTS
-from methods.base import PrefixCache, Probe, share_weights
+from methods.base import PrefixCache, Probe, Signal, share_weights
 from methods.pool import Pool
 
 EMBEDDED = "embedded"
 """The name of the shipped reasoner wherever a model is asked for."""
+
+_COLUMNS = {
+    Signal.LOGPROBS: "logprobs",
+    Signal.ENTROPY: "entropy",
+    Signal.SELF_CERTAINTY: "self_certainty",
+    Signal.VARENTROPY: "varentropy",
+    Signal.TOPK_LOGPROBS: "topk",
+}
+_OF_STATES = frozenset({Signal.HIDDEN_STATE, Signal.ALL_LAYERS, Signal.STATES})
+REREADABLE = _OF_STATES | frozenset(_COLUMNS)
+"""What can be had of a stored prefix by encoding it again."""
+_EVERYTHING = Recording(topk_tokens=1)
 
 _ATTENTION = "prunebench_pools"
 _ROW_MULTIPLE = 8
@@ -379,6 +391,9 @@ class TransformersLivePool:
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         return self.engine.probe(pool, suffix_ids, max_new_tokens)
 
+    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        return self.engine.next_logprobs(pool, suffix_ids, token_ids)
+
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
         """The cache that sampling left behind: nothing is computed again."""
         assert self.lane.cache is not None
@@ -669,13 +684,41 @@ class TransformersEngine:
         self.replay_seconds += time.perf_counter() - started
         return PrefixCache(self.model, tuple(cache.layers()), lengths)
 
-    @torch.inference_mode()
-    def hidden_states(self, pool: Pool) -> dict[int, NDArray[np.float32]]:
-        ids, lengths = self._right_padded(pool, range(len(pool)))
-        _, _, states = self.forward.prefill(ids, states=True)
-        last = torch.from_numpy(lengths - 1).to(self.device)
-        rows = torch.arange(len(pool), device=self.device)
-        return {layer: state[rows, last].float().cpu().numpy() for layer, state in enumerate(states)}
+    def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:
+        """The recordable ``signals`` of a replayed pool, as the columns that :class:`Pool` describes.
+
+        Prompt + prefix are encoded again, equal prefixes once; an online run computes the same numbers while decoding.
+        """
+        wanted = frozenset(signals) & REREADABLE
+        if not wanted:
+            return {}
+        started = time.perf_counter()
+        distinct, inverse = _distinct(pool)
+        columns: dict[Signal, Any] = {}
+        with torch.inference_mode():
+            ids, lengths = self._right_padded(pool, distinct)
+            _, final, states = self.forward.prefill(ids, states=bool(wanted & _OF_STATES))
+            start, own = len(pool.prompt_ids), lengths - len(pool.prompt_ids)
+            if wanted & _OF_STATES:
+                layers = [layer[:, start:].float().cpu().numpy() for layer in states]
+                last = [layer[np.arange(len(own)), own - 1][inverse] for layer in layers]
+                for signal in wanted & {Signal.HIDDEN_STATE, Signal.ALL_LAYERS}:
+                    columns[signal] = dict(enumerate(last))
+                if Signal.STATES in wanted:
+                    columns[Signal.STATES] = {
+                        number: tuple(layer[row, : own[row]] for row in inverse) for number, layer in enumerate(layers)
+                    }
+            if wanted - _OF_STATES:
+                logits = self._logits(final[:, start - 1 : -1].flatten(0, 1))
+                told = self._signals(logits, ids[:, start:].flatten(), _EVERYTHING)
+                if Signal.VARENTROPY in wanted:
+                    told["varentropy"] = _varentropy(logits).cpu().numpy()
+                for signal in wanted - _OF_STATES:
+                    column = told[_COLUMNS[signal]]
+                    column = column.reshape(len(own), -1, *column.shape[1:])
+                    columns[signal] = tuple(column[row, : own[row]] for row in inverse)
+        self.replay_seconds += time.perf_counter() - started
+        return columns
 
     @torch.inference_mode()
     def prefix_states(self, pool: Pool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -686,22 +729,44 @@ class TransformersEngine:
         exists = np.arange(start, ids.shape[1]) < lengths[:, None]
         return torch.stack(states)[:, :, start:].float().cpu().numpy(), exists
 
+    @torch.inference_mode()
+    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        started = time.perf_counter()
+        distinct, inverse = _distinct(pool)
+        suffix = torch.tensor(list(suffix_ids), device=self.device)
+        ids, lengths = self._right_padded(pool, distinct)
+        ids = functional.pad(ids, (0, len(suffix)))
+        for row, length in enumerate(lengths):
+            ids[row, length : length + len(suffix)] = suffix
+        _, final, _ = self.forward.prefill(ids, states=False)
+        last = torch.from_numpy(lengths + len(suffix) - 1).to(self.device)
+        logits = self._logits(final[torch.arange(len(ids), device=self.device), last])
+        logprobs = logits.double().log_softmax(-1)[:, list(token_ids)].cpu().numpy()
+        told: NDArray[np.float64] = logprobs[inverse]
+        # Online the prefix lies in the cache and only the suffix is read.
+        self.replay_seconds += (time.perf_counter() - started) * lengths.sum() / (lengths + len(suffix)).sum()
+        return told
+
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         """Greedy decoding after prefix + suffix. ``answer_class`` is left to the harness, which can grade: all -1."""
-        ids: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(pool)
-        logprobs: list[NDArray[np.float64]] = [np.zeros(0)] * len(pool)
+        distinct, inverse = _distinct(pool)
+        ids: dict[int, NDArray[np.int64]] = {}
+        logprobs: dict[int, NDArray[np.float64]] = {}
         suffix = np.array(list(suffix_ids), np.int64)
-        for length in np.unique(pool.lengths):
-            rows = np.flatnonzero(pool.lengths == length)
+        for length in np.unique(pool.lengths[distinct]):
+            rows = np.array([row for row in distinct if pool.lengths[row] == length])
             prefixes = np.stack([np.concatenate([pool.token_ids[row], suffix]) for row in rows])
             request = Request(pool.problem, pool.prompt_ids, tuple(rows.tolist()), prefixes)
             greedy = Sampling(temperature=0.0, max_new_tokens=prefixes.shape[1] + max_new_tokens)
             recording = Recording(entropy=False, self_certainty=False)
             (rollout,) = self.sample([request], greedy, 0, recording)
+            read = len(pool.prompt_ids) + length
+            self.replay_seconds += rollout.launch_seconds * read / (read + len(suffix))  # online it lies in the cache
             for row, path in zip(rows, rollout.paths, strict=True):
                 assert path.logprobs is not None
                 ids[row], logprobs[row] = path.token_ids, path.logprobs.astype(np.float64)
-        return Probe(tuple(ids), tuple(logprobs), np.full(len(pool), -1))
+        source = [distinct[place] for place in inverse]
+        return Probe(tuple(ids[row] for row in source), tuple(logprobs[row] for row in source), np.full(len(pool), -1))
 
     def _right_padded(self, pool: Pool, rows: Sequence[int]) -> tuple[torch.Tensor, NDArray[np.int64]]:
         texts = [np.concatenate([pool.prompt_ids, pool.token_ids[row]]) for row in rows]
@@ -725,6 +790,29 @@ class TransformersEngine:
         scale = float(expected.abs().max())
         tolerance = 1e-4 if expected.dtype == torch.float32 else 5e-2
         return bool((torch.stack(finals, 1) - expected).abs().max() <= tolerance * max(1.0, scale))
+
+
+def _varentropy(logits: torch.Tensor) -> torch.Tensor:
+    """(R,) variance of -log p under p, in nats squared, from (R, V) raw logits."""
+    logprobs = logits.log_softmax(-1)
+    probabilities = logprobs.exp()
+    entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
+    # Where p underflows to 0 the square may be large, but finite, and counts nothing.
+    spread: torch.Tensor = (probabilities * (logprobs.clamp_min(-1e4) + entropy) ** 2).sum(-1)
+    return spread
+
+
+def _distinct(pool: Pool) -> tuple[list[int], NDArray[np.int64]]:
+    """Rows with distinct prefixes, and for every row of the pool its place among them."""
+    first: dict[bytes, int] = {}
+    rows: list[int] = []
+    places = []
+    for row, ids in enumerate(pool.token_ids):
+        place = first.setdefault(ids.tobytes(), len(rows))
+        if place == len(rows):
+            rows.append(row)
+        places.append(place)
+    return rows, np.array(places, np.int64)
 
 
 def model_digest(source: str) -> str:

@@ -22,8 +22,19 @@ from bench.reasoner.card import CARD, Labelled, acceptance, write_card
 from bench.reasoner.config import RECIPES, LabelPlan, ReasonerShape, TrainingPlan
 from bench.rollouts import sample_rollouts
 from bench.store import RolloutStore, StoredProblem
-from bench.training import labelled_folder, load_method, setting_of, train_method, tunable
+from bench.training import (
+    Judges,
+    labelled_folder,
+    load_method,
+    reads_of,
+    setting_of,
+    train_method,
+    training_lengths,
+    tunable,
+)
+from methods.base import Quadrant
 from methods.judges.text_classifier import TextClassifier
+from methods.registry import PRUNERS
 from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import Instance
 from tasks.synthetic_task import SYNTHETIC_TASKS
@@ -32,7 +43,7 @@ if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
 
 HOME = Path(__file__).parent
-WEIGHTS, LEARNED, LABELS = HOME / "weights", HOME / "learned", HOME / "labels"
+WEIGHTS, LEARNED, LABELS, JUDGES = HOME / "weights", HOME / "learned", HOME / "labels", HOME / "judges"
 Say = Callable[[str], None]
 
 
@@ -50,10 +61,10 @@ def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
 
 
 def make_train_data(engine: TransformersEngine, family: str, folder: Path, config: RunConfig, plan: LabelPlan) -> str:
-    """Sample problems until enough are usable, then label the first prefixes of these."""
+    """Sample problems until enough are usable, then label the first prefixes of these at L/2, L and 2L."""
     task = SYNTHETIC_TASKS[f"synthetic/{family}"]
-    asked, store = 0, None
-    while store is None or sum(usable(p, plan) for p in store.read(hidden=False)) < plan.train_problems:
+    asked, found = 0, list[StoredProblem]()
+    while len(found) < plan.train_problems:
         asked += plan.batch
         if asked > 20 * plan.train_problems:
             raise RuntimeError(
@@ -69,8 +80,11 @@ def make_train_data(engine: TransformersEngine, family: str, folder: Path, confi
             seed=TRAIN_SEED,
             recording=config.recording,
         )
-    chosen = [p for p in store.read(hidden=False) if usable(p, plan)][: plan.train_problems]
-    cuts = [cut for p in chosen for cut in cuts_of(task, p, config.prefix_tokens, plan.train_prefixes)]
+        drawn = {problem.id for _, problem in problems}
+        found = [p for p in store.read(hidden=False) if p.problem in drawn and usable(p, plan)]
+    chosen = found[: plan.train_problems]
+    amounts = zip(training_lengths(config.prefix_tokens), plan.train_prefixes, strict=True)
+    cuts = [cut for length, prefixes in amounts for p in chosen for cut in cuts_of(task, p, length, prefixes)]
     labels = label_cuts(
         engine,
         cuts,
@@ -134,23 +148,40 @@ def make_data(weights: str, root: Path, recipe: str, splits: Sequence[str], work
             say(future.result())
 
 
-def train_all(
-    engine: TransformersEngine, folder: Path, config: RunConfig, learned: Path, names: Sequence[str], say: Say
-) -> None:
-    """Tune and train ``names`` on the families together."""
-    train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens)
-    say(f"{len(train.success)} training prefixes of {len(train)} problems, {len(validation.success)} for validation")
-    for name in names:
-        train_method(
-            name,
-            train,
-            validation,
-            setting_of(engine, config.prefix_tokens),
-            learned,
-            model_hash=engine.digest,
-            sampling_digest=config.sampling.digest,
-            progress=say,
-        )
+def _train(weights: str, folder: Path, learned: Path, name: str) -> str:
+    """Tune and train one method on the families together, in a process of its own with one thread."""
+    import torch
+
+    from bench.engines.transformers import TransformersEngine
+
+    torch.set_num_threads(1)
+    engine, config = TransformersEngine.load(weights), preset("demo")
+    train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens, reads_of([name]))
+    said: list[str] = []
+    card = train_method(
+        name,
+        train,
+        validation,
+        setting_of(engine, config.prefix_tokens),
+        learned,
+        model_hash=engine.digest,
+        sampling_digest=config.sampling.digest,
+        judges=Judges({}, learned),
+        progress=said.append,
+    )
+    prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"
+    said.append(f"{name}: validation AUROC {card.validation_auroc:.3f}; {prefixes}, {len(validation.success)} held out")
+    return "\n".join(said)
+
+
+def train_all(weights: str, folder: Path, learned: Path, names: Sequence[str], workers: int, say: Say) -> None:
+    """Tune and train ``names``, a method per worker; ensembles when their members are done."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    first = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
+    for jobs in (first, [name for name in names if name not in first]):
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for future in as_completed([pool.submit(_train, weights, folder, learned, name) for name in jobs]):
+                say(future.result())
 
 
 def instances(split: str, seed: int, limit: int) -> dict[str, Instance]:
@@ -189,14 +220,16 @@ def ship_test_labels(folder: Path, target: Path) -> None:
 def build(root: Path, recipe: str, workers: int, say: Say, plan: TrainingPlan | None = None) -> None:
     """The whole chain, resumable: weights, rollouts and labels, learned pruners, test labels, card."""
     from bench.engines.transformers import TransformersEngine
+    from bench.reasoner.judges import train_judges
     from bench.reasoner.train import train
 
     if not (WEIGHTS / "model.safetensors").exists():
         say("training the reasoner")
         train(WEIGHTS, root / "training", plan or TrainingPlan(), ReasonerShape())
+    train_judges(JUDGES, root / "judges", say)
     make_data(str(WEIGHTS), root, recipe, ("train", "test", "validation"), workers, say)
     engine, config = TransformersEngine.load(str(WEIGHTS)), preset("demo")
     folder = data_folder(engine, config, root, recipe)
-    train_all(engine, folder, config, LEARNED, tunable(), say)
+    train_all(str(WEIGHTS), folder, LEARNED, tunable(), workers, say)
     ship_test_labels(folder, LABELS)
     make_card(engine, folder, config, recipe, LEARNED, CARD)

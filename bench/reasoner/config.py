@@ -40,11 +40,14 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """How many problems, prefixes and continuations, per task."""
+    """How many problems, prefixes and continuations, per task.
+
+    ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
+    """
 
     train_problems: int = 100
     train_paths: int = 32
-    train_prefixes: int = 8
+    train_prefixes: tuple[int, int, int] = (4, 8, 4)
     train_continuations: int = 16
     correct_at_least: int = 4
     correct_at_most: int = 28
@@ -55,5 +58,5 @@ class LabelPlan:
 
 RECIPES = {
     "cpu": LabelPlan(),
-    "paper": LabelPlan(train_prefixes=32, train_continuations=32, validation_continuations=32),
+    "paper": LabelPlan(train_prefixes=(32, 32, 32), train_continuations=32, validation_continuations=32),
 }

@@ -28,4 +28,7 @@ class RandomChoice(Pruner):
 
     def score(self, pool: Pool) -> Scores:
         key = hashlib.sha256(f"{self.seed}\x1f{pool.task}\x1f{pool.problem}".encode()).digest()
-        return np.random.default_rng(int.from_bytes(key[:8], "big")).random(len(pool))
+        drawn = np.random.default_rng(int.from_bytes(key[:8], "big")).random(len(pool))
+        scores = np.empty(len(pool))
+        scores[np.argsort(pool.paths, kind="stable")] = drawn  # a path keeps its draw wherever its row is
+        return scores

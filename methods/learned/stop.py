@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,14 @@ from methods.base import (
     Source,
     share_weights,
 )
-from methods.pool import Pool, PrefixDataset, within_problem_auroc
+from methods.learned.fitting import Schedule, fingerprint, fit_module
+from methods.pool import Pool, PrefixDataset
 from methods.registry import pruner
 
 _ATTENTION = "prunebench_grouped"
 _PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_PADDING = 1.5
+"""Rows of one forward may be padded to so many times their own width; a wider batch is read in several parts."""
 
 
 @pruner
@@ -39,7 +41,8 @@ class Stop(LearnablePruner):
     tokens only; they attend to the *frozen* model's keys and values. The last hidden state of the last one goes through
     ``Linear(H, 2)``; the score is softmax[1], a probability of success (higher = keep, as in the source). Loss: soft
     cross-entropy against the Monte Carlo success rate. The epoch is chosen on validation problems by within-problem
-    ranking. The prefix cache is computed once and kept over the epochs: no gradient flows into it.
+    ranking; ``patience`` epochs without a better one end the training. The prefix cache is computed once and kept over
+    the epochs: no gradient flows into it. Prefixes of all lengths are mixed in every batch.
 
     ``rank`` with alpha = 2 * rank; ``adapter=False`` trains vector and head only ("STOP without adapter").
     """
@@ -48,6 +51,7 @@ class Stop(LearnablePruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.KV_CACHE})
     paper: ClassVar[str] = "arXiv 2604.16029"
+    extra_cost: ClassVar[str] = "reads 4 learned tokens behind every path"
 
     tokens: int = 4
     rank: int = 32
@@ -57,6 +61,7 @@ class Stop(LearnablePruner):
     batch: int = 128
     adapter: bool = True
     seed: int = 0
+    patience: int = 4
 
     @classmethod
     def configurations(cls, setting: Setting) -> Sequence[Self]:
@@ -71,73 +76,34 @@ class Stop(LearnablePruner):
         import torch
 
         cache = pool.kv()
-        reader = self._reader(cache.model)
-        reader.eval()
         with torch.no_grad():
-            logits = reader(cache.layers, torch.from_numpy(cache.lengths))
-        return logits.double().softmax(-1)[:, 1].cpu().numpy()  # type: ignore[no-any-return]
+            return self._reader(cache.model).scores(cache)
 
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
         import torch
 
-        kept = [labelled.pool.kv() for labelled in train]
-        judged = [labelled.pool.kv() for labelled in validation]
-        model = kept[0].model
+        targets = self._targets(train)
+        kept, judged = ([labelled.pool.kv() for labelled in dataset] for dataset in (train, validation))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self._fresh(model)
-            self._learn(kept, train, judged, validation)
+            self._attach(kept[0].model)
+        reader = self._reader_
+        self.history_: list[dict[str, float]] = fit_module(
+            reader.module,
+            _Lesson(reader, kept, targets).losses,
+            len(targets),
+            lambda: [reader.scores(cache) for cache in judged],
+            validation,
+            Schedule(self.learning_rate, self.epochs, self.batch, self.patience, self.seed),
+            {"method": self.name, **self.hyperparameters(), "data": fingerprint(train, validation, targets)},
+            self.resume_in_,
+        )
+        self.weights_ = reader.learned()
         return self
 
-    def _learn(
-        self,
-        kept: Sequence[PrefixCache],
-        train: PrefixDataset,
-        judged: Sequence[PrefixCache],
-        validation: PrefixDataset,
-    ) -> None:
-        import torch
-        from torch.nn import functional
-
-        reader = self._reader_
-        rows = [(pool, row) for pool, cache in enumerate(kept) for row in range(len(cache.lengths))]
-        targets = torch.from_numpy(train.success).float()
-        optimizer = torch.optim.AdamW([p for p in reader.parameters() if p.requires_grad], lr=self.learning_rate)
-        steps = self.epochs * math.ceil(len(rows) / self.batch)
-        slope = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: min(1.0, (step + 1) / (0.05 * steps + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps)),
-        )
-        best = -math.inf
-        self.history_: list[dict[str, float]] = []
-        generator = np.random.default_rng(self.seed)
-        for epoch in range(self.epochs):
-            reader.train()
-            losses = []
-            for chosen in _batches(generator.permutation(len(rows)), self.batch):
-                layers, lengths = _stack(kept, [rows[i] for i in chosen])
-                logits = reader(layers, lengths).float()
-                wanted = targets[torch.from_numpy(chosen)].to(logits.device)
-                loss = functional.cross_entropy(logits, torch.stack([1 - wanted, wanted], 1))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-                optimizer.step()
-                slope.step()
-                losses.append(loss.item())
-            reader.eval()
-            with torch.no_grad():
-                scores = [
-                    reader(cache.layers, torch.from_numpy(cache.lengths)).double().softmax(-1)[:, 1].cpu().numpy()
-                    for cache in judged
-                ]
-            ranking = within_problem_auroc(validation, scores)
-            self.history_.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "validation_auroc": ranking})
-            if ranking > best:
-                best = ranking
-                self.weights_ = reader.learned()
-        reader.adopt(self.weights_)
-        reader.eval()
+    def _targets(self, train: PrefixDataset) -> NDArray[np.float64]:
+        """(prefixes,) what the probability of every training prefix is drawn to, in pool order."""
+        return train.success
 
     def save(self, path: Path) -> None:
         from safetensors.torch import save_file
@@ -153,18 +119,128 @@ class Stop(LearnablePruner):
         self.__dict__.pop("_reader_", None)
         return self
 
-    def _fresh(self, model: Any) -> None:
-        self._reader_ = _reader_class()(model, self)
+    def _attach(self, model: Any) -> None:
+        self._reader_ = Reader(model, self)
         self._model_ = model
 
-    def _reader(self, model: Any) -> Any:
+    def _reader(self, model: Any) -> Reader:
         """The reader with the learned weights, attached to ``model`` once."""
         if not hasattr(self, "weights_"):
             raise NotFittedError(self.name)
         if getattr(self, "_model_", None) is not model or "_reader_" not in self.__dict__:
-            self._fresh(model)
+            self._attach(model)
             self._reader_.adopt(self.weights_)
         return self._reader_
+
+
+class Reader:
+    """[STOP] vector, adapter and head over the shared weights of a frozen model; ``module`` holds all three."""
+
+    def __init__(self, model: Any, settings: Stop) -> None:
+        import torch
+
+        self.name, self.tokens, self.adapter = settings.name, settings.tokens, settings.adapter
+        twin = share_weights(model)
+        _attend_in_groups(twin)
+        table = twin.get_input_embeddings().weight
+        self.vector = torch.nn.Parameter(table.detach().float().mean(0))
+        self.head = torch.nn.Linear(table.shape[1], 2, device=table.device)
+        self.network = _with_adapter(twin, settings) if settings.adapter else twin
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        self.module: Any = torch.nn.Module()
+        self.module.vector, self.module.head, self.module.network = self.vector, self.head, self.network
+        self.module.eval()
+
+    def __call__(self, layers: Sequence[tuple[Any, Any]], lengths: Any) -> Any:
+        """(B, 2) logits from right-padded keys and values of prefixes of ``lengths`` (B,) positions."""
+        import torch
+
+        rows, width = len(lengths), layers[0][0].shape[2]
+        device = self.vector.device
+        lengths = lengths.to(device)
+        mask = torch.ones(rows, width + self.tokens, dtype=torch.long, device=device)
+        mask[:, :width] = torch.arange(width, device=device) < lengths[:, None]
+        # Without the offsets PEFT would only warn, and run the bare model.
+        offsets = {"alora_offsets": [self.tokens] * rows} if self.adapter else {}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*(?i:alora).*")
+            out = self.network(
+                inputs_embeds=self.vector.to(layers[0][0].dtype).expand(rows, self.tokens, -1),
+                position_ids=lengths[:, None] + torch.arange(self.tokens, device=device),
+                attention_mask=mask,
+                past_key_values=_cache_of(layers),
+                use_cache=True,
+                output_hidden_states=True,
+                logits_to_keep=1,
+                **offsets,
+            )
+        return self.head(out.hidden_states[-1][:, -1].float())
+
+    def scores(self, cache: PrefixCache) -> Scores:
+        """(rows,) probabilities of success."""
+        import torch
+
+        logits = self(cache.layers, torch.from_numpy(cache.lengths))
+        return logits.double().softmax(-1)[:, 1].cpu().numpy()  # type: ignore[no-any-return]
+
+    def _trainable(self) -> dict[str, Any]:
+        return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+
+    def learned(self) -> dict[str, Any]:
+        """A copy of the trainable weights, by name."""
+        return {name: parameter.detach().cpu().clone() for name, parameter in self._trainable().items()}
+
+    def adopt(self, weights: dict[str, Any]) -> None:
+        """Take over learned weights. Raises ValueError when they are those of another shape."""
+        import torch
+
+        own = self._trainable()
+        if set(own) != set(weights) or any(own[name].shape != weights[name].shape for name in own):
+            raise ValueError(
+                f"the saved {self.name} weights do not fit this model; train again with: prunebench train {self.name}"
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(weights[name])
+
+
+def _with_adapter(model: Any, settings: Stop) -> Any:
+    """``model`` with a LoRA that is active on the [STOP] tokens only."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=2 * settings.rank,
+        lora_dropout=settings.dropout,
+        target_modules=_PROJECTIONS,
+        alora_invocation_tokens=[0],  # never matched: the offsets are always given
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def _cache_of(layers: Sequence[tuple[Any, Any]]) -> Any:
+    """Keys and values as the model's own cache class, without a copy."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache()
+    for keys, values in layers:
+        layer = DynamicLayer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values  # update() would copy the whole prefix once more
+        cache.layers.append(layer)
+    return cache
+
+
+def _attend_in_groups(model: Any) -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(_ATTENTION, _grouped_attention)
+    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+    model.set_attn_implementation(_ATTENTION)
 
 
 def _grouped_attention(
@@ -185,98 +261,40 @@ def _grouped_attention(
     return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
 
 
-def _reader_class() -> Any:
-    """The torch module, made on first use: ``methods`` does not import torch before it is needed."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
-    from transformers.cache_utils import DynamicLayer
-    from transformers.masking_utils import sdpa_mask
+class _Lesson:
+    """The kept caches of the training prefixes, and the loss of any batch of them."""
 
-    AttentionInterface.register(_ATTENTION, _grouped_attention)
-    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+    def __init__(self, reader: Reader, caches: Sequence[PrefixCache], targets: NDArray[np.float64]) -> None:
+        import torch
 
-    class Reader(torch.nn.Module):
-        """[STOP] vector, adapter and head over the shared weights of a frozen model."""
+        self.reader, self.caches = reader, caches
+        self.rows = [(pool, row) for pool, cache in enumerate(caches) for row in range(len(cache.lengths))]
+        self.widths = np.concatenate([cache.lengths for cache in caches])
+        self.targets = torch.from_numpy(targets).float()
 
-        def __init__(self, model: Any, settings: Stop) -> None:
-            super().__init__()
-            self.tokens = settings.tokens
-            twin = share_weights(model)
-            twin.set_attn_implementation(_ATTENTION)
-            table = twin.get_input_embeddings().weight
-            self.vector = torch.nn.Parameter(table.detach().float().mean(0))
-            self.head = torch.nn.Linear(table.shape[1], 2, device=table.device)
-            if settings.adapter:
-                twin = get_peft_model(
-                    twin,
-                    LoraConfig(
-                        r=settings.rank,
-                        lora_alpha=2 * settings.rank,
-                        lora_dropout=settings.dropout,
-                        target_modules=_PROJECTIONS,
-                        alora_invocation_tokens=[0],  # never matched: the offsets are always given
-                        task_type="CAUSAL_LM",
-                    ),
-                )
-            self.network = twin
-            for name, parameter in twin.named_parameters():
-                parameter.requires_grad_("lora_" in name)
-            self.adapter = settings.adapter
+    def losses(self, batch: NDArray[np.int64]) -> Iterator[Any]:
+        """Parts of the mean soft cross-entropy of a batch, one per width class: short rows are not padded to long ones.
 
-        def forward(self, layers: Sequence[tuple[Any, Any]], lengths: Any) -> Any:
-            """(B, 2) logits from right-padded keys and values of prefixes of ``lengths`` positions."""
-            rows, width = len(lengths), layers[0][0].shape[2]
-            device = self.vector.device
-            lengths = lengths.to(device)
-            cache = DynamicCache()
-            for keys, values in layers:
-                layer = DynamicLayer()
-                layer.lazy_initialization(keys, values)
-                layer.keys, layer.values = keys, values  # update() would copy the whole prefix once more
-                cache.layers.append(layer)
-            mask = torch.ones(rows, width + self.tokens, dtype=torch.long, device=device)
-            mask[:, :width] = torch.arange(width, device=device) < lengths[:, None]
-            inputs = {
-                "inputs_embeds": self.vector.to(layers[0][0].dtype).expand(rows, self.tokens, -1),
-                "position_ids": lengths[:, None] + torch.arange(self.tokens, device=device),
-                "attention_mask": mask,
-                "past_key_values": cache,
-                "use_cache": True,
-                "output_hidden_states": True,
-                "logits_to_keep": 1,
-            }
-            if self.adapter:
-                # Without the offsets PEFT would only warn, and run the bare model.
-                inputs["alora_offsets"] = [self.tokens] * rows
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", message=".*(?i:alora).*")
-                out = self.network(**inputs)
-            return self.head(out.hidden_states[-1][:, -1].float())
+        Which rows a step learns from does not depend on their lengths.
+        """
+        import torch
+        from torch.nn import functional
 
-        def learned(self) -> dict[str, Any]:
-            return {
-                name: parameter.detach().cpu().clone()
-                for name, parameter in self.named_parameters()
-                if parameter.requires_grad
-            }
-
-        def adopt(self, weights: dict[str, Any]) -> None:
-            own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-            if set(own) != set(weights) or any(own[name].shape != weights[name].shape for name in own):
-                raise ValueError(
-                    "the saved stop weights do not fit this model; train again with: prunebench train stop"
-                )
-            with torch.no_grad():
-                for name, parameter in own.items():
-                    parameter.copy_(weights[name])
-
-    return Reader
+        for part in of_like_width(batch, self.widths):
+            layers, lengths = _stack(self.caches, [self.rows[i] for i in part])
+            logits = self.reader(layers, lengths)
+            wanted = self.targets[torch.from_numpy(part)].to(logits.device)
+            loss = functional.cross_entropy(logits, torch.stack([1 - wanted, wanted], 1), reduction="sum")
+            yield loss / len(batch)
 
 
-def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def of_like_width(batch: NDArray[np.int64], widths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """The rows of a batch in groups, narrowest first; the widest of a group is at most 1.5 times its narrowest."""
+    order = batch[np.argsort(widths[batch], kind="stable")]
+    while len(order):
+        fitting = widths[order] <= _PADDING * widths[order[0]]
+        yield order[fitting]
+        order = order[~fitting]
 
 
 def _stack(caches: Sequence[PrefixCache], rows: Sequence[tuple[int, int]]) -> tuple[list[tuple[Any, Any]], Any]:

@@ -23,8 +23,9 @@ class Power(Family):
         low, high = self.EXPONENTS[level]
         while True:
             g, e = Mixed.draw(rng), Mixed.draw(rng)
-            right, wrong = e.value(e.parentheses), e.value(not e.parentheses)
-            if g.value(g.parentheses) % modulus > 1 and low <= right <= high and 8 <= wrong <= 50:
+            # What holds for the right reading holds for the wrong one: the number must not tell which it is.
+            bases, exponents = ({mixed.value(True), mixed.value(False)} for mixed in (g, e))
+            if all(base % modulus > 1 for base in bases) and low <= min(exponents) and max(exponents) <= high:
                 break
         prompt = (
             self.name, "mod", numeral(modulus), ":", "g", "=", *g.prompt, ";", "e", "=", *e.prompt, ";",

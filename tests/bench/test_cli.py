@@ -84,7 +84,7 @@ def test_help_and_lists_load_no_model_library():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("compare", "--method", "stpo"), "unknown method 'stpo': did you mean 'stop'?"),
+        (("compare", "--methods", "stpo"), "unknown method 'stpo': did you mean 'stop'"),
         (("compare", "--task", "synthetic/powr"), "unknown task 'synthetic/powr': did you mean 'synthetic/power'"),
         (("compare", "--preset", "dmo"), "unknown preset 'dmo'; did you mean 'demo'?"),
         (("compare", "--k", "65"), "k = 65 paths cannot be kept of n = 64; choose k <= n"),
@@ -188,7 +188,7 @@ def test_a_killed_run_loses_at_most_one_shard_and_the_same_command_completes_it(
 def test_from_rollouts_to_a_table(prunebench, tmp_path):
     """The commands of a comparison of one's own, one after the other."""
     common = (*SMALL, "--problems", "2")
-    assert prunebench("compare", *common, "--method", "entropy", "--method", "slim-sc", "--learned", "none", "--out",
+    assert prunebench("compare", *common, "--methods", "entropy,slim-sc", "--learned", "none", "--out",
                       "out")[0] == 0  # fmt: skip
     for file in ("results.json", "main_table.csv", "main_table.md", "main_table.tex", "pareto.png", "pareto.svg",
                  "score_quality.png"):  # fmt: skip
@@ -196,7 +196,7 @@ def test_from_rollouts_to_a_table(prunebench, tmp_path):
     code, out, _ = prunebench("label", "out/rollouts", "--continuations", "4", "--out", "labels")
     assert code == 0
     assert "labels of 4 continuations" in out
-    code, out, _ = prunebench("compare", *common, "--method", "potential", "--labels", "labels", "--learned", "none",
+    code, out, _ = prunebench("compare", *common, "--methods", "potential", "--labels", "labels", "--learned", "none",
                               "--out", "out")  # fmt: skip
     assert code == 0
     assert "potential" in out

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t
 
 from bench.errors import UserError
-from bench.evaluate import ProblemRecord, compare, score_methods
+from bench.evaluate import ProblemRecord, compare, play_methods
 from bench.policies import Ratio, TopK
 from methods.base import PRIVILEGED, Cost, Pruner, Signal, Source
 from methods.pool import Pool
@@ -124,11 +124,17 @@ def record(
     )
 
 
+def score_methods(records, methods, policy=None, progress=None):
+    return play_methods(records, methods, dict.fromkeys(methods, policy or TopK(2)), progress)
+
+
 def run(records, methods, policy=None, parameters=10, **more):
-    scored = score_methods(records, methods)
+    policy = policy or TopK(2)
+    scored = score_methods(records, methods, policy)
     rows, notes = compare(
-        records, scored, methods, policy or TopK(2), "model", parameters, {}, seed=0, prefix_tokens=L, **more
-    )
+        records, scored, methods, dict.fromkeys(methods, policy), policy, "model", parameters, {}, seed=0,
+        prefix_tokens=L, **more,
+    )  # fmt: skip
     return {(row.task, row.method): row for row in rows}, notes, scored
 
 
@@ -198,7 +204,7 @@ def test_none_differs_from_itself_by_nothing():
 def test_random_is_unbiased():
     rows, _, scored = run(many(60, labels=True), {"none": KeepAll(), "random": Chance()}, TopK(4))
     row = rows["t", "random"]
-    assert scored.scores["random"][0].shape == (200, 16)
+    assert scored.scores("random", 0).shape == (200, 16)
     assert row.avg_at_k == pytest.approx(row.avg_at_n, abs=0.8)
     assert row.expected_delta == pytest.approx(0, abs=0.8)
     assert row.auroc == pytest.approx(0.5, abs=0.01)
@@ -354,7 +360,7 @@ def test_a_missing_signal_names_signal_method_and_command():
     assert "'entropy'" in sentence
     assert "prunebench rollouts --record entropy" in sentence
     assert "prunebench label" in scored.left_out["potential"]
-    assert list(scored.scores) == ["by-ids"]
+    assert list(scored.played) == ["by-ids"]
 
 
 def test_a_method_that_fails_on_one_problem_is_left_out_and_the_others_go_on():
@@ -380,11 +386,11 @@ def test_a_method_that_fails_on_one_problem_is_left_out_and_the_others_go_on():
     methods = {"fails": Fails(), "nan": GivesNan(), "short": TooShort(), "by-ids": ByIds()}
     scored = score_methods(records, methods, progress=lambda: ticks.append(1))
     assert scored.left_out["fails"] == "fails failed on t/p1: no window fits"
-    assert "row 2 is nan" in scored.left_out["nan"]
+    assert "path 2 is nan" in scored.left_out["nan"]
     assert "shape (3,)" in scored.left_out["short"]
-    assert len(scored.scores["by-ids"]) == 2
+    assert len(scored.played["by-ids"]) == 2
     assert len(ticks) == len(records) * len(methods)
-    rows, _ = compare(records, scored, methods, TopK(2), "m", 1, {}, 0, L)
+    rows, _ = compare(records, scored, methods, dict.fromkeys(methods, TopK(2)), TopK(2), "m", 1, {}, 0, L)
     assert [row.method for row in rows] == ["by-ids"]
 
 
@@ -412,7 +418,7 @@ def test_check_seconds_leave_out_what_only_replay_spends():
             return super().score(pool)
 
     scored = score_methods([record(generator=engine)], {"slow": Slow()})
-    assert 0.005 < scored.check_seconds["slow"][0] < 0.045
+    assert 0.005 < scored.played["slow"][0][0].seconds < 0.045
 
 
 def test_notes_say_what_the_table_cannot():

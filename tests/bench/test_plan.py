@@ -15,7 +15,7 @@ def test_a_plan_by_hand():
     assert "40 problems x 64 paths = 2,560 paths of expected 240 tokens each" in text
     assert "614,400 tokens, 1.0 minutes" in text, "all paths to their end"
     assert "166,400 tokens, 0.3 minutes" in text, "40 * (64 * 40 + 8 * 200)"
-    assert "10,240,000 tokens, 17.1 minutes" in text, "400 * 8 * 16 * 200"
+    assert "19,968,000 tokens, 33.3 minutes" in text, "400 * (4 * 220 + 8 * 200 + 4 * 160) * 16"
     assert "16,384,000 tokens, 27.3 minutes" in text, "2560 * 32 * 200"
     # a position holds 2 * 5 layers * 2 heads * 32 * 4 bytes = 2560: 64 * 240 and 64 * 40 + 8 * 200 positions
     assert "38 MiB uncut (fp32), 10 MiB after the cut" in text

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from bench.engines.base import Recording, Sampling
 from bench.labels import Label, LabelStore, prefix_hash
@@ -60,6 +63,53 @@ def test_a_pool_shows_the_prefix_and_nothing_behind_it(engine, stored):
 
 def test_another_position_has_no_states(engine, stored):
     assert not pool_of(engine, stored, POSITION - 1).has(Signal.HIDDEN_STATE)
+    states = pool_of(engine, stored, POSITION - 1, reads={Signal.HIDDEN_STATE}).hidden_state(2)
+    assert states.shape == (6, 128), "but they can be had by reading the prefixes again"
+
+
+def test_signals_that_are_read_again_are_those_that_were_recorded(engine, stored):
+    recorded = pool_of(engine, stored, POSITION)
+    bare = [replace(path, logprobs=None, entropy=None, self_certainty=None, topk=None) for path in stored.paths]
+    reads = {Signal.LOGPROBS, Signal.ENTROPY, Signal.SELF_CERTAINTY, Signal.TOPK_LOGPROBS, Signal.HIDDEN_STATE}
+    again = pool_of(engine, replace(stored, paths=bare, hidden={}), POSITION, reads=reads)
+    for signal in reads - {Signal.HIDDEN_STATE}:
+        for row in (0, 2, 3, 5):  # the others were changed by hand after they were recorded
+            np.testing.assert_allclose(recorded.signals[signal][row], again.signals[signal][row], atol=1e-4)
+    for row in (0, 2, 3, 5):
+        np.testing.assert_allclose(recorded.hidden_state(2)[row], again.hidden_state(2)[row], atol=1e-4)
+
+
+def test_varentropy_and_states_come_from_the_models_own_distributions(engine, stored):
+    pool = pool_of(engine, stored, POSITION, reads={Signal.VARENTROPY, Signal.STATES, Signal.ALL_LAYERS})
+    for row in (0, 1):
+        ids = np.concatenate([stored.prompt_ids, pool.token_ids[row]])
+        with torch.inference_mode():
+            out = engine.model(torch.from_numpy(ids)[None], output_hidden_states=True)
+        start = len(stored.prompt_ids)
+        p = out.logits[0, start - 1 : -1].double().softmax(-1).numpy()
+        surprise = -np.log(p)
+        mean = (p * surprise).sum(1, keepdims=True)
+        np.testing.assert_allclose(pool.varentropy[row], (p * (surprise - mean) ** 2).sum(1), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(pool.states(1)[row], out.hidden_states[1][0, start:].numpy(), atol=1e-4)
+    np.testing.assert_allclose(pool.all_layers[1][0], pool.states(1)[0][-1], atol=1e-5)
+
+
+def test_a_probe_is_graded_in_the_classes_of_the_final_answers(engine, stored):
+    grading = pool_of(engine, stored, POSITION).generator
+    assert grading.classes(["03", "5", None, "77", "6"]).tolist() == [0, 1, -1, 3, 2]
+    probe = pool_of(engine, stored, POSITION).probe(4)
+    assert probe.answer_class[0] == probe.answer_class[4], "equal prefixes are asked once"
+    assert len(probe.token_ids) == 6
+
+
+def test_the_opinion_is_the_models_next_token(engine, stored):
+    pool = pool_of(engine, stored, POSITION)
+    opinion = pool.opinion()
+    for row in (0, 1):
+        ids = np.concatenate([stored.prompt_ids, pool.token_ids[row], pool.words.question])
+        with torch.inference_mode():
+            told = engine.model(torch.from_numpy(ids)[None]).logits[0, -1].double().log_softmax(-1)
+        np.testing.assert_allclose(opinion[row], told[[pool.words.yes, pool.words.no]].numpy(), atol=1e-4)
 
 
 def test_rows_choose_paths(engine, stored):
@@ -92,5 +142,7 @@ def test_labels_are_attached_when_every_prefix_has_one(engine, stored, tmp_path)
 def test_labelled_pools_hold_each_distinct_labelled_prefix_once(engine, stored, tmp_path):
     dataset = labelled_pools(engine, [stored], labels_for(tmp_path, stored, (0, 2, 4)), POSITION)
     (labelled,) = dataset
+    assert labelled.outcome.tolist() == [1, 1]
+    assert labelled.final_class.tolist() == [0, 0]
     assert labelled.pool.paths.tolist() == [0, 2]
     assert labelled.continuations == 4

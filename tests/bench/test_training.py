@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.training import Card, describe, load_method, refuse_leak, train_method, tunable
+from bench.training import (
+    Card,
+    Judges,
+    describe,
+    load_method,
+    reads_of,
+    refuse_leak,
+    train_method,
+    training_lengths,
+    tunable,
+)
 from methods.base import Setting, Signal
 from methods.check import example_dataset, example_pool
+from methods.ensembles.mean_rank import MeanRank
 from methods.learned.linear_probe import LinearProbe
 from methods.pool import LabelledPool, PrefixDataset
 from methods.registry import PRUNERS
@@ -121,3 +132,29 @@ def test_a_description_is_one_line():
 
 def test_the_example_pool_is_public_here():
     assert not example_pool().public().has(Signal.OUTCOME)
+
+
+def test_an_ensemble_is_made_of_its_tuned_members(tmp_path):
+    trained(tmp_path)
+    trained(tmp_path, "deepconf")
+    judges = Judges({}, tmp_path)
+    ensemble = load_method("mean-rank(linear-probe,deepconf)", tmp_path, "m1", 12, judges).pruner
+    pool = dataset(3, 1).pools[0].pool
+    members = [load_method(name, tmp_path, "m1", 12).pruner for name in ("linear-probe", "deepconf")]
+    np.testing.assert_array_equal(ensemble.score(pool), MeanRank("a,b").join(members).score(pool))
+    assert reads_of(["mean-rank(linear-probe,deepconf)"]) == {Signal.HIDDEN_STATE, Signal.TOPK_LOGPROBS}
+    with pytest.raises(UserError, match="only an ensemble takes members"):
+        load_method("entropy(stop)", tmp_path, "m1", 12)
+
+
+def test_the_same_training_is_not_done_twice_and_another_seed_is(tmp_path):
+    card = trained(tmp_path)
+    before = (tmp_path / "linear-probe.json").stat().st_mtime_ns
+    assert trained(tmp_path) == card
+    assert (tmp_path / "linear-probe.json").stat().st_mtime_ns == before
+    assert trained(tmp_path, train=dataset(5)).train_data != card.train_data
+
+
+def test_training_lengths_are_half_once_and_twice():
+    assert training_lengths(40) == (20, 40, 80)
+    assert training_lengths(1) == (1, 1, 2)

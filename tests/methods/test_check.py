@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from methods.base import Cost, LearnablePruner, MissingSignalError, NotFittedError, Pruner, Setting, Signal, Source
-from methods.check import PrunerCheckError, check_pruner, example_dataset, example_pool
+from methods.base import Cost, LearnablePruner, MissingSignalError, NotFittedError, Pruner, Signal, Source
+from methods.check import (
+    EXAMPLE_SETTING,
+    LEARNING_RULES,
+    RULES,
+    PrunerCheckError,
+    check_pruner,
+    checked,
+    example_dataset,
+    example_pool,
+)
+from methods.confidence.entropy import Entropy
 from methods.controls.oracle import Oracle
+from methods.ensembles.mean_rank import MeanRank
 from methods.learned.stop import Stop
 from methods.registry import PRUNERS
 
@@ -18,20 +31,27 @@ BUILT_IN = [name for name in PRUNERS.names() if PRUNERS.get(name).__module__.sta
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_registered_method_conforms(name):
-    kind = PRUNERS.get(name)
-    skipped = check_pruner(kind())
-    assert bool(skipped) == bool(kind.requires & {Signal.KV_CACHE, Signal.PROBE})
+def test_every_registered_method_conforms(name, engine):
+    pruner = PRUNERS.get(name)()
+    assert bool(check_pruner(pruner, engine)) == (not pruner.ready)
 
 
 @pytest.mark.parametrize("name", ["slim-sc", "text-classifier", "linear-probe"])
-def test_every_configuration_of_the_mini_setting_conforms(name):
-    for configuration in PRUNERS.get(name).configurations(Setting(12, 64, 6, 6)):
+def test_every_configuration_of_the_example_setting_conforms(name):
+    for configuration in PRUNERS.get(name).configurations(EXAMPLE_SETTING):
         assert check_pruner(configuration) is None
 
 
 def test_stop_conforms_on_an_engine(engine):
     assert check_pruner(Stop(tokens=2, rank=4, epochs=1), engine) is None
+
+
+def test_an_ensemble_conforms_through_its_members(engine):
+    ensemble = MeanRank("entropy,slim-sc")
+    assert "it has no members; call join() first" in check_pruner(ensemble)
+    assert check_pruner(ensemble.join([Entropy(), Careless()])) is None
+    with pytest.raises(PrunerCheckError, match="reads 'text' beyond what is there; it declares entropy, token_ids"):
+        check_pruner(MeanRank("entropy,peeping").join([Entropy(), variant(score=lambda self, pool: words(pool))]))
 
 
 def test_the_example_pool_has_every_shape():
@@ -77,10 +97,10 @@ class GoodLearnable(LearnablePruner):
         return self
 
     def save(self, path):
-        path.write_text(repr(self.mean_))
+        save_file({"mean": np.array([self.mean_])}, str(path))
 
     def load(self, path):
-        self.mean_ = float(path.read_text())
+        self.mean_ = float(load_file(str(path))["mean"][0])
         return self
 
 
@@ -102,6 +122,50 @@ def later(pool):
 
 
 later.calls = 0
+
+
+def words(pool):
+    return np.array([float(len(text.split())) for text in pool.text])
+
+
+def standardise(self, pool):
+    last = np.array([float(ids[-1]) for ids in pool.token_ids])
+    with np.errstate(invalid="ignore"):
+        return (last - last.mean()) / last.std() if len(last) > 1 else last
+
+
+def against_the_unfinished(self, pool):
+    last = np.array([float(ids[-1]) for ids in pool.token_ids])
+    return last - last[~pool.finished][0]
+
+
+def drawn_in_sequence(self, pool):
+    return np.random.default_rng(len(pool.token_ids)).random(len(pool))
+
+
+def earlier_rows_first(self, pool):
+    return np.array([float(len(ids)) - row / 100 for row, ids in enumerate(pool.token_ids)])
+
+
+def indexed_by_path(self, pool):
+    return np.array([float(ids[-1]) for ids in pool.token_ids])[pool.paths]
+
+
+def novelty(self, pool):
+    """Kept between pools: how many problems came before."""
+    self.seen_ = {*getattr(self, "seen_", ()), pool.problem}
+    return np.array([float(ids[-1]) + len(self.seen_) for ids in pool.token_ids])
+
+
+def first_problem(self, pool):
+    """Kept from the first pool for ever."""
+    self.origin_ = getattr(self, "origin_", None) or float(pool.token_ids[0][-1])
+    return np.array([float(ids[-1]) - self.origin_ for ids in pool.token_ids])
+
+
+def seeded_by_the_clock(self, pool):
+    self.salt_ = getattr(self, "salt_", None) or np.random.default_rng().random()
+    return np.array([float(ids[-1]) * self.salt_ for ids in pool.token_ids])
 
 
 def modify(self, pool):
@@ -144,6 +208,14 @@ FAULTS = {
     "undeclared": ({"requires": frozenset(), "score": Good.score}, "reads 'token_ids' beyond what is there"),
     "catching": ({"score": catch}, "declares 'token_ids' but scores without it"),
     "key error": ({"score": first_of}, "must raise MissingSignalError, not KeyError"),
+    "equal prefixes": ({"score": standardise}, "On a pool of equal prefixes, score() gives NaN"),
+    "finished": ({"score": against_the_unfinished}, "On a pool of finished paths, score() or cost() raised IndexError"),
+    "drawn in sequence": ({"score": drawn_in_sequence}, "depend on the order of the paths (path 1: "),
+    "row order": ({"score": earlier_rows_first}, "break ties by path id"),
+    "paths as rows": ({"score": indexed_by_path}, "path ids are not the row numbers, score() raised IndexError"),
+    "remembering": ({"score": novelty}, "After other pools, score() gives other values for the same pool; keep"),
+    "remembering the first": ({"score": first_problem}, "A second pruner of the same hyper-parameters scores"),
+    "clock": ({"score": seeded_by_the_clock}, "A second pruner of the same hyper-parameters scores differently"),
     "raising": ({"score": lambda self, pool: 1 / 0}, "ZeroDivisionError"),
     "alone": ({"score": lambda self, pool: np.array([float(pool.token_ids[1][0])] * len(pool))}, "N=1"),
     "outcome": ({"requires": frozenset({Signal.OUTCOME})}, "requires outcome: privileged"),
@@ -177,12 +249,105 @@ def test_every_fault_of_a_pruner_is_found(fault):
     assert all(failure.endswith(".") for failure in caught.value.failures)
 
 
+@dataclass
+class Careless(Good):
+    """Equal prefixes in the order of their rows: they may swap their scores."""
+
+    name: ClassVar[str] = "careless"
+
+    def score(self, pool):
+        before: dict[bytes, int] = {}
+        scores = []
+        for ids in pool.token_ids:
+            before[ids.tobytes()] = before.get(ids.tobytes(), 0) + 1
+            scores.append(float(ids[-1]) - before[ids.tobytes()] / 10)
+        return np.array(scores)
+
+
+def test_paths_with_equal_prefixes_may_swap_their_scores():
+    pool = example_pool().take([0, 1, 0])
+    assert len(set(Careless().score(pool))) == 3
+    assert check_pruner(Careless()) is None
+
+
+def reading(*signals: Signal, score: Any) -> Pruner:
+    return variant(requires=frozenset(signals), score=lambda self, pool: score(pool))
+
+
+def cached(pool):
+    return pool.kv().layers[0][0].double().abs().sum((1, 2, 3)).numpy()
+
+
+def probed(pool):
+    return np.array([float(logprobs.sum()) for logprobs in pool.probe(3).token_logprobs])
+
+
+def test_what_reads_the_cache_or_probes_conforms_on_an_engine(engine):
+    assert check_pruner(reading(Signal.PROBE, score=probed), engine) is None
+    assert check_pruner(reading(Signal.PROBE, score=lambda pool: pool.opinion()[:, 0]), engine) is None
+    assert check_pruner(reading(Signal.KV_CACHE, score=cached), engine) is None
+
+
+@pytest.mark.parametrize(
+    ("declared", "score", "read"),
+    [
+        (Signal.KV_CACHE, lambda pool: cached(pool) + probed(pool), "probe"),
+        (Signal.KV_CACHE, lambda pool: cached(pool) + pool.opinion()[:, 0], "probe"),
+        (Signal.PROBE, lambda pool: cached(pool) + probed(pool), "kv_cache"),
+        (Signal.PROBE, lambda pool: probed(pool) + [len(ids) for ids in pool.token_ids], "token_ids"),
+    ],
+)
+def test_an_engine_answers_what_is_declared_only(declared, score, read, engine):
+    with pytest.raises(PrunerCheckError, match=f"reads '{read}' beyond what is there; it declares {declared.value}"):
+        check_pruner(reading(declared, score=score), engine)
+
+
 def forget(self, path):
     self.mean_ = 0.0
     return self
 
 
+def adapt(self, pool):
+    """Goes on learning: the mean moves with every problem that it has not seen yet."""
+    if not hasattr(self, "mean_"):
+        raise NotFittedError(self.name)
+    self.seen_ = {*getattr(self, "seen_", ()), pool.problem}
+    return np.array([float(ids[-1]) - self.mean_ * len(self.seen_) for ids in pool.token_ids])
+
+
+def fit_unseeded(self, train, validation):
+    self.mean_ = float(np.random.default_rng().random())
+    return self
+
+
+def save_pickle(self, path):
+    path.write_bytes(pickle.dumps(self.mean_))
+
+
+def load_pickle(self, path):
+    self.mean_ = pickle.loads(path.read_bytes())
+    return self
+
+
+def save_beside(self, path):
+    GoodLearnable.save(self, path)
+    path.with_suffix(".pkl").write_bytes(pickle.dumps(self.mean_))
+
+
+def save_where(self, path):
+    GoodLearnable.save(self, path)
+    type(self).where = path
+
+
 LEARNING_FAULTS = {
+    "goes on learning": ({"score": adapt}, "After other pools, score() gives other values for the same pool; learn in"),
+    "unseeded fit": ({"fit": fit_unseeded}, "A second pruner fitted to the same data with the same hyper-parameters"),
+    "pickle": ({"save": save_pickle, "load": load_pickle}, "What save(path) writes is no safetensors file"),
+    "two files": ({"save": save_beside}, "save(path) writes learned.pkl besides 'path'"),
+    "another file": (
+        {"save": save_where, "load": lambda self, path: GoodLearnable.load(self, self.where)},
+        "save(), load() or score() after load() raised FileNotFoundError",
+    ),
     "scores unfitted": (
         {"score": lambda self, pool: np.array([float(ids[-1]) for ids in pool.token_ids])},
         "must raise NotFittedError; it gave scores",
@@ -207,6 +372,28 @@ def test_every_fault_of_a_learnable_pruner_is_found(fault):
     with pytest.raises(PrunerCheckError) as caught:
         check_pruner(variant(GoodLearnable, **members))
     assert any(sentence in failure for failure in caught.value.failures)
+
+
+def test_what_is_scored_is_no_problem_of_the_fit():
+    fitted, scored = set(), set()
+
+    def fit(self, train, validation):
+        fitted.update(train.problems, validation.problems)
+        return GoodLearnable.fit(self, train, validation)
+
+    def score(self, pool):
+        scored.add(pool.problem)
+        return GoodLearnable.score(self, pool)
+
+    assert check_pruner(variant(GoodLearnable, fit=fit, score=score)) is None
+    assert len(fitted) == 9
+    assert len(scored) == 7
+    assert not fitted & scored
+
+
+def test_what_was_checked_can_be_told():
+    assert checked(Good()) == RULES
+    assert checked(GoodLearnable()) == (*RULES, *LEARNING_RULES)
 
 
 def test_all_failures_come_at_once():

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from methods.base import MissingSignalError, Quadrant, Setting, Signal
-from methods.check import example_pool
+from methods.check import EXAMPLE_SETTING, check_pruner, example_pool
 from methods.confidence.deepconf import DeepConf
 from methods.confidence.entropy import Entropy
+from methods.confidence.margin import Margin
 from methods.confidence.perplexity import Perplexity
+from methods.confidence.self_certainty import SelfCertainty
+from methods.confidence.st_bon import SelfTruncation, chain_of_embedding
+from methods.confidence.varentropy import Varentropy
 
 
 def with_signal(signal, *rows):
@@ -93,8 +98,120 @@ def test_deepconf_configurations(length, vocabulary, window, ks):
     assert len(found) == 8
 
 
+# --- varentropy, self-certainty ---
+
+
+def test_varentropy_and_self_certainty_are_means_by_hand():
+    rows = ([1.0, 3.0], [0.5], [0.0, 0.0, 6.0])
+    assert Varentropy().score(with_signal(Signal.VARENTROPY, *rows)).tolist() == [-2.0, -0.5, -2.0]
+    assert SelfCertainty().score(with_signal(Signal.SELF_CERTAINTY, *rows)).tolist() == [2.0, 0.5, 2.0]
+
+
+def test_a_surer_model_has_more_self_certainty_and_an_even_doubt_has_no_varentropy():
+    """Two tokens, q and 1 - q: KL(U || p) = -log(2) - log(q (1 - q)) / 2, Var[-log p] = q (1 - q) (log-odds)^2."""
+    q = np.array([0.5, 0.6, 0.9, 0.99])
+    odds = np.log(q) - np.log(1 - q)
+    certainty = SelfCertainty().score(
+        with_signal(Signal.SELF_CERTAINTY, *(-np.log(2) - np.log(q * (1 - q)) / 2)[:, None])
+    )
+    spread = Varentropy().score(with_signal(Signal.VARENTROPY, *(q * (1 - q) * odds**2)[:, None]))
+    assert certainty[0] == pytest.approx(0, abs=1e-6) and (np.diff(certainty) > 0).all()
+    assert spread[0] == 0 and (spread[1:] < 0).all()
+
+
+# --- margin ---
+
+
+def test_margin_by_hand():
+    # Gaps of one path: log(0.9 / 0.1), log(0.5 / 0.4), log(0.6 / 0.3). Entropies, the rest as one outcome: of
+    # (0.9, 0.1) 0.325, of (0.5, 0.4, 0.1) 0.943, of (0.6, 0.3, 0.1) 0.898.
+    path = np.log([[0.9, 0.1], [0.5, 0.4], [0.6, 0.3]])
+    gaps = np.log([9, 5 / 4, 2])
+    pool = with_signal(Signal.TOPK_LOGPROBS, path, path[1:2])
+    assert Margin().score(pool) == pytest.approx([gaps.mean(), gaps[1]], abs=1e-6)
+    assert Margin(entropy_quantile=0.5).score(pool) == pytest.approx([gaps[1:].mean(), gaps[1]], abs=1e-6)
+    assert Margin(entropy_quantile=1.0).score(pool) == pytest.approx([gaps[1], gaps[1]], abs=1e-6)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.3, 0.8, 0.9])
+def test_margin_counts_the_least_certain_tokens_of_a_plain_sort(quantile):
+    pool = example_pool()
+    expected = []
+    for top in pool.topk_logprobs:
+        tokens = []
+        for row in top.tolist():
+            p = [float(np.exp(value)) for value in row]
+            rest = 1 - sum(p)
+            tokens.append((-sum(one * np.log(one) for one in p) - rest * np.log(rest), row[0] - row[1]))
+        tokens.sort()
+        kept = tokens[int(np.floor(quantile * (len(tokens) - 1))) :]
+        expected.append(sum(gap for _, gap in kept) / len(kept))
+    assert np.allclose(Margin(entropy_quantile=quantile).score(pool), expected, atol=1e-5)
+
+
+def test_the_entropy_of_the_recorded_alternatives_is_the_whole_one_when_all_are_recorded():
+    """With V = 2 nothing is left over, and log-probabilities of certainty give no NaN."""
+    pool = with_signal(Signal.TOPK_LOGPROBS, [[0.0, -80.0], np.log([0.5, 0.5])])
+    assert Margin(entropy_quantile=1.0).score(pool).tolist() == [0.0]
+
+
+def test_margin_says_what_is_wrong():
+    with pytest.raises(ValueError, match="2 log-probabilities per token are needed, but only 1 was recorded"):
+        Margin().score(with_signal(Signal.TOPK_LOGPROBS, [[-1.0], [-2.0]]))
+    with pytest.raises(ValueError, match=r"entropy_quantile = 1\.5: give a number from 0 to 1"):
+        Margin(entropy_quantile=1.5).score(example_pool())
+
+
+# --- st-bon ---
+
+
+def layers_of(states):
+    """A pool with the given (layers + 1, N, H) states."""
+    column = dict(enumerate(np.asarray(states, np.float32)))
+    return replace(example_pool(len(column[0])), signals={Signal.ALL_LAYERS: column})
+
+
+def test_st_bon_by_hand():
+    # Path 0: (1, 0) -> (1, 1) -> (0, 1): steps of 1 over a way of sqrt(2), half the turn each: 1/sqrt(2) - 1/2.
+    # Path 1: (1, 0) -> (2, 0) -> (0, 2): steps 1 and 2 sqrt(2) over sqrt(5), turns 0 and the whole.
+    # Path 2 is path 0 three times as long: the feature has no unit.
+    states = [[[1, 0], [1, 0], [3, 0]], [[1, 1], [2, 0], [3, 3]], [[0, 1], [0, 2], [0, 3]]]
+    straight, bent = 1 / np.sqrt(2) - 1 / 2, (1 + 2 * np.sqrt(2)) / np.sqrt(5) / 2 - 1 / 2
+    assert chain_of_embedding(np.array(states, float)) == pytest.approx([straight, bent, straight])
+    gap = (straight - bent) ** 2
+    assert SelfTruncation().score(layers_of(states)) == pytest.approx([-gap / 2, -gap, -gap / 2])
+
+
+def test_st_bon_equals_a_plain_loop():
+    states = np.random.default_rng(0).normal(size=(9, 6, 5))
+
+    def angle(a, b):
+        return np.arccos(a @ b / np.sqrt(a @ a) / np.sqrt(b @ b))
+
+    features = []
+    for path in range(6):
+        h = states[:, path]
+        way, turn = np.sqrt(((h[0] - h[-1]) ** 2).sum()), angle(h[0], h[-1])
+        steps = [np.sqrt(((a - b) ** 2).sum()) / way - angle(a, b) / turn for a, b in pairwise(h)]
+        features.append(sum(steps) / len(steps))
+    expected = [-sum((f - g) ** 2 for j, g in enumerate(features) if j != i) / 5 for i, f in enumerate(features)]
+    assert np.allclose(SelfTruncation().score(layers_of(states)), expected, rtol=1e-5)
+
+
+def test_st_bon_alone_equal_or_at_rest_scores_zero():
+    assert SelfTruncation().score(example_pool(1)).tolist() == [0.0]
+    assert SelfTruncation().score(example_pool().take([2, 2, 2])).tolist() == [0.0, 0.0, 0.0]
+    assert SelfTruncation().score(layers_of(np.zeros((3, 2, 4)))).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("configuration", Margin.configurations(EXAMPLE_SETTING), ids=repr)
+def test_every_configuration_of_margin_conforms(configuration):
+    assert check_pruner(configuration) is None
+
+
 def test_type_three_and_a_missing_signal_names_the_option():
-    for method in (Perplexity(), Entropy(), DeepConf()):
+    plain = (Varentropy(), SelfCertainty(), Margin(), SelfTruncation())
+    for method in (Perplexity(), Entropy(), DeepConf(), *plain):
         assert method.quadrant() is Quadrant.III
         (signal,) = method.requires
         with pytest.raises(MissingSignalError, match=f"--record {signal.value}"):

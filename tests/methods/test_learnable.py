@@ -1,7 +1,8 @@
-"""The two learnable methods of scikit-learn, against independent optimisers of the same objective."""
+"""The learnable methods that read text or states, against independent optimisers and slow loops."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from scipy.optimize import minimize
 
 from methods.base import NotFittedError, Quadrant, Setting, Signal
-from methods.check import example_dataset, example_pool
+from methods.check import check_pruner, example_dataset, example_pool
 from methods.judges.text_classifier import TextClassifier
 from methods.learned.linear_probe import LinearProbe
+from methods.learned.mlp_probe import MlpProbe, Perceptron, perceptron_flops
+from methods.learned.step import Step
 from methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 
 
@@ -93,6 +96,208 @@ def test_probe_configurations_of_a_deep_model_are_spread():
     assert max(np.diff(found)) - min(np.diff(found)) <= 1
 
 
+# --- mlp-probe ---
+
+
+def start_of(width, inputs, seed):
+    """The weights that a network of torch begins with."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = torch.nn.Linear(inputs, width), torch.nn.Linear(width, 1)
+    hidden, bias, output, last = (
+        parameter.detach().double().numpy() for layer in layers for parameter in layer.parameters()
+    )
+    return [hidden, bias, output[0], last]
+
+
+def test_one_step_of_the_network_follows_the_gradient_by_hand():
+    """One epoch of one batch: AdamW's first step on the soft cross-entropy, its gradient written out."""
+    train, validation = example_dataset(seed=1), example_dataset(3, seed=2)
+    probe = MlpProbe(layer=2, width=5, learning_rate=0.02, epochs=1, batch=1000, seed=4).fit(train, validation)
+    states = np.concatenate([one.pool.hidden_state(2) - one.pool.hidden_state(2).mean(0) for one in train])
+    inputs = (states - states.mean(0)) / states.std(0)
+    hidden, bias, output, last = start = start_of(5, 6, 4)
+    active = np.maximum(inputs @ hidden.T + bias, 0)
+    error = (1 / (1 + np.exp(-(active @ output + last))) - train.success) / len(inputs)
+    back = error[:, None] * output * (active > 0)
+    slopes = [back.T @ inputs, back.sum(0), active.T @ error, np.array([error.sum()])]
+    norm = np.sqrt(sum((slope**2).sum() for slope in slopes))
+    rate = 0.02 / 1.05
+    found = probe.perceptron_
+    learned = [found.hidden, found.hidden_bias, found.output, found.output_bias]
+    for weights, slope, now in zip(start, slopes, learned, strict=True):
+        slope = slope / max(1.0, norm)
+        expected = weights * (1 - 0.01 * rate) - rate * slope / (np.abs(slope) + 1e-8)
+        assert np.allclose(now, expected, atol=2e-4)
+
+
+def test_the_logit_is_that_of_a_slow_loop():
+    random = np.random.default_rng(0)
+    net = Perceptron(*(random.normal(size=shape) for shape in (4, 4, (3, 4), 3, 3, 1)))
+    rows = random.normal(size=(5, 4))
+    expected = []
+    for row in rows:
+        total = net.output_bias[0]
+        for unit in range(3):
+            inner = net.hidden_bias[unit]
+            for x, mean, scale, weight in zip(row, net.mean, net.scale, net.hidden[unit], strict=True):
+                inner += weight * (x - mean) / scale
+            total += net.output[unit] * max(inner, 0.0)
+        expected.append(total)
+    assert np.allclose(net.logits(rows), expected)
+    assert perceptron_flops(4, 3) == 2 * (3 * 4 + 3)
+
+
+def test_the_network_ranks_what_no_straight_line_can():
+    """Success is the exclusive or of the signs of two coordinates, beside a shift of every problem."""
+
+    def crossed(seed, pools):
+        random = np.random.default_rng(seed)
+        found = []
+        for one in example_dataset(pools, seed=seed):
+            corners = np.array(list(itertools.product([-1, 1], [-1, 1])) * 2)
+            states = np.zeros((8, 6), np.float32)
+            states[:, :2] = corners + random.normal(0, 0.1, (8, 2))
+            states += random.normal(0, 5, 6).astype(np.float32)
+            pool = replace(example_pool(8, problem=one.pool.problem), signals={Signal.HIDDEN_STATE: {1: states}})
+            found.append(LabelledPool(pool, (corners[:, 0] != corners[:, 1]).astype(float), 1))
+        return PrefixDataset(tuple(found))
+
+    train, validation, test = crossed(1, 40), crossed(2, 6), crossed(3, 10)
+
+    def auroc(probe):
+        fitted = probe.fit(train, validation)
+        return within_problem_auroc(test, [fitted.score(one.pool) for one in test])
+
+    assert auroc(MlpProbe(width=16, learning_rate=0.02, epochs=60, batch=64)) > 0.97
+    assert auroc(LinearProbe()) < 0.7
+
+
+def test_the_network_ignores_what_all_paths_share():
+    probe = MlpProbe(layer=3, width=8, epochs=2).fit(example_dataset(seed=1), example_dataset(3, seed=2))
+    pool = example_pool()
+    moved = replace(pool, signals={Signal.HIDDEN_STATE: {3: pool.hidden_state(3) + np.float32(5)}})
+    assert np.allclose(probe.score(pool), probe.score(moved), atol=1e-5)
+
+
+# --- step ---
+
+
+def test_the_score_is_the_mean_of_the_boundaries_by_a_slow_loop():
+    step = Step(layer=2, width=8, epochs=2).fit(example_dataset(seed=1), example_dataset(3, seed=2))
+    pool = example_pool(30, seed=3)
+    pool = replace(pool, words=replace(pool.words, step_end=int(pool.token_ids[0][2])))
+    expected, counts = [], []
+    for states, ids in zip(pool.states(2), pool.token_ids, strict=True):
+        mean, count = 0.0, 0
+        for state, token in zip(states, ids, strict=True):
+            if token == pool.words.step_end:
+                count += 1
+                probability = 1 / (1 + np.exp(-step.perceptron_.logits(state[None])[0]))
+                mean += (probability - mean) / count
+        if not count:
+            mean = 1 / (1 + np.exp(-step.perceptron_.logits(states[-1:])[0]))
+        expected.append(mean)
+        counts.append(count)
+    assert {0, 1, 2} <= set(counts), "all three cases occur"
+    assert np.allclose(step.score(pool), expected, atol=1e-12)
+    assert step.cost(pool).flops == sum(max(1, count) for count in counts) * perceptron_flops(6, 8)
+    assert step.cost(pool).tokens == 0
+
+
+def test_the_score_reads_boundaries_only():
+    step = Step(layer=2, width=8, epochs=1).fit(example_dataset(seed=1), example_dataset(3, seed=2))
+    pool = example_pool(30, seed=3)
+    pool = replace(pool, words=replace(pool.words, step_end=int(pool.token_ids[0][2])))
+    ends = [ids == pool.words.step_end for ids in pool.token_ids]
+    changed = tuple(
+        np.where((end | (not end.any()))[:, None], states, np.float32(9))
+        for states, end in zip(pool.states(2), ends, strict=True)
+    )
+    other = replace(pool, signals={**pool.signals, Signal.STATES: {2: changed}})
+    assert np.array_equal(step.score(other), step.score(pool))
+
+
+def test_boundaries_learn_the_label_of_their_prefix():
+    """One coordinate at the boundaries tells the prefix's success; everywhere else it tells the opposite."""
+
+    def told(seed, pools):
+        found = []
+        for one in example_dataset(pools, seed=seed):
+            success = (np.arange(7) % 2).astype(float)
+            columns = []
+            for ids, right in zip(one.pool.token_ids, success, strict=True):
+                ids[:-1:2] = 4  # the step's end
+                states = np.random.default_rng([seed, len(ids)]).normal(0, 0.3, (len(ids), 6))
+                ends = ids == 4 if (ids == 4).any() else np.arange(len(ids)) == len(ids) - 1
+                states[:, 0] += np.where(ends, 2 * right - 1, 1 - 2 * right)
+                columns.append(states.astype(np.float32))
+            signals = {Signal.STATES: {1: tuple(columns)}, Signal.TOKEN_IDS: one.pool.token_ids}
+            found.append(LabelledPool(replace(one.pool, signals=signals), success, 1))
+        return PrefixDataset(tuple(found))
+
+    step = Step(width=8, epochs=30, learning_rate=0.01).fit(told(1, 20), told(2, 4))
+    test = told(3, 8)
+    assert within_problem_auroc(test, [step.score(one.pool) for one in test]) > 0.97
+
+
+def test_without_words_nobody_knows_where_a_step_ends():
+    step = Step(width=8, epochs=1).fit(example_dataset(seed=1), example_dataset(3, seed=2))
+    with pytest.raises(ValueError, match=r"problem 'example' does not say which token ends a step"):
+        step.score(replace(example_pool(), words=None))
+
+
+# --- both ---
+
+
+@pytest.mark.parametrize("kind", [MlpProbe, Step])
+@pytest.mark.parametrize("setting", [Setting(12, 64, 6, 6), Setting(24, 64, 12, 36)])
+def test_every_configuration_conforms(kind, setting):
+    for configuration in kind.configurations(setting):
+        assert check_pruner(replace(configuration, epochs=1)) is None
+
+
+@pytest.mark.parametrize("kind", [MlpProbe, Step])
+def test_their_layers_are_spread_and_they_are_no_wider_than_the_model(kind):
+    for setting in (Setting(64, 512, 192, 6), Setting(2048, 151_936, 4096, 36)):
+        found = kind.configurations(setting)
+        layers = sorted({one.layer for one in found})
+        assert layers[0] == 1 and layers[-1] == setting.layers and len(layers) == 4
+        assert max(one.width for one in found) == min(512, setting.hidden_size)
+
+
+@pytest.mark.parametrize("kind", [MlpProbe, Step])
+def test_a_fit_that_was_stopped_goes_on_and_saves_the_same_file(kind, tmp_path, monkeypatch):
+    import torch
+
+    train, validation = example_dataset(seed=1), example_dataset(3, seed=2)
+    kind(width=8, epochs=6, patience=6, batch=16).fit(train, validation).save(tmp_path / "plain")
+    real, writes = torch.save, [0]
+
+    def killed_after_three(*content):
+        writes[0] += 1
+        if writes[0] == 4:
+            raise KeyboardInterrupt
+        real(*content)
+
+    def probe():
+        one = kind(width=8, epochs=6, patience=6, batch=16)
+        one.resume_in_ = tmp_path / "state.pt"
+        return one
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", killed_after_three)
+        with pytest.raises(KeyboardInterrupt):
+            probe().fit(train, validation)
+    probe().fit(train, validation).save(tmp_path / "resumed")
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "resumed").read_bytes()
+    moved = PrefixDataset(tuple(replace(one, success=1 - one.success) for one in train))
+    with pytest.raises(ValueError, match="begun with data = "):
+        probe().fit(moved, validation)
+
+
 # --- text-classifier ---
 
 
@@ -153,8 +358,16 @@ def test_an_external_judge_pays_for_reading():
     assert cost.flops >= 2 * sum(len(set(ngrams(text, 2))) for text in pool.text)
 
 
-@pytest.mark.parametrize(("kind", "quadrant"), [(TextClassifier, Quadrant.II), (LinearProbe, Quadrant.IV)])
-def test_both_save_without_pickle_and_say_when_they_are_not_fitted(kind, quadrant, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "quadrant", "array"),
+    [
+        (TextClassifier, Quadrant.II, "coefficients"),
+        (LinearProbe, Quadrant.IV, "coefficients"),
+        (MlpProbe, Quadrant.IV, "hidden"),
+        (Step, Quadrant.IV, "hidden"),
+    ],
+)
+def test_they_save_without_pickle_and_say_when_they_are_not_fitted(kind, quadrant, array, tmp_path):
     from safetensors import safe_open
 
     assert kind.quadrant() is quadrant
@@ -164,10 +377,10 @@ def test_both_save_without_pickle_and_say_when_they_are_not_fitted(kind, quadran
     train = example_dataset()
     kind().fit(train, train).save(tmp_path / "learned")
     with safe_open(str(tmp_path / "learned"), framework="numpy") as file:
-        assert "coefficients" in set(file.keys())
+        assert array in set(file.keys())
 
 
 def test_two_fits_give_the_same_scores():
     train, pool = example_dataset(), example_pool(seed=5)
-    for kind in (TextClassifier, LinearProbe):
+    for kind in (TextClassifier, LinearProbe, MlpProbe, Step):
         assert np.array_equal(kind().fit(train, train).score(pool), kind().fit(train, train).score(pool))

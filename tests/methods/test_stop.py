@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import copy
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from bench.engines.base import Request
-from methods.base import NotFittedError, PrefixCache, Signal
-from methods.learned.stop import Stop
+from bench.engines.transformers import TransformersEngine
+from methods.base import NotFittedError, PrefixCache, Setting, Signal
+from methods.check import check_pruner
+from methods.learned.otv import OneTokenVerification
+from methods.learned.stop import Stop, _Lesson, of_like_width
+from methods.learned.stop_without_adapter import StopWithoutAdapter
 from methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
 
 
@@ -145,7 +153,7 @@ def test_save_and_load(engine, fitted, tmp_path):
     again = Stop(rank=8).load(tmp_path / "stop.safetensors")
     pool = pool_of(engine, 5)
     np.testing.assert_array_equal(again.score(pool), stop.score(pool))
-    with pytest.raises(ValueError, match="do not fit this model"):
+    with pytest.raises(ValueError, match="saved stop weights do not fit this model"):
         Stop(rank=4).load(tmp_path / "stop.safetensors").score(pool)
 
 
@@ -155,6 +163,149 @@ def test_without_adapter_only_vector_and_head_are_learned(engine):
     assert sorted(stop.weights_) == ["head.bias", "head.weight", "vector"]
 
 
-def test_an_unfitted_one_says_how_to_train_it(engine):
-    with pytest.raises(NotFittedError, match="prunebench train stop"):
-        Stop().score(pool_of(engine, 1))
+@pytest.mark.parametrize("kind", [Stop, StopWithoutAdapter, OneTokenVerification])
+def test_an_unfitted_one_says_how_to_train_it(engine, kind, tmp_path):
+    for use in (lambda: kind().score(pool_of(engine, 1)), lambda: kind().save(tmp_path / "x")):
+        with pytest.raises(NotFittedError, match=f"prunebench train {kind.name}$"):
+            use()
+
+
+# --- training ---
+
+
+def mixed(engine, seeds=range(8), lengths=(5, 10, 20), rows: int = 4) -> PrefixDataset:
+    """Pools of the same problems at L/2, L and 2L."""
+    pools = []
+    for seed in seeds:
+        for length in lengths:
+            pool = replace(pool_of(engine, seed, lengths=(length,) * rows), position=length)
+            success = np.array([0.25 + 0.5 * (ids[-1] == 10) for ids in pool.token_ids])
+            pools.append(LabelledPool(pool, success, 4))
+    return PrefixDataset(tuple(pools))
+
+
+def test_the_loss_of_a_mixed_batch_is_the_mean_over_its_prefixes_one_by_one(engine):
+    train = mixed(engine)
+    stop = Stop(rank=4)
+    kept = [one.pool.kv() for one in train]
+    stop._attach(engine.model)
+    lesson = _Lesson(stop._reader_, kept, train.success)
+    batch = np.random.default_rng(0).permutation(len(train.success))[:40]
+    whole = sum(part.item() for part in lesson.losses(batch))
+    singles = []
+    for row in batch:
+        cache = train.pools[row // 4].pool.kv([row % 4])
+        share = torch.softmax(stop._reader_(cache.layers, torch.from_numpy(cache.lengths)), -1)[0, 1].item()
+        wanted = train.success[row]
+        singles.append(-wanted * np.log(share) - (1 - wanted) * np.log(1 - share))
+    assert whole == pytest.approx(np.mean(singles), abs=1e-6)
+
+
+def test_a_batch_is_parted_by_width_only_and_loses_no_row():
+    widths = np.random.default_rng(0).integers(10, 200, 300)
+    batch = np.random.default_rng(1).permutation(300)[:128]
+    parts = list(of_like_width(batch, widths))
+    assert sorted(np.concatenate(parts)) == sorted(batch)
+    assert all(widths[part].max() <= 1.5 * widths[part].min() for part in parts)
+    assert all(widths[a].max() < widths[b].min() for a, b in itertools.pairwise(parts))
+    assert len(list(of_like_width(batch, np.full(300, 77)))) == 1
+
+
+def test_it_learns_from_all_lengths_at_once(engine):
+    stop = Stop(rank=8, learning_rate=3e-3, epochs=8, batch=64).fit(mixed(engine, range(40)), mixed(engine, (90, 91)))
+    for length in (5, 10, 20):
+        test = mixed(engine, range(200, 210), (length,), rows=12)
+        assert within_problem_auroc(test, [stop.score(one.pool) for one in test]) > 0.9
+
+
+@pytest.mark.parametrize("kind", [Stop, StopWithoutAdapter])
+def test_a_training_that_was_stopped_ends_with_the_same_file(engine, kind, tmp_path, monkeypatch):
+    train, validation = mixed(engine, range(4)), mixed(engine, (50, 51))
+
+    def stop():
+        return kind(rank=4, epochs=4, batch=16, patience=4)
+
+    plain = stop().fit(train, validation)
+    plain.save(tmp_path / "plain")
+    state, real, writes = tmp_path / "state.pt", torch.save, [0]
+
+    def killed_after_two(*content):
+        writes[0] += 1
+        if writes[0] == 3:
+            raise KeyboardInterrupt
+        real(*content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", killed_after_two)
+        interrupted = stop()
+        interrupted.resume_in_ = state
+        with pytest.raises(KeyboardInterrupt):
+            interrupted.fit(train, validation)
+    resumed = stop()
+    resumed.resume_in_ = state
+    resumed.fit(train, validation).save(tmp_path / "resumed")
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "resumed").read_bytes()
+    assert resumed.history_ == plain.history_
+    assert state.exists()
+    other = kind(rank=4, epochs=4, batch=16, patience=4, learning_rate=1e-4)
+    other.resume_in_ = state
+    with pytest.raises(ValueError, match=r"learning_rate = 0\.001, now it is 0\.0001"):
+        other.fit(train, validation)
+
+
+def test_the_trainable_weights_of_a_bf16_model_are_float32_and_move(engine):
+    half = TransformersEngine(copy.deepcopy(engine.model).bfloat16(), engine.tokenizer, "half", "half")
+    stop = Stop(rank=4, learning_rate=2e-5, epochs=1, batch=16)
+    train = mixed(half, range(3))
+    fitted = stop.fit(train, mixed(half, (50, 51)))
+    with torch.random.fork_rng():
+        torch.manual_seed(stop.seed)
+        stop._attach(half.model)
+    start = stop._reader_.learned()
+    assert {tensor.dtype for tensor in fitted.weights_.values()} == {torch.float32}
+    moved = torch.cat([(fitted.weights_[name] != start[name]).flatten() for name in start])
+    assert moved.float().mean() > 0.9
+
+
+# --- its relatives ---
+
+
+def test_stop_without_adapter_is_stop_with_the_adapter_off(engine):
+    train, validation = mixed(engine, range(4)), mixed(engine, (50, 51))
+    own = StopWithoutAdapter(epochs=2, batch=16).fit(train, validation)
+    plain = Stop(adapter=False, epochs=2, batch=16).fit(train, validation)
+    assert sorted(own.weights_) == ["head.bias", "head.weight", "vector"]
+    assert all(torch.equal(own.weights_[name], plain.weights_[name]) for name in own.weights_)
+    proposed = StopWithoutAdapter.configurations(Setting(64, 512, 128, 5))
+    assert [one.learning_rate for one in proposed] == [2e-5, 2e-4, 1e-3, 3e-3]
+    assert not any(one.adapter for one in proposed)
+
+
+def test_otv_learns_the_verdicts_and_not_the_labels(engine):
+    """The labels of the training prefixes say the opposite of the verdicts; the validation labels agree with them."""
+
+    def told(dataset, turn):
+        verdicts = [np.array([float(ids[-1] == 10) for ids in one.pool.token_ids]) for one in dataset]
+        return PrefixDataset(
+            tuple(
+                replace(one, success=1 - verdict if turn else verdict, outcome=verdict)
+                for one, verdict in zip(dataset, verdicts, strict=True)
+            )
+        )
+
+    otv = OneTokenVerification(rank=8, learning_rate=3e-3, epochs=8, batch=64)
+    otv.fit(told(mixed(engine, range(40)), True), told(mixed(engine, (90, 91)), False))
+    test = told(mixed(engine, range(200, 210), (10,), rows=12), False)
+    assert within_problem_auroc(test, [otv.score(one.pool) for one in test]) > 0.9
+    assert otv.cost(test.pools[0].pool).check_tokens == 12
+
+
+def test_otv_without_verdicts_says_what_is_missing(engine):
+    train = mixed(engine, (1,))
+    with pytest.raises(ValueError, match=r"problem 'p1' has none \(LabelledPool\.outcome is None\)"):
+        OneTokenVerification().fit(train, train)
+
+
+@pytest.mark.parametrize("kind", [StopWithoutAdapter, OneTokenVerification])
+def test_its_relatives_conform_on_an_engine(engine, kind):
+    assert check_pruner(kind(rank=4, epochs=1), engine) is None

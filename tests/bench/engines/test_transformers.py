@@ -113,7 +113,8 @@ def test_the_live_cache_equals_the_reencoded_one(engine, requests_of):
 
 def test_hidden_states_of_a_replayed_pool_equal_the_recorded_ones(engine, requests_of, rollouts):
     request, rollout = requests_of(paths=64)[1], rollouts[1]
-    states = engine.hidden_states(as_pool(request, rollout.paths, 6, engine))
+    pool = as_pool(request, rollout.paths, 6, engine)
+    states = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
     recorded = np.stack([path.hidden[6] for path in rollout.paths], axis=1)
     for layer, values in states.items():
         np.testing.assert_allclose(values, recorded[layer], atol=5e-5)
@@ -124,7 +125,7 @@ def test_the_states_of_a_prefix_end_in_its_last_state(engine, requests_of, rollo
     states, exists = engine.prefix_states(pool)
     assert states.shape == (3, 64, 6, 128)
     assert exists.sum(1).tolist() == pool.lengths.tolist()
-    last = engine.hidden_states(pool)
+    last = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
     for layer in range(3):
         ends = states[layer, np.arange(64), pool.lengths - 1]
         np.testing.assert_array_equal(ends, last[layer])

@@ -1,0 +1,94 @@
+"""An engine's model as a judge: it reads contexts and writes behind them (:class:`methods.base.Generate`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.engines.base import Request, Sampling
+from bench.errors import UserError
+from methods.base import Signal
+from methods.pool import Pool
+
+if TYPE_CHECKING:
+    from bench.engines.transformers import TransformersEngine
+
+
+class EngineJudge:
+    """Writes behind contexts with a :class:`bench.engines.transformers.TransformersEngine`.
+
+    Equal contexts are answered once. Every context is a pool of its own, so that the answer to it does not depend on
+    what else is asked; with a temperature its noise is named by the seed and by a hash of the context.
+    """
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self.engine = engine
+
+    @property
+    def parameters(self) -> int:
+        return self.engine.parameters
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Ids of a text with nothing added; special tokens that are written out in it are recognised."""
+        return np.array(self.engine.tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
+
+    def decode(self, token_ids: NDArray[np.int64]) -> str:
+        return self.engine.decode(token_ids)
+
+    def complete(
+        self, contexts: Sequence[NDArray[np.int64]], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[NDArray[np.int64]]:
+        """The new tokens after each context, fewer than asked for where the model's context ends.
+
+        Raises UserError for a context that is empty or leaves no room.
+        """
+        distinct = self._distinct(contexts)
+        sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
+        requests = (Request("judge", ids, (_name(key),)) for key, ids in distinct.items())
+        rollouts = self.engine.sample(requests, sampling, seed, purpose="judge")
+        written = {key: rollout.paths[0].token_ids for key, rollout in zip(distinct, rollouts, strict=True)}
+        return [written[ids.tobytes()].copy() for ids in contexts]
+
+    def next_logprobs(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """(len(contexts), len(token_ids)) raw log-probabilities, in nats; nothing is banned."""
+        told = {key: self._next(ids, token_ids) for key, ids in self._distinct(contexts).items()}
+        return np.array([told[ids.tobytes()] for ids in contexts], np.float64).reshape(len(contexts), len(token_ids))
+
+    def _next(self, ids: NDArray[np.int64], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        told: NDArray[np.float64] = self.engine.next_logprobs(_alone(ids), ids[-1:].tolist(), token_ids)[0]
+        return told
+
+    def _distinct(self, contexts: Sequence[NDArray[np.int64]]) -> dict[bytes, NDArray[np.int64]]:
+        longest = self.engine.context - 1
+        for number, ids in enumerate(contexts):
+            if not 1 <= len(ids) <= longest:
+                raise UserError(
+                    f"judge {self.engine.name}: context {number} has {len(ids)} tokens; it reads 1 to {longest}, so "
+                    "check at an earlier position or name a judge with a longer context"
+                )
+        return {np.asarray(ids, np.int64).tobytes(): np.asarray(ids, np.int64) for ids in contexts}
+
+
+def _alone(ids: NDArray[np.int64]) -> Pool:
+    """A pool of one path that has not begun, behind all tokens but the last."""
+    return Pool(
+        problem="judge",
+        task="judge",
+        position=0,
+        prompt="",
+        prompt_ids=ids[:-1],
+        paths=np.zeros(1, np.int64),
+        lengths=np.zeros(1, np.int64),
+        finished=np.zeros(1, np.bool_),
+        answer_class=np.full(1, -1, np.int64),
+        signals={Signal.TOKEN_IDS: (ids[:0],)},
+    )
+
+
+def _name(key: bytes) -> int:
+    """63 bits that name a context among all others."""
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1

@@ -1,0 +1,145 @@
+"""One pruner under one policy on one problem, replayed from its complete paths: check, decide, go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.policies import CheckRecord, Policy
+from methods.base import PRIVILEGED, Cost, Pruner, Source
+from methods.pool import Pool
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The complete paths of one problem, as a replay needs them.
+
+    ``lengths`` int64 (N,): tokens; ``answer_class`` int64 (N,): classes of the final answers, -1 none; ``at`` gives the
+    pool of all N prefixes at any checkpoint.
+    """
+
+    lengths: NDArray[np.int64]
+    answer_class: NDArray[np.int64]
+    at: Callable[[int], Pool]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of it.
+
+    ``keep`` bool (N,): the paths that vote. ``decoded`` int64 (N,): tokens that the generator wrote of each path, 0 for
+    one that was never launched. ``answer_class`` int64 (N,): what each path votes for; it differs from the final answer
+    only for paths that were stopped to vote early (``stopped``). ``scores`` float64 (N,): those of the first check; the
+    ``cost`` sums over the checks, and so do the ``seconds`` that an online run would also have spent.
+    """
+
+    keep: NDArray[np.bool_]
+    decoded: NDArray[np.int64]
+    answer_class: NDArray[np.int64]
+    stopped: bool
+    scores: Array
+    cost: Cost
+    seconds: float
+
+
+def play(pruner: Pruner, policy: Policy, complete: Complete, position: int, keeps_all: bool = False) -> Played:
+    """Replay. ``position`` is the experiment's checkpoint, to which the policy relates its own.
+
+    Raises ValueError for scores of a wrong shape or not finite (naming the path), UserError for a policy that does not
+    fit.
+    """
+    if policy.over_completed:
+        return _over_completed(pruner, policy, complete)
+    count = len(complete.lengths)
+    alive = np.ones(count, dtype=np.bool_)
+    stopped_at = complete.lengths.copy()
+    history: list[CheckRecord] = []
+    cost, seconds = Cost(), 0.0
+    first: Array | None = None
+    answers = complete.answer_class
+    stop = False
+    for checkpoint in policy.checkpoints(position):
+        rows = np.flatnonzero(alive)
+        pool = visible(complete.at(checkpoint), pruner)
+        pool = pool if len(rows) == count else pool.take(rows)
+        scores = np.full(count, np.nan)
+        scores[rows], spent = score(pruner, pool)
+        seconds += spent
+        cost += pruner.cost(pool)
+        first = scores if first is None else first
+        stated = np.full(count, -1, dtype=np.int64)
+        stated[rows] = pruner.answers(pool) if policy.reads_answers else pool.answer_class
+        history.append(CheckRecord(checkpoint, scores, complete.lengths <= checkpoint, stated, alive.copy()))
+        if keeps_all:
+            break
+        decision = policy.decide(history)
+        dropped = alive & ~decision.keep
+        stopped_at[dropped] = np.minimum(complete.lengths[dropped], checkpoint)
+        alive = decision.keep.copy()
+        if decision.stop_all:
+            stop = True
+            stopped_at[alive] = np.minimum(complete.lengths[alive], checkpoint)
+            answers = np.where(complete.lengths <= checkpoint, complete.answer_class, stated)
+            break
+    assert first is not None
+    return Played(alive, stopped_at, answers, stop, first, cost, seconds)
+
+
+def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Played:
+    """Paths are completed in the order of their rows; the policy says how many more to launch."""
+    count = len(complete.lengths)
+    launched = min(policy.first, count)
+    history: list[CheckRecord] = []
+    while True:
+        lengths = complete.lengths[:launched]
+        everything = np.ones(launched, dtype=np.bool_)
+        history.append(
+            CheckRecord(
+                int(lengths.max()), np.zeros(launched), everything, complete.answer_class[:launched], everything
+            )
+        )
+        decision = policy.decide(history)
+        if decision.stop_all or launched == count or decision.launch_more < 1:
+            break
+        launched = min(count, launched + decision.launch_more)
+    keep = np.arange(count) < launched
+    return Played(
+        keep,
+        np.where(keep, complete.lengths, 0),
+        complete.answer_class,
+        False,
+        np.zeros(count),
+        Cost(),
+        0.0,
+    )
+
+
+def visible(pool: Pool, pruner: Pruner) -> Pool:
+    """The pool as ``pruner`` may see it: privileged signals only for a control, and only those that it declares."""
+    if type(pruner).source is not Source.CONTROL:
+        return pool.public()
+    hidden = PRIVILEGED - type(pruner).requires
+    return replace(pool, signals={signal: column for signal, column in pool.signals.items() if signal not in hidden})
+
+
+def score(pruner: Pruner, pool: Pool) -> tuple[Array, float]:
+    """(N,) scores, and the seconds that an online run would also have spent (re-made caches are not counted)."""
+    replayed = pool.generator.replay_seconds if pool.generator else 0.0
+    started = time.perf_counter()
+    scores = np.asarray(pruner.score(pool), dtype=np.float64)
+    elapsed = time.perf_counter() - started
+    if pool.generator:
+        elapsed -= pool.generator.replay_seconds - replayed
+    if scores.shape != (len(pool),):
+        raise ValueError(f"score() gave shape {scores.shape} for {len(pool)} paths")
+    finite = np.isfinite(scores)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise ValueError(f"the score of path {pool.paths[bad]} is {scores[bad]}; scores must be finite")
+    return scores, max(elapsed, 0.0)

@@ -1,0 +1,56 @@
+"""Over completed paths: a window of one mind is enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from bench.policies.contract import CheckRecord, Decision, Policy, require
+
+
+@dataclass(frozen=True)
+class EarlyStoppingConsistency(Policy):
+    """ESC (arXiv 2401.10480): complete paths come in windows; the first window of one mind ends the sampling.
+
+    All paths launched so far vote. A path without an answer agrees with nobody.
+    """
+
+    kind: ClassVar[str] = "esc"
+    example: ClassVar[str] = "esc:5"
+    over_completed: ClassVar[bool] = True
+
+    window: int = 5
+
+    def __post_init__(self) -> None:
+        require(self, self.window >= 1, "window must be at least 1")
+
+    @property
+    def first(self) -> int:
+        return self.window
+
+    def checkpoints(self, position: int) -> tuple[int, ...]:
+        return ()
+
+    def decide(self, history: Sequence[CheckRecord]) -> Decision:
+        answers = history[-1].answer_class
+        window = answers[(len(answers) - 1) // self.window * self.window :]
+        unanimous = len(window) == self.window and window[0] >= 0 and bool((window == window[0]).all())
+        return Decision(np.ones(len(answers), np.bool_), 0 if unanimous else self.window, bool(unanimous))
+
+
+def expected_esc_samples(probabilities: Sequence[float], window: int, windows: int | None = None) -> float:
+    """Paths that ESC completes on average when answers are drawn independently, at most ``windows`` windows of them.
+
+    q = sum_a p_a^window is the chance that a window is of one mind, and the number of windows is geometric:
+    window * (sum over i < windows of i q (1 - q)^(i - 1), plus windows (1 - q)^(windows - 1)). Without a limit that is
+    window / q, infinite for q = 0.
+    """
+    q = sum(p**window for p in probabilities)
+    if windows is None:
+        return window / q if q else math.inf
+    stopped = sum(i * q * (1 - q) ** (i - 1) for i in range(1, windows))
+    return float(window * (stopped + windows * (1 - q) ** (windows - 1)))

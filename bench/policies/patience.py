@@ -1,0 +1,84 @@
+"""Agreement, asked for again and again: dissenters leave, and a settled answer ends it all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from bench.errors import UserError
+from bench.policies.contract import CheckRecord, Decision, require
+from bench.policies.repeated import Repeated
+
+DYNASOR_EFFORTS: dict[str, tuple[int, int]] = {
+    "mild": (8, 64),
+    "low": (5, 64),
+    "mid": (3, 64),
+    "high": (2, 64),
+    "crazy": (2, 32),
+}
+"""How hard Dynasor (hao-ai-lab/Dynasor) saves: equal answers in a row that are enough, and tokens between probes."""
+
+
+@dataclass(frozen=True)
+class Patience(Repeated):
+    """Parallel-Probe (arXiv 2602.03845) and Dynasor (hao-ai-lab/Dynasor); every check probes for answers.
+
+    A path whose answer is not the mode of the answers alive has missed; ``misses`` misses in a row drop it, those of
+    the first ``warmup_checks`` checks not counted. When the mode has been the same at ``stable`` checks in a row,
+    everything stops and the paths that are alive vote with their present answers. Equally frequent answers: the
+    smallest class. No answer is a miss when another path has one, and never the mode. A path that has ended is asked
+    like the others.
+    """
+
+    kind: ClassVar[str] = "patience"
+    example: ClassVar[str] = "patience:2,warmup_checks=1,stable=3,every=40"
+    reads_answers: ClassVar[bool] = True
+
+    misses: int
+    warmup_checks: int = 0
+    stable: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, self.misses >= 1, "misses must be at least 1")
+        require(self, self.warmup_checks >= 0, "warmup_checks must be at least 0")
+        require(self, self.stable >= 1, "stable must be at least 1")
+
+    @classmethod
+    def parallel_probe(cls, checks: int = 64) -> Self:
+        """The source's values, for paths of 32k tokens: probes every 500 tokens, 7 misses after 15 checks, 40 equal."""
+        return cls(7, 15, 40, every=500, checks=checks)
+
+    @classmethod
+    def dynasor(cls, effort: str = "mid", checks: int = 64) -> Self:
+        """Stops when answers are settled and drops nobody (``misses`` is out of reach).
+
+        The source lets every path stop on its own equal answers in a row; here the pool does, on equal modes. Raises
+        UserError for an effort that is not in DYNASOR_EFFORTS.
+        """
+        if effort not in DYNASOR_EFFORTS:
+            raise UserError(f"effort = '{effort}': must be one of {', '.join(DYNASOR_EFFORTS)}")
+        streak, chunk = DYNASOR_EFFORTS[effort]
+        return cls(checks + 1, stable=streak, every=chunk, checks=checks)
+
+    def decide(self, history: Sequence[CheckRecord]) -> Decision:
+        modes = [_mode(record) for record in history]
+        keep = history[-1].alive.copy()
+        if len(history) >= self.warmup_checks + self.misses:
+            recent = zip(history[-self.misses :], modes[-self.misses :], strict=True)
+            keep &= np.any([record.answer_class == mode for record, mode in recent], axis=0)
+        same = modes[-self.stable :]
+        settled = len(same) == self.stable and same[-1] >= 0 and len(set(same)) == 1
+        return Decision(keep, stop_all=settled)
+
+
+def _mode(record: CheckRecord) -> int:
+    """The most frequent answer class of the paths alive, -1 if none of them has an answer."""
+    answers = record.answer_class[record.alive & (record.answer_class >= 0)]
+    if not len(answers):
+        return -1
+    values, counts = np.unique(answers, return_counts=True)
+    return int(values[counts.argmax()])

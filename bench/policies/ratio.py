@@ -1,0 +1,30 @@
+"""One check: a share of the paths goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
+
+
+@dataclass(frozen=True)
+class Ratio(Policy):
+    """One check; the best max(1, round(gamma * N)) go on. Raises UserError unless 0 < gamma <= 1."""
+
+    kind: ClassVar[str] = "ratio"
+    example: ClassVar[str] = "ratio:0.125"
+
+    gamma: float
+    finished: FinishedRule = "rank"
+
+    def __post_init__(self) -> None:
+        require(self, 0 < self.gamma <= 1, "the retention ratio must be above 0 and at most 1")
+
+    def checkpoints(self, position: int) -> tuple[int, ...]:
+        return (position,)
+
+    def decide(self, history: Sequence[CheckRecord]) -> Decision:
+        record = history[-1]
+        return Decision(keep_best(record, max(1, round(self.gamma * len(record.scores))), self.finished))

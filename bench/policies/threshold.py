@@ -1,0 +1,31 @@
+"""A bar that is known beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, reach, require
+from bench.policies.repeated import Repeated
+
+
+@dataclass(frozen=True)
+class Threshold(Repeated):
+    """At every check the paths that score at least ``bar`` go on; where none does, the best one. Default: one check."""
+
+    kind: ClassVar[str] = "threshold"
+    example: ClassVar[str] = "threshold:0.5,every=40,checks=3"
+
+    bar: float
+    checks: int = field(default=1, kw_only=True)
+    finished: FinishedRule = field(default="rank", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, math.isfinite(self.bar), "the bar must be a finite number")
+
+    def decide(self, history: Sequence[CheckRecord]) -> Decision:
+        above = reach(history[-1], self.bar, self.finished)
+        return Decision(above if above.any() else keep_best(history[-1], 1, self.finished))

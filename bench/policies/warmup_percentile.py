@@ -1,0 +1,46 @@
+"""A bar that the first paths of a problem set for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from bench.errors import UserError
+from bench.policies.contract import CheckRecord, Decision, FinishedRule, finite_scores, reach, require
+from bench.policies.repeated import Repeated
+
+
+@dataclass(frozen=True)
+class WarmupPercentile(Repeated):
+    """DeepConf online (arXiv 2508.15260): the first ``warmup`` paths run to their end and set the bar for the others.
+
+    The bar at a check is the (100 - eta)th percentile of the warm-up paths' lowest scores so far: eta 90 is lenient, 10
+    strict. Another path goes on while its score is at least the bar. The source takes the minima of whole warm-up
+    paths, and looks after every token; here the minima are those of the checks up to this one, since scores at other
+    lengths are not comparable.
+    """
+
+    kind: ClassVar[str] = "warmup"
+    example: ClassVar[str] = "warmup:90,warmup=16,every=40"
+
+    eta: float
+    warmup: int = 16
+    finished: FinishedRule = field(default="rank", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, 0 < self.eta < 100, "eta must be above 0 and under 100")
+        require(self, self.warmup >= 1, "warmup must be at least 1")
+
+    def decide(self, history: Sequence[CheckRecord]) -> Decision:
+        record = history[-1]
+        count = len(record.scores)
+        if self.warmup >= count:
+            raise UserError(f"policy {self} warms up with all of {count} paths; choose warmup < n")
+        first = np.arange(count) < self.warmup
+        lowest = np.min([finite_scores(one)[first] for one in history[-1:]], axis=0)
+        bar = float(np.percentile(lowest, 100 - self.eta))
+        return Decision(reach(record, bar, self.finished) | (first & record.alive))

@@ -1,0 +1,52 @@
+"""The policy table: several checks against one check at equal cost."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.results import EqualCostRow, Results
+from bench.shards import write_atomically
+from figures.main_table import number, with_interval
+
+HEADER = ("method", "policy", "tokens", "one check", "its tokens", "Δ avg [95 %]", "Δ maj [95 %]")
+
+
+@dataclass(frozen=True)
+class PolicyTable:
+    """Differences in points: the policy minus ``topk`` with the largest k that costs no more, paired over problems."""
+
+    results: Results
+
+    def rows(self) -> list[list[str]]:
+        return [
+            [
+                row.method,
+                row.policy,
+                number(row.tokens, 0),
+                f"topk:{row.one_check_k}",
+                number(row.one_check_tokens, 0),
+                with_interval(row.avg_difference, row.avg_difference_low, row.avg_difference_high, signed=True),
+                with_interval(row.maj_difference, row.maj_difference_low, row.maj_difference_high, signed=True),
+            ]
+            for row in self.results.equal_cost
+        ]
+
+    def markdown(self) -> str:
+        lines = [list(HEADER), ["---", "---", *["---:"] * (len(HEADER) - 2)], *self.rows()]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+    def csv(self) -> str:
+        stream = io.StringIO()
+        columns = list(EqualCostRow.model_fields)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for row in self.results.equal_cost:
+            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in (getattr(row, c) for c in columns))
+        return stream.getvalue()
+
+    def write(self, folder: Path) -> None:
+        write_atomically(folder / "policy_table.md", self.markdown().encode())
+        write_atomically(folder / "policy_table.csv", self.csv().encode())

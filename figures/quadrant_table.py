@@ -1,0 +1,58 @@
+"""The quadrant table: one representative per quadrant, chosen on validation problems, beside the controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.results import Results
+from bench.shards import write_atomically
+from figures.main_table import number, p_value, with_interval
+from figures.style import rows_of
+
+CONTROLS = ("none", "random", "potential", "oracle")
+HEADER = (
+    "quadrant", "representative", "candidates", "validation AUROC", "avg@k [95 %]", "Δ none [95 %]", "p (Holm)",
+    "maj@k", "saved %",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuadrantTable:
+    """Rows of ``task``: the representatives in the order of the quadrants, then the controls that took part.
+
+    The best of many on the test problems wins partly by their number, so the choice is made on validation problems and
+    the number of candidates is printed.
+    """
+
+    results: Results
+    task: str
+
+    def rows(self) -> list[list[str]]:
+        found = {row.method: row for row in rows_of(self.results, self.task)}
+        lines = []
+        for one in self.results.representatives:
+            if one.method in found:
+                lines.append((one.quadrant, one.method, str(one.candidates), number(one.validation_auroc, 2)))
+        lines += [("control", name, "", "") for name in CONTROLS if name in found]
+        cells = []
+        for line in lines:
+            row = found[line[1]]
+            cells.append(
+                [
+                    *line,
+                    with_interval(row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high),
+                    with_interval(row.delta, row.delta_low, row.delta_high, signed=True),
+                    p_value(row.p_holm),
+                    number(row.maj_at_k),
+                    number(row.reduction),
+                ]
+            )
+        return cells
+
+    def markdown(self) -> str:
+        lines = [list(HEADER), ["---", "---", *["---:"] * (len(HEADER) - 2)], *self.rows()]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+    def write(self, path: Path) -> None:
+        write_atomically(path, self.markdown().encode())

@@ -1,0 +1,73 @@
+"""The training curve of a learned method: loss and validation ranking over the epochs of every configuration."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bench.shards import write_atomically
+from bench.training import Card, describe_configuration
+from figures.style import INK, MUTED, WIDTH_INCHES, new_figure, save, theme
+
+COLUMNS = ("configuration", "epoch", "loss", "validation_auroc")
+
+
+def training_rows(card: Card) -> list[dict[str, object]]:
+    """One row per configuration and epoch; empty for a method that is not trained in epochs."""
+    return [
+        {"configuration": describe_configuration(candidate["configuration"]), **{c: epoch[c] for c in COLUMNS[1:]}}
+        for candidate in card.candidates
+        for epoch in candidate["history"]
+    ]
+
+
+def write_training_curve(card: Card, folder: Path) -> list[Path]:
+    """``<method>_curve.csv`` and ``.png`` in ``folder``; nothing for a method without epochs."""
+    rows = training_rows(card)
+    if not rows:
+        return []
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    table = folder / f"{card.method}_curve.csv"
+    write_atomically(table, stream.getvalue().encode())
+    return [table, *save(_figure(card), folder / f"{card.method}_curve", formats=("png",))]
+
+
+def _figure(card: Card) -> Figure:
+    """Two panels; the chosen configuration is drawn strong, the others faint."""
+    with theme():
+        figure = new_figure(WIDTH_INCHES * 0.62)
+        left, right = figure.subplots(1, 2)
+        for candidate in card.candidates:
+            history = candidate["history"]
+            chosen = candidate["configuration"] == card.configuration
+            label = _what_differs(candidate["configuration"], card)
+            for axes, key in ((left, "loss"), (right, "validation_auroc")):
+                axes.plot(
+                    [point["epoch"] for point in history],
+                    [point[key] for point in history],
+                    color=INK if chosen else MUTED,
+                    lw=1.4 if chosen else 0.7,
+                    alpha=1.0 if chosen else 0.6,
+                    label=f"{label} (chosen)" if chosen else label,
+                )
+                if history:
+                    axes.annotate(label, (history[-1]["epoch"], history[-1][key]), fontsize=5, color=MUTED)
+        left.set(xlabel="epoch", ylabel="training loss")
+        right.set(xlabel="epoch", ylabel="validation AUROC")
+        figure.suptitle(f"{card.method}: validation ranks within problems", fontsize=7)
+        figure.tight_layout()
+    return figure
+
+
+def _what_differs(configuration: dict[str, object], card: Card) -> str:
+    """Only the hyper-parameters that differ between the configurations."""
+    differing = [
+        key for key in configuration if len({str(other["configuration"][key]) for other in card.candidates}) > 1
+    ]
+    return ", ".join(f"{key} {configuration[key]}" for key in differing) or "defaults"

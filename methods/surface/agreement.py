@@ -1,0 +1,48 @@
+"""Agreement: keep the paths that would now give the answer that most of them would give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from methods.base import Probe, Scores, Source
+from methods.confidence.deer import ForcedAnswers
+from methods.pool import Pool
+from methods.registry import pruner
+
+
+@pruner
+@dataclass
+class Agreement(ForcedAnswers):
+    """How many paths of the pool lead to the same answer class, a path itself included; 0 without an answer.
+
+    arXiv 2602.03845 (zhengkid/Parallel-Probe) at a single check: an answer is forced on every unfinished path, finished
+    ones have stated theirs and are neither asked nor charged. The mode has the highest score (higher = keep); the
+    source prunes what deviates from the mode for several checks, which is a policy over :meth:`answers`. The answers
+    alone are read, not the model's confidence in them: an external signal. Needs the whole pool.
+    """
+
+    name: ClassVar[str] = "agreement"
+    source: ClassVar[Source] = Source.EXTERNAL
+    paper: ClassVar[str] = "arXiv 2602.03845"
+    extra_cost: ClassVar[str] = "probes every unfinished path (<= 20 tokens)"
+
+    def asked(self, pool: Pool) -> NDArray[np.int64]:
+        return np.flatnonzero(~pool.finished)
+
+    def score(self, pool: Pool) -> Scores:
+        classes = self._classes(pool, self.ask(pool))
+        same = classes[:, None] == classes[None, :]
+        return np.where(classes >= 0, same.sum(axis=1), 0).astype(np.float64)
+
+    def answers(self, pool: Pool) -> NDArray[np.int64]:
+        """int64 (N,): the probed class of an unfinished path, the stated one of a finished path, -1 none."""
+        return self._classes(pool, self.told(pool))
+
+    def _classes(self, pool: Pool, probe: Probe) -> NDArray[np.int64]:
+        classes = pool.answer_class.copy()
+        classes[self.asked(pool)] = probe.answer_class
+        return classes

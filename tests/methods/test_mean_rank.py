@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from methods.base import Cost
+from methods.check import check_pruner, example_pool
+from methods.confidence.entropy import Entropy
+from methods.confidence.perplexity import Perplexity
+from methods.ensembles.mean_rank import MeanRank, ranks
+from methods.judges.text_classifier import TextClassifier
+
+
+def test_ranks_are_scipys_average_ranks():
+    for seed in range(20):
+        scores = np.random.default_rng(seed).integers(0, 5, 9).astype(float)
+        np.testing.assert_array_equal(ranks(scores), rankdata(scores) - 1)
+
+
+def test_the_score_is_the_mean_of_the_members_ranks():
+    pool = example_pool()
+    ensemble = MeanRank("entropy,perplexity").join([Entropy(), Perplexity()])
+    expected = (rankdata(Entropy().score(pool)) + rankdata(Perplexity().score(pool))) / 2 - 1
+    np.testing.assert_allclose(ensemble.score(pool), expected)
+    assert ensemble.quadrant().value == "mixed"
+
+
+def test_costs_add_up():
+    pool = example_pool()
+    ensemble = MeanRank("entropy,text-classifier").join([Entropy(), TextClassifier()])
+    assert ensemble.cost(pool) == TextClassifier().cost(pool)
+    twice = MeanRank("text-classifier,text-classifier").join([TextClassifier(), TextClassifier()])
+    assert twice.cost(pool) == TextClassifier().cost(pool) + TextClassifier().cost(pool)
+    assert twice.cost(pool).flops == 2 * (TextClassifier().cost(pool).flops or 0)
+    assert Cost() + Cost(check_tokens=2) == Cost(check_tokens=2)
+
+
+def test_an_ensemble_without_its_members_says_so():
+    with pytest.raises(ValueError, match="no members yet"):
+        MeanRank().score(example_pool())
+    with pytest.raises(ValueError, match="two members or more"):
+        MeanRank("entropy").join([Entropy()])
+    assert "members" in (check_pruner(MeanRank()) or "")
