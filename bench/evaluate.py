@@ -206,7 +206,8 @@ def compare(
                     **_cells(g, base, problems, seed),
                 )
             )
-        notes += [f"{task}: {note}" for note in _notes(records, problems, scored, tested, methods, graded, base)]
+        alike = [name for name in graded if not _keeps_all(methods[name]) and str(policies[name]) == str(policy)]
+        notes += [f"{task}: {note}" for note in _notes(problems, scored, tested, alike, graded, base)]
     return rows, notes
 
 
@@ -420,15 +421,18 @@ def _mean_where_defined(values: Array) -> float:
 
 
 def _notes(
-    records: Sequence[ProblemRecord],
     problems: NDArray[np.int64],
     scored: Scored,
     tested: Sequence[str],
-    methods: Mapping[str, Pruner],
+    alike: Sequence[str],
     graded: Mapping[str, _Graded],
     base: _Baseline,
 ) -> list[str]:
-    """The statements under one table, about its ``problems``; ``tested`` names the methods that are no controls."""
+    """The statements under one table, about its ``problems``.
+
+    ``tested`` names the methods that are no controls; ``alike`` those under one and the same policy, whose score
+    columns may be duplicates.
+    """
     n = len(problems)
     notes = [f"{len(tested)} candidates besides the controls; the best of them wins partly by their number"]
     if tested and n > 1:
@@ -446,7 +450,7 @@ def _notes(
         notes.append(f"at most {ties[most]:.1f} % of the votes were tied ({most}); a tie counts its expected value")
     notes += [
         f"{', '.join(group)} rank the paths identically on every problem: count them as one method"
-        for group in _duplicates(scored, [name for name in graded if not _keeps_all(methods[name])], problems)
+        for group in _duplicates(scored, alike, problems)
     ]
     return notes
 

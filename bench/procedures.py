@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,10 +49,13 @@ class Procedure:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def pruner(self, scoring: Pruner | None) -> Pruner:
-        """The scoring pruner with this procedure's settings."""
+        """The scoring pruner, with all that it has learned, and this procedure's settings."""
         if scoring is None:
             return CompletedAnswers()
-        return replace(scoring, **dict(self.settings))
+        own = copy.copy(scoring)
+        for name, value in self.settings:
+            setattr(own, name, value)
+        return own
 
 
 PROCEDURES: dict[str, Procedure] = {

@@ -272,7 +272,7 @@ class Judges:
                 raise UserError(
                     f"method '{pruner.name}': the shipped judge {source} is missing; rebuild it with: make reasoner"
                 )
-            pruner.bind(source, self._generate(source) if pruner.generative else None)
+            pruner.bind(source, self._generate(source) if pruner.generative else None, self._device)
         if isinstance(pruner, MeanRank):
             pruner.join([self._member(name) for name in pruner.names])
 

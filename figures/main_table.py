@@ -70,6 +70,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("AUROC", lambda r: number(r.auroc, 2), 1),
     Column("headroom % [95 %]", lambda r: with_interval(r.headroom, r.headroom_low, r.headroom_high, 0), 6),
     Column("check s", lambda r: seconds(r.check_seconds), 7),
+    Column("policy", lambda r: r.policy, 9),
 )
 
 LEGEND = (
@@ -77,7 +78,7 @@ LEGEND = (
     "votes with all of them. p: sign-flip permutation, Holm over all non-control methods. maj@k: accuracy of the vote. "
     "pass@k: at least one kept path is right. tokens: decoded, re-encoded, probe and check tokens per problem; saved: "
     "against none. AUROC: within problems. headroom: share of the potential control's gain. check s: seconds per "
-    f"problem to score. {DASH}: undefined."
+    f"problem to score. policy: what makes the score a choice; k is its own. {DASH}: undefined."
 )
 
 

@@ -134,7 +134,7 @@ def _scatter(ax: Axes, rows: Sequence[ResultRow], tall_inches: float) -> None:
     wide_inches = ax.get_position().width * WIDTH_INCHES
     names = {row.method: _name(row, top) for row in points}
     needed = {row.method: LEADER_INCHES + text_inches(names[row.method], NAME_POINTS) + PAD_INCHES for row in points}
-    per_inch = max(max(row.tokens, 1e-9) / (wide_inches - needed[row.method]) for row in points)
+    per_inch = max(*(row.tokens for row in points), 1e-9) / (wide_inches - max(needed.values()))
     ax.set_xlim(0, per_inch * wide_inches)
     groups: list[list[ResultRow]] = []
     for row in sorted(points, key=lambda row: row.tokens):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,8 +113,10 @@ def rows_of(results: Results, task: str) -> list[ResultRow]:
 
 
 def caption(rows: Sequence[ResultRow], task: str) -> str:
-    """What was run, in a line: task, problems, N, k and L. ``none`` keeps all and does not count for k."""
+    """What was run, in a line: task, problems, N, k and L. k is that of the policy which most methods run under."""
     pruned = [row for row in rows if row.method != "none"] or list(rows)
+    usual = Counter(row.policy for row in pruned).most_common(1)[0][0]
+    pruned = [row for row in pruned if row.policy == usual]
     title = "all tasks pooled" if task == "all" else task
     sizes = {
         "N": {row.n for row in pruned},

@@ -290,8 +290,9 @@ class UsesJudge:
     def ready(self) -> bool:
         return hasattr(self, "source_")
 
-    def bind(self, source: str, generate: Generate | None = None) -> Self:
-        self.source_, self.generate_ = source, generate
+    def bind(self, source: str, generate: Generate | None = None, device: str = "cpu") -> Self:
+        """``device`` is where a method that loads the checkpoint itself puts it."""
+        self.source_, self.generate_, self.device_ = source, generate, device
         return self
 
 

@@ -461,7 +461,7 @@ def _fresh(pruner: P) -> P:
     if isinstance(fresh, MeanRank) and isinstance(pruner, MeanRank) and pruner.ready:
         fresh.join(pruner.pruners_)
     if isinstance(fresh, UsesJudge) and isinstance(pruner, UsesJudge) and hasattr(pruner, "source_"):
-        fresh.bind(pruner.source_, pruner.generate_)
+        fresh.bind(pruner.source_, pruner.generate_, pruner.device_)
     return fresh
 
 

@@ -78,7 +78,7 @@ PLANS: Mapping[str, TrainingPlan] = {
         matrix_learning_rate=2.5e-3,
         checkpoint_seconds=60.0,
     )
-    for name, tokens in (("prm", 2_000_000), ("verifier", 1_500_000))
+    for name, tokens in (("prm", 2_000_000), ("verifier", 3_000_000))
 }
 
 Say = Callable[[str], None]

@@ -117,7 +117,7 @@ class Prm(PretrainedJudge):
             checkpoint = Checkpoint(self.source_)
             form = checkpoint.form if self.form == "auto" else self.form
             reader = Reader(checkpoint, form, self.step_end)
-            self.judge_ = reader, Encoder.of(checkpoint, reader)
+            self.judge_ = reader, Encoder.of(checkpoint, reader, self.device_)
             self.loaded_ = key
         return self.judge_
 
@@ -354,20 +354,20 @@ class Encoder:
     The head has one output (a value) or two (wrong, right).
     """
 
-    def __init__(self, body: Any, head: Any) -> None:
+    def __init__(self, body: Any, head: Any, device: str = "cpu") -> None:
         import torch
 
         self.module: Any = torch.nn.Module()
         self.module.model, self.module.score = body, head
-        self.module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.module.to(device).eval()
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, reader: Reader, exact: bool = False) -> Encoder:
+    def of(cls, checkpoint: Checkpoint, reader: Reader, device: str = "cpu", exact: bool = False) -> Encoder:
         """The judge as it was saved; ``exact`` or on a CPU: in float32."""
         import torch
 
-        body = checkpoint.body("auto" if torch.cuda.is_available() and not exact else torch.float32)
-        return cls(body, head_of(checkpoint, reader))
+        body = checkpoint.body("auto" if device != "cpu" and not exact else torch.float32)
+        return cls(body, head_of(checkpoint, reader), device)
 
     @property
     def parameters(self) -> int:

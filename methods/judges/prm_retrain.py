@@ -147,7 +147,7 @@ class PrmRetrain(UsesJudge, LearnablePruner):
                 f"{self.name} starts from a judge of the form 'separator', and {self.source_} is of the form "
                 f"'{checkpoint.form}'; name another one: prunebench train {self.name} --judge {self.name}=FOLDER_OR_ID"
             )
-        return Encoder.of(checkpoint, reader, exact=True)
+        return Encoder.of(checkpoint, reader, self.device_, exact=True)
 
 
 def _readings(reader: Reader, dataset: PrefixDataset) -> list[Reading]:
