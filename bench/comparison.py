@@ -23,6 +23,7 @@ from bench.rollouts import problems_of, sample_rollouts, versions
 from bench.store import RolloutStore, StoredProblem
 from bench.training import Chosen, Judges, describe, load_method, reads_of, refuse_leak
 from methods.base import Quadrant, Signal
+from methods.pool import Pool
 from methods.registry import PRUNERS
 from tasks import catalogue
 
@@ -245,7 +246,8 @@ def _records(
     reads: frozenset[Signal],
 ) -> list[ProblemRecord]:
     found: dict[str, StoredProblem] = {s.problem: s for s in store.read() if s.problem in set(order)}
-    return [record_of(engine, found[problem], position, labels, reads) for problem in order]
+    shelf: dict[tuple[str, str, int], Pool] = {}
+    return [record_of(engine, found[problem], position, labels, reads, shelf) for problem in order]
 
 
 def _evaluate(

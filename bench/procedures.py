@@ -67,13 +67,13 @@ PROCEDURES: dict[str, Procedure] = {
     ),
     "parallel-probe": Procedure(
         "agreement",
-        lambda n, k, position: Patience(misses=2, warmup_checks=1, stable=3, every=position, checks=4),
+        lambda n, k, position: Patience(misses=2, warmup_checks=1, stable=3, every=position, checks=3),
         "arXiv 2602.03845",
         "probes at every check (<= 20 tokens)",
     ),
     "dynasor": Procedure(
         "agreement",
-        lambda n, k, position: Patience(misses=n + 1, warmup_checks=0, stable=2, every=position, checks=4),
+        lambda n, k, position: Patience(misses=n + 1, warmup_checks=0, stable=2, every=position, checks=3),
         "hao-ai-lab/Dynasor",
         "probes at every check (<= 20 tokens)",
     ),
@@ -85,14 +85,14 @@ PROCEDURES: dict[str, Procedure] = {
     ),
     "deepconf-online": Procedure(
         "deepconf",
-        lambda n, k, position: WarmupPercentile(eta=90, warmup=max(1, n // 4), every=position, checks=4),
+        lambda n, k, position: WarmupPercentile(eta=90, warmup=max(1, n // 4), every=position, checks=3),
         "arXiv 2508.15260",
         "none",
         (("variant", "min"),),
     ),
     "step-memory": Procedure(
         "step",
-        lambda n, k, position: MemoryTriggered(tokens=n * position // 2, every=position, checks=4),
+        lambda n, k, position: MemoryTriggered(tokens=n * position // 2, every=position, checks=3),
         "arXiv 2601.09093",
         "none",
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,10 @@ from tasks.task import Task
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
+
+
+SHELF_POOLS = 8
+"""So many pools at other checkpoints are held at a time."""
 
 
 @dataclass
@@ -141,8 +144,13 @@ def record_of(
     position: int,
     labels: LabelStore | None,
     reads: Collection[Signal] = (),
+    shelf: dict[tuple[str, str, int], Pool] | None = None,
 ) -> ProblemRecord:
-    """One problem as the evaluation wants it. Without labels, or with missing ones, there is no POTENTIAL signal."""
+    """One problem as the evaluation wants it. Without labels, or with missing ones, there is no POTENTIAL signal.
+
+    Pools at other checkpoints are kept on the ``shelf``, which the records of a comparison share: methods come one
+    after another to the same few checkpoints of a problem, and then never again.
+    """
     grading = Grading.of(engine, stored)
     pool = pool_of(engine, stored, position, reads=reads, grading=grading)
     correct = np.array([float(path.correct is True) for path in stored.paths])
@@ -156,10 +164,17 @@ def record_of(
             halves = both
             potential = {Signal.POTENTIAL: success}
 
-    @lru_cache(maxsize=2)  # methods come one after another to the same few checkpoints
     def elsewhere(other: int) -> Pool:
+        key = (stored.task, stored.problem, other)
+        if shelf is not None and key in shelf:
+            return shelf[key]
         there = pool_of(engine, stored, other, reads=reads, grading=grading)
-        return replace(there, signals={**there.signals, Signal.OUTCOME: correct})
+        there = replace(there, signals={**there.signals, Signal.OUTCOME: correct})
+        if shelf is not None:
+            shelf[key] = there
+            while len(shelf) > SHELF_POOLS:
+                del shelf[next(iter(shelf))]
+        return there
 
     return ProblemRecord(
         task=stored.task,
