@@ -16,11 +16,12 @@ from bench.engines.transformers import TransformersEngine
 from bench.errors import UserError
 from bench.labels import LabelStore
 from bench.policies import CheckRecord, TopK
+from bench.procedures import PROCEDURES
 from bench.replay import pool_of
 from bench.results import Results
 from bench.rollouts import problems_of
 from bench.store import RolloutStore
-from bench.training import load_method
+from bench.training import Card, load_method
 from methods.registry import PRUNERS
 from tasks import catalogue
 
@@ -44,6 +45,11 @@ def run(reasoner, config, tmp_path_factory):
     return out, results
 
 
+def some(config):
+    """Two methods are enough to see what becomes of labels."""
+    return config.model_copy(update={"methods": ("entropy", "potential")})
+
+
 class Counted:
     """What was really done."""
 
@@ -58,14 +64,17 @@ def test_every_method_has_a_row_on_every_task_and_on_all(run):
     _, results = run
     assert results.left_out == {}
     assert {(row.task, row.method) for row in results.rows} == {
-        (task, method) for task in (*TASKS, "all") for method in PRUNERS.names()
+        (task, method) for task in (*TASKS, "all") for method in [*PRUNERS.names(), *PROCEDURES]
     }
     for row in results.rows:
         assert 0 <= row.avg_at_k <= 100
         assert row.n == 64
-        assert row.k == (64 if row.method == "none" else 8)
         assert row.n_problems == (4 if row.task == "all" else 2)
         assert row.finished == "rank"
+        if row.method in PROCEDURES:
+            assert 1 <= row.k <= 64, "they keep as many as their policy says"
+            continue
+        assert row.k == (64 if row.method == "none" else 8)
         assert not math.isnan(row.avg_at_k_expected), "the shipped labels cover the shipped seed"
 
 
@@ -76,7 +85,32 @@ def test_the_controls_bracket_every_method(run):
     assert rows["none"].avg_at_k == rows["none"].avg_at_n
     assert rows["none"].reduction == 0
     assert abs(rows["random"].avg_at_k - rows["none"].avg_at_k) < 2.5, "the mean of 200 draws of 8 of 64"
-    assert all(row.reduction > 50 for name, row in rows.items() if name not in ("none", "text-classifier"))
+    free = [name for name in rows if name in PRUNERS.names() and PRUNERS.get(name).extra_cost == "none"]
+    assert all(rows[name].reduction > 50 for name in free if name != "none")
+    assert all(rows[name].tokens < rows["none"].tokens for name in PROCEDURES)
+
+
+def test_each_quadrant_has_a_representative_chosen_on_validation(run):
+    _, results = run
+    chosen = {one.quadrant: one for one in results.representatives}
+    assert set(chosen) == {"I", "II", "III", "IV", "mixed"}
+    assert chosen["IV"].candidates == sum(PRUNERS.get(name).quadrant().value == "IV" for name in PRUNERS.names())
+    cards = [Card.read(path) for path in (REASONER / "learned").glob("*.json")]
+    rivals = [card.validation_auroc for card in cards if PRUNERS.get(card.method).quadrant().value == "II"]
+    assert chosen["II"].validation_auroc == max(rivals)
+
+
+def test_a_funnel_is_held_against_one_check_of_equal_cost(run, reasoner, config):
+    out, _ = run
+    funnel = config.model_copy(update={"methods": ("entropy", "stop"), "policy": "funnel:64@20,32@40,16@60"})
+    results = run_comparison(reasoner, funnel, out, learned=REASONER / "learned")
+    assert {row.method for row in results.equal_cost} >= {"entropy", "stop"}
+    for row in results.equal_cost:
+        assert row.one_check_tokens <= row.tokens
+        assert row.policy == "funnel:64@20,32@40,16@60"
+        assert row.n_problems == 4
+    kept = {row.method: row.k for row in results.rows if row.task == "all"}
+    assert kept["entropy"] == kept["stop"] == 8
 
 
 def test_the_same_results_are_not_made_again(run, reasoner, config):
@@ -103,7 +137,7 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
 
 def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, reasoner, config):
     out, _ = run
-    results = run_comparison(reasoner, config, out, learned=REASONER / "learned")
+    results = run_comparison(reasoner, some(config), out, learned=REASONER / "learned")
     assert set(results.left_out) == {"potential"}
     assert "prefixes have no Monte Carlo label; make them with: prunebench label" in results.left_out["potential"]
     assert all(math.isnan(row.avg_at_k_expected) for row in results.rows)
@@ -124,12 +158,12 @@ def test_a_few_missing_labels_are_sampled_on_the_spot(run, reasoner, config, tmp
     out, results = run
     problems = {problem for ids in results.problems.values() for problem in ids}
     (missing,) = labels_without(tmp_path / "few", 1, problems)
-    again = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=[tmp_path / "few"])
+    again = run_comparison(reasoner, some(config), out, learned=REASONER / "learned", labels=[tmp_path / "few"])
     assert again.left_out == {}
     made = LabelStore.open(out / "labels")
     assert list(made._labels.values()) == [missing], "the same label as the shipped one"
     assert {(r.task, r.method): r.avg_at_k for r in again.rows} == {
-        (r.task, r.method): r.avg_at_k for r in results.rows
+        (r.task, r.method): r.avg_at_k for r in results.rows if r.method in ("none", "random", "entropy", "potential")
     }
 
 
@@ -137,7 +171,7 @@ def test_many_missing_labels_leave_the_potential_control_out_with_the_count(run,
     out, results = run
     problems = {problem for ids in results.problems.values() for problem in ids}
     labels_without(tmp_path / "many", 9, problems)
-    again = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=[tmp_path / "many"])
+    again = run_comparison(reasoner, some(config), out, learned=REASONER / "learned", labels=[tmp_path / "many"])
     assert again.left_out["potential"].startswith("9 of ")
 
 
