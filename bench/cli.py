@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -166,6 +167,7 @@ def rollouts(
             sampling=config.sampling,
             seed=config.seed,
             recording=config.recording,
+            processes=_processes(device),
             progress=watch.stretch("sampling paths", len(chosen) * config.n),
         )
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
@@ -525,6 +527,7 @@ def _compare(
             watch=watch,
             judged=judged,
             plugins=plugins or (),
+            processes=_processes(device),
         )
         tick = watch.stretch("tables and figures", 1)
         write_outputs(results, out)
@@ -572,6 +575,11 @@ def _methods(config: RunConfig) -> None:
             _known(lambda part=part: PRUNERS.get(part))  # type: ignore[misc]
 
 
+def _processes(device: str) -> int:
+    """How many processes sample: on a CPU one per core, at most four."""
+    return max(1, min(4, os.cpu_count() or 1)) if device == "cpu" else 1
+
+
 def _names(text: str | None) -> list[str] | None:
     """``a,b(c,d)`` -> a and b(c,d); ``all`` is every method."""
     if text is None:
@@ -612,7 +620,6 @@ def _known(look: Callable[[], Any]) -> Any:
 
 def _engine(model: str, device: str) -> TransformersEngine:
     import logging
-    import os
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging as transformers_logging

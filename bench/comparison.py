@@ -58,12 +58,13 @@ def run_comparison(
     watch: Watch | None = None,
     judged: Mapping[str, str] | None = None,
     plugins: Sequence[Path] = (),
+    processes: int = 1,
 ) -> Results:
     """Results of ``config``; rollouts and finished results that lie in ``out`` are not made again.
 
     ``learned`` holds tuned methods and their cards; ``labels`` are label stores of these problems (for the
     ``potential`` control and the expected accuracies). ``judged`` names the models of methods that use one;
-    ``plugins`` are the files whose pruners were registered for this run.
+    ``plugins`` are the files whose pruners were registered for this run. Sampling takes so many ``processes``.
     """
     watch = watch or Unwatched()
     if config.prefix_tokens >= engine.context:
@@ -84,6 +85,7 @@ def run_comparison(
         seed=config.seed,
         recording=config.recording,
         progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
+        processes=processes,
     )
     stores = [LabelStore.open(path) for path in labels]
     hashes = {

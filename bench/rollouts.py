@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 SHARD_PROBLEMS = 4
+JOB_PROBLEMS = 8
+"""What one process samples before it hands the paths over."""
 
 
 def no_progress(_: int) -> None:
@@ -62,10 +67,12 @@ def sample_rollouts(
     seed: int,
     recording: Recording,
     progress: Progress = no_progress,
+    processes: int = 1,
 ) -> RolloutStore:
     """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
 
-    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled.
+    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, with several
+    ``processes`` what each of them is sampling. The paths do not depend on their number.
     """
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
     done = store.problems()
@@ -74,9 +81,64 @@ def sample_rollouts(
     if not missing:
         return store
     with store.shards:
-        for chunk in in_groups(_sampled(engine, missing, n, sampling, seed, recording, progress), SHARD_PROBLEMS):
+        if processes > 1 and len(missing) > JOB_PROBLEMS:
+            sampled = _sampled_by(processes, engine, missing, n, sampling, seed, recording, progress)
+        else:
+            sampled = _sampled(engine, missing, n, sampling, seed, recording, progress)
+        for chunk in in_groups(sampled, SHARD_PROBLEMS):
             store.append(chunk)
     return store
+
+
+def _sampled_by(
+    processes: int,
+    engine: TransformersEngine,
+    problems: Sequence[tuple[Task, Problem]],
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    recording: Recording,
+    progress: Progress,
+) -> Iterator[StoredProblem]:
+    """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    try:
+        jobs = [
+            pool.submit(_job, engine.name, engine.digest, job, n, sampling, seed, recording)
+            for job in in_groups(problems, JOB_PROBLEMS)
+        ]
+        for job in jobs:
+            for stored in job.result():
+                yield stored
+                progress(n)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _job(
+    model: str,
+    digest: str,
+    problems: Sequence[tuple[Task, Problem]],
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    recording: Recording,
+) -> list[StoredProblem]:
+    """One process's share. The model is loaded once per process."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    engine = _engine_of(model)
+    if engine.digest != digest:
+        raise UserError(f"model '{model}' changed while it was sampled: {engine.digest} instead of {digest}")
+    return list(_sampled(engine, problems, n, sampling, seed, recording, no_progress))
+
+
+@cache
+def _engine_of(model: str) -> TransformersEngine:
+    from bench.engines.transformers import TransformersEngine
+
+    return TransformersEngine.load(model)
 
 
 def _sampled(

@@ -115,3 +115,16 @@ class Empty(Task):
 def test_a_task_without_problems_is_refused_in_a_sentence():
     with pytest.raises(UserError, match="task empty: split 'test' is empty; choose another split"):
         problems_of([Empty()], "test", 3, 0)
+
+
+def test_several_processes_sample_the_same_paths(engine, problems, tmp_path):
+    more = problems_of([catalogue.get("synthetic/power")], "validation", JOB_PROBLEMS + 2, 0)
+    alone = sample_rollouts(engine, more, tmp_path / "alone", **SETTINGS)
+    told: list[int] = []
+    together = sample_rollouts(engine, more, tmp_path / "together", progress=told.append, processes=2, **SETTINGS)
+    assert sum(told) == len(more) * SETTINGS["n"]
+    for one, other in zip(alone.read(), together.read(), strict=True):
+        assert one.problem == other.problem
+        for path, twin in zip(one.paths, other.paths, strict=True):
+            assert path.token_ids.tolist() == twin.token_ids.tolist()
+            assert path.logprobs.tolist() == twin.logprobs.tolist()
