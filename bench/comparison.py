@@ -278,7 +278,11 @@ def _evaluate(
         prefix_tokens=config.prefix_tokens,
         captions={name: c.note for name, c in chosen.items() if c.note},
     )
-    own = {name: pruner for name, pruner in methods.items() if chosen[name].policy is None and name != "none"}
+    own = {
+        name: pruner
+        for name, pruner in methods.items()
+        if chosen[name].policy is None and pruner.quadrant() is not Quadrant.CONTROL
+    }
     equal_cost = [] if one_check is policy else against_one_check(records, scored, own, policies)
     return rows, equal_cost, notes, dict(scored.left_out)
 

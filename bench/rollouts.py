@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 SHARD_PROBLEMS = 4
-JOB_PROBLEMS = 8
-"""What one process samples before it hands the paths over."""
+"""What is sealed together, and what one of several processes samples before it hands the paths over."""
 
 
 def no_progress(_: int) -> None:
@@ -71,8 +70,8 @@ def sample_rollouts(
 ) -> RolloutStore:
     """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
 
-    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, with several
-    ``processes`` what each of them is sampling. The paths do not depend on their number.
+    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, or the one of each
+    of several ``processes``. The paths do not depend on their number.
     """
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
     done = store.problems()
@@ -81,7 +80,7 @@ def sample_rollouts(
     if not missing:
         return store
     with store.shards:
-        if processes > 1 and len(missing) > JOB_PROBLEMS:
+        if processes > 1 and len(missing) > SHARD_PROBLEMS:
             sampled = _sampled_by(processes, engine, missing, n, sampling, seed, recording, progress)
         else:
             sampled = _sampled(engine, missing, n, sampling, seed, recording, progress)
@@ -105,7 +104,7 @@ def _sampled_by(
     try:
         jobs = [
             pool.submit(_job, engine.name, engine.digest, job, n, sampling, seed, recording)
-            for job in in_groups(problems, JOB_PROBLEMS)
+            for job in in_groups(problems, SHARD_PROBLEMS)
         ]
         for job in jobs:
             for stored in job.result():

@@ -5,7 +5,7 @@ import pytest
 
 from bench.engines.base import Recording, Sampling
 from bench.errors import UserError
-from bench.rollouts import JOB_PROBLEMS, problems_of, sample_rollouts
+from bench.rollouts import SHARD_PROBLEMS, problems_of, sample_rollouts
 from bench.store import RolloutStore
 from tasks import catalogue
 from tasks.task import Task
@@ -118,7 +118,7 @@ def test_a_task_without_problems_is_refused_in_a_sentence():
 
 
 def test_several_processes_sample_the_same_paths(engine, tmp_path):
-    more = problems_of([catalogue.get("synthetic/power")], "validation", JOB_PROBLEMS + 2, 0)
+    more = problems_of([catalogue.get("synthetic/power")], "validation", SHARD_PROBLEMS + 2, 0)
     alone = sample_rollouts(engine, more, tmp_path / "alone", **SETTINGS)
     told: list[int] = []
     together = sample_rollouts(engine, more, tmp_path / "together", progress=told.append, processes=2, **SETTINGS)
