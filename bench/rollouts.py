@@ -70,8 +70,8 @@ def sample_rollouts(
 ) -> RolloutStore:
     """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
 
-    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, or the one of each
-    of several ``processes``. The paths do not depend on their number.
+    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, or one of each of
+    several ``processes``. The paths do not depend on their number.
     """
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
     done = store.problems()
