@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.engines.base import RECORDABLE, Recording, Sampling
 from bench.errors import UserError
-from bench.policies import TopK, parse_policy
+from bench.policies import CheckRecord, Policy, parse_policy
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -67,16 +68,28 @@ class RunConfig(BaseModel):
             )
         if self.policy is not None:
             try:
-                policy = parse_policy(self.policy)
+                _try_policy(parse_policy(self.policy), self.n, self.prefix_tokens, self.max_new_tokens)
             except UserError as error:
                 raise ValueError(str(error)) from error
-            if isinstance(policy, TopK) and policy.k > self.n:
-                raise ValueError(f"policy = {self.policy} cannot keep {policy.k} of n = {self.n} paths")
         for signal in self.record:
             if signal not in RECORDABLE:
                 raise ValueError(f"record = {signal}: {_nearest(signal, list(RECORDABLE))}")
         _ = self.sampling  # checks its own ranges
         return self
+
+
+def _try_policy(policy: Policy, n: int, position: int, max_new_tokens: int) -> None:
+    """Raises UserError for a policy that does not fit ``n`` paths, or checks where every path has ended."""
+    checkpoints = policy.checkpoints(position)
+    if not checkpoints:
+        return
+    if checkpoints[-1] >= max_new_tokens:
+        raise UserError(
+            f"policy {policy} checks at {checkpoints[-1]} tokens: every path ends before it, at max_new_tokens = "
+            f"{max_new_tokens}; check earlier"
+        )
+    nothing = np.zeros(n)
+    policy.decide([CheckRecord(checkpoints[0], nothing, nothing > 0, np.full(n, -1))])
 
 
 def load_config(path: Path, **overrides: Any) -> RunConfig:

@@ -88,7 +88,7 @@ def test_help_and_lists_load_no_model_library():
         (("compare", "--task", "synthetic/powr"), "unknown task 'synthetic/powr': did you mean 'synthetic/power'"),
         (("compare", "--preset", "dmo"), "unknown preset 'dmo'; did you mean 'demo'?"),
         (("compare", "--k", "65"), "k = 65 paths cannot be kept of n = 64; choose k <= n"),
-        (("compare", "--policy", "topk:65"), "policy = topk:65 cannot keep 65 of n = 64 paths"),
+        (("compare", "--policy", "topk:65"), "policy topk:65 keeps 65 of 64 paths; choose k <= n"),
         (("compare", "--policy", "best:3"), "unknown policy 'best:3'"),
         (("compare", "--prefix", "900"), "every path ends before it, at max_new_tokens = 900; choose a smaller prefix"),
         (("compare", "--split", "tst"), "split = 'tst'"),

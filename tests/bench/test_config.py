@@ -80,7 +80,9 @@ REFUSED = [
     ("temperature", "temperature: .nan", "temperature = nan: give a number from 0.0 to 10.0"),
     ("", "top_p: 0", "top_p > 0"),
     ("", "top_k: -1", "top_k >= 0"),
-    ("", "policy: topk:17", "policy = topk:17 cannot keep 17 of n = 16 paths"),
+    ("", "policy: topk:17", "policy topk:17 keeps 17 of 16 paths; choose k <= n"),
+    ("", "policy: funnel:8@2,4@3", "policy funnel:8@2,4@3 begins with 8 paths, but there are 16"),
+    ("", "policy: threshold:1,every=5000,checks=2", "every path ends before it, at max_new_tokens ="),
     ("", "policy: top", "unknown policy 'top'"),
     ("", "policy: ratio:2", "the retention ratio must be above 0 and at most 1"),
 ]
