@@ -21,7 +21,9 @@ class ResultRow(BaseModel):
 
     Accuracies, ``reduction`` and ``headroom`` run from 0 to 100 and their intervals cover 95 %; ``tokens`` and
     seconds are means per problem. ``delta`` and ``maj_delta`` are paired differences to ``none``. ``headroom`` is the
-    percentage of the potential control's gain. ``finished`` is the policy's rule for paths that end before the
+    percentage of the potential control's gain. ``k`` is what the policy keeps, rounded from the mean where that varies;
+    ``paper_tokens`` and ``tie_rate`` are defined for one check only, and ``avg_at_k_expected`` not for paths that were
+    stopped to vote early. ``finished`` is the policy's rule for paths that end before the
     checkpoint; ``finished_share`` and ``leaky_share`` are percentages of the prefixes. Undefined is NaN.
     """
 

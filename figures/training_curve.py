@@ -6,11 +6,12 @@ import csv
 import io
 from pathlib import Path
 
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from bench.shards import write_atomically
 from bench.training import Card, describe_configuration
-from figures.style import INK, MUTED, WIDTH_INCHES, new_figure, save, theme
+from figures.style import new_figure, save, theme
 
 COLUMNS = ("configuration", "epoch", "loss", "validation_auroc")
 
@@ -39,29 +40,28 @@ def write_training_curve(card: Card, folder: Path) -> list[Path]:
 
 
 def _figure(card: Card) -> Figure:
-    """Two panels; the chosen configuration is drawn strong, the others faint."""
+    """Two panels, a line per configuration; the chosen one is drawn strong."""
     with theme():
-        figure = new_figure(WIDTH_INCHES * 0.62)
+        figure = new_figure(2.4 + 0.14 * len(card.candidates))
         left, right = figure.subplots(1, 2)
-        for candidate in card.candidates:
+        colors = sns.color_palette("colorblind", len(card.candidates))
+        for color, candidate in zip(colors, card.candidates, strict=True):
             history = candidate["history"]
             chosen = candidate["configuration"] == card.configuration
-            label = _what_differs(candidate["configuration"], card)
+            label = _what_differs(candidate["configuration"], card) + (" (chosen)" if chosen else "")
             for axes, key in ((left, "loss"), (right, "validation_auroc")):
                 axes.plot(
                     [point["epoch"] for point in history],
                     [point[key] for point in history],
-                    color=INK if chosen else MUTED,
-                    lw=1.4 if chosen else 0.7,
-                    alpha=1.0 if chosen else 0.6,
-                    label=f"{label} (chosen)" if chosen else label,
+                    color=color,
+                    linewidth=1.8 if chosen else 0.8,
+                    label=label,
                 )
-                if history:
-                    axes.annotate(label, (history[-1]["epoch"], history[-1][key]), fontsize=5, color=MUTED)
         left.set(xlabel="epoch", ylabel="training loss")
         right.set(xlabel="epoch", ylabel="validation AUROC")
-        figure.suptitle(f"{card.method}: validation ranks within problems", fontsize=7)
-        figure.tight_layout()
+        figure.suptitle(f"{card.method}, trained with {len(card.candidates)} configurations", fontsize=7.5)
+        figure.legend(*left.get_legend_handles_labels(), loc="lower center")
+        figure.tight_layout(rect=(0, 0.02 + 0.14 * len(card.candidates) / figure.get_figheight(), 1, 1))
     return figure
 
 
