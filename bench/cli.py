@@ -568,10 +568,13 @@ def _tasks(config: RunConfig) -> list[Any]:
 def _methods(config: RunConfig) -> None:
     from bench.procedures import PROCEDURES
     from bench.training import parts_of
-    from methods.registry import PRUNERS
+    from methods.registry import PRUNERS, UnknownNameError
 
+    known = [*PRUNERS.names(), *PROCEDURES]
     for name in config.methods:
         for part in () if name in PROCEDURES else parts_of(name):
+            if part not in known:
+                raise UserError(f"{UnknownNameError('method', part, known)} (a file of your own: --plugin FILE)")
             _known(lambda part=part: PRUNERS.get(part))  # type: ignore[misc]
 
 
