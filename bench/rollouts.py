@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import cache
@@ -81,12 +81,18 @@ def sample_rollouts(
         return store
     with store.shards:
         if processes > 1 and len(missing) > SHARD_PROBLEMS:
-            sampled = _sampled_by(processes, engine, missing, n, sampling, seed, recording, progress)
+            sampled = _sampled_by(processes, engine, missing, n, sampling, seed, recording)
         else:
-            sampled = _sampled(engine, missing, n, sampling, seed, recording, progress)
-        for chunk in in_groups(sampled, SHARD_PROBLEMS):
+            sampled = _sampled(engine, missing, n, sampling, seed, recording)
+        for chunk in in_groups(_told(sampled, progress), SHARD_PROBLEMS):
             store.append(chunk)
     return store
+
+
+def _told(problems: Iterable[StoredProblem], progress: Progress) -> Iterator[StoredProblem]:
+    for stored in problems:
+        yield stored
+        progress(len(stored.paths))
 
 
 def _sampled_by(
@@ -97,7 +103,6 @@ def _sampled_by(
     sampling: Sampling,
     seed: int,
     recording: Recording,
-    progress: Progress,
 ) -> Iterator[StoredProblem]:
     """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
@@ -107,9 +112,7 @@ def _sampled_by(
             for job in in_groups(problems, SHARD_PROBLEMS)
         ]
         for job in jobs:
-            for stored in job.result():
-                yield stored
-                progress(n)
+            yield from job.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -130,7 +133,7 @@ def _job(
     engine = _engine_of(model)
     if engine.digest != digest:
         raise UserError(f"model '{model}' changed while it was sampled: {engine.digest} instead of {digest}")
-    return list(_sampled(engine, problems, n, sampling, seed, recording, no_progress))
+    return list(_sampled(engine, problems, n, sampling, seed, recording))
 
 
 @cache
@@ -147,7 +150,6 @@ def _sampled(
     sampling: Sampling,
     seed: int,
     recording: Recording,
-    progress: Progress,
 ) -> Iterator[StoredProblem]:
     requests = [
         Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(n)))
@@ -157,7 +159,6 @@ def _sampled(
         problems, requests, engine.sample(requests, sampling, seed, recording), strict=True
     ):
         yield stored_problem(engine, task, problem, request, rollout)
-        progress(n)
 
 
 def stored_problem(

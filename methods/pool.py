@@ -200,11 +200,6 @@ class PrefixDataset:
         """Labels of all prefixes, concatenated in pool order."""
         return np.concatenate([labelled.success for labelled in self.pools])
 
-    @cached_property
-    def problem_index(self) -> NDArray[np.int64]:
-        """The pool number of every prefix, aligned with :attr:`success`."""
-        return np.repeat(np.arange(len(self.pools)), [len(labelled.pool) for labelled in self.pools])
-
 
 def within_problem_auroc(dataset: PrefixDataset, scores: Sequence[NDArray[np.float64]]) -> float:
     """Ranking quality for model selection: mean over pools of P(score orders two prefixes as their labels do).
