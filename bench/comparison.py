@@ -21,7 +21,7 @@ from bench.replay import record_of
 from bench.results import EqualCostRow, Representative, ResultRow, Results
 from bench.rollouts import problems_of, sample_rollouts, versions
 from bench.store import RolloutStore, StoredProblem
-from bench.training import Chosen, Judges, describe, load_method, reads_of, refuse_leak
+from bench.training import Chosen, Judges, describe, load_method, parts_of, reads_of, refuse_leak
 from methods.base import Quadrant, Signal
 from methods.pool import Pool
 from methods.registry import PRUNERS
@@ -75,7 +75,12 @@ def run_comparison(
     problems = problems_of(catalogue.expand(config.tasks), config.split, config.problems, config.seed)
     judges = Judges(judged or {}, learned, str(engine.device))
     chosen, left_out = choose_methods(config, learned, engine.digest, judges)
-    refuse_leak(chosen, [problem.id for _, problem in problems])
+    members = {
+        part: load_method(part, learned, engine.digest, config.prefix_tokens, judges)
+        for name in chosen
+        for part in parts_of(name)[1:]
+    }
+    refuse_leak({**members, **chosen}, [problem.id for _, problem in problems])
     store = sample_rollouts(
         engine,
         problems,

@@ -195,6 +195,9 @@ def test_training_problems_are_refused(reasoner, tmp_path):
     config = preset("demo", tasks=("synthetic/power",), split="validation", problems=2, n=8, max_new_tokens=60)
     with pytest.raises(UserError, match="trained or tuned on 2 of these problems"):
         run_comparison(reasoner, config, tmp_path, learned=REASONER / "learned")
+    ensemble = config.model_copy(update={"methods": ("mean-rank(linear-probe,entropy)",)})
+    with pytest.raises(UserError, match="'linear-probe' was trained or tuned on 2 of these problems"):
+        run_comparison(reasoner, ensemble, tmp_path, learned=REASONER / "learned")
 
 
 def test_online_pruning_keeps_what_replay_keeps(run, reasoner, config):
