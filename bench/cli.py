@@ -16,6 +16,7 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.ablation import Axis
+    from bench.comparison import Inputs
     from bench.config import RunConfig
     from bench.engines.transformers import TransformersEngine
     from bench.reasoner.config import LabelPlan
@@ -79,11 +80,11 @@ def main() -> None:
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/demo")) -> None:
     """Sample, score and compare: the shipped reasoner on 12 held-out problems of every synthetic family."""
+    from bench.comparison import Inputs
     from bench.config import preset
 
     _require_weights()
-    config = preset("demo")
-    _compare(config, out, REASONER / "learned", _shipped_labels(), "cpu")
+    _compare(preset("demo"), out, Inputs(REASONER / "learned", tuple(_shipped_labels())), "cpu")
 
 
 @app.command()
@@ -106,31 +107,53 @@ def compare(
     plugin: Plugin = None,
     judge: Judge = None,
     record: Record = None,
-    learned: Learned = REASONER / "learned",
+    store: Annotated[
+        Path | None, typer.Option(help="Rollouts that are there already (prunebench rollouts, or import).")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Generator tokens per problem at equal cost, as in 16384 or 16k.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(help="Pools drawn per problem at equal cost.")] = None,
+    reproduce: Annotated[
+        Path | None, typer.Option(help="A results.json: run it again and say whether the numbers are equal.")
+    ] = None,
+    learned: Annotated[
+        Path | None, typer.Option(help="Folder of learned files and tuned configurations (default: the shipped one).")
+    ] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
     device: Device = "cpu",
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/compare"),
+    out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
+    from bench.comparison import Inputs
+    from bench.stored import config_of
+
+    if reproduce is not None:
+        _reproduce(reproduce, out or Path("runs/reproduced"), device)
+        return
     _plugins(plugin)
-    config = _config(
-        preset_name,
-        config_file,
-        tasks=task,
-        model=model,
-        problems=problems,
-        n=n,
-        k=k,
-        prefix_tokens=prefix,
-        temperature=temperature,
-        seed=seed,
-        split=split,
-        methods=_names(methods),
-        policy=policy,
-        record=record,
+    options = {
+        "tasks": task, "n": n, "k": k, "prefix_tokens": prefix, "problems": problems, "seed": seed,
+        "methods": _names(methods), "policy": policy, "budget": _tokens(budget), "draws": draws,
+    }  # fmt: skip
+    if store is None:
+        config = _config(
+            preset_name, config_file, **options, model=model, temperature=temperature, split=split, record=record
+        )
+    else:
+        sampled = {"--model": model, "--temperature": temperature, "--split": split, "--record": record,
+                   "--config": config_file}  # fmt: skip
+        _refuse_with_store(sampled)
+        config = config_of(store, **options)
+    shipped = config.model == "embedded"
+    inputs = Inputs(
+        learned or (REASONER / "learned" if shipped else Path("runs/learned")),
+        tuple(labels if labels is not None else (_shipped_labels() if shipped else [])),
+        _judged(judge),
+        tuple(plugin or ()),
+        store,
     )
-    stores = labels if labels is not None else (_shipped_labels() if config.model == "embedded" else [])
-    _compare(config, out, learned, stores, device, _judged(judge), plugin or [])
+    _compare(config, out or Path("runs/compare"), inputs, device)
 
 
 @app.command()
@@ -187,9 +210,14 @@ def label(
     from bench.engines.base import Sampling
     from bench.potential import cuts_of, label_cuts
     from bench.store import RolloutStore
+    from bench.stored import is_imported
     from tasks import catalogue
 
     rollout_store = RolloutStore.open(store)
+    if is_imported(rollout_store):
+        raise UserError(
+            f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
+        )
     engine = _engine(str(rollout_store.manifest["model"]), device)
     if engine.digest != rollout_store.manifest["model_hash"]:
         raise UserError(f"{store}: sampled from model {rollout_store.manifest['model_hash']}, this is {engine.digest}")
@@ -501,55 +529,89 @@ def perf_check(
 # --- what the commands share --------------------------------------------------------------------------------------
 
 
-def _compare(
-    config: RunConfig,
-    out: Path,
-    learned: Path,
-    labels: list[Path],
-    device: str,
-    judged: dict[str, str] | None = None,
-    plugins: list[Path] | None = None,
-) -> None:
+def _compare(config: RunConfig, out: Path, inputs: Inputs, device: str) -> Results:
     from bench.comparison import run_comparison
     from figures.outputs import write_outputs
 
-    _tasks(config)
+    if inputs.store is None:
+        _tasks(config)
     _methods(config)
-    engine = _engine(config.model, device)
+    engine = None if config.model == "imported" else _engine(config.model, device)
     with _watching() as watch:
         results = run_comparison(
             engine,
             config,
             out,
-            learned=learned,
-            labels=labels,
+            inputs,
             command=" ".join(["prunebench", *sys.argv[1:]]),
             watch=watch,
-            judged=judged,
-            plugins=plugins or (),
             processes=_processes(device),
         )
         tick = watch.stretch("tables and figures", 1)
         write_outputs(results, out)
         tick(1)
     _show(results, out)
+    return results
+
+
+def _reproduce(path: Path, out: Path, device: str) -> None:
+    """Run the comparison of a results.json again and hold the numbers together; exit code 1 if they differ."""
+    from bench.comparison import Inputs
+    from bench.config import configured
+    from bench.reproduce import differences, read_results
+
+    before = read_results(path)
+    (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
+    settings = before.setup["config"]
+    inputs = Inputs.of(before.setup)
+    _plugins(list(inputs.plugins))
+    after = _compare(configured(str(path), settings, {}), out, inputs, device)
+    found = differences(before, after)
+    for line in found:
+        typer.echo(line)
+    if found:
+        typer.echo(f"NOT reproduced: {len(found)} differences to {path}")
+        raise typer.Exit(1)
+    typer.echo(f"reproduced: every number equals that of {path} (measured seconds aside)")
+
+
+def _refuse_with_store(options: dict[str, Any]) -> None:
+    """Options that say how to sample mean nothing for rollouts that are there."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UserError(f"{', '.join(given)}: the rollouts of --store were sampled already; leave it out")
+
+
+def _tokens(text: str | None) -> float | None:
+    """``300k`` is 300 * 1,024 tokens."""
+    if text is None:
+        return None
+    number = text[:-1] if text.endswith("k") else text
+    try:
+        return float(number) * (1024 if text.endswith("k") else 1)
+    except ValueError as error:
+        raise UserError(f"--budget {text}: write a number of tokens, such as 16384 or 16k") from error
 
 
 def _show(results: Results, out: Path) -> None:
     from rich.console import Console
 
+    from figures.equal_cost_table import EqualCostTable
     from figures.main_table import rich_by_task, rich_table
 
     console = Console()
     task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
     console.print(rich_table(results, task, console.width))
     console.print(rich_by_task(results))
+    if results.equal_cost:
+        console.print(EqualCostTable(results).terminal())
     for note in results.notes:
         if note.startswith(f"{task}: ") or ": " not in note:
             console.print(note, style="dim")
     for name, reason in results.left_out.items():
         console.print(f"left out: {name}: {reason}")
-    console.print(f"written to {out}: results.json, main_table.csv .md .tex, pareto.png .svg, score_quality.png")
+    written = sorted(path.name for path in out.iterdir() if path.is_file())
+    console.print(f"written to {out}: {', '.join(written)}")
 
 
 def _config(preset_name: str, config_file: Path | None, **overrides: Any) -> RunConfig:

@@ -1,31 +1,48 @@
-"""The main job: sample, score with every method, evaluate by replay, and write the results."""
+"""The main job: sample or open rollouts, score with every method, evaluate by replay, and write the results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.analysis import Candidate, analyse, timings_csv
 from bench.config import RunConfig
-from bench.equal_cost import against_one_check
+from bench.engines.base import Sampling
+from bench.environment import code_digest, environment
 from bench.errors import UserError
-from bench.evaluate import ProblemRecord, compare, play_methods
 from bench.labels import LabelStore
-from bench.policies import Policy, TopK, parse_policy
+from bench.ledger import Arithmetic, ledger_csv
+from bench.near_duplicates import near_duplicates, note
+from bench.policies import Policy, parse_policy
 from bench.potential import Cut, cuts_of, label_cuts
 from bench.procedures import PROCEDURES
+from bench.records import ProblemRecord
 from bench.replay import record_of
-from bench.results import EqualCostRow, Representative, ResultRow, Results
+from bench.results import Representative, Results
 from bench.rollouts import problems_of, sample_rollouts, versions
+from bench.shards import write_atomically
 from bench.store import RolloutStore, StoredProblem
-from bench.training import Chosen, Judges, describe, load_method, parts_of, reads_of, refuse_leak
+from bench.stored import IMPORTED, stored_problems, task_of
+from bench.training import (
+    EMBEDDED,
+    Chosen,
+    Judges,
+    describe,
+    learned_problems,
+    load_method,
+    parts_of,
+    reads_of,
+    refuse_leak,
+)
 from methods.base import Quadrant, Signal
 from methods.pool import Pool
 from methods.registry import PRUNERS
 from tasks import catalogue
+from tasks.task import Task
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
@@ -47,93 +64,197 @@ class Unwatched:
         return lambda _: None
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a comparison is made from, beside its configuration.
+
+    ``learned`` holds tuned methods and their cards; ``labels`` are label stores of these problems (for the
+    ``potential`` control and the expected accuracies). ``judges`` name the models of methods that use one; ``plugins``
+    are the files whose pruners were registered for this run. ``store``: rollouts that are there already; None: they are
+    sampled.
+    """
+
+    learned: Path
+    labels: tuple[Path, ...] = ()
+    judges: Mapping[str, str] = field(default_factory=dict)
+    plugins: tuple[Path, ...] = ()
+    store: Path | None = None
+
+    def described(self) -> dict[str, Any]:
+        """As ``results.json`` holds it."""
+        return {
+            "learned": str(self.learned),
+            "labels": [str(path) for path in self.labels],
+            "judges": dict(self.judges),
+            "plugins": [str(path) for path in self.plugins],
+            "store": None if self.store is None else str(self.store),
+        }
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Inputs:
+        store = described["store"]
+        return cls(
+            Path(described["learned"]),
+            tuple(map(Path, described["labels"])),
+            described["judges"],
+            tuple(map(Path, described["plugins"])),
+            None if store is None else Path(store),
+        )
+
+
 def run_comparison(
-    engine: TransformersEngine,
+    engine: TransformersEngine | None,
     config: RunConfig,
     out: Path,
+    inputs: Inputs,
     *,
-    learned: Path,
-    labels: Sequence[Path] = (),
     command: str = "",
     watch: Watch | None = None,
-    judged: Mapping[str, str] | None = None,
-    plugins: Sequence[Path] = (),
     processes: int = 1,
 ) -> Results:
     """Results of ``config``; rollouts and finished results that lie in ``out`` are not made again.
 
-    ``learned`` holds tuned methods and their cards; ``labels`` are label stores of these problems (for the
-    ``potential`` control and the expected accuracies). ``judged`` names the models of methods that use one;
-    ``plugins`` are the files whose pruners were registered for this run. Sampling takes so many ``processes``.
+    Without an engine the rollouts come from elsewhere: what needs the model is left out. Sampling takes so many
+    ``processes``. The ledger and the measured seconds are written to ``out`` as CSV.
     """
     watch = watch or Unwatched()
-    if config.prefix_tokens >= engine.context:
+    if engine is not None and config.prefix_tokens >= engine.context:
         raise UserError(
             f"prefix_tokens = {config.prefix_tokens}: the context of {engine.name} is {engine.context} tokens"
         )
     policy = parse_policy(config.policy or f"topk:{config.k}")
-    problems = problems_of(catalogue.expand(config.tasks), config.split, config.problems, config.seed)
-    judges = Judges(judged or {}, learned, str(engine.device))
-    chosen, left_out = choose_methods(config, learned, engine.digest, judges)
-    members = {
-        part: load_method(part, learned, engine.digest, config.prefix_tokens, judges)
-        for name in chosen
-        for part in parts_of(name)[1:]
-    }
-    refuse_leak({**members, **chosen}, [problem.id for _, problem in problems])
-    store = sample_rollouts(
-        engine,
-        problems,
-        out / "rollouts",
-        n=config.n,
-        sampling=config.sampling,
-        seed=config.seed,
-        recording=config.recording,
-        progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
-        processes=processes,
-    )
-    stores = [LabelStore.open(path) for path in labels]
+    model_hash = engine.digest if engine else IMPORTED
+    device = str(engine.device) if engine else "cpu"
+    judges = Judges(inputs.judges, inputs.learned, device, shipped=engine is not None and engine.name == EMBEDDED)
+    chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges)
+    rollouts = _rollouts(engine, config, inputs, out, chosen, judges, watch, processes)
+    stores = [LabelStore.open(path) for path in inputs.labels]
     hashes = {
-        "model": engine.digest,
-        "rollouts": store.shards.digest,
+        "model": model_hash,
+        "rollouts": rollouts.store.shards.digest,
         "learned": _digest({name: asdict(c.card) for name, c in chosen.items() if c.card}),
-        "judges": _digest(judged or {}),
-        "plugins": _digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in plugins]),
+        "judges": _digest(judges.digests),
+        "plugins": _digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs.plugins]),
         "labels": _digest([label_store.shards.digest for label_store in stores]),
         "config": _digest(config.model_dump()),
         "left_out": _digest(left_out),
-        "code": _digest(versions()),
+        "code": code_digest(),
+        "versions": _digest(versions()),
     }
     finished = out / "results.json"
     if finished.exists():
         results = Results.read(finished)
         if results.hashes == hashes:
             return results
-    wanted = {(task.name, problem.id) for task, problem in problems}
-    held, missing = _labels_at_hand(engine, store, stores, config, out, wanted)
-    reads = frozenset[Signal]().union(*(method.reads for method in chosen.values()))
-    records = _records(engine, store, held, config.prefix_tokens, [p.id for _, p in problems], reads)
+    held, missing = _labels_at_hand(engine, rollouts, stores, config, out)
     if held is None and "potential" in chosen:
         left_out["potential"] = missing
         del chosen["potential"]
-    rows, equal_cost, notes, more_left_out = _evaluate(engine, config, records, chosen, policy, watch)
-    results = Results(
+    reads = frozenset[Signal]().union(*(method.reads for method in chosen.values()))
+    records = _records(engine, rollouts, held, config.prefix_tokens, reads)
+    found = analyse(
+        records,
+        config,
+        {name: Candidate(c.pruner, c.policy, describe(c.pruner), c.note) for name, c in chosen.items()},
+        policy,
+        config.model,
+        arithmetic_of(engine) if engine else None,
+        watch.stretch,
+    )
+    _write(out / "ledger.csv", ledger_csv(found.ledger))
+    _write(out / "timings.csv", timings_csv(found, {(r.task, r.problem): r.launch_seconds for r in records}))
+    alike = _near_duplicates(records, inputs.learned, chosen)
+    return Results(
         command=command,
         seed=config.seed,
         versions=versions(),
         hashes=hashes,
-        device=str(engine.device),
-        sampling=asdict(config.sampling),
+        device=str(engine.device) if engine else "none",
+        sampling=dict(rollouts.store.manifest["sampling"] or {}),
         problems={
             task: [r.problem for r in records if r.task == task] for task in dict.fromkeys(r.task for r in records)
         },
-        rows=rows,
+        splits=_splits(chosen),
+        setup={"config": config.model_dump(mode="json"), **inputs.described()},
+        environment=environment(str(engine.device) if engine else "none"),
+        rows=found.rows,
+        repeated=found.repeated,
         representatives=representatives(chosen),
-        equal_cost=equal_cost,
-        left_out={**left_out, **more_left_out},
-        notes=notes,
+        policies=found.policies,
+        equal_cost=found.equal_cost,
+        votes=found.votes,
+        calibration=found.calibration,
+        left_out={**left_out, **found.left_out},
+        notes=[*found.notes, *([alike] if alike else [])],
     )
-    return results
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A store and what of it is compared, in order: (task, problem id). ``tasks`` read and grade answers."""
+
+    store: RolloutStore
+    wanted: list[tuple[str, str]]
+    tasks: Mapping[str, Task]
+
+
+def _rollouts(
+    engine: TransformersEngine | None,
+    config: RunConfig,
+    inputs: Inputs,
+    out: Path,
+    chosen: Mapping[str, Runnable],
+    judges: Judges,
+    watch: Watch,
+    processes: int,
+) -> Rollouts:
+    """Rollouts that are there, or sampled now. Raises UserError before sampling when a method was trained on them."""
+    if inputs.store is not None:
+        store = RolloutStore.open(inputs.store)
+        wanted = stored_problems(store, config.tasks, config.problems)
+        tasks = {name: task_of(store, name) for name in config.tasks}
+    else:
+        problems = problems_of(catalogue.expand(config.tasks), config.split, config.problems, config.seed)
+        wanted = [(task.name, problem.id) for task, problem in problems]
+        tasks = {task.name: task for task, _ in problems}
+    members = {
+        part: load_method(part, inputs.learned, engine.digest if engine else IMPORTED, config.prefix_tokens, judges)
+        for name in chosen
+        for part in parts_of(name)[1:]
+    }
+    refuse_leak({**members, **chosen}, [problem for _, problem in wanted])
+    if inputs.store is None:
+        if engine is None:
+            raise ValueError("without an engine nothing can be sampled: name a store")
+        store = sample_rollouts(
+            engine,
+            problems,
+            out / "rollouts",
+            n=config.n,
+            sampling=config.sampling,
+            seed=config.seed,
+            recording=config.recording,
+            progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
+            processes=processes,
+        )
+    return Rollouts(store, wanted, tasks)
+
+
+def _splits(chosen: Mapping[str, Runnable]) -> dict[str, list[str]]:
+    """The problems that the methods were trained and tuned on."""
+    cards = [one.card for one in chosen.values() if one.card]
+    return {
+        "train": sorted({problem for card in cards for problem in card.train_problems}),
+        "validation": sorted({problem for card in cards for problem in card.validation_problems}),
+    }
+
+
+def _near_duplicates(records: Sequence[ProblemRecord], learned: Path, chosen: Mapping[str, Runnable]) -> str | None:
+    """The sentence about evaluated problems that nearly repeat one that methods learned from."""
+    seen = {problem for split in _splits(chosen).values() for problem in split}
+    prompts = {problem: prompt for problem, prompt in learned_problems(learned).items() if problem in seen}
+    evaluated = {record.problem: record.pool.prompt for record in records}
+    return note(near_duplicates(evaluated, prompts), len(evaluated))
 
 
 @dataclass(frozen=True)
@@ -197,21 +318,24 @@ def representatives(chosen: Mapping[str, Runnable]) -> list[Representative]:
 
 
 def _labels_at_hand(
-    engine: TransformersEngine,
-    store: RolloutStore,
+    engine: TransformersEngine | None,
+    rollouts: Rollouts,
     stores: Sequence[LabelStore],
     config: RunConfig,
     out: Path,
-    wanted: set[tuple[str, str]],
 ) -> tuple[Labels | None, str]:
     """The labels of every prefix, a few of them made now; or None and the reason."""
+    if engine is None:
+        return None, "Monte Carlo labels need the model that sampled the rollouts"
+    digest = str(rollouts.store.manifest["sampling_digest"])
     for label_store in stores:
-        label_store.require(engine.digest, config.sampling.digest)
+        label_store.require(engine.digest, digest)
+    wanted = set(rollouts.wanted)
     cuts = [
         cut
-        for stored in store.read(hidden=False)
+        for stored in rollouts.store.read(hidden=False)
         if (stored.task, stored.problem) in wanted
-        for cut in cuts_of(catalogue.get(stored.task), stored, config.prefix_tokens)
+        for cut in cuts_of(rollouts.tasks[stored.task], stored, config.prefix_tokens)
     ]
     labels = Labels(list(stores))
     missing = [cut for cut in cuts if not labels.has(cut)]
@@ -227,7 +351,7 @@ def _labels_at_hand(
             missing,
             out / "labels",
             continuations=int(manifest["continuations"]),
-            sampling=config.sampling,
+            sampling=Sampling(**rollouts.store.manifest["sampling"]),
             seed=int(manifest["seed"]),
         )
         labels = Labels([*stores, extra])
@@ -245,51 +369,30 @@ class Labels(LabelStore):
 
 
 def _records(
-    engine: TransformersEngine,
-    store: RolloutStore,
+    engine: TransformersEngine | None,
+    rollouts: Rollouts,
     labels: LabelStore | None,
     position: int,
-    order: Sequence[str],
     reads: frozenset[Signal],
 ) -> list[ProblemRecord]:
-    found: dict[str, StoredProblem] = {s.problem: s for s in store.read() if s.problem in set(order)}
-    shelf: dict[tuple[str, str, int], Pool] = {}
-    return [record_of(engine, found[problem], position, labels, reads, shelf) for problem in order]
-
-
-def _evaluate(
-    engine: TransformersEngine,
-    config: RunConfig,
-    records: Sequence[ProblemRecord],
-    chosen: Mapping[str, Runnable],
-    policy: Policy,
-    watch: Watch,
-) -> tuple[list[ResultRow], list[EqualCostRow], list[str], dict[str, str]]:
-    methods = {name: c.pruner for name, c in chosen.items()}
-    policies = {name: c.policy or policy for name, c in chosen.items()}
-    one_check = policy if policy.checkpoints(config.prefix_tokens) == (config.prefix_tokens,) else TopK(config.k)
-    tick = watch.stretch(f"scoring with {len(methods)} methods", len(records) * len(methods))
-    scored = play_methods(records, methods, policies, progress=lambda: tick(1))
-    rows, notes = compare(
-        records,
-        scored,
-        methods,
-        policies,
-        one_check,
-        model=config.model,
-        parameters=engine.parameters,
-        configurations={name: describe(c.pruner) for name, c in chosen.items()},
-        seed=config.seed,
-        prefix_tokens=config.prefix_tokens,
-        captions={name: c.note for name, c in chosen.items() if c.note},
-    )
-    own = {
-        name: pruner
-        for name, pruner in methods.items()
-        if chosen[name].policy is None and pruner.quadrant() is not Quadrant.CONTROL
+    wanted = set(rollouts.wanted)
+    found: dict[tuple[str, str], StoredProblem] = {
+        (s.task, s.problem): s for s in rollouts.store.read() if (s.task, s.problem) in wanted
     }
-    equal_cost = [] if one_check is policy else against_one_check(records, scored, own, policies)
-    return rows, equal_cost, notes, dict(scored.left_out)
+    shelf: dict[tuple[str, str, int], Pool] = {}
+    return [
+        record_of(engine, found[key], position, labels, reads, shelf, rollouts.tasks[key[0]]) for key in rollouts.wanted
+    ]
+
+
+def arithmetic_of(engine: TransformersEngine) -> Arithmetic:
+    """What the ledger charges by."""
+    return Arithmetic.of(engine.model.config, engine.parameters, next(engine.model.parameters()).element_size())
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode())
 
 
 def _digest(value: object) -> str:

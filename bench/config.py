@@ -26,7 +26,8 @@ class RunConfig(BaseModel):
     """One experiment: N paths per problem, scored at ``prefix_tokens``, k of them kept.
 
     ``problems`` counts per task; ``methods`` empty means every registered one; ``policy`` None means ``topk:k``;
-    ``record`` empty means every signal.
+    ``record`` empty means every signal. ``budget``, in generator tokens per problem, is that of the comparison at equal
+    cost (None: what ``none`` costs with a quarter of the stored paths), which takes the mean over ``draws`` pools.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -47,6 +48,8 @@ class RunConfig(BaseModel):
     methods: Names = ()
     policy: str | None = None
     record: Names = ()
+    budget: Annotated[float, Field(gt=0)] | None = None
+    draws: Positive = 4
 
     @property
     def sampling(self) -> Sampling:
@@ -109,10 +112,18 @@ def load_config(path: Path, **overrides: Any) -> RunConfig:
         raise UserError(f"{path}: not valid YAML{where} ({getattr(error, 'problem', error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; write lines of the form 'n: 64'")
+    return configured(str(path), {**content, **overrides}, overrides)
+
+
+def configured(source: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
+    """The configuration of ``settings``, which come from ``source``, but for the ``options`` of the command line.
+
+    Raises UserError with one sentence: source, key, value, and what to do.
+    """
     try:
-        return RunConfig(**{str(key): value for key, value in {**content, **overrides}.items()})
+        return RunConfig(**{str(key): value for key, value in settings.items()})
     except ValidationError as error:
-        raise UserError(_sentence(path, error, overrides)) from error
+        raise UserError(_sentence(source, error, options)) from error
 
 
 def preset_names() -> list[str]:
@@ -127,11 +138,11 @@ def preset(name: str, **overrides: Any) -> RunConfig:
     return load_config(PRESETS / f"{name}.yaml", **overrides)
 
 
-def _sentence(path: Path, error: ValidationError, overrides: Mapping[str, Any]) -> str:
+def _sentence(path: str, error: ValidationError, overrides: Mapping[str, Any]) -> str:
     """The first of pydantic's complaints, in our words, with the number of the others."""
     first, *others = error.errors()
     key = ".".join(map(str, first["loc"]))
-    source = "option" if first["loc"] and first["loc"][0] in overrides else str(path)
+    source = "option" if first["loc"] and first["loc"][0] in overrides else path
     if first["type"] == "extra_forbidden":
         known = list(RunConfig.model_fields)
         text = f"{source}: unknown key '{key}'; {_nearest(key, known)}"

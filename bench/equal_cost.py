@@ -1,95 +1,194 @@
-"""A policy of several checks against one check that may cost as much: the same scores, the same paths, paired."""
+"""The comparison at equal cost: every method gets the pool that it can pay for, and the votes are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench import metrics
-from bench.evaluate import ProblemRecord, Scored, play_methods
-from bench.policies import CheckRecord, Policy, TopK
+from bench.draws import Drawn
+from bench.evaluate import correct_of, is_control, keeps_all
+from bench.ledger import Arithmetic, entries, generator_token, in_generator_tokens
+from bench.play import Played
+from bench.policies import Policy
+from bench.records import ProblemRecord
 from bench.results import EqualCostRow
-from bench.statistics import mean_interval
+from bench.statistics import holm, mean_interval, sign_flip_p
 from bench.votes import Majority
 from methods.base import Pruner
 
 Array = NDArray[np.float64]
+Scaled = Callable[[int], Policy]
+"""The policy of a method for a pool of so many paths."""
 
 
-def against_one_check(
-    records: Sequence[ProblemRecord], scored: Scored, methods: Mapping[str, Pruner], policies: Mapping[str, Policy]
+CLOSE_IN = 8
+"""After so many costs the search for the largest pool halves what is left."""
+ROUNDING = 1e-9
+"""Sums of the same costs in another order differ by so much; a method is not refused a path for it."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A method with pools of ``n`` paths: per problem means over the draws, and the mean number of paths kept."""
+
+    n: int
+    k: float
+    cost: Array
+    avg: Array
+    maj: Array
+
+
+def default_budget(records: Sequence[ProblemRecord]) -> float:
+    """Cost of ``none`` with a quarter of the stored paths, in generator tokens: mean over the problems."""
+    return float(np.mean([max(1, len(r.pool) // 4) * r.lengths.mean() for r in records]))
+
+
+def at_equal_cost(
+    records: Sequence[ProblemRecord],
+    task: str,
+    methods: Mapping[str, Pruner],
+    policies: Mapping[str, Scaled],
+    arithmetic: Arithmetic | None,
+    budget: float,
+    *,
+    draws: int,
+    seed: int,
+    drawn: Mapping[str, Drawn],
+    full: Mapping[str, float] = {},
+    progress: Callable[[], None] = lambda: None,
 ) -> list[EqualCostRow]:
-    """One row per method: what its policy gains over ``topk`` with the largest k whose mean cost is not above its own.
+    """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most ``budget``.
 
-    ``scored`` holds what the methods did under ``policies``. Costs are all tokens, means over the records. A method for
-    which even k = 1 costs more is left out. Draws beyond the first (of ``random``) are not looked at.
+    The retention ratio stays; N varies. Cost is in generator tokens (arithmetic over that of one token), the expected
+    one is the mean over ``records`` and over ``draws`` pools drawn from the stored paths without replacement. ``full``
+    may say what all stored paths cost a method, where that is known. The
+    difference is taken to ``none`` at its own N of the same budget. A method that cannot pay for one path, and one
+    whose cost nobody knows, has no row. Raises ValueError when ``none`` is not among the methods.
     """
-    once = play_methods(records, methods, dict.fromkeys(methods, TopK(1)))
+    if "none" not in policies:
+        raise ValueError("equal cost is a difference to none: it must take part")
+    unit = generator_token(records, arithmetic)
+    most = min(len(record.pool) for record in records)
+    found: dict[str, _Point] = {}
+    for name in policies:
+        points: dict[int, _Point] = {}
+
+        def at(n: int, name: str = name, points: dict[int, _Point] = points) -> _Point:
+            if n not in points:
+                # All stored paths are one pool, however they are drawn.
+                played = drawn[name].play(policies[name](n), n, 1 if n == most else draws)
+                points[n] = _point(records, played, n, arithmetic, unit)
+            return points[n]
+
+        best = largest_affordable(lambda n, at=at: float(at(n).cost.mean()), budget, most, full.get(name))  # type: ignore[misc]
+        if best:
+            found[name] = at(best)
+        progress()
+    return _rows(records, task, methods, policies, found, budget, draws, seed)
+
+
+def largest_affordable(cost: Callable[[int], float], budget: float, most: int, first: float | None = None) -> int:
+    """The largest n from 1 to ``most`` with cost(n) <= ``budget``, 0 if there is none (or the cost is NaN).
+
+    ``cost`` must not fall with n. It is asked seldom: costs are nearly proportional to n, so the search starts where
+    that would put the answer. ``first`` is cost(most) where it is known.
+    """
+    first = cost(most) if first is None else first
+    if math.isnan(first):
+        return 0
+    if first <= budget * (1 + ROUNDING):
+        return most
+    low, high, known = 0, most, {0: 0.0, most: first}
+    while high - low > 1:
+        share = (budget - known[low]) / (known[high] - known[low])
+        n = min(max(low + 1, low + int(share * (high - low))), high - 1)
+        if len(known) > CLOSE_IN:  # the costs are not that straight
+            n = (low + high) // 2
+        known[n] = cost(n)
+        low, high = (n, high) if known[n] <= budget * (1 + ROUNDING) else (low, n)
+    return low
+
+
+def _point(
+    records: Sequence[ProblemRecord],
+    played: Sequence[Sequence[tuple[ProblemRecord, Played]]],
+    n: int,
+    arithmetic: Arithmetic | None,
+    unit: float,
+) -> _Point:
+    def over_draws(value: Callable[[ProblemRecord, Played], float]) -> Array:
+        return np.array([np.mean([value(record, one) for record, one in draws]) for draws in played])
+
+    def cost(record: ProblemRecord, one: Played) -> float:
+        return in_generator_tokens(entries(record, "", [one], arithmetic), [one], unit)
+
+    # Some draws took longer paths than others: what their paths cost as a whole is known exactly, and corrects for it.
+    expected = np.array([n * whole_cost(whole, arithmetic) / len(whole.pool) for whole in records])
+    met = over_draws(lambda record, _: whole_cost(record, arithmetic))
+    return _Point(
+        n,
+        float(over_draws(lambda _, one: float(one.keep.sum())).mean()),
+        over_draws(cost) * expected / met,
+        over_draws(lambda record, one: metrics.avg_at_k(correct_of(record, one), one.keep)),
+        over_draws(lambda record, one: Majority().elect(one.answer_class[one.keep]).correctness(record.gold_class)),
+    )
+
+
+def whole_cost(record: ProblemRecord, arithmetic: Arithmetic | None) -> float:
+    """FLOPs (tokens without a model) of all paths of a record to their ends."""
+    if arithmetic is None:
+        return float(record.lengths.sum())
+    return arithmetic.decoding(len(record.pool.prompt_ids), np.zeros_like(record.lengths), record.lengths)
+
+
+def _rows(
+    records: Sequence[ProblemRecord],
+    task: str,
+    methods: Mapping[str, Pruner],
+    policies: Mapping[str, Scaled],
+    found: Mapping[str, _Point],
+    budget: float,
+    draws: int,
+    seed: int,
+) -> list[EqualCostRow]:
+    if "none" not in found:
+        return []
+    base = found["none"].maj
+    p_values = {name: sign_flip_p(point.maj - base, seed) for name, point in found.items()}
+    tested = [name for name in found if not is_control(methods[name])]
+    adjusted = dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
+    most = min(len(record.pool) for record in records)
     rows = []
-    for name in methods:
-        if name not in scored.played or name not in once.played:
-            continue
-        played = [draws[0] for draws in scored.played[name]]
-        tokens = np.array([float(one.decoded.sum()) + one.cost.tokens for one in played])
-        single = [draws[0] for draws in once.played[name]]
-        costs = np.array(
-            [
-                [
-                    float(np.where(keep, r.lengths, np.minimum(r.lengths, r.pool.position)).sum()) + one.cost.tokens
-                    for keep in _kept_by_k(r, one.scores)
-                ]
-                for r, one in zip(records, single, strict=True)
-            ]
-        )
-        affordable = np.flatnonzero(costs.mean(axis=0) <= tokens.mean())
-        if not len(affordable):
-            continue
-        k = int(affordable[-1]) + 1
-        kept = [_kept_by_k(r, one.scores)[k - 1] for r, one in zip(records, single, strict=True)]
-        accuracy = mean_interval(
-            100
-            * np.array(
-                [
-                    metrics.avg_at_k(r.correct, p.keep) - metrics.avg_at_k(r.correct, keep)
-                    for r, p, keep in zip(records, played, kept, strict=True)
-                ]
-            )
-        )
-        vote = mean_interval(
-            100
-            * np.array(
-                [
-                    _voted(r, p.answer_class, p.keep) - _voted(r, r.answer_class, keep)
-                    for r, p, keep in zip(records, played, kept, strict=True)
-                ]
-            )
-        )
+    for name, point in found.items():
+        vote, delta = mean_interval(100 * point.maj), mean_interval(100 * (point.maj - base))
         rows.append(
             EqualCostRow(
+                task=task,
                 method=name,
-                policy=str(policies[name]),
-                tokens=float(tokens.mean()),
-                one_check_k=k,
-                one_check_tokens=float(costs[:, k - 1].mean()),
-                avg_difference=accuracy.mean,
-                avg_difference_low=accuracy.low,
-                avg_difference_high=accuracy.high,
-                maj_difference=vote.mean,
-                maj_difference_low=vote.low,
-                maj_difference_high=vote.high,
+                quadrant=type(methods[name]).quadrant().value,
+                policy="keep all" if keeps_all(methods[name]) else str(policies[name](point.n)),
+                stored_paths=most,
+                n=point.n,
+                k=point.k,
+                budget=budget,
+                cost=float(point.cost.mean()),
+                capped=point.n == most,
+                avg_at_k=100 * float(point.avg.mean()),
+                maj_at_k=vote.mean,
+                maj_at_k_low=vote.low,
+                maj_at_k_high=vote.high,
+                maj_delta=delta.mean,
+                maj_delta_low=delta.low,
+                maj_delta_high=delta.high,
+                p_value=p_values[name],
+                p_holm=adjusted.get(name, math.nan),
+                draws=draws,
                 n_problems=len(records),
             )
         )
     return rows
-
-
-def _kept_by_k(record: ProblemRecord, scores: Array) -> list[NDArray[np.bool_]]:
-    """What one check keeps for every k from 1 to N."""
-    check = CheckRecord(record.pool.position, scores, record.pool.finished, record.pool.answer_class)
-    return [TopK(k).decide([check]).keep for k in range(1, len(scores) + 1)]
-
-
-def _voted(record: ProblemRecord, answers: NDArray[np.int64], keep: NDArray[np.bool_]) -> float:
-    return Majority().elect(answers[keep]).correctness(record.gold_class)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import metrics
-from bench.ledger import Ledger, paper_tokens
-from bench.play import Complete, Played, play, visible
+from bench.ledger import Arithmetic, LedgerRow, entries, generator_token, in_generator_tokens, paper_tokens
+from bench.play import Played, play, visible
 from bench.policies import CheckRecord, Policy, tied
+from bench.records import ProblemRecord
 from bench.results import ResultRow
 from bench.statistics import (
     Interval,
@@ -24,57 +25,8 @@ from bench.statistics import (
 )
 from bench.votes import Majority
 from methods.base import PRIVILEGED, Pruner, Quadrant, Signal, Source
-from methods.pool import Pool
 
 Array = NDArray[np.float64]
-
-REPEAT_WITHOUT = 2.0
-"""Above this percentage of finished or of leaky prefixes, a table is to be read also without them."""
-
-
-@dataclass(frozen=True)
-class ProblemRecord:
-    """One problem of one task with N complete paths; rows are in the order of ``pool``.
-
-    - ``pool``: the prefixes at the checkpoint; OUTCOME, and POTENTIAL where labels exist, are attached.
-    - ``lengths`` int64 (N,): tokens of the complete paths. ``correct`` float64 (N,): 1/0 verdicts, ungradable is 0.
-    - ``answer_class`` int64 (N,): class of the final answers, -1 none; ``gold_class``: the correct one, -1 if nobody
-      has it.
-    - ``halves`` float64 (2, N): success rates of two disjoint halves of the label continuations; None without labels.
-    - ``leaky`` bool (N,): the prefix already states a final answer. ``launch_seconds``: measured for the whole pool.
-    - ``elsewhere`` gives the pool at another checkpoint, for policies that check more than once.
-    """
-
-    task: str
-    problem: str
-    pool: Pool
-    lengths: NDArray[np.int64]
-    correct: NDArray[np.float64]
-    answer_class: NDArray[np.int64]
-    gold_class: int
-    halves: NDArray[np.float64] | None
-    leaky: NDArray[np.bool_]
-    launch_seconds: float
-    elsewhere: Callable[[int], Pool] | None = None
-
-    @property
-    def complete(self) -> Complete:
-        return Complete(self.lengths, self.answer_class, self.at)
-
-    def at(self, position: int) -> Pool:
-        """The pool at a checkpoint. Raises ValueError where there is only the experiment's own."""
-        if position == self.pool.position:
-            return self.pool
-        if self.elsewhere is None:
-            raise ValueError(f"{self.task}/{self.problem} has no prefixes of {position} tokens")
-        return self.elsewhere(position)
-
-    @property
-    def potential(self) -> Array | None:
-        """(N,) success rates over all label continuations; None without labels."""
-        if self.halves is None:
-            return None
-        return self.pool.potential if self.pool.has(Signal.POTENTIAL) else self.halves.mean(axis=0)
 
 
 @dataclass(frozen=True)
@@ -122,7 +74,7 @@ def _draws(pruner: Pruner, policy: Policy, record: ProblemRecord) -> list[Played
     """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws."""
     draws = type(pruner).draws
     pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
-    return [play(one, policy, record.complete, record.pool.position, _keeps_all(pruner)) for one in pruners]
+    return [play(one, policy, record.complete, record.pool.position, keeps_all(pruner)) for one in pruners]
 
 
 def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
@@ -147,6 +99,15 @@ def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str
     return None
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The rows of every table, the notes under them, and the ledger of every method on every problem."""
+
+    rows: list[ResultRow]
+    notes: list[str]
+    ledger: list[LedgerRow]
+
+
 def compare(
     records: Sequence[ProblemRecord],
     scored: Scored,
@@ -154,37 +115,34 @@ def compare(
     policies: Mapping[str, Policy],
     policy: Policy,
     model: str,
-    parameters: int,
+    arithmetic: Arithmetic | None,
     configurations: Mapping[str, str],
     seed: int,
     prefix_tokens: int,
     captions: Mapping[str, str] = {},
-) -> tuple[list[ResultRow], list[str]]:
+    spreads: Mapping[tuple[str, str], float] = {},
+) -> Evaluated:
     """One row per task and method, then for task ``all`` when there are several; and the notes under each table.
 
     ``policies`` are those that the methods were played under; ``policy`` is the one that the potential is held to.
-    ``parameters`` counts those of the generating model. A pruner class with ``keeps_all = True`` keeps all N under
-    any policy. Raises ValueError when there is no record or the pools differ in size, UserError when the policy does
-    not fit them.
+    ``arithmetic`` is that of the generating model, None where nobody knows it; ``spreads`` hold the draw spread by task
+    and method. A pruner class with ``keeps_all = True`` keeps all N under any policy. Raises ValueError when there is
+    no record, UserError when the policy does not fit them.
     """
-    sizes = sorted({len(record.pool) for record in records})
-    if len(sizes) != 1:
-        raise ValueError(f"a comparison needs pools of one size, not of {sizes or 'none'}")
+    if not records:
+        raise ValueError("a comparison needs at least one problem")
+    unit = generator_token(records, arithmetic)
     graded = {
-        name: _grade(records, scored.played[name], methods[name], policies[name], parameters)
+        name: _grade(records, name, scored.played[name], methods[name], policies[name], arithmetic, unit)
         for name in methods
         if name in scored.played
     }
     base = _baseline(records, policy, graded)
-    names = list(dict.fromkeys(record.task for record in records))
-    tables = {task: np.array([i for i, record in enumerate(records) if record.task == task]) for task in names}
-    if len(tables) > 1:
-        tables["all"] = np.arange(len(records))
     rows: list[ResultRow] = []
     notes: list[str] = []
-    for task, problems in tables.items():
+    for task, problems in tables_of(records).items():
         p_values = {name: sign_flip_p((g.avg - base.avg)[problems], seed) for name, g in graded.items()}
-        tested = [name for name in graded if not _is_control(methods[name])]
+        tested = [name for name in graded if not is_control(methods[name])]
         adjusted = dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
         for name, g in graded.items():
             rows.append(
@@ -193,22 +151,32 @@ def compare(
                     model=model,
                     method=name,
                     quadrant=type(methods[name]).quadrant().value,
-                    n=sizes[0],
+                    n=round(float(np.mean([len(records[i].pool) for i in problems]))),
                     k=g.k,
                     prefix_tokens=prefix_tokens,
                     finished=policies[name].finished,
-                    policy="keep all" if _keeps_all(methods[name]) else str(policies[name]),
+                    policy="keep all" if keeps_all(methods[name]) else str(policies[name]),
                     p_value=p_values[name],
                     p_holm=adjusted.get(name, math.nan),
+                    draw_spread=spreads.get((task, name), math.nan),
                     n_problems=len(problems),
                     configuration=configurations.get(name, "defaults"),
                     note=captions.get(name, ""),
                     **_cells(g, base, problems, seed),
                 )
             )
-        alike = [name for name in graded if not _keeps_all(methods[name]) and str(policies[name]) == str(policy)]
+        alike = [name for name in graded if not keeps_all(methods[name]) and str(policies[name]) == str(policy)]
         notes += [f"{task}: {note}" for note in _notes(problems, scored, tested, alike, graded, base)]
-    return rows, notes
+    return Evaluated(rows, notes, [row for g in graded.values() for row in g.ledger])
+
+
+def tables_of(records: Sequence[ProblemRecord]) -> dict[str, NDArray[np.int64]]:
+    """The records of every task, in order, and of ``all`` when there are several tasks: the primary family."""
+    names = list(dict.fromkeys(record.task for record in records))
+    tables = {task: np.array([i for i, record in enumerate(records) if record.task == task]) for task in names}
+    if len(tables) > 1:
+        tables["all"] = np.arange(len(records))
+    return tables
 
 
 @dataclass(frozen=True)
@@ -228,6 +196,7 @@ class _Graded:
     spearman: Array
     cut_tied: Array
     check_seconds: Array
+    ledger: list[LedgerRow]
 
 
 @dataclass(frozen=True)
@@ -247,14 +216,17 @@ class _Baseline:
     launch_seconds: Array
     potential_avg: Array
     potential_expected: Array
+    oracle_avg: Array
     random_maj: Array
 
 
-def _is_control(pruner: Pruner) -> bool:
+def is_control(pruner: Pruner) -> bool:
+    """Whether it is none of the methods that are compared, but a line to hold them against."""
     return type(pruner).source is Source.CONTROL
 
 
-def _keeps_all(pruner: Pruner) -> bool:
+def keeps_all(pruner: Pruner) -> bool:
+    """Whether it keeps all N under any policy."""
     return bool(getattr(type(pruner), "keeps_all", False))
 
 
@@ -279,26 +251,32 @@ def _split_half(record: ProblemRecord, policy: Policy) -> float:
 
 def _grade(
     records: Sequence[ProblemRecord],
+    name: str,
     played: Sequence[Sequence[Played]],
     pruner: Pruner,
     policy: Policy,
-    parameters: int,
+    arithmetic: Arithmetic | None,
+    unit: float,
 ) -> _Graded:
-    """Grade and charge what one method did, draw by draw."""
+    """Grade and charge what one method did, draw by draw; ``unit`` FLOPs are one generator token."""
     reads_labels = Signal.POTENTIAL in type(pruner).requires
     type_ii = type(pruner).quadrant() is Quadrant.II
     measures: list[list[float]] = []
+    ledger: list[LedgerRow] = []
     for record, draws in zip(records, played, strict=True):
-        means = [float(value) for value in np.mean([_measured(record, one, type_ii, parameters) for one in draws], 0)]
-        if reads_labels and not _keeps_all(pruner):
+        means = [float(value) for value in np.mean([_measured(record, one, type_ii) for one in draws], 0)]
+        if reads_labels and not keeps_all(pruner):
             means[1] = _split_half(record, policy)
         scores = np.stack([one.scores for one in draws])
-        scored = not policy.over_completed
-        means.append(metrics.auroc(scores, record.correct) if scored else math.nan)
+        ranked = not policy.over_completed
+        means.append(metrics.auroc(scores, record.correct) if ranked else math.nan)
         potential = record.potential
-        means.append(math.nan if potential is None or not scored else metrics.spearman(scores, potential))
+        means.append(math.nan if potential is None or not ranked else metrics.spearman(scores, potential))
+        phases = entries(record, name, draws, arithmetic)
+        means += [sum(phase.tokens for phase in phases), in_generator_tokens(phases, draws, unit)]
+        ledger += phases
         measures.append(means)
-    avg, expected, maj, vote_tied, passed, tokens, flops, paper, cut_tied, seconds, kept, auroc, spearman = np.array(
+    avg, expected, maj, vote_tied, passed, paper, cut_tied, seconds, kept, auroc, spearman, tokens, flops = np.array(
         measures
     ).T
     return _Graded(
@@ -315,18 +293,16 @@ def _grade(
         spearman=spearman,
         cut_tied=cut_tied,
         check_seconds=seconds,
+        ledger=ledger,
     )
 
 
-def _measured(record: ProblemRecord, played: Played, type_ii: bool, parameters: int) -> list[float]:
-    """The measures of one draw on one problem; see :class:`_Graded`."""
+def _measured(record: ProblemRecord, played: Played, type_ii: bool) -> list[float]:
+    """The measures of one draw on one problem that need no ledger; see :class:`_Graded`."""
     keep, position = played.keep, record.pool.position
-    correct = record.correct
-    if played.stopped:  # these paths vote with the answers that they were stopped at
-        correct = (played.answer_class == record.gold_class).astype(np.float64)
+    correct = correct_of(record, played)
     potential = None if played.stopped else record.potential
     elected = Majority().elect(played.answer_class[keep])
-    ledger = Ledger(float(played.decoded.sum()), played.cost)
     one_check = bool((played.decoded == np.where(keep, record.lengths, np.minimum(record.lengths, position))).all())
     return [
         metrics.avg_at_k(correct, keep),
@@ -334,13 +310,19 @@ def _measured(record: ProblemRecord, played: Played, type_ii: bool, parameters: 
         elected.correctness(record.gold_class),
         float(elected.tied),
         metrics.pass_at_k(correct, keep),
-        ledger.tokens,
-        ledger.in_generator_tokens(parameters),
         paper_tokens(record.lengths, position, keep, type_ii) if one_check else math.nan,
         float(tied(played.scores, keep)) if one_check else math.nan,
         played.seconds,
         float(keep.sum()),
     ]
+
+
+def correct_of(record: ProblemRecord, played: Played) -> Array:
+    """(N,) verdicts of what the paths vote for: paths that were stopped vote with the answers they were stopped at."""
+    if not played.stopped:
+        return record.correct
+    right: Array = ((played.answer_class == record.gold_class) & (played.answer_class >= 0)).astype(np.float64)
+    return right
 
 
 def _baseline(records: Sequence[ProblemRecord], policy: Policy, graded: Mapping[str, _Graded]) -> _Baseline:
@@ -356,7 +338,7 @@ def _baseline(records: Sequence[ProblemRecord], policy: Policy, graded: Mapping[
         ),
         tokens=np.array([float(r.lengths.sum()) for r in records]),
         finished=np.array([float(r.pool.finished.mean()) for r in records]),
-        leaky=np.array([float(r.leaky.mean()) for r in records]),
+        leaky=np.array([math.nan if r.leaky is None else float(r.leaky.mean()) for r in records]),
         launch_seconds=np.array([r.launch_seconds for r in records]),
         potential_avg=np.array(
             [
@@ -365,6 +347,7 @@ def _baseline(records: Sequence[ProblemRecord], policy: Policy, graded: Mapping[
             ]
         ),
         potential_expected=np.array([_split_half(r, policy) for r in records]),
+        oracle_avg=np.array([metrics.avg_at_k(r.correct, _kept(r, r.correct, policy)) for r in records]),
         random_maj=graded["random"].maj if "random" in graded else undefined,
     )
 
@@ -382,6 +365,8 @@ def _cells(g: _Graded, base: _Baseline, problems: NDArray[np.int64], seed: int) 
     headroom = ratio_of_means(
         (g.expected - base.expected)[problems], (base.potential_expected - base.expected)[problems], seed
     )
+    # The expected accuracy of k paths at random is that of all N.
+    normalised = ratio_of_means((g.avg - base.avg)[problems], (base.oracle_avg - base.avg)[problems], seed)
     tokens = mean(g.tokens)
     return {
         "avg_at_n": 100 * mean(base.avg),
@@ -391,6 +376,7 @@ def _cells(g: _Graded, base: _Baseline, problems: NDArray[np.int64], seed: int) 
         **interval("expected_delta", g.expected - base.expected),
         **interval("potential_delta", g.avg - base.potential_avg),
         **_columns("headroom", headroom.scaled(100)),
+        **_columns("normalised", normalised.scaled(100)),
         "maj_at_k": 100 * mean(g.maj),
         **interval("maj_delta", g.maj - base.maj),
         **interval("maj_delta_random", g.maj - base.random_maj),
@@ -438,12 +424,13 @@ def _notes(
     if tested and n > 1:
         spread = np.median([np.std((graded[name].avg - base.avg)[problems], ddof=1) for name in tested])
         points = 100 * minimum_detectable_difference(float(spread), n)
-        notes.append(f"minimum detectable difference to none: {points:.1f} points (two-sided 5 %, 80 % power, {n=})")
+        shown = "undefined (no difference varies)" if math.isnan(points) else f"{points:.1f} points"
+        notes.append(f"minimum detectable difference to none: {shown} (two-sided 5 %, 80 % power, {n=})")
     else:
         notes.append("minimum detectable difference to none: undefined (it needs 2 problems and a method)")
     finished, leaky = (100 * float(share[problems].mean()) for share in (base.finished, base.leaky))
-    advice = "; read the table also without them" if max(finished, leaky) > REPEAT_WITHOUT else ""
-    notes.append(f"{finished:.1f} % of the prefixes finished before the checkpoint, {leaky:.1f} % are leaky{advice}")
+    stated = "without text nobody knows how many are leaky" if math.isnan(leaky) else f"{leaky:.1f} % are leaky"
+    notes.append(f"{finished:.1f} % of the prefixes finished before the checkpoint, {stated}")
     ties = {name: 100 * float(g.vote_tied[problems].mean()) for name, g in graded.items()}
     if ties:
         most = max(ties, key=lambda name: ties[name])

@@ -1,44 +1,170 @@
-"""What one method costs on one problem: tokens by kind, and arithmetic in tokens of the generating model."""
+"""What one method costs on one problem, phase by phase: tokens by kind, arithmetic, memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.play import Played
+from bench.records import ProblemRecord
 from methods.base import Cost
+
+Phase = Literal["launch", "check", "resume"]
+Lengths = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """Token counts of one problem: what the generator decoded, and what the method cost beyond it."""
+class Arithmetic:
+    """The generating model as the ledger charges it.
 
-    decoded: float
-    beyond: Cost
+    ``parameters`` of the whole model; ``width``: heads times head size, summed over nothing: one layer's;
+    ``kv_bytes``: keys and values of one token, all layers.
+    """
+
+    parameters: int
+    layers: int
+    width: int
+    kv_bytes: int
+
+    @classmethod
+    def of(cls, config: Any, parameters: int, bytes_per_number: int) -> Arithmetic:
+        """From a transformers configuration. ``parameters`` must be positive (ValueError)."""
+        if parameters < 1:
+            raise ValueError(f"parameters = {parameters}: the generator needs at least one")
+        heads = config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        layers = config.num_hidden_layers
+        return cls(parameters, layers, heads * size, 2 * layers * kv_heads * size * bytes_per_number)
+
+    def decoding(self, prompt: int, begin: Lengths, end: Lengths) -> float:
+        """FLOPs of decoding tokens begin+1 .. end of every path behind ``prompt`` tokens.
+
+        A token costs 2 per parameter, and 4 * layers * width per position that it attends to (scores and sums).
+        """
+        count = (end - begin).astype(np.float64)
+        attended = count * prompt + (end * (end + 1) - begin * (begin + 1)) / 2
+        return float(2 * self.parameters * count.sum() + 4 * self.layers * self.width * attended.sum())
+
+    def beyond(self, cost: Cost, context: int) -> float:
+        """FLOPs of a method's own tokens; those of the generator attend to ``context`` positions."""
+        own = cost.tokens if cost.flops is None else cost.generator_tokens
+        return own * (2.0 * self.parameters + 4.0 * self.layers * self.width * context) + (cost.flops or 0.0)
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One phase of one method on one problem, means over the method's draws.
+
+    Tokens by kind; ``flops`` of all models; ``peak_kv_bytes``: the most that the paths' keys and values take at once
+    when all paths alive march in step (the check holds what the launch left). NaN where nobody knows the model.
+    """
+
+    task: str
+    problem: str
+    method: str
+    phase: Phase
+    decoded_tokens: float
+    reencoded_tokens: float
+    probe_tokens: float
+    check_tokens: float
+    flops: float
+    peak_kv_bytes: float
 
     @property
     def tokens(self) -> float:
         """All tokens, whichever model reads or writes them."""
-        return self.decoded + self.beyond.tokens
+        return self.decoded_tokens + self.reencoded_tokens + self.probe_tokens + self.check_tokens
 
-    def in_generator_tokens(self, parameters: int) -> float:
-        """The arithmetic of all phases divided by that of one generator token, 2 * ``parameters`` FLOPs.
 
-        Raises ValueError when ``parameters`` is not positive.
-        """
-        if parameters < 1:
-            raise ValueError(f"parameters = {parameters}: the generator needs at least one")
-        if self.beyond.flops is None:
-            return self.tokens
-        return self.decoded + self.beyond.generator_tokens + self.beyond.flops / (2 * parameters)
+def entries(
+    record: ProblemRecord, method: str, played: Sequence[Played], model: Arithmetic | None
+) -> tuple[LedgerRow, LedgerRow, LedgerRow]:
+    """Launch, Check and Resume of the draws ``played`` of one method on one problem."""
+    prompt = len(record.pool.prompt_ids)
+    rows = np.mean([_phases(prompt, one, model) for one in played], axis=0)
+    launch, check, resume = (
+        LedgerRow(record.task, record.problem, method, phase, *map(float, numbers))  # type: ignore[arg-type]
+        for phase, numbers in zip(("launch", "check", "resume"), rows, strict=True)
+    )
+    return launch, check, resume
+
+
+def _phases(prompt: int, played: Played, model: Arithmetic | None) -> NDArray[np.float64]:
+    """(3, 6): per phase the numbers of a :class:`LedgerRow`."""
+    nothing, launched, decoded = np.zeros_like(played.launched), played.launched, played.decoded
+    cost = played.cost
+    flops, held = np.full(3, np.nan), np.full(3, np.nan)
+    if model is not None:
+        context = prompt + int(launched.max(initial=0))
+        flops = np.array(
+            [
+                model.decoding(prompt, nothing, launched),
+                model.beyond(cost, context),
+                model.decoding(prompt, launched, decoded),
+            ]
+        )
+        after = np.where(decoded > launched, decoded, 0)
+        held = model.kv_bytes * np.array([_most_held(prompt, launched)] * 2 + [_most_held(prompt, after)])
+    return np.array(
+        [
+            [launched.sum(), 0, 0, 0, flops[0], held[0]],
+            [0, cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens, flops[1], held[1]],
+            [(decoded - launched).sum(), 0, 0, 0, flops[2], held[2]],
+        ]
+    )
+
+
+def _most_held(prompt: int, lengths: Lengths) -> int:
+    """The most tokens held at once: at t tokens those paths are alive that have at least t."""
+    there = np.sort(lengths[lengths > 0])[::-1]
+    return int((np.arange(1, len(there) + 1) * (prompt + there)).max(initial=0))
+
+
+def generator_token(records: Iterable[ProblemRecord], model: Arithmetic | None) -> float:
+    """FLOPs of one generator token: the mean over all tokens of the complete paths. NaN without a model."""
+    if model is None:
+        return float("nan")
+    flops = tokens = 0.0
+    for record in records:
+        flops += model.decoding(len(record.pool.prompt_ids), np.zeros_like(record.lengths), record.lengths)
+        tokens += float(record.lengths.sum())
+    return flops / tokens if tokens else float("nan")
+
+
+def in_generator_tokens(rows: Sequence[LedgerRow], played: Sequence[Played], unit: float) -> float:
+    """All phases' arithmetic divided by ``unit``, that of one generator token (see :func:`generator_token`).
+
+    Without a model (``unit`` NaN) it is the number of tokens, if they are all the generator's; else NaN.
+    """
+    if not np.isnan(unit):
+        return sum(row.flops for row in rows) / unit
+    own = all(one.cost.flops is None for one in played)
+    return sum(row.tokens for row in rows) if own else float("nan")
+
+
+def ledger_csv(rows: Iterable[LedgerRow]) -> str:
+    """The ledger as CSV; floats with six significant digits, NaN written as ``nan``."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    columns = [field.name for field in fields(LedgerRow)]
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(f"{v:.10g}" if isinstance(v, float) else v for v in (getattr(row, c) for c in columns))
+    return stream.getvalue()
 
 
 def paper_tokens(lengths: NDArray[np.int64], position: int, keep: NDArray[np.bool_], type_ii: bool) -> int:
     """The STOP paper's count: every path up to ``position``, the kept ones to their end, and for Type II ``position``
     for each discarded prefix as well.
 
-    It explains Table 2 of arXiv 2604.16029 within its noise. It is not what Type II costs: see :class:`Ledger`.
+    It explains Table 2 of arXiv 2604.16029 within its noise. It is not what Type II costs: see :class:`LedgerRow`.
     ``lengths`` int64 (N,) counts the tokens of the complete paths; ``keep`` is bool (N,).
     """
     if keep.dtype != np.bool_ or keep.shape != lengths.shape:

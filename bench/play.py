@@ -41,6 +41,7 @@ class Played:
 
     keep: NDArray[np.bool_]
     decoded: NDArray[np.int64]
+    launched: NDArray[np.int64]
     answer_class: NDArray[np.int64]
     stopped: bool
     scores: Array
@@ -88,7 +89,8 @@ def play(pruner: Pruner, policy: Policy, complete: Complete, position: int, keep
             answers = np.where(complete.lengths <= checkpoint, complete.answer_class, stated)
             break
     assert first is not None
-    return Played(alive, stopped_at, answers, stop, first, cost, seconds)
+    launched = np.minimum(complete.lengths, history[0].position)
+    return Played(alive, stopped_at, launched, answers, stop, first, cost, seconds)
 
 
 def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Played:
@@ -109,9 +111,11 @@ def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Playe
             break
         launched = min(count, launched + decision.launch_more)
     keep = np.arange(count) < launched
+    decoded = np.where(keep, complete.lengths, 0)
     return Played(
         keep,
-        np.where(keep, complete.lengths, 0),
+        decoded,
+        decoded,
         complete.answer_class,
         False,
         np.zeros(count),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.engines.base import Request, Sampling
+from bench.errors import UserError
 from bench.labels import Label, LabelStore, prefix_hash
 from bench.rollouts import Progress, no_progress
 from bench.shards import in_groups
@@ -56,7 +57,11 @@ def cuts_of(task: Task, stored: StoredProblem, position: int, limit: int | None 
     """The distinct prefixes of ``position`` tokens, in path order; at most ``limit`` of them."""
     cuts: dict[str, Cut] = {}
     for path in stored.paths:
-        finished = len(path.token_ids) <= position
+        if path.token_ids is None:
+            raise UserError(
+                f"{stored.task}/{stored.problem}: path {path.path} has no token ids, so nothing goes on from it"
+            )
+        finished = path.length <= position
         cut = Cut(
             task,
             stored.problem,

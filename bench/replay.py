@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.evaluate import ProblemRecord
 from bench.labels import LabelStore
-from bench.store import StoredProblem
+from bench.records import ProblemRecord
+from bench.store import StoredPath, StoredProblem
 from methods.base import PrefixCache, Probe, Signal, Words
 from methods.pool import LabelledPool, Pool, PrefixDataset
 from tasks import catalogue
@@ -25,37 +25,66 @@ SHELF_POOLS = 8
 """So many pools at other checkpoints are held at a time."""
 
 
+Answer = tuple[NDArray[np.int64], NDArray[np.float64], int]
+"""What one path told a probe: token ids, their log-probabilities, answer class."""
+
+
 @dataclass
 class Grading:
     """The engine as a pool's generator: what it answers to a probe is read and classed as the task does it.
 
     Classes are those of ``known``, which begins with the final answers of the problem's paths, so that a probed answer
-    can be compared with them; an answer that is new is added, and keeps its class from check to check.
+    can be compared with them; an answer that is new is added, and keeps its class from check to check. Without an
+    engine (rollouts from elsewhere) there is nobody to ask, and it only classes.
+
+    With ``recall`` a probe that was put to a path before is answered from memory: it depends on that path alone.
+    Where seconds are measured nothing is recalled.
     """
 
-    engine: TransformersEngine
+    engine: TransformersEngine | None
     task: Task
     known: list[str | None]
+    recall: bool = False
+    _told: dict[tuple[int, tuple[int, ...], int], dict[int, Answer]] = field(default_factory=dict)
 
     @property
     def replay_seconds(self) -> float:
-        return self.engine.replay_seconds
+        return self._asked.replay_seconds
+
+    @property
+    def _asked(self) -> TransformersEngine:
+        assert self.engine is not None, "a pool without an engine has no generator"
+        return self.engine
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
-        return self.engine.kv(pool, rows)
+        return self._asked.kv(pool, rows)
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        return self.engine.next_logprobs(pool, suffix_ids, token_ids)
+        return self._asked.next_logprobs(pool, suffix_ids, token_ids)
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        probe = self.engine.probe(pool, suffix_ids, max_new_tokens)
-        suffix = np.array(list(suffix_ids), np.int64)
-        texts = [self.engine.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
-        return replace(probe, answer_class=self.classes([self.task.answer_of(text) for text in texts]))
+        told = self._told.setdefault((pool.position, tuple(suffix_ids), max_new_tokens), {})
+        if not self.recall or any(int(path) not in told for path in pool.paths):
+            probe = self._asked.probe(pool, suffix_ids, max_new_tokens)
+            suffix = np.array(list(suffix_ids), np.int64)
+            texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
+            classes = self.classes([self.task.answer_of(text) for text in texts])
+            told.update(
+                (int(path), (ids, logprobs, int(number)))
+                for path, ids, logprobs, number in zip(
+                    pool.paths, probe.token_ids, probe.token_logprobs, classes, strict=True
+                )
+            )
+        answers = [told[int(path)] for path in pool.paths]
+        return Probe(
+            tuple(ids for ids, _, _ in answers),
+            tuple(logprobs for _, logprobs, _ in answers),
+            np.array([number for _, _, number in answers], np.int64),
+        )
 
     @classmethod
-    def of(cls, engine: TransformersEngine, stored: StoredProblem) -> Grading:
-        return cls(engine, catalogue.get(stored.task), [path.answer for path in stored.paths])
+    def of(cls, engine: TransformersEngine | None, task: Task, stored: StoredProblem) -> Grading:
+        return cls(engine, task, [path.answer for path in stored.paths])
 
     def classes(self, answers: Sequence[str | None]) -> NDArray[np.int64]:
         """int64: classes of ``answers`` among the known ones."""
@@ -80,7 +109,7 @@ def words_of(engine: TransformersEngine, task: Task) -> Words:
 
 
 def pool_of(
-    engine: TransformersEngine,
+    engine: TransformersEngine | None,
     stored: StoredProblem,
     position: int,
     rows: Sequence[int] | None = None,
@@ -89,14 +118,19 @@ def pool_of(
 ) -> Pool:
     """The pool of ``rows`` (default: all paths) at ``position``, with every signal that the store recorded.
 
-    Signals in ``reads`` that were not recorded there are had by encoding the prefixes again.
+    Signals in ``reads`` that were not recorded there are had by encoding the prefixes again. Without an engine
+    (rollouts from elsewhere) they are missing, and so are texts whose tokens' places are not known.
     """
     chosen = list(range(len(stored.paths))) if rows is None else list(rows)
     paths = [stored.paths[row] for row in chosen]
-    prefixes = tuple(path.token_ids[:position] for path in paths)
-    texts = tuple(engine.decode(prefix) for prefix in prefixes)
-    task = catalogue.get(stored.task)
-    grading = grading or Grading.of(engine, stored)
+    grading = grading or Grading.of(engine, catalogue.get(stored.task), stored)
+    signals = _recorded(stored, position, chosen)
+    texts = _prefix_texts(engine, paths, position)
+    if texts is not None:
+        signals[Signal.TEXT] = texts
+        stated = grading.classes([grading.task.answer_of(text) for text in texts])
+    else:
+        stated = np.full(len(paths), -1, dtype=np.int64)
     pool = Pool(
         problem=stored.problem,
         task=stored.task,
@@ -104,21 +138,43 @@ def pool_of(
         prompt=stored.prompt,
         prompt_ids=stored.prompt_ids,
         paths=np.array([path.path for path in paths]),
-        lengths=np.array([len(prefix) for prefix in prefixes]),
-        finished=np.array([len(path.token_ids) <= position for path in paths]),
-        answer_class=grading.classes([task.answer_of(text) for text in texts]),
-        signals={Signal.TOKEN_IDS: prefixes, Signal.TEXT: texts, **_recorded(stored, position, chosen)},
-        generator=grading,
-        words=words_of(engine, task),
+        lengths=np.array([min(path.length, position) for path in paths]),
+        finished=np.array([path.length <= position for path in paths]),
+        answer_class=stated,
+        signals=signals,
+        generator=grading if engine else None,
+        words=words_of(engine, grading.task) if engine else None,
     )
     missing = frozenset(reads) - frozenset(pool.signals)
-    return replace(pool, signals={**pool.signals, **engine.reread(pool, missing)}) if missing else pool
+    if engine is None or not missing:
+        return pool
+    return replace(pool, signals={**pool.signals, **engine.reread(pool, missing)})
+
+
+def _prefix_texts(
+    engine: TransformersEngine | None, paths: Sequence[StoredPath], position: int
+) -> tuple[str, ...] | None:
+    """The texts of the prefixes; None where nobody can tell where a prefix ends in the text."""
+    texts = []
+    for path in paths:
+        if engine is not None and path.token_ids is not None:
+            texts.append(engine.decode(path.token_ids[:position]))
+        elif path.text is not None and path.length <= position:
+            texts.append(path.text)
+        elif path.text is not None and path.ends is not None:
+            texts.append(path.text[: int(path.ends[position - 1])])
+        else:
+            return None
+    return tuple(texts)
 
 
 def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict[Signal, Any]:
     """The columns that the store holds for all of these prefixes."""
     paths = [stored.paths[row] for row in rows]
     signals: dict[Signal, Any] = {}
+    prefixes = [None if path.token_ids is None else path.token_ids[:position] for path in paths]
+    if all(prefix is not None for prefix in prefixes):
+        signals[Signal.TOKEN_IDS] = tuple(prefixes)
     for signal, name in (
         (Signal.LOGPROBS, "logprobs"),
         (Signal.ENTROPY, "entropy"),
@@ -128,7 +184,7 @@ def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict
         columns = [getattr(path, name) for path in paths]
         if any(column is None for column in columns):
             continue
-        wanted = [min(len(path.token_ids), position) for path in paths]
+        wanted = [min(path.length, position) for path in paths]
         if all(len(column) >= tokens for column, tokens in zip(columns, wanted, strict=True)):
             signals[signal] = tuple(column[:position] for column in columns)
     if position in stored.hidden:
@@ -139,26 +195,28 @@ def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict
 
 
 def record_of(
-    engine: TransformersEngine,
+    engine: TransformersEngine | None,
     stored: StoredProblem,
     position: int,
     labels: LabelStore | None,
     reads: Collection[Signal] = (),
     shelf: dict[tuple[str, str, int], Pool] | None = None,
+    task: Task | None = None,
 ) -> ProblemRecord:
     """One problem as the evaluation wants it. Without labels, or with missing ones, there is no POTENTIAL signal.
 
     Pools at other checkpoints are kept on the ``shelf``, which the records of a comparison share: methods come one
-    after another to the same few checkpoints of a problem, and then never again.
+    after another to the same few checkpoints of a problem, and then never again. ``task`` reads and grades answers;
+    default: the known task of that name.
     """
-    grading = Grading.of(engine, stored)
+    grading = Grading.of(engine, task or catalogue.get(stored.task), stored)
     pool = pool_of(engine, stored, position, reads=reads, grading=grading)
     correct = np.array([float(path.correct is True) for path in stored.paths])
     classes = grading.classes([path.answer for path in stored.paths])
     right = classes[(correct == 1) & (classes >= 0)]
     halves = None
     potential: dict[Signal, Any] = {}
-    if labels is not None:
+    if labels is not None and pool.has(Signal.TOKEN_IDS):
         both, success = labels.lookup(stored.task, stored.problem, pool.token_ids)
         if not np.isnan(success).any():
             halves = both
@@ -180,15 +238,24 @@ def record_of(
         task=stored.task,
         problem=stored.problem,
         pool=replace(pool, signals={**pool.signals, Signal.OUTCOME: correct, **potential}),
-        lengths=np.array([len(path.token_ids) for path in stored.paths]),
+        lengths=np.array([path.length for path in stored.paths]),
         correct=correct,
         answer_class=classes,
         gold_class=int(right[0]) if len(right) else int(grading.classes([stored.gold])[0]),
         halves=halves,
-        leaky=pool.answer_class >= 0,
+        leaky=pool.answer_class >= 0 if pool.has(Signal.TEXT) else None,
         launch_seconds=stored.launch_seconds,
         elsewhere=elsewhere,
+        entropy=_mean_entropy(stored),
     )
+
+
+def _mean_entropy(stored: StoredProblem) -> NDArray[np.float64] | None:
+    """(N,) nats per token of the complete paths; None where they were not recorded to their ends."""
+    columns = [path.entropy for path in stored.paths]
+    pairs = zip(columns, stored.paths, strict=True)
+    whole = [column is not None and len(column) == path.length > 0 for column, path in pairs]
+    return np.array([float(np.mean(column)) for column in columns if column is not None]) if all(whole) else None
 
 
 def labelled_pools(
@@ -203,6 +270,8 @@ def labelled_pools(
     for stored in problems:
         rows, success, continuations, seen = [], [], 0, set()
         for row, path in enumerate(stored.paths):
+            if path.token_ids is None:
+                continue
             label = labels.get(stored.task, stored.problem, path.token_ids[:position])
             if label is not None and label.prefix not in seen:
                 seen.add(label.prefix)
@@ -210,7 +279,7 @@ def labelled_pools(
                 success.append(label.success)
                 continuations = max(continuations, label.continuations)
         if rows:
-            grading = Grading.of(engine, stored)
+            grading = Grading.of(engine, catalogue.get(stored.task), stored)
             pool = pool_of(engine, stored, position, rows, reads, grading)
             outcome = np.array([float(stored.paths[row].correct is True) for row in rows])
             final_class = grading.classes([stored.paths[row].answer for row in rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,9 @@ class ResultRow(BaseModel):
 
     Accuracies, ``reduction`` and ``headroom`` run from 0 to 100 and their intervals cover 95 %; ``tokens`` and
     seconds are means per problem. ``delta`` and ``maj_delta`` are paired differences to ``none``. ``headroom`` is the
-    percentage of the potential control's gain. ``k`` is what the policy keeps, rounded from the mean where that varies;
+    percentage of the potential control's gain, ``normalised`` that of what the oracle gains over chance.
+    ``draw_spread`` is the standard deviation of avg@k over draws of the N paths from at least 4N stored ones. ``k`` is
+    what the policy keeps, rounded from the mean where that varies;
     ``paper_tokens`` and ``tie_rate`` are defined for one check only, and ``avg_at_k_expected`` not for paths that were
     stopped to vote early. ``finished`` is the policy's rule for paths that end before the
     checkpoint; ``finished_share`` and ``leaky_share`` are percentages of the prefixes. Undefined is NaN.
@@ -68,6 +71,10 @@ class ResultRow(BaseModel):
     p_value: Number
     auroc_low: Number
     auroc_high: Number
+    normalised: Number
+    normalised_low: Number
+    normalised_high: Number
+    draw_spread: Number
     headroom_low: Number
     headroom_high: Number
     expected_delta: Number
@@ -99,7 +106,7 @@ class Representative(BaseModel):
     candidates: int
 
 
-class EqualCostRow(BaseModel):
+class PolicyRow(BaseModel):
     """A policy of several checks minus one check at equal cost (``topk:one_check_k``), paired over problems, 0-100."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
@@ -118,11 +125,87 @@ class EqualCostRow(BaseModel):
     n_problems: int
 
 
+class EqualCostRow(BaseModel):
+    """One method with as many paths as ``budget`` pays for: ``n`` of the stored ones, ``k`` of them kept (a mean).
+
+    ``budget`` and ``cost`` are generator tokens per problem. Accuracies run from 0 to 100, intervals cover 95 %;
+    ``maj_delta`` is the paired difference to ``none`` at its own n. ``capped``: all stored paths cost less than the
+    budget, so the method could have used more. Means over ``draws`` pools of the stored paths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    task: str
+    method: str
+    quadrant: QuadrantName
+    policy: str
+    stored_paths: int
+    n: int
+    k: Number
+    budget: Number
+    cost: Number
+    capped: bool
+    avg_at_k: Number
+    maj_at_k: Number
+    maj_at_k_low: Number
+    maj_at_k_high: Number
+    maj_delta: Number
+    maj_delta_low: Number
+    maj_delta_high: Number
+    p_value: Number
+    p_holm: Number
+    draws: int
+    n_problems: int
+
+
+class VoteRow(BaseModel):
+    """One vote over the paths that a method kept, or over all of them with its scores (``voters``); 0 to 100.
+
+    ``pruning_gain``: majority over these voters minus majority over all N. ``vote_gain``: this vote minus majority,
+    both over these voters. The two add up to what the method gains with this vote.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    task: str
+    method: str
+    voters: Literal["kept", "all"]
+    vote: str
+    accuracy: Number
+    pruning_gain: Number
+    pruning_gain_low: Number
+    pruning_gain_high: Number
+    vote_gain: Number
+    vote_gain_low: Number
+    vote_gain_high: Number
+    tie_rate: Number
+    n_problems: int
+
+
+class CalibrationRow(BaseModel):
+    """How well a score that claims to be a probability is one: against the potential, else against the outcome.
+
+    ``ece`` and ``brier`` run from 0 to 1; ``bins`` is the reliability curve: low, high, count, mean score, mean truth.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    task: str
+    method: str
+    truth: Literal["potential", "outcome"]
+    ece: Number
+    brier: Number
+    bins: list[tuple[float, float, int, float, float]]
+
+
 class Results(BaseModel):
     """A comparison: its rows, and what is needed to run it again.
 
-    ``problems`` lists the problem ids per task; ``left_out`` says per method why it has no row; ``notes`` are the
-    statements under the table (minimum detectable difference, finished and leaky shares, duplicate score columns).
+    ``problems`` lists the evaluated problem ids per task, ``splits`` those that methods were trained and tuned on.
+    ``repeated`` holds the rows of tables again, without finished and leaky prefixes, where there are many. ``left_out``
+    says per method why it has no row; ``notes`` are the statements under the table (minimum detectable difference,
+    finished and leaky shares, duplicate score columns). ``setup`` is what the command line needs to run it again,
+    ``environment`` what it ran in.
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
@@ -137,7 +220,14 @@ class Results(BaseModel):
     problems: dict[str, list[str]]
     rows: list[ResultRow]
     representatives: list[Representative] = []
+    policies: list[PolicyRow] = []
     equal_cost: list[EqualCostRow] = []
+    votes: list[VoteRow] = []
+    calibration: list[CalibrationRow] = []
+    repeated: list[ResultRow] = []
+    splits: dict[str, list[str]] = {}
+    setup: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     notes: list[str] = []
 
@@ -151,10 +241,16 @@ class Results(BaseModel):
         return cls.model_validate_json(path.read_text())
 
     def csv(self) -> str:
-        """The rows as CSV; floats with six significant digits, NaN written as ``nan``."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in self.rows:
-            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in (getattr(row, c) for c in COLUMNS))
-        return stream.getvalue()
+        """The rows of the main table as CSV."""
+        return rows_csv(ResultRow, self.rows)
+
+
+def rows_csv(kind: type[BaseModel], rows: Sequence[BaseModel]) -> str:
+    """Rows of one kind as CSV, its fields as columns; floats with six significant digits, NaN written as ``nan``."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    columns = list(kind.model_fields)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in (getattr(row, c) for c in columns))
+    return stream.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,29 @@ _SCHEMA = pa.schema(
         ("topk_width", pa.int32()),
     ]
 )
-_FACTS = ("path", "text", "finish", "answer", "correct", "grader")
+_OPTIONAL = (
+    pa.field("ends", pa.list_(pa.int32())),
+    pa.field("probed", pa.list_(pa.string())),
+    pa.field("probe_every", pa.int32()),
+)
+"""Columns of rollouts made elsewhere: written only where a path of the shard has them, in this order."""
+_FACTS = ("path", "text", "length", "finish", "answer", "correct", "grader")
 _SIGNALS = ("logprobs", "entropy", "self_certainty", "topk")
 
 
 @dataclass
 class StoredPath:
-    """One complete path with its verdict. Signals are float32 per token, or None when they were not recorded."""
+    """One complete path with its verdict. Signals are float32 per token, or None when they were not recorded.
+
+    ``token_ids`` int64 (``length``,) and ``text`` are None where a source elsewhere has none; ``length`` counts the
+    tokens, and may be left out where ``token_ids`` are there. ``ends`` int64 (``length``,): the characters of ``text``
+    up to every token's end, so that a prefix of L tokens reads ``text[: ends[L - 1]]`` without a tokenizer.
+    ``probed``: answers forced after every ``StoredProblem.probe_every`` tokens. Raises ValueError where these disagree.
+    """
 
     path: int
-    token_ids: NDArray[np.int64]
-    text: str
+    token_ids: NDArray[np.int64] | None
+    text: str | None
     finish: str
     answer: str | None
     correct: bool | None
@@ -61,11 +73,28 @@ class StoredPath:
     entropy: NDArray[np.float32] | None = None
     self_certainty: NDArray[np.float32] | None = None
     topk: NDArray[np.float32] | None = None
+    length: int = field(default=-1, kw_only=True)
+    ends: NDArray[np.int64] | None = field(default=None, kw_only=True)
+    probed: list[str | None] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.token_ids is not None and self.length < 0:
+            self.length = len(self.token_ids)
+        if self.length < 0:
+            raise ValueError(f"path {self.path}: neither token_ids nor a length")
+        for name, column in (("token_ids", self.token_ids), ("ends", self.ends)):
+            if column is not None and len(column) != self.length:
+                raise ValueError(f"path {self.path}: {len(column)} {name} for a length of {self.length}")
+        if self.ends is not None and self.text is None:
+            raise ValueError(f"path {self.path}: ends, but no text that they could end in")
 
 
 @dataclass
 class StoredProblem:
-    """All paths of one problem. ``hidden`` maps a checkpoint to float32 (N, layers + 1, H)."""
+    """All paths of one problem. ``hidden`` maps a checkpoint to float32 (N, layers + 1, H).
+
+    ``probe_every``: tokens between two of the paths' ``probed`` answers; None where nothing was probed.
+    """
 
     task: str
     problem: str
@@ -75,6 +104,7 @@ class StoredProblem:
     paths: list[StoredPath]
     launch_seconds: float = float("nan")
     hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    probe_every: int | None = None
 
 
 class RolloutStore:
@@ -134,7 +164,7 @@ class RolloutStore:
             table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{path}: cannot be read ({error}); run the command that made it again") from error
-        if not table.schema.equals(_SCHEMA):
+        if not table.schema.equals(_schema(set(table.column_names))):
             raise UserError(f"{path}: its columns are not those of this version; use another folder")
         states: dict[str, NDArray[np.float32]] = {}
         if hidden and f"{name}.safetensors" in self.shards.files(name):
@@ -144,10 +174,14 @@ class RolloutStore:
         columns = {field_name: table[field_name] for field_name in table.column_names}
         keys = list(zip(columns["task"].to_pylist(), columns["problem"].to_pylist(), strict=True))
         starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
-        lists = {field_name: _Lists(columns[field_name]) for field_name in ("prompt_ids", "token_ids", *_SIGNALS)}
+        lists = {
+            field_name: _Lists(columns[field_name])
+            for field_name in ("prompt_ids", "token_ids", "ends", *_SIGNALS)
+            if field_name in columns
+        }
         plain = {
-            field_name: columns[field_name].to_pylist()
-            for field_name in ("prompt", "gold", "launch_seconds", "topk_width", *_FACTS)
+            field_name: columns[field_name].to_pylist() if field_name in columns else [None] * len(keys)
+            for field_name in ("prompt", "gold", "launch_seconds", "topk_width", "probed", "probe_every", *_FACTS)
         }
         for index, (start, end) in enumerate(zip(starts, [*starts[1:], len(keys)], strict=True)):
             yield StoredProblem(
@@ -161,6 +195,7 @@ class RolloutStore:
                 hidden={
                     int(key.split("/")[1]): value for key, value in states.items() if key.split("/")[0] == str(index)
                 },
+                probe_every=plain["probe_every"][start],
             )
 
 
@@ -186,22 +221,32 @@ class _Lists:
 
 def _path(plain: Mapping[str, list[Any]], lists: Mapping[str, _Lists], row: int) -> StoredPath:
     signals = {name: lists[name].get(row) for name in _SIGNALS}
+    ids, ends = (lists[name].get(row) if name in lists else None for name in ("token_ids", "ends"))
     if signals["topk"] is not None:
         signals["topk"] = signals["topk"].reshape(-1, plain["topk_width"][row])
     return StoredPath(
-        path=plain["path"][row],
-        token_ids=lists["token_ids"].require(row).astype(np.int64),
-        text=plain["text"][row],
-        finish=plain["finish"][row],
-        answer=plain["answer"][row],
-        correct=plain["correct"][row],
-        grader=plain["grader"][row],
+        token_ids=None if ids is None else ids.astype(np.int64),
+        ends=None if ends is None else ends.astype(np.int64),
+        probed=plain["probed"][row],
+        **{name: plain[name][row] for name in _FACTS},
         **signals,
     )
 
 
+def _schema(names: Collection[str]) -> pa.Schema:
+    """The columns of a shard, with those optional ones that are among ``names``."""
+    return pa.schema([*_SCHEMA, *(column for column in _OPTIONAL if column.name in names)])
+
+
+def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
+    """Those of the optional columns that this path has."""
+    values = {"ends": path.ends, "probed": path.probed, "probe_every": problem.probe_every}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _parquet(problems: Sequence[StoredProblem]) -> bytes:
-    rows: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    schema = _schema({name for problem in problems for path in problem.paths for name in _optional(problem, path)})
+    rows: dict[str, list[Any]] = {name: [] for name in schema.names}
     for problem in problems:
         for number, path in enumerate(problem.paths):
             values = {
@@ -211,14 +256,14 @@ def _parquet(problems: Sequence[StoredProblem]) -> bytes:
                 "prompt_ids": problem.prompt_ids if number == 0 else [],
                 "gold": problem.gold,
                 "launch_seconds": problem.launch_seconds,
-                "length": len(path.token_ids),
                 "topk_width": None if path.topk is None else path.topk.shape[1],
                 "token_ids": path.token_ids,
                 **{name: getattr(path, name) for name in _FACTS},
                 **{name: None if (s := getattr(path, name)) is None else s.reshape(-1) for name in _SIGNALS},
+                **_optional(problem, path),
             }
-            for name, value in values.items():
-                rows[name].append(value)
+            for name, column in rows.items():
+                column.append(values.get(name))
     stream = io.BytesIO()
-    pq.write_table(pa.table(rows, schema=_SCHEMA), stream, compression="zstd")
+    pq.write_table(pa.table(rows, schema=schema), stream, compression="zstd")
     return stream.getvalue()

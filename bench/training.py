@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from bench.evaluate import ProblemRecord
 from bench.labels import LabelStore
+from bench.records import ProblemRecord
 from bench.replay import labelled_pools, record_of
 from bench.shards import write_atomically
 from bench.store import RolloutStore
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 EMBEDDED_JUDGES = Path(__file__).parent / "reasoner" / "judges"
+
+PROBLEMS = "problems.jsonl"
+"""Beside the cards: the prompts of the problems that they name."""
 
 MAX_CONFIGURATIONS = 8
 """Every method, learnable or not, is tuned over at most so many configurations (protocol, fair tuning)."""
@@ -194,11 +197,34 @@ def train_method(
         seed=seed,
     )
     card.write(done)
+    _remember_problems(folder, (*train, *validation))
     for one in proposed:
         _state_of(folder, one, digest).unlink(missing_ok=True)
     with suppress(OSError):  # another method's training may still be there
         (folder / ".work").rmdir()
     return card
+
+
+def learned_problems(folder: Path) -> dict[str, str]:
+    """The prompts of all problems that methods in ``folder`` were trained or tuned on, by id; empty if unknown."""
+    path = folder / PROBLEMS
+    if not path.exists():
+        return {}
+    prompts = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            one = json.loads(line)
+            prompts[str(one["problem"])] = str(one["prompt"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: no problem and prompt ({error}); delete it and train") from error
+    return prompts
+
+
+def _remember_problems(folder: Path, pools: Iterable[LabelledPool]) -> None:
+    """Keep the prompts beside the cards: whether another problem nearly repeats one cannot be told by its id."""
+    prompts = {**learned_problems(folder), **{labelled.pool.problem: labelled.pool.prompt for labelled in pools}}
+    lines = [json.dumps({"problem": problem, "prompt": prompts[problem]}) for problem in sorted(prompts)]
+    write_atomically(folder / PROBLEMS, ("\n".join(lines) + "\n").encode())
 
 
 def _fit(pruner: LearnablePruner, train: PrefixDataset, validation: PrefixDataset, state: Path) -> None:
@@ -256,22 +282,31 @@ def describe_configuration(configuration: Mapping[str, Any]) -> str:
 class Judges:
     """Gives methods that use another model that model: ``named`` maps a method's name to a folder or hub id.
 
-    ``members`` finds the members of an ensemble. Generative judges share one engine per model.
+    Generative judges share one engine per model. The ``shipped`` ones serve the embedded reasoner only.
     """
 
-    def __init__(self, named: Mapping[str, str], learned: Path, device: str = "cpu") -> None:
-        self._named, self._learned, self._device = dict(named), learned, device
+    def __init__(self, named: Mapping[str, str], learned: Path, device: str = "cpu", *, shipped: bool = True) -> None:
+        self._named, self._learned, self._device, self._shipped = dict(named), learned, device, shipped
         self._engines: dict[str, Generate] = {}
+        self.digests: dict[str, str] = {}
+        """Of every model that was bound so far, by method."""
 
     def prepare(self, pruner: Pruner) -> None:
         """Bind what ``pruner`` needs. Raises UserError for an embedded judge that is missing."""
         if isinstance(pruner, UsesJudge):
             asked = self._named.get(pruner.name, str(pruner.hyperparameters()["model"]))
             source = str(EMBEDDED_JUDGES / pruner.role) if asked == EMBEDDED else asked
+            if asked == EMBEDDED and not self._shipped:
+                raise UserError(
+                    f"method '{pruner.name}': the shipped judge knows the embedded reasoner's problems only; name one: "
+                    f"--judge {pruner.name}=FOLDER_OR_ID"
+                )
             if asked == EMBEDDED and not Path(source).is_dir():
                 raise UserError(
                     f"method '{pruner.name}': the shipped judge {source} is missing; rebuild it with: make reasoner"
                 )
+            if pruner.name not in self.digests:
+                self.digests[pruner.name] = _source_digest(source)
             pruner.bind(source, self._generate(source) if pruner.generative else None, self._device)
         if isinstance(pruner, MeanRank):
             pruner.join([self._member(name) for name in pruner.names])
@@ -287,6 +322,12 @@ class Judges:
         if source not in self._engines:
             self._engines[source] = EngineJudge(TransformersEngine.load(source, device=self._device))
         return self._engines[source]
+
+
+def _source_digest(source: str) -> str:
+    from bench.engines.transformers import model_digest
+
+    return model_digest(source)
 
 
 @dataclass(frozen=True)
@@ -342,7 +383,8 @@ def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int, ju
     card = Card.read(path) if path.exists() else None
     if card is not None and card.model_hash != model_hash:
         raise UserError(
-            f"{path}: learned for model {card.model_hash}, this one is {model_hash}; run: prunebench train {name}"
+            f"{path}: learned or tuned for model {card.model_hash}, this one is {model_hash}; run: prunebench train "
+            f"{name}, or give an empty folder as --learned to take defaults"
         )
     pruner = _restored(name, card, folder, judges)
     if card is None:

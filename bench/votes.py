@@ -98,6 +98,7 @@ class Borda(Vote):
     """Rank r of the N kept paths (0 = the highest score) gives (N - r)^p (Self-Certainty, arXiv 2502.18581).
 
     Equal scores share the mean weight of the ranks that they take up, so that the order of the paths does not matter.
+    A further path that ranks low lifts all above it: with p > 0 it can cost its own class the vote.
     """
 
     p: float = 0.5

@@ -70,6 +70,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("AUROC", lambda r: number(r.auroc, 2), 1),
     Column("headroom % [95 %]", lambda r: with_interval(r.headroom, r.headroom_low, r.headroom_high, 0), 6),
     Column("check s", lambda r: seconds(r.check_seconds), 7),
+    Column("draw sd", lambda r: number(r.draw_spread), 10),
     Column("policy", lambda r: r.policy, 9),
 )
 
@@ -78,7 +79,8 @@ LEGEND = (
     "votes with all of them. p: sign-flip permutation, Holm over all non-control methods. maj@k: accuracy of the vote. "
     "pass@k: at least one kept path is right. tokens: decoded, re-encoded, probe and check tokens per problem; saved: "
     "against none. AUROC: within problems. headroom: share of the potential control's gain. check s: seconds per "
-    f"problem to score. policy: what makes the score a choice; k is its own. {DASH}: undefined."
+    "problem to score. draw sd: standard deviation of avg@k over draws of the N paths, where enough are stored. "
+    f"policy: what makes the score a choice; k is its own. {DASH}: undefined."
 )
 
 
@@ -106,13 +108,14 @@ class MainTable:
         for task in self.tasks:
             rows = rows_of(self.results, task)
             parts.append(f"### {_markdown(caption(rows, task))}\n")
-            lines = [[_markdown(column.header) for column in COLUMNS]]
-            lines.append(["---", "---", *["---:"] * (len(COLUMNS) - 2)])
-            lines += [[_markdown(column.cell(row)) for column in COLUMNS] for row in rows]
-            parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n")
+            parts.append(_markdown_rows(rows))
             notes = self._notes_of(task, rows)
             if notes:
                 parts.append("\n".join(f"- {_markdown(note)}" for note in notes) + "\n")
+        for task in dict.fromkeys(row.task for row in self.results.repeated):
+            rows = [row for row in self.results.repeated if row.task == task]
+            parts.append(f"### {_markdown(caption(rows, task))}, without finished and leaky prefixes\n")
+            parts.append(_markdown_rows(rows))
         parts.append("### Notes\n")
         parts.append("\n".join(f"- {_markdown(note)}" for note in self._common_notes()) + "\n")
         return "\n".join(parts)
@@ -163,7 +166,7 @@ def rich_table(results: Results, task: str = "all", width: int = 120) -> Table:
     """One task's table for a terminal ``width`` characters wide; columns that do not fit are left out whole."""
     rows = rows_of(results, task)
     columns = _fitting(rows, width)
-    table = _terminal_table(caption(rows, task))
+    table = terminal_table(caption(rows, task))
     for column in columns:
         table.add_column(
             column.header, justify="left" if column.header in ("method", "quadrant") else "right", no_wrap=True
@@ -181,7 +184,7 @@ def rich_by_task(results: Results) -> Table:
     tasks = MainTable(results).tasks
     value = {(row.method, row.task): number(row.avg_at_k) for row in results.rows}
     quadrants = {row.method: row.quadrant for row in results.rows}
-    table = _terminal_table("avg@k by task")
+    table = terminal_table("avg@k by task")
     table.add_column("method")
     for task in tasks:
         table.add_column(task, justify="right")
@@ -191,7 +194,8 @@ def rich_by_task(results: Results) -> Table:
     return table
 
 
-def _terminal_table(title: str) -> Table:
+def terminal_table(title: str) -> Table:
+    """An empty table as all tables look in a terminal."""
     return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
 
 
@@ -204,6 +208,13 @@ def _fitting(rows: Sequence[ResultRow], width: int) -> list[Column]:
             break
         columns.remove(dropped)
     return columns
+
+
+def _markdown_rows(rows: Sequence[ResultRow]) -> str:
+    lines = [[_markdown(column.header) for column in COLUMNS]]
+    lines.append(["---", "---", *["---:"] * (len(COLUMNS) - 2)])
+    lines += [[_markdown(column.cell(row)) for column in COLUMNS] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def _markdown(text: str) -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.results import Results
+from figures.calibration_table import CalibrationTable
+from figures.equal_cost_table import EqualCostTable
 from figures.main_table import MainTable
 from figures.pareto import pareto
 from figures.policy_table import PolicyTable
 from figures.quadrant_table import QuadrantTable
 from figures.score_quality import score_quality
 from figures.style import save
+from figures.vote_table import VoteTable
 
 FILES = (
-    "main_table.csv", "main_table.md", "main_table.tex", "quadrant_table.md", "pareto.png", "pareto.svg",
-    "score_quality.png",
+    "main_table.csv", "main_table.md", "main_table.tex", "quadrant_table.md", "vote_table.md", "vote_table.csv",
+    "calibration_table.md", "reliability.csv", "pareto.png", "pareto.svg", "score_quality.png",
 )  # fmt: skip
 
 
@@ -29,7 +32,11 @@ def write_outputs(results: Results, out: Path) -> None:
     MainTable(results).write(out)
     task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
     QuadrantTable(results, task).write(out / "quadrant_table.md")
+    VoteTable(results).write(out)
+    CalibrationTable(results).write(out)
     if results.equal_cost:
+        EqualCostTable(results).write(out)
+    if results.policies:
         PolicyTable(results).write(out)
     save(pareto(results, task), out / "pareto")
     save(score_quality(results, task), out / "score_quality", formats=("png",))

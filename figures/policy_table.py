@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.results import EqualCostRow, Results
+from bench.results import PolicyRow, Results, rows_csv
 from bench.shards import write_atomically
 from figures.main_table import number, with_interval
 
@@ -31,7 +29,7 @@ class PolicyTable:
                 with_interval(row.avg_difference, row.avg_difference_low, row.avg_difference_high, signed=True),
                 with_interval(row.maj_difference, row.maj_difference_low, row.maj_difference_high, signed=True),
             ]
-            for row in self.results.equal_cost
+            for row in self.results.policies
         ]
 
     def markdown(self) -> str:
@@ -39,13 +37,7 @@ class PolicyTable:
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
     def csv(self) -> str:
-        stream = io.StringIO()
-        columns = list(EqualCostRow.model_fields)
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        for row in self.results.equal_cost:
-            writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in (getattr(row, c) for c in columns))
-        return stream.getvalue()
+        return rows_csv(PolicyRow, self.results.policies)
 
     def write(self, folder: Path) -> None:
         write_atomically(folder / "policy_table.md", self.markdown().encode())

@@ -217,6 +217,10 @@ class Pruner(ABC):
     paper: ClassVar[str]
     draws: ClassVar[int] = 1
     """How many seeds the mean is taken over; above 1 the class has a hyper-parameter ``seed``."""
+    pointwise: ClassVar[bool] = False
+    """True when a path's score does not depend on the other paths of its pool: smaller pools need no new scores."""
+    probability: ClassVar[bool] = False
+    """True when a score claims to be the probability, 0 to 1, that the path comes out right; it is held to that."""
     extra_cost: ClassVar[str] = "none"
     """What it costs beyond decoding, in a few words; :meth:`cost` has the numbers."""
 

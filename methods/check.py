@@ -60,6 +60,7 @@ RULES = (
     "one path, equal prefixes, finished paths",
     "the same scores when asked again, after other pools and by an equal pruner",
     "the same scores in any order of the paths",
+    "the same scores in a part of the pool, where it says so (pointwise)",
     "declared signals only, an error where one is missing",
     "nothing in the pool is modified",
     "a valid cost",
@@ -194,7 +195,7 @@ def _declaration(pruner: Pruner) -> Iterator[str]:
         return
     if not is_dataclass(kind) or "__dataclass_fields__" not in vars(kind):
         yield "The class must be decorated with @dataclass."
-    for declared in ("name", "source", "learnable", "requires", "paper", "draws"):
+    for declared in ("name", "source", "learnable", "requires", "paper", "draws", "pointwise", "probability"):
         if declared in getattr(kind, "__dataclass_fields__", {}) and declared in pruner.hyperparameters():
             yield f"'{declared}' is a hyper-parameter; annotate it as ClassVar."
     name = getattr(kind, "name", None)
@@ -281,6 +282,8 @@ def _behaviour(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
     if not faults:
         yield from _memory(ready, twin, first, others)
         yield from _order(ready, generator)
+        if ready.pointwise:
+            yield from _alone(ready, first)
     for signal in sorted(_reads(pruner), key=lambda signal: signal.value):
         yield from _absence(ready, first, signal)
     if isinstance(ready, LearnablePruner):
@@ -347,6 +350,9 @@ def _scores(pruner: Pruner, pool: Pool, case: str) -> Iterator[str]:
     else:
         if not np.isfinite(scores).all():
             yield f"{case}, score() gives NaN or infinity."
+        elif pruner.probability and not ((scores >= 0) & (scores <= 1)).all():
+            wrong = scores[(scores < 0) | (scores > 1)][0]
+            yield f"{case}, score() gives {wrong:g}, but it claims to give probabilities (probability = True)."
         if not np.array_equal(scores, again, equal_nan=True):
             yield f"{case}, score() gives other values when called again; key random numbers by seed and problem."
     if not isinstance(cost, Cost) or min(cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens) < 0:
@@ -395,6 +401,20 @@ def _order(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
             yield (
                 f"The scores depend on the order of the paths (path {pool.paths[equal[0]]}: {one[0]:g}, then "
                 f"{other[0]:g}); key random numbers by seed, task, problem and path id, and break ties by path id."
+            )
+            return
+
+
+def _alone(pruner: Pruner, pool: Pool) -> Iterator[str]:
+    """Whether a path scores the same with only a part of the pool beside it, as ``pointwise`` claims."""
+    whole = pruner.score(pool)
+    for rows in ([0], list(range(0, len(pool), 2))):
+        part = pruner.score(pool.take(rows))
+        if not _close(part, whole[rows]):
+            row = int(np.argmax(np.abs(part - whole[rows])))
+            yield (
+                f"It claims pointwise = True, but path {pool.paths[rows[row]]} scores {whole[rows][row]:g} in a pool "
+                f"of {len(pool)} and {part[row]:g} in one of {len(rows)}; leave pointwise at False."
             )
             return
 

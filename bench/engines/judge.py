@@ -22,11 +22,15 @@ class EngineJudge:
     """Writes behind contexts with a :class:`bench.engines.transformers.TransformersEngine`.
 
     Equal contexts are answered once. Every context is a pool of its own, so that the answer to it does not depend on
-    what else is asked; with a temperature its noise is named by the seed and by a hash of the context.
+    what else is asked; with a temperature its noise is named by the seed and by a hash of the context. With ``recall``
+    what was written before is not written again; where seconds are measured nothing is recalled.
     """
 
     def __init__(self, engine: TransformersEngine) -> None:
         self.engine = engine
+        self.recall = False
+        self._written: dict[tuple[Sampling, int, bytes], NDArray[np.int64]] = {}
+        self._encoded: dict[str, NDArray[np.int64]] = {}
 
     @property
     def parameters(self) -> int:
@@ -34,7 +38,9 @@ class EngineJudge:
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Ids of a text with nothing added; special tokens that are written out in it are recognised."""
-        return np.array(self.engine.tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
+        if not (self.recall and text in self._encoded):
+            self._encoded[text] = np.array(self.engine.tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
+        return self._encoded[text].copy()
 
     def decode(self, token_ids: NDArray[np.int64]) -> str:
         return self.engine.decode(token_ids)
@@ -48,10 +54,12 @@ class EngineJudge:
         """
         distinct = self._distinct(contexts)
         sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-        requests = (Request("judge", ids, (_name(key),)) for key, ids in distinct.items())
+        asked = {k: ids for k, ids in distinct.items() if not (self.recall and (sampling, seed, k) in self._written)}
+        requests = (Request("judge", ids, (_name(key),)) for key, ids in asked.items())
         rollouts = self.engine.sample(requests, sampling, seed, purpose="judge")
-        written = {key: rollout.paths[0].token_ids for key, rollout in zip(distinct, rollouts, strict=True)}
-        return [written[ids.tobytes()].copy() for ids in contexts]
+        for key, rollout in zip(asked, rollouts, strict=True):
+            self._written[sampling, seed, key] = rollout.paths[0].token_ids
+        return [self._written[sampling, seed, ids.tobytes()].copy() for ids in contexts]
 
     def next_logprobs(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
         """(len(contexts), len(token_ids)) raw log-probabilities, in nats; nothing is banned."""

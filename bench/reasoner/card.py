@@ -118,7 +118,7 @@ def _family_card(
 ) -> FamilyCard:
     problems = data.rollouts
     correct = [np.array([path.correct is True for path in stored.paths], float) for stored in problems]
-    lengths = np.concatenate([[len(path.token_ids) for path in stored.paths] for stored in problems])
+    lengths = np.concatenate([[path.length for path in stored.paths] for stored in problems])
     pools = [pool_of(engine, stored, position) for stored in problems]
     halves, rates, noise = [], [], []
     for stored, pool in zip(problems, pools, strict=True):
@@ -161,7 +161,7 @@ def _family_card(
         "AUROC of the perplexity": _auroc(errors, Perplexity().score),
         "prefixes with an open error, %": 100 * share,
         "paths with wait, %": 100
-        * float(np.mean([WAIT in path.text.split(" ") for stored in problems for path in stored.paths])),
+        * float(np.mean([WAIT in _tokens(path.text) for stored in problems for path in stored.paths])),
         "paths that were cut off, %": 100
         * float(np.mean([path.finish == "length" for stored in problems for path in stored.paths])),
     }
@@ -193,8 +193,8 @@ def _majority(stored: StoredProblem) -> float:
     return sum(tied) / len(tied)
 
 
-def _tokens(text: str) -> list[str]:
-    return text.split(" ")
+def _tokens(text: str | None) -> list[str]:
+    return (text or "").split(" ")
 
 
 def _steps(family: str, stored: StoredProblem, position: int) -> list[int]:
@@ -216,6 +216,7 @@ def _error_dataset(
     for stored in problems:
         rows, clean = [], []
         for row, path in enumerate(stored.paths):
+            assert path.token_ids is not None, "sampled here"
             tokens = _tokens(engine.decode(path.token_ids[:position]))
             reading = read_path(FAMILIES[family], instances[stored.problem], tokens)
             if reading.readable and BOX not in tokens:

@@ -30,6 +30,7 @@ class DeepConf(Pruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOPK_LOGPROBS})
     paper: ClassVar[str] = "arXiv 2508.15260"
+    pointwise: ClassVar[bool] = True
 
     variant: Variant = "mean"
     window: int = 2048

@@ -71,6 +71,8 @@ class Deer(ForcedAnswers):
     name: ClassVar[str] = "deer"
     source: ClassVar[Source] = Source.INTERNAL
     paper: ClassVar[str] = "arXiv 2504.15895"
+    pointwise: ClassVar[bool] = True
+    probability: ClassVar[bool] = True
 
     average: Literal["arithmetic", "geometric"] = "arithmetic"
 

@@ -24,6 +24,7 @@ class Entropy(Pruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.ENTROPY})
     paper: ClassVar[str] = "arXiv 2510.08146"
+    pointwise: ClassVar[bool] = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([-float(np.mean(entropy, dtype=np.float64)) for entropy in pool.entropy])

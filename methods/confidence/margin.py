@@ -32,6 +32,7 @@ class Margin(Pruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOPK_LOGPROBS})
     paper: ClassVar[str] = "arXiv 2506.08980"
+    pointwise: ClassVar[bool] = True
 
     entropy_quantile: float = 0.0
 

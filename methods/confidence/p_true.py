@@ -25,6 +25,8 @@ class PTrue(Pruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.PROBE})
     paper: ClassVar[str] = "arXiv 2207.05221"
+    pointwise: ClassVar[bool] = True
+    probability: ClassVar[bool] = True
     extra_cost: ClassVar[str] = "reads a question behind every path"
 
     def score(self, pool: Pool) -> Scores:

@@ -21,6 +21,7 @@ class Perplexity(Pruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.LOGPROBS})
     paper: ClassVar[str] = "classical"
+    pointwise: ClassVar[bool] = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([float(np.mean(logprobs, dtype=np.float64)) for logprobs in pool.logprobs])

@@ -25,6 +25,7 @@ class SelfCertainty(Pruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.SELF_CERTAINTY})
     paper: ClassVar[str] = "arXiv 2502.18581"
+    pointwise: ClassVar[bool] = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([float(np.mean(certainty, dtype=np.float64)) for certainty in pool.self_certainty])

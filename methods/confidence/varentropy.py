@@ -25,6 +25,7 @@ class Varentropy(Pruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.VARENTROPY})
     paper: ClassVar[str] = "xjdr-alt/entropix"
+    pointwise: ClassVar[bool] = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([-float(np.mean(varentropy, dtype=np.float64)) for varentropy in pool.varentropy])

@@ -21,6 +21,7 @@ class Length(Pruner):
     source: ClassVar[Source] = Source.CONTROL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
     paper: ClassVar[str] = "control"
+    pointwise: ClassVar[bool] = True
 
     def score(self, pool: Pool) -> Scores:
         characters = np.array([len(text) for text in pool.text], float)

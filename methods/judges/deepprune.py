@@ -58,9 +58,7 @@ class DeepPrune(LearnablePruner):
 
     def cost(self, pool: Pool) -> Cost:
         """Reading, two operations per n-gram; and of every comparison two per weight that either text calls for."""
-        vectors = self._vectors(pool)
-        _, compared = self._clusters(pool, vectors)
-        sizes = np.diff(vectors.indptr)
+        _, compared, sizes = self._told(pool)
         tokens = int(pool.lengths.sum())
         weights = sum(2 * int(sizes[row] + sizes[other]) for row, other in compared)
         return Cost(reencoded_tokens=tokens, flops=2.0 * self.ngram_max * tokens + 2.0 * weights)
@@ -87,6 +85,7 @@ class DeepPrune(LearnablePruner):
             rows.append(_features(vectors[first], vectors[second]))
         model = LogisticRegression(C=self.C, max_iter=2000).fit(vstack(rows), same)
         self.coefficients_, self.intercept_ = model.coef_[0], model.intercept_
+        self.told_of_: Pool | None = None
         return self
 
     def _pairs_of(self, labelled: LabelledPool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -110,11 +109,19 @@ class DeepPrune(LearnablePruner):
         return first, second, final[first] == final[second]
 
     def score(self, pool: Pool) -> Scores:
-        clusters, _ = self._clusters(pool, self._vectors(pool))
+        clusters, *_ = self._told(pool)
         scores: Scores = np.empty(len(pool))
         for members in clusters:
             scores[members] = len(members) / (len(pool) + 1) - np.arange(len(members))
         return scores
+
+    def _told(self, pool: Pool) -> tuple[list[list[int]], list[tuple[int, int]], NDArray[np.int64]]:
+        """Clusters, comparisons and n-grams per text; the cost of this very pool needs no second clustering."""
+        if getattr(self, "told_of_", None) is not pool:
+            vectors = self._vectors(pool)
+            self.told_ = (*self._clusters(pool, vectors), np.diff(vectors.indptr))
+            self.told_of_ = pool
+        return self.told_
 
     def _vectors(self, pool: Pool) -> Any:
         """(N, V) sparse."""
@@ -124,11 +131,12 @@ class DeepPrune(LearnablePruner):
 
     def _clusters(self, pool: Pool, vectors: Any) -> tuple[list[list[int]], list[tuple[int, int]]]:
         """Rows of every cluster in order of path id, and the pairs (row, representative) that were compared."""
+        same = self._same(vectors)
         clusters: list[list[int]] = []
         compared: list[tuple[int, int]] = []
         for row in np.argsort(pool.paths, kind="stable").tolist():
             heads = [members[0] for members in clusters]
-            like = self._same(vectors[[row] * len(heads)], vectors[heads]) > self.threshold if heads else np.zeros(0)
+            like = same[row, heads] > self.threshold
             asked = int(like.argmax()) + 1 if like.any() else len(heads)
             compared += [(row, head) for head in heads[:asked]]
             if like.any():
@@ -137,9 +145,13 @@ class DeepPrune(LearnablePruner):
                 clusters.append([row])
         return clusters, compared
 
-    def _same(self, first: Any, second: Any) -> NDArray[np.float64]:
-        """(pairs,): P(same answer) of the rows of two sparse matrices (pairs, V)."""
-        margin = _features(first, second) @ self.coefficients_ + self.intercept_[0]
+    def _same(self, vectors: Any) -> NDArray[np.float64]:
+        """(N, N): P(same answer) of every pair of rows of a sparse (N, V), by the n-grams that occur in the pool."""
+        there = np.unique(vectors.indices)
+        dense = vectors[:, there].toarray()
+        gaps, products = self.coefficients_[there], self.coefficients_[vectors.shape[1] + there]
+        margin = (dense * products) @ dense.T + self.intercept_[0]
+        margin += np.array([np.abs(dense - row) @ gaps for row in dense])
         return np.asarray(np.exp(-np.logaddexp(0, -margin)), np.float64)
 
     def save(self, path: Path) -> None:
@@ -162,6 +174,7 @@ class DeepPrune(LearnablePruner):
         self.vocabulary_ = {word: i for i, word in enumerate(words)}
         self._vectorizer_ = self._new_vectorizer(self.vocabulary_)
         self._vectorizer_.idf_ = self.idf_
+        self.told_of_ = None
         return self
 
     def _new_vectorizer(self, vocabulary: dict[str, int] | None = None) -> Any:

@@ -38,6 +38,7 @@ class Mav(PretrainedJudge):
     name: ClassVar[str] = "mav"
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
     paper: ClassVar[str] = "arXiv 2502.20379"
+    pointwise: ClassVar[bool] = True
     generative: ClassVar[bool] = True
     role: ClassVar[str] = "verifier"
     extra_cost: ClassVar[str] = "a verifier reads every distinct prefix once per aspect"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Prm(PretrainedJudge):
     name: ClassVar[str] = "prm"
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
     paper: ClassVar[str] = "arXiv 2506.22058"
+    pointwise: ClassVar[bool] = True
+    probability: ClassVar[bool] = True
     extra_cost: ClassVar[str] = "a judge reads every distinct prefix anew"
 
     model: str = "embedded"
@@ -224,6 +227,10 @@ class Reading:
     places: tuple[int, ...]
 
 
+def _key(prompt: str, text: str) -> bytes:
+    return hashlib.sha256(f"{prompt}\0{text}".encode()).digest()
+
+
 class Reader:
     """Turns a problem and a prefix into tokens of the judge.
 
@@ -235,6 +242,8 @@ class Reader:
         self.context, self.tokenizer = checkpoint.context, checkpoint.tokenizer()
         self.mark = self._token(FORMS[form].mark)
         self.answers = (self._token("-"), self._token("+")) if form in ("plus-minus", "step-tag") else ()
+        self._sizes: dict[bytes, int] = {}
+        """Tokens of what was read, so that its cost is known without reading it again."""
 
     def _token(self, text: str) -> int:
         found = self._encode(text)
@@ -250,11 +259,16 @@ class Reader:
 
     def distinct(self, pool: Pool) -> dict[str, Reading]:
         """The readings of the distinct texts of a pool, in an order that does not depend on that of its paths."""
-        return {text: self._checked(pool, text) for text in sorted(set(pool.text))}
+        readings = {text: self._checked(pool, text) for text in sorted(set(pool.text))}
+        self._sizes.update((_key(pool.prompt, text), len(reading.ids)) for text, reading in readings.items())
+        return readings
 
     def cost(self, pool: Pool, parameters: int) -> Cost:
         """What reading the distinct texts of a pool costs a judge of that size."""
-        tokens = sum(len(reading.ids) for reading in self.distinct(pool).values())
+        keys = [_key(pool.prompt, text) for text in set(pool.text)]
+        if any(key not in self._sizes for key in keys):
+            self.distinct(pool)
+        tokens = sum(self._sizes[key] for key in keys)
         return Cost(reencoded_tokens=tokens, flops=2.0 * parameters * tokens)
 
     def _checked(self, pool: Pool, text: str) -> Reading:

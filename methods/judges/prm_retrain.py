@@ -49,6 +49,8 @@ class PrmRetrain(UsesJudge, LearnablePruner):
     source: ClassVar[Source] = Source.EXTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
     paper: ClassVar[str] = "arXiv 2604.16029 (judge: 2506.22058)"
+    pointwise: ClassVar[bool] = True
+    probability: ClassVar[bool] = True
     extra_cost: ClassVar[str] = "a judge reads every distinct prefix anew"
 
     model: str = "embedded"

@@ -28,6 +28,7 @@ class TextClassifier(LearnablePruner):
     source: ClassVar[Source] = Source.EXTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
     paper: ClassVar[str] = "baseline (scikit-learn)"
+    pointwise: ClassVar[bool] = True
 
     ngram_max: int = 3
     C: float = 1.0

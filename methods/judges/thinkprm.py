@@ -34,6 +34,8 @@ class ThinkPrm(PretrainedJudge):
     name: ClassVar[str] = "thinkprm"
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
     paper: ClassVar[str] = "arXiv 2504.16828"
+    pointwise: ClassVar[bool] = True
+    probability: ClassVar[bool] = True
     generative: ClassVar[bool] = True
     role: ClassVar[str] = "verifier"
     extra_cost: ClassVar[str] = "a verifier reads every distinct prefix and writes a critique"

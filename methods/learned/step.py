@@ -35,6 +35,8 @@ class Step(LearnablePruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.STATES, Signal.TOKEN_IDS})
     paper: ClassVar[str] = "arXiv 2601.09093"
+    pointwise: ClassVar[bool] = True
+    probability: ClassVar[bool] = True
     extra_cost: ClassVar[str] = "a small network at every end of a step"
 
     layer: int = 1

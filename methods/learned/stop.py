@@ -51,6 +51,8 @@ class Stop(LearnablePruner):
     source: ClassVar[Source] = Source.INTERNAL
     requires: ClassVar[frozenset[Signal]] = frozenset({Signal.KV_CACHE})
     paper: ClassVar[str] = "arXiv 2604.16029"
+    pointwise: ClassVar[bool] = True
+    probability: ClassVar[bool] = True
     extra_cost: ClassVar[str] = "reads 4 learned tokens behind every path"
 
     tokens: int = 4

@@ -14,7 +14,7 @@ from scipy.stats import chisquare, hypergeom, t
 
 from bench.ablation import VALUES, AblationRow, ablate, to_csv, to_markdown, with_labels
 from bench.errors import UserError
-from bench.evaluate import ProblemRecord
+from bench.records import ProblemRecord
 from methods.base import LearnablePruner, NotFittedError, Signal, Source
 from methods.check import example_dataset, example_pool
 from methods.learned.otv import OneTokenVerification

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.cli import REASONER, _shipped_labels
-from bench.comparison import run_comparison
+from bench.comparison import Inputs, run_comparison
 from bench.config import preset
 from bench.engines.base import Request
 from bench.engines.transformers import TransformersEngine
@@ -41,7 +41,7 @@ def config():
 @pytest.fixture(scope="module")
 def run(reasoner, config, tmp_path_factory):
     out = tmp_path_factory.mktemp("comparison")
-    results = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=_shipped_labels())
+    results = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(_shipped_labels())))
     return out, results
 
 
@@ -103,9 +103,9 @@ def test_each_quadrant_has_a_representative_chosen_on_validation(run):
 def test_a_funnel_is_held_against_one_check_of_equal_cost(run, reasoner, config):
     out, _ = run
     funnel = config.model_copy(update={"methods": ("entropy", "stop"), "policy": "funnel:64@20,32@40,16@60"})
-    results = run_comparison(reasoner, funnel, out, learned=REASONER / "learned")
-    assert {row.method for row in results.equal_cost} >= {"entropy", "stop"}
-    for row in results.equal_cost:
+    results = run_comparison(reasoner, funnel, out, Inputs(REASONER / "learned"))
+    assert {row.method for row in results.policies} >= {"entropy", "stop"}
+    for row in results.policies:
         assert row.one_check_tokens <= row.tokens
         assert row.policy == "funnel:64@20,32@40,16@60"
         assert row.n_problems == 4
@@ -117,7 +117,7 @@ def test_the_same_results_are_not_made_again(run, reasoner, config):
     out, results = run
     results.write(out / "results.json")
     watch = Counted()
-    again = run_comparison(reasoner, config, out, learned=REASONER / "learned", labels=_shipped_labels(), watch=watch)
+    again = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(_shipped_labels())), watch=watch)
     assert watch.done == {"sampling": 4 * 64}, "read, not scored"
     assert again == Results.read(out / "results.json")
 
@@ -126,9 +126,12 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
     out, results = run
     watch = Counted()
     again = run_comparison(
-        reasoner, config.model_copy(update={"methods": ("entropy",)}), out, learned=REASONER / "learned",
-        labels=_shipped_labels(), watch=watch,
-    )  # fmt: skip
+        reasoner,
+        config.model_copy(update={"methods": ("entropy",)}),
+        out,
+        Inputs(REASONER / "learned", tuple(_shipped_labels())),
+        watch=watch,
+    )
     assert watch.done["scoring"] == 3 * 4, "none, random and entropy"
     old = {row.task: row.avg_at_k for row in results.rows if row.method == "entropy"}
     assert {row.task: row.avg_at_k for row in again.rows if row.method == "entropy"} == old
@@ -137,7 +140,7 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
 
 def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, reasoner, config):
     out, _ = run
-    results = run_comparison(reasoner, some(config), out, learned=REASONER / "learned")
+    results = run_comparison(reasoner, some(config), out, Inputs(REASONER / "learned"))
     assert set(results.left_out) == {"potential"}
     assert "prefixes have no Monte Carlo label; make them with: prunebench label" in results.left_out["potential"]
     assert all(math.isnan(row.avg_at_k_expected) for row in results.rows)
@@ -158,7 +161,7 @@ def test_a_few_missing_labels_are_sampled_on_the_spot(run, reasoner, config, tmp
     out, results = run
     problems = {problem for ids in results.problems.values() for problem in ids}
     (missing,) = labels_without(tmp_path / "few", 1, problems)
-    again = run_comparison(reasoner, some(config), out, learned=REASONER / "learned", labels=[tmp_path / "few"])
+    again = run_comparison(reasoner, some(config), out, Inputs(REASONER / "learned", (tmp_path / "few",)))
     assert again.left_out == {}
     made = LabelStore.open(out / "labels")
     assert list(made._labels.values()) == [missing], "the same label as the shipped one"
@@ -171,20 +174,20 @@ def test_many_missing_labels_leave_the_potential_control_out_with_the_count(run,
     out, results = run
     problems = {problem for ids in results.problems.values() for problem in ids}
     labels_without(tmp_path / "many", 9, problems)
-    again = run_comparison(reasoner, some(config), out, learned=REASONER / "learned", labels=[tmp_path / "many"])
+    again = run_comparison(reasoner, some(config), out, Inputs(REASONER / "learned", (tmp_path / "many",)))
     assert again.left_out["potential"].startswith("9 of ")
 
 
 def test_a_method_that_is_asked_for_must_run(run, reasoner, config, tmp_path):
     out, _ = run
     with pytest.raises(UserError, match="prunebench train stop"):
-        run_comparison(reasoner, config.model_copy(update={"methods": ("stop",)}), out, learned=tmp_path)
+        run_comparison(reasoner, config.model_copy(update={"methods": ("stop",)}), out, Inputs(tmp_path))
 
 
 def test_a_prefix_beyond_the_context_is_refused_before_sampling(reasoner, tmp_path):
     config = preset("demo", prefix_tokens=1024, max_new_tokens=2000)
     with pytest.raises(UserError, match="prefix_tokens = 1024: the context of embedded is 1024 tokens"):
-        run_comparison(reasoner, config, tmp_path / "out", learned=REASONER / "learned")
+        run_comparison(reasoner, config, tmp_path / "out", Inputs(REASONER / "learned"))
     assert not (tmp_path / "out").exists()
 
 
@@ -194,10 +197,10 @@ def test_training_problems_are_refused(reasoner, tmp_path):
     assert {problem.id for _, problem in problems} & set(card.validation_problems)
     config = preset("demo", tasks=("synthetic/power",), split="validation", problems=2, n=8, max_new_tokens=60)
     with pytest.raises(UserError, match="trained or tuned on 2 of these problems"):
-        run_comparison(reasoner, config, tmp_path, learned=REASONER / "learned")
+        run_comparison(reasoner, config, tmp_path, Inputs(REASONER / "learned"))
     ensemble = config.model_copy(update={"methods": ("mean-rank(linear-probe,entropy)",)})
     with pytest.raises(UserError, match="'linear-probe' was trained or tuned on 2 of these problems"):
-        run_comparison(reasoner, ensemble, tmp_path, learned=REASONER / "learned")
+        run_comparison(reasoner, ensemble, tmp_path, Inputs(REASONER / "learned"))
 
 
 def test_online_pruning_keeps_what_replay_keeps(run, reasoner, config):

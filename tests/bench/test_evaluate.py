@@ -9,12 +9,15 @@ import pytest
 from scipy.stats import t
 
 from bench.errors import UserError
-from bench.evaluate import ProblemRecord, compare, play_methods
+from bench.evaluate import compare, play_methods
+from bench.ledger import Arithmetic
 from bench.policies import Ratio, TopK
+from bench.records import ProblemRecord
 from methods.base import PRIVILEGED, Cost, Pruner, Signal, Source
 from methods.pool import Pool
 
 L = 10
+MODEL = Arithmetic(parameters=10, layers=0, width=0, kv_bytes=0)
 
 
 @dataclass
@@ -128,14 +131,14 @@ def score_methods(records, methods, policy=None, progress=None):
     return play_methods(records, methods, dict.fromkeys(methods, policy or TopK(2)), progress)
 
 
-def run(records, methods, policy=None, parameters=10, **more):
+def run(records, methods, policy=None, **more):
     policy = policy or TopK(2)
     scored = score_methods(records, methods, policy)
-    rows, notes = compare(
-        records, scored, methods, dict.fromkeys(methods, policy), policy, "model", parameters, {}, seed=0,
+    found = compare(
+        records, scored, methods, dict.fromkeys(methods, policy), policy, "model", MODEL, {}, seed=0,
         prefix_tokens=L, **more,
     )  # fmt: skip
-    return {(row.task, row.method): row for row in rows}, notes, scored
+    return {(row.task, row.method): row for row in found.rows}, found.notes, scored
 
 
 def many(n_problems=40, n=16, seed=0, task="t", labels=False, noise=False):
@@ -183,7 +186,7 @@ def test_one_problem_by_hand():
 
 
 def test_what_scoring_costs_is_charged():
-    rows, _, _ = run([record()], {"judge": Judge()}, parameters=10)
+    rows, _, _ = run([record()], {"judge": Judge()})
     row = rows["t", "judge"]
     assert row.quadrant == "II"
     assert row.tokens == 45 + 7 + 3
@@ -307,9 +310,12 @@ def test_a_policy_that_does_not_fit_is_refused():
         run([record()], {"by-ids": ByIds()}, TopK(9))
 
 
-def test_pools_of_two_sizes_are_refused():
-    with pytest.raises(ValueError, match="one size"):
-        run([record(), record(problem="p1", correct=(1, 0))], {"by-ids": ByIds()})
+def test_pools_may_differ_in_size_and_the_mean_is_shown():
+    rows, _, _ = run([record(), record(problem="p1", correct=(1, 0))], {"none": KeepAll(), "by-ids": ByIds()})
+    assert rows["t", "none"].n == 3
+    assert rows["t", "none"].avg_at_k == 50
+    with pytest.raises(ValueError, match="at least one problem"):
+        run([], {"by-ids": ByIds()})
 
 
 def test_privileged_signals_are_invisible_to_methods_and_to_controls_that_do_not_declare_them():
@@ -390,7 +396,7 @@ def test_a_method_that_fails_on_one_problem_is_left_out_and_the_others_go_on():
     assert "shape (3,)" in scored.left_out["short"]
     assert len(scored.played["by-ids"]) == 2
     assert len(ticks) == len(records) * len(methods)
-    rows, _ = compare(records, scored, methods, dict.fromkeys(methods, TopK(2)), TopK(2), "m", 1, {}, 0, L)
+    rows = compare(records, scored, methods, dict.fromkeys(methods, TopK(2)), TopK(2), "m", MODEL, {}, 0, L).rows
     assert [row.method for row in rows] == ["by-ids"]
 
 
@@ -429,7 +435,7 @@ def test_notes_say_what_the_table_cannot():
     text = "\n".join(notes)
     assert "3 candidates" in text
     assert "minimum detectable difference to none:" in text
-    assert "25.0 % are leaky; read the table also without them" in text
+    assert "25.0 % are leaky" in text
     assert "a, b rank the paths identically" in text
     assert "c rank" not in text
     assert rows["t", "a"].note == "checked outside its lengths"

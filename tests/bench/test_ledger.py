@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from bench.ledger import Ledger, paper_tokens
+from bench.ledger import Arithmetic, entries, generator_token, in_generator_tokens, ledger_csv, paper_tokens
+from bench.play import Played
 from methods.base import Cost
 
 LENGTHS = np.array([5, 10, 30, 40])
 KEEP = np.array([True, False, True, False])
+MODEL = Arithmetic(parameters=1000, layers=2, width=8, kv_bytes=16)
+"""2,000 FLOPs per token and 4 * 2 * 8 = 64 per position attended to."""
+
+
+def record(prompt=3):
+    pool = SimpleNamespace(prompt_ids=np.zeros(prompt, int))
+    return SimpleNamespace(task="t", problem="p", pool=pool, lengths=LENGTHS)
+
+
+def played(cost=Cost(), keep=KEEP):  # noqa: B008 - a frozen record
+    launched = np.minimum(LENGTHS, 10)
+    decoded = np.where(keep, LENGTHS, launched)
+    return Played(keep, decoded, launched, np.zeros(4, int), False, np.zeros(4), cost, 0.0)
 
 
 def test_paper_tokens_are_all_prefixes_and_the_rest_of_the_kept_paths():
@@ -22,23 +39,87 @@ def test_paper_tokens_add_a_prefix_per_discarded_path_for_type_ii_only():
     assert paper_tokens(LENGTHS, 10, KEEP, type_ii=True) == 55 + 2 * 10
 
 
-def test_ledger_counts_all_tokens_but_weighs_flops_by_the_generators_size():
-    own = Ledger(100, Cost(20, 3, 4))
-    assert own.tokens == 127
-    assert own.in_generator_tokens(1000) == 127
-    # a judge with twice the parameters reads 20 tokens: 20 * 2 * 2000 FLOPs are 40 tokens of the generator
-    judged = Ledger(100, Cost(reencoded_tokens=20, flops=20 * 2 * 2000))
-    assert judged.tokens == 120
-    assert judged.in_generator_tokens(1000) == 140
-    # both of them together: the generator's own tokens count as they are
-    both = Ledger(100, judged.beyond + own.beyond)
-    assert both.tokens == 147
-    assert both.in_generator_tokens(1000) == 100 + 27 + 40
-    assert Ledger(100, own.beyond + own.beyond).in_generator_tokens(1000) == 100 + 54
-
-
 def test_a_keep_that_is_no_mask_is_refused():
     with pytest.raises(ValueError, match="keep must be bool"):
         paper_tokens(LENGTHS, 10, np.array([0, 2]), type_ii=False)
+
+
+def test_decoding_costs_twice_the_parameters_and_attention_to_all_that_came_before():
+    # three tokens behind a prompt of 3 attend to 4, 5 and 6 positions
+    one = np.array([0]), np.array([3])
+    assert MODEL.decoding(3, *one) == 3 * 2000 + 64 * (4 + 5 + 6)
+    # in two parts it costs the same
+    assert MODEL.decoding(3, np.array([0]), np.array([1])) + MODEL.decoding(3, np.array([1]), np.array([3])) == (
+        MODEL.decoding(3, *one)
+    )
+
+
+def test_tokens_fall_into_their_phases_and_kinds():
+    launch, check, resume = entries(record(), "m", [played(Cost(7, 5, 3))], MODEL)
+    assert (launch.decoded_tokens, check.decoded_tokens, resume.decoded_tokens) == (35, 0, 20)
+    assert (check.reencoded_tokens, check.probe_tokens, check.check_tokens) == (7, 5, 3)
+    assert launch.tokens + check.tokens + resume.tokens == 35 + 15 + 20
+    assert (launch.phase, check.phase, resume.phase) == ("launch", "check", "resume")
+    assert launch.flops + resume.flops == MODEL.decoding(3, np.zeros(4, int), np.array([5, 10, 30, 10]))
+    # the longest prefix and its prompt are 13 positions
+    assert check.flops == 15 * (2000 + 64 * 13)
+
+
+def test_a_judge_is_charged_by_its_own_size_and_the_generators_share_besides():
+    judged = Cost(reencoded_tokens=20, flops=20 * 2 * 2000)
+    assert MODEL.beyond(judged, 13) == 80_000
+    both = judged + Cost(check_tokens=4)
+    assert MODEL.beyond(both, 13) == 80_000 + 4 * (2000 + 64 * 13)
+
+
+def test_memory_is_what_the_paths_alive_hold_at_once():
+    launch, check, resume = entries(record(), "m", [played()], MODEL)
+    # at 10 tokens three paths hold 13 positions each: 39; at 5 all four hold 8 each: 32
+    assert launch.peak_kv_bytes == check.peak_kv_bytes == 39 * 16
+    # only the path of 30 goes on: the one of 5 has ended
+    assert resume.peak_kv_bytes == 33 * 16
+    everything = entries(record(), "m", [played(keep=np.ones(4, bool))], MODEL)[2]
+    # at 30 tokens two paths hold 33 each
+    assert everything.peak_kv_bytes == 66 * 16
+
+
+def test_means_are_over_the_draws():
+    rows = entries(record(), "m", [played(Cost(check_tokens=2)), played(Cost(check_tokens=4))], MODEL)
+    assert rows[1].check_tokens == 3
+
+
+def test_a_generator_token_is_the_mean_of_the_complete_paths():
+    whole = entries(record(), "none", [played(keep=np.ones(4, bool))], MODEL)
+    unit = generator_token([record()], MODEL)
+    assert unit == MODEL.decoding(3, np.zeros(4, int), LENGTHS) / 85
+    assert in_generator_tokens(whole, [played()], unit) == pytest.approx(85)
+    # early tokens attend to little, hence cost less than one each
+    pruned = entries(record(), "m", [played()], MODEL)
+    assert in_generator_tokens(pruned, [played()], unit) < 55
+    flat = Arithmetic(1000, 0, 0, 0)
+    judged = played(Cost(reencoded_tokens=20, flops=20 * 2 * 2000))
+    rows = entries(record(), "m", [judged], flat)
+    assert in_generator_tokens(rows, [judged], generator_token([record()], flat)) == pytest.approx(55 + 40)
+
+
+def test_without_a_model_only_the_generators_own_tokens_are_a_cost():
+    own, judged = played(Cost(check_tokens=4)), played(Cost(reencoded_tokens=20, flops=1.0))
+    assert math.isnan(generator_token([record()], None))
+    rows = entries(record(), "m", [own], None)
+    assert math.isnan(rows[0].flops) and math.isnan(rows[0].peak_kv_bytes)
+    assert in_generator_tokens(rows, [own], math.nan) == 59
+    assert math.isnan(in_generator_tokens(entries(record(), "m", [judged], None), [judged], math.nan))
+
+
+def test_the_shape_of_a_model_is_read_from_its_configuration():
+    config = SimpleNamespace(num_attention_heads=4, num_key_value_heads=2, hidden_size=32, num_hidden_layers=3)
+    model = Arithmetic.of(config, 100, 4)
+    assert model == Arithmetic(parameters=100, layers=3, width=32, kv_bytes=2 * 3 * 2 * 8 * 4)
     with pytest.raises(ValueError, match="parameters = 0"):
-        Ledger(1, Cost()).in_generator_tokens(0)
+        Arithmetic.of(config, 0, 4)
+
+
+def test_the_ledger_is_a_line_per_phase():
+    lines = ledger_csv(entries(record(), "m", [played()], None)).splitlines()
+    assert lines[0].startswith("task,problem,method,phase,decoded_tokens")
+    assert lines[3] == "t,p,m,resume,20,0,0,0,nan,nan"

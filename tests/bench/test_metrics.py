@@ -26,6 +26,15 @@ def test_expected_pass_is_the_mean_over_all_subsets(n, right, k):
     assert expected_pass_at_k(n, right, k) == pytest.approx(np.mean([min(s) < right for s in subsets]))
 
 
+@pytest.mark.parametrize(("n", "k"), [(6, 1), (6, 3), (6, 6), (7, 4)])
+def test_over_all_subsets_accuracy_is_that_of_the_pool_and_pass_its_closed_form(n, k):
+    for right in range(n + 1):
+        correct = (np.arange(n) < right).astype(float)
+        kept = [np.isin(np.arange(n), paths) for paths in combinations(range(n), k)]
+        assert np.mean([avg_at_k(correct, keep) for keep in kept]) == pytest.approx(right / n)
+        assert np.mean([pass_at_k(correct, keep) for keep in kept]) == pytest.approx(expected_pass_at_k(n, right, k))
+
+
 def test_expected_pass_refuses_impossible_counts():
     with pytest.raises(ValueError, match="k=9"):
         expected_pass_at_k(8, 1, 9)

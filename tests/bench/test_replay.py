@@ -25,8 +25,9 @@ def stored(engine, tmp_path_factory):
         sampling=Sampling(temperature=1.0, max_new_tokens=24), seed=0, recording=Recording.of((), POSITION),
     )  # fmt: skip
     (problem,) = store.read()
-    problem.paths[1].token_ids = problem.paths[1].token_ids[:5]  # ends before the checkpoint
-    problem.paths[4].token_ids = problem.paths[0].token_ids.copy()  # the same prefix as path 0
+    short, twin = problem.paths[1].token_ids[:5], problem.paths[0].token_ids.copy()
+    problem.paths[1] = replace(problem.paths[1], token_ids=short, length=5)  # ends before the checkpoint
+    problem.paths[4] = replace(problem.paths[4], token_ids=twin, length=len(twin))  # the same prefix as path 0
     for path, answer, correct in zip(problem.paths, ("3", None, "03", "5", "5", "6"), (1, 0, 1, 0, 0, 0), strict=True):
         path.answer, path.correct = answer, bool(correct)
     return problem

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from bench.statistics import Interval, holm, mean_interval, minimum_detectable_difference, ratio_of_means, sign_flip_p
+from bench.statistics import (
+    Interval,
+    bootstrap_t_interval,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    ratio_of_means,
+    sign_flip_p,
+    spread,
+)
+
+
+def undefined(interval):
+    return all(math.isnan(value) for value in (interval.mean, interval.low, interval.high))
 
 
 def test_mean_interval_by_hand():
@@ -21,15 +34,77 @@ def test_mean_interval_is_undefined_rather_than_zero():
     one = mean_interval(np.array([3.0]))
     assert one.mean == 3
     assert math.isnan(one.low) and math.isnan(one.high)
-    assert math.isnan(mean_interval(np.array([])).mean)
-    assert math.isnan(mean_interval(np.array([1.0, np.nan])).mean)
+    for values in ([], [math.nan], [1, math.nan], [1, math.inf], [-math.inf]):
+        assert undefined(mean_interval(np.array(values, float)))
 
 
-@pytest.mark.parametrize("n", [12, 30])
-def test_student_t_covers_the_true_mean_95_times_in_100(n):
-    draws = np.random.default_rng(0).binomial(16, 0.4, (2000, n)) / 16
-    hits = [i.low <= 0.4 <= i.high for i in map(mean_interval, draws)]
-    assert 0.935 < np.mean(hits) < 0.965
+def test_equal_values_have_an_interval_of_no_width():
+    assert mean_interval(np.full(5, 0.25)) == Interval(0.25, 0.25, 0.25)
+
+
+def test_spread_is_the_standard_deviation_over_draws():
+    assert spread(np.array([1.0, 2.0, 4.0])) == pytest.approx(math.sqrt(7 / 3))  # squares 16/9 + 1/9 + 25/9, over 2
+    assert spread(np.full(3, 0.5)) == 0
+    for values in ([], [1], [1, math.nan], [1, math.inf]):
+        assert math.isnan(spread(np.array(values, float)))
+
+
+def test_bootstrap_t_by_enumeration():
+    """All 4^4 resamples of four values, as likely as each other, give the quantile that many draws come near."""
+    values = np.array([0.0, 1.0, 3.0, 7.0])
+    every = values[np.array(np.meshgrid(*[range(4)] * 4)).reshape(4, -1).T]
+    with np.errstate(divide="ignore"):
+        distances = np.abs(every.mean(axis=1) - values.mean()) / every.std(axis=1, ddof=1)
+    assert np.isinf(distances).sum() == 4
+    quantile = np.sort(distances)[math.ceil(0.8 * 256) - 1]
+    interval = bootstrap_t_interval(values, seed=1, draws=100_000, level=0.8)
+    assert interval.mean == 2.75
+    assert interval.high - 2.75 == pytest.approx(quantile * values.std(ddof=1), rel=0.02)
+    assert interval.low + interval.high == pytest.approx(2 * 2.75)
+
+
+def test_bootstrap_t_is_seeded_and_follows_shift_and_scale():
+    values = np.random.default_rng(0).exponential(1, 20)
+    interval = bootstrap_t_interval(values, seed=4)
+    assert interval == bootstrap_t_interval(values, seed=4) != bootstrap_t_interval(values, seed=5)
+    moved = bootstrap_t_interval(100 * values - 3, seed=4)
+    expected = [100 * v - 3 for v in (interval.mean, interval.low, interval.high)]
+    assert [moved.mean, moved.low, moved.high] == pytest.approx(expected)
+    narrower = bootstrap_t_interval(values, seed=4, level=0.8)
+    assert interval.low < narrower.low < narrower.high < interval.high
+
+
+def test_bootstrap_t_comes_near_student_t_for_many_normal_values():
+    values = np.random.default_rng(1).normal(0, 1, 300)
+    assert bootstrap_t_interval(values, seed=0, draws=20_000).high == pytest.approx(
+        mean_interval(values).high, abs=5e-3
+    )
+
+
+ROUNDED = [0.1 + 0.2, 0.3] * 8
+"""Equal but for rounding."""
+
+
+@pytest.mark.parametrize("values", [[3], [1, 2], [1, 2, 3], [0.1] * 9, ROUNDED, [0] * 11 + [1], [*ROUNDED, 1]])
+def test_bootstrap_t_has_no_bounds_without_spread_in_the_resamples(values):
+    # when one of n values differs, more than 30 % of the resamples are without it
+    interval = bootstrap_t_interval(np.array(values, float), seed=0)
+    assert interval.mean == pytest.approx(np.mean(values))
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+
+
+def test_bootstrap_t_counts_a_resample_without_spread_as_far():
+    # 4 of 256 resamples of four values have no spread: within the outer 5 %, not within the outer 1 %
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    assert bootstrap_t_interval(values, seed=0, level=0.95).low < 2.5
+    assert math.isnan(bootstrap_t_interval(values, seed=0, level=0.99).low)
+
+
+def test_bootstrap_t_of_nothing_or_not_numbers_is_undefined():
+    for values in ([], [math.nan], [1, 2, math.nan, 4], [1, 2, math.inf, 4]):
+        assert undefined(bootstrap_t_interval(np.array(values, float), seed=0))
+    with pytest.raises(ValueError, match="10 draws have no quantile"):
+        bootstrap_t_interval(np.arange(9.0), seed=0, draws=10)
 
 
 def test_sign_flip_by_hand():
@@ -46,6 +121,16 @@ def test_sign_flip_of_no_difference_is_one_and_of_nothing_nan():
     assert sign_flip_p(np.zeros(40), seed=0) == 1
     assert math.isnan(sign_flip_p(np.array([]), seed=0))
     assert math.isnan(sign_flip_p(np.array([1.0, np.nan]), seed=0))
+
+
+@pytest.mark.parametrize("n", [4, 40])
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_sign_flip_of_a_difference_that_is_no_number_is_nan(n, odd):
+    assert math.isnan(sign_flip_p(np.array([odd] + [0.1] * (n - 1)), seed=0))
+
+
+def test_one_difference_proves_nothing():
+    assert sign_flip_p(np.array([5.0]), seed=0) == 1
 
 
 def test_drawn_sign_flips_are_seeded_never_zero_and_near_the_t_test():
@@ -94,9 +179,12 @@ def test_ratio_to_nothing_is_nan():
         ratio_of_means(np.ones(5), np.zeros(5), seed=0),
         ratio_of_means(np.ones(1), np.ones(1), seed=0),
         ratio_of_means(np.ones(3), np.array([1.0, np.nan, 1.0]), seed=0),
+        ratio_of_means(np.ones(3), np.array([1.0, np.inf, 1.0]), seed=0),
+        ratio_of_means(np.array([1.0, np.inf, 1.0]), np.ones(3), seed=0),
+        ratio_of_means(np.array([]), np.array([]), seed=0),
     ):
         assert isinstance(ratio, Interval)
-        assert all(math.isnan(v) for v in (ratio.mean, ratio.low, ratio.high))
+        assert undefined(ratio)
     with pytest.raises(ValueError, match="3 numerators for 2"):
         ratio_of_means(np.ones(3), np.ones(2), seed=0)
 
@@ -108,3 +196,8 @@ def test_the_minimum_detectable_difference_is_found_80_times_in_100():
     found = ttest_1samp(draws, 0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.80, abs=0.03)
     assert math.isnan(minimum_detectable_difference(2.0, 1))
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, math.nan, math.inf])
+def test_a_sample_without_spread_does_not_say_what_could_be_detected(deviation):
+    assert math.isnan(minimum_detectable_difference(deviation, 30))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import sys
 import warnings
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import UserError
@@ -236,3 +239,118 @@ def test_the_lock_of_another_process_holds_until_it_is_killed(tmp_path):
 def test_the_digest_tells_contents_apart(tmp_path):
     one, two, three = fill(tmp_path / "1", ["a"]), fill(tmp_path / "2", ["a"]), fill(tmp_path / "3", ["b"])
     assert one.shards.digest == two.shards.digest != three.shards.digest
+
+
+def fixed(name, recorded):
+    """Numbers without a generator, so that their bytes stay."""
+
+    def ramp(count):
+        return np.arange(count, dtype=np.float32) / 8
+
+    paths = [
+        StoredPath(
+            path=number,
+            token_ids=np.arange(tokens) + 10 * number,
+            text=f"x {number} é",
+            finish=("stop", "length")[number],
+            answer=("5", None)[number],
+            correct=(True, False)[number],
+            grader=("exact 1", "no answer")[number],
+            logprobs=-(ramp(tokens) + 0.125) if recorded else None,
+            entropy=ramp(tokens) if recorded else None,
+            topk=-(ramp(tokens * 3) + 0.125).reshape(tokens, 3) if recorded else None,
+        )
+        for number, tokens in enumerate((5, 1))
+    ]
+    return StoredProblem("synthetic/power", name, "find x", np.arange(4), "5", paths, 0.25)
+
+
+OLD_COLUMNS = [
+    "task", "problem", "prompt", "prompt_ids", "gold", "launch_seconds", "path", "token_ids", "text", "length",
+    "finish", "answer", "correct", "grader", "logprobs", "entropy", "self_certainty", "topk", "topk_width",
+]  # fmt: skip
+
+
+def shard_of(folder, *problems):
+    store = RolloutStore.create_or_open(folder, {"seed": 0})
+    with store.shards:
+        store.append(problems)
+    return folder / "shard-00000.parquet"
+
+
+@pytest.mark.skipif(pa.__version__ != "26.0.1", reason="other versions of Arrow write the same table differently")
+def test_a_sampled_shard_has_the_bytes_of_the_first_version(tmp_path):
+    shard = shard_of(tmp_path, fixed("a", True), fixed("b", False))
+    digest = hashlib.sha256(shard.read_bytes()).hexdigest()
+    assert digest == "42ca0cb2bdfafaba2223071fb216bb938beb54e0fdee521a967268782513c2bf"
+
+
+def test_a_sampled_shard_has_the_columns_of_the_first_version_and_no_others(tmp_path):
+    shard = shard_of(tmp_path, fixed("a", True))
+    assert pq.read_schema(shard).names == OLD_COLUMNS
+    (read,) = RolloutStore.open(tmp_path).read()
+    assert read.probe_every is None
+    assert [(path.length, path.ends, path.probed) for path in read.paths] == [(5, None, None), (1, None, None)]
+
+
+def imported():
+    """A path with text and ends, one that is a token count with probed answers, one with text only."""
+    facts = {"finish": "unknown", "answer": "5", "correct": True, "grader": "exact 1"}
+    paths = [
+        StoredPath(path=0, token_ids=np.array([7, 8]), text="so 5", ends=np.array([2, 4]), **facts),
+        StoredPath(path=4, token_ids=None, text=None, length=1200, probed=["4", None], **facts),
+        StoredPath(path=5, token_ids=None, text="é", length=3, probed=[], **facts),
+    ]
+    return StoredProblem("aime", "aime/0", "", np.zeros(0, np.int64), "5", paths, probe_every=500)
+
+
+def test_what_an_import_has_beside_is_read_as_it_was_written(tmp_path):
+    shard_of(tmp_path, fixed("a", True), imported())
+    sampled, (first, second, third) = (problem.paths for problem in RolloutStore.open(tmp_path).read())
+    assert [problem.probe_every for problem in RolloutStore.open(tmp_path).read()] == [None, 500]
+    assert [path.ends for path in sampled] == [None, None]
+    assert (first.token_ids.tolist(), first.ends.tolist(), first.length) == ([7, 8], [2, 4], 2)
+    assert first.ends.dtype == np.int64 and first.text[: first.ends[0]] == "so"
+    assert (second.path, second.token_ids, second.text, second.length) == (4, None, None, 1200)
+    assert (first.probed, second.probed, third.probed) == (None, ["4", None], [])
+    assert (third.text, third.length, third.token_ids, third.ends) == ("é", 3, None, None)
+
+
+def test_paths_without_any_tokens_fill_a_shard(tmp_path):
+    problem = imported()
+    problem.paths = problem.paths[1:]
+    shard_of(tmp_path, problem)
+    (read,) = RolloutStore.open(tmp_path).read()
+    assert [(path.token_ids, path.length) for path in read.paths] == [(None, 1200), (None, 3)]
+
+
+def test_only_the_optional_columns_that_are_needed_are_written(tmp_path):
+    problem = imported()
+    problem.paths, problem.probe_every = problem.paths[:1], None
+    shard = shard_of(tmp_path, problem)
+    assert pq.read_schema(shard).names == [*OLD_COLUMNS, "ends"]
+    (read,) = RolloutStore.open(tmp_path).read()
+    assert read.paths[0].ends.tolist() == [2, 4] and read.paths[0].probed is None
+
+
+def test_columns_of_another_version_are_refused(tmp_path):
+    shard = shard_of(tmp_path, fixed("a", True))
+    pq.write_table(pq.read_table(shard).append_column("mood", pa.array(["good", "bad"])), shard)
+    listing = tmp_path / LISTING
+    listing.write_text(json.dumps({"shard-00000": {shard.name: hashlib.sha256(shard.read_bytes()).hexdigest()}}))
+    with pytest.raises(UserError, match="its columns are not those of this version"):
+        list(RolloutStore.open(tmp_path).read())
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"token_ids": None, "text": "x"}, "neither token_ids nor a length"),
+        ({"token_ids": np.arange(3), "text": "x", "length": 2}, "3 token_ids for a length of 2"),
+        ({"token_ids": None, "text": "x", "length": 2, "ends": np.arange(1)}, "1 ends for a length of 2"),
+        ({"token_ids": np.arange(1), "text": None, "ends": np.arange(1)}, "no text that they could end in"),
+    ],
+)
+def test_a_path_that_contradicts_itself_is_refused(fields, complaint):
+    with pytest.raises(ValueError, match=f"path 3: .*{complaint}"):
+        StoredPath(path=3, finish="stop", answer=None, correct=None, grader="", **fields)

@@ -95,7 +95,7 @@ def test_evaluating_on_what_was_learned_from_is_refused_with_the_ids(tmp_path):
 
 def test_files_of_another_model_are_refused(tmp_path):
     trained(tmp_path)
-    with pytest.raises(UserError, match=r"learned for model m1, this one is m2; run: prunebench train linear-probe"):
+    with pytest.raises(UserError, match=r"tuned for model m1, this one is m2; run: prunebench train linear-probe"):
         load_method("linear-probe", tmp_path, "m2", 12)
 
 

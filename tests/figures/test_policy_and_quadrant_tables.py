@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import math
 
-from bench.results import EqualCostRow, Representative
+from bench.results import PolicyRow, Representative
 from figures.policy_table import PolicyTable
 from figures.quadrant_table import QuadrantTable
 
@@ -14,11 +14,11 @@ def row(**more):
         "avg_difference": 1.5, "avg_difference_low": -2.0, "avg_difference_high": 5.0, "maj_difference": -1.0,
         "maj_difference_low": math.nan, "maj_difference_high": math.nan, "n_problems": 48,
     }  # fmt: skip
-    return EqualCostRow(**{**values, **more})
+    return PolicyRow(**{**values, **more})
 
 
 def test_the_policy_table_shows_both_costs_and_the_paired_differences(results, tmp_path):
-    table = PolicyTable(results.model_copy(update={"equal_cost": [row()]}))
+    table = PolicyTable(results.model_copy(update={"policies": [row()]}))
     assert table.rows() == [["stop", "funnel", "5000", "topk:11", "4990", "+1.5 [−2.0, +5.0]", "−1.0"]]
     table.write(tmp_path)
     (line,) = csv.DictReader((tmp_path / "policy_table.csv").read_text().splitlines())

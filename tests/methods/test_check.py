@@ -151,6 +151,11 @@ def indexed_by_path(self, pool):
     return np.array([float(ids[-1]) for ids in pool.token_ids])[pool.paths]
 
 
+def against_the_mean(self, pool):
+    last = np.array([float(ids[-1]) for ids in pool.token_ids])
+    return last - last.mean()
+
+
 def novelty(self, pool):
     """Kept between pools: how many problems came before."""
     self.seen_ = {*getattr(self, "seen_", ()), pool.problem}
@@ -216,6 +221,8 @@ FAULTS = {
     "remembering": ({"score": novelty}, "After other pools, score() gives other values for the same pool; keep"),
     "remembering the first": ({"score": first_problem}, "A second pruner of the same hyper-parameters scores"),
     "clock": ({"score": seeded_by_the_clock}, "A second pruner of the same hyper-parameters scores differently"),
+    "not pointwise": ({"pointwise": True, "score": against_the_mean}, "It claims pointwise = True, but path 0 scores"),
+    "no probability": ({"probability": True}, "but it claims to give probabilities"),
     "raising": ({"score": lambda self, pool: 1 / 0}, "ZeroDivisionError"),
     "alone": ({"score": lambda self, pool: np.array([float(pool.token_ids[1][0])] * len(pool))}, "N=1"),
     "outcome": ({"requires": frozenset({Signal.OUTCOME})}, "requires outcome: privileged"),

@@ -1,0 +1,83 @@
+"""One problem as an evaluation sees it: prefixes, complete paths, verdicts and labels, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.play import Complete
+from methods.base import Signal
+from methods.pool import Pool
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ProblemRecord:
+    """One problem of one task with N complete paths; rows are in the order of ``pool``.
+
+    - ``pool``: the prefixes at the checkpoint; OUTCOME, and POTENTIAL where labels exist, are attached.
+    - ``lengths`` int64 (N,): tokens of the complete paths. ``correct`` float64 (N,): 1/0 verdicts, ungradable is 0.
+    - ``answer_class`` int64 (N,): class of the final answers, -1 none; ``gold_class``: the correct one, -1 if nobody
+      has it.
+    - ``halves`` float64 (2, N): success rates of two disjoint halves of the label continuations; None without labels.
+    - ``leaky`` bool (N,): the prefix already states a final answer; None where there is no text to tell.
+    - ``launch_seconds``: measured for the whole pool.
+    - ``elsewhere`` gives the pool at another checkpoint, for policies that check more than once.
+    - ``entropy`` float64 (N,): mean token entropy of the complete paths, in nats; None where it was not recorded.
+    """
+
+    task: str
+    problem: str
+    pool: Pool
+    lengths: NDArray[np.int64]
+    correct: NDArray[np.float64]
+    answer_class: NDArray[np.int64]
+    gold_class: int
+    halves: NDArray[np.float64] | None
+    leaky: NDArray[np.bool_] | None
+    launch_seconds: float
+    elsewhere: Callable[[int], Pool] | None = None
+    entropy: Array | None = None
+
+    @property
+    def complete(self) -> Complete:
+        return Complete(self.lengths, self.answer_class, self.at)
+
+    def at(self, position: int) -> Pool:
+        """The pool at a checkpoint. Raises ValueError where there is only the experiment's own."""
+        if position == self.pool.position:
+            return self.pool
+        if self.elsewhere is None:
+            raise ValueError(f"{self.task}/{self.problem} has no prefixes of {position} tokens")
+        return self.elsewhere(position)
+
+    @property
+    def potential(self) -> Array | None:
+        """(N,) success rates over all label continuations; None without labels."""
+        if self.halves is None:
+            return None
+        return self.pool.potential if self.pool.has(Signal.POTENTIAL) else self.halves.mean(axis=0)
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        """bool (N,): the prefixes that are neither finished nor leaky, hence still have something to decide."""
+        return ~self.pool.finished if self.leaky is None else ~(self.pool.finished | self.leaky)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> ProblemRecord:
+        """The record of some paths only, in the given order."""
+        index = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            pool=self.pool.take(index),
+            lengths=self.lengths[index],
+            correct=self.correct[index],
+            answer_class=self.answer_class[index],
+            halves=None if self.halves is None else self.halves[:, index],
+            leaky=None if self.leaky is None else self.leaky[index],
+            elsewhere=lambda position: self.at(position).take(index),
+            entropy=None if self.entropy is None else self.entropy[index],
+        )

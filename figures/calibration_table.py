@@ -1,0 +1,44 @@
+"""The table of calibration: scores that claim to be probabilities, and how far they are from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.results import Results
+from bench.shards import write_atomically
+from figures.main_table import number
+
+HEADER = ("method", "held against", "ECE", "Brier")
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """One row per method; the reliability curves stand beside it as CSV, one line per bin."""
+
+    results: Results
+
+    def markdown(self) -> str:
+        rows = [[r.method, r.truth, number(r.ece, 3), number(r.brier, 3)] for r in self.results.calibration]
+        lines = [list(HEADER), ["---", "---", "---:", "---:"], *rows]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{LEGEND}\n"
+
+    def curves_csv(self) -> str:
+        lines = ["task,method,truth,low,high,count,mean_score,mean_truth"]
+        for row in self.results.calibration:
+            lines += [
+                f"{row.task},{row.method},{row.truth},{low:g},{high:g},{count},{score:.6g},{truth:.6g}"
+                for low, high, count, score, truth in row.bins
+            ]
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """``calibration_table.md`` and ``reliability.csv``."""
+        write_atomically(folder / "calibration_table.md", self.markdown().encode())
+        write_atomically(folder / "reliability.csv", self.curves_csv().encode())
+
+
+LEGEND = (
+    "ECE: mean distance of score and truth over ten bins of equal width. Brier: mean squared difference. Both over all "
+    "prefixes of all problems; 0 is best. Ranking within a problem needs no calibration: see AUROC."
+)

@@ -1,0 +1,76 @@
+"""The table of equal cost: every method with as many paths as the same budget pays for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from bench.results import EqualCostRow, Results, rows_csv
+from bench.shards import write_atomically
+from figures.main_table import number, p_value, terminal_table, with_interval
+from figures.style import QUADRANTS
+
+HEADER = ("method", "quadrant", "N", "k", "cost", "maj@k [95 %]", "Δ none [95 %]", "p (Holm)", "avg@k")
+
+
+@dataclass(frozen=True)
+class EqualCostTable:
+    """Rows in the order of the main table. Δ none is the paired difference to ``none`` at its own N."""
+
+    results: Results
+
+    def rows(self) -> list[list[str]]:
+        return [self._cells(row) for row in self.results.equal_cost]
+
+    def _cells(self, row: EqualCostRow) -> list[str]:
+        return [
+            row.method,
+            row.quadrant,
+            f"{'≥ ' if row.capped else ''}{row.n}",
+            number(row.k),
+            number(row.cost, 0),
+            with_interval(row.maj_at_k, row.maj_at_k_low, row.maj_at_k_high),
+            with_interval(row.maj_delta, row.maj_delta_low, row.maj_delta_high, signed=True),
+            p_value(row.p_holm),
+            number(row.avg_at_k),
+        ]
+
+    @property
+    def caption(self) -> str:
+        """What is held equal, in a sentence."""
+        one = self.results.equal_cost[0]
+        title = "all tasks pooled" if one.task == "all" else one.task
+        return (
+            f"equal cost: {title}, {one.n_problems} problems, at most {one.budget:,.0f} generator tokens per problem "
+            f"(pools drawn {one.draws} times from {one.stored_paths} paths)"
+        )
+
+    def markdown(self) -> str:
+        lines = [list(HEADER), ["---", "---", *["---:"] * (len(HEADER) - 2)], *self.rows()]
+        body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"### {self.caption}\n\n{body}\n\n{LEGEND}\n"
+
+    def terminal(self) -> Table:
+        """For a terminal, the quadrants in their colours."""
+        table = terminal_table(self.caption)
+        for header in HEADER:
+            table.add_column(header, justify="left" if header in HEADER[:2] else "right", no_wrap=True)
+        for cells, row in zip(self.rows(), self.results.equal_cost, strict=True):
+            table.add_row(Text(cells[0], style=QUADRANTS[row.quadrant].color), *cells[1:])
+        return table
+
+    def write(self, folder: Path) -> None:
+        """``equal_cost_table.md`` and ``.csv``."""
+        write_atomically(folder / "equal_cost_table.md", self.markdown().encode())
+        write_atomically(folder / "equal_cost_table.csv", rows_csv(EqualCostRow, self.results.equal_cost).encode())
+
+
+LEGEND = (
+    "N: the largest pool that the budget pays for at the same retention ratio; ≥: all stored paths cost less. k: kept "
+    "paths, a mean. cost: arithmetic of all phases in tokens of the generator. maj@k: accuracy of the majority vote. "
+    "Δ none: paired difference to none with its own N at the same cost. p: sign-flip permutation, Holm over all "
+    "non-control methods."
+)

@@ -1,0 +1,49 @@
+"""The table of votes: what pruning gains, and what a weighted vote gains on top of it, apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.results import Results, VoteRow, rows_csv
+from bench.shards import write_atomically
+from figures.main_table import number, with_interval
+
+HEADER = ("method", "voters", "vote", "accuracy", "pruning gain [95 %]", "vote gain [95 %]", "ties %")
+
+
+@dataclass(frozen=True)
+class VoteTable:
+    """One row per method, voters and vote."""
+
+    results: Results
+
+    def rows(self) -> list[list[str]]:
+        return [
+            [
+                row.method,
+                row.voters,
+                row.vote,
+                number(row.accuracy),
+                with_interval(row.pruning_gain, row.pruning_gain_low, row.pruning_gain_high, signed=True),
+                with_interval(row.vote_gain, row.vote_gain_low, row.vote_gain_high, signed=True),
+                number(row.tie_rate),
+            ]
+            for row in self.results.votes
+        ]
+
+    def markdown(self) -> str:
+        lines = [list(HEADER), ["---", "---", "---", *["---:"] * (len(HEADER) - 3)], *self.rows()]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{LEGEND}\n"
+
+    def write(self, folder: Path) -> None:
+        """``vote_table.md`` and ``.csv``."""
+        write_atomically(folder / "vote_table.md", self.markdown().encode())
+        write_atomically(folder / "vote_table.csv", rows_csv(VoteRow, self.results.votes).encode())
+
+
+LEGEND = (
+    "voters: the k paths that the method kept, or all N with its scores as weights. pruning gain: majority over these "
+    "voters minus majority over all N. vote gain: this vote minus majority, over the same voters. Ties count their "
+    "expected value."
+)
