@@ -196,6 +196,57 @@ def rollouts(
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
 
 
+@app.command(name="import")
+def import_(
+    format_: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="plain, matrix, lm-eval, lighteval, matharena or deepconf.")
+    ],
+    path: Annotated[Path, typer.Argument(help="A file, or a folder of files of that format.")],
+    task: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or id of the model's tokenizer, for sources without tokens.")
+    ] = None,
+    grading: Annotated[str, typer.Option(help="equivalence, or string for equal text only.")] = "equivalence",
+    field: Annotated[
+        list[str] | None, typer.Option("--field", help="NAME=VALUE, see docs/importing.md; may be given several times.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/imported"),
+) -> None:
+    """Bring rollouts that were made elsewhere into a store; compare them with: prunebench compare --store OUT."""
+    from bench.importers import Options, import_rollouts
+
+    options = Options(task, tokenizer, grading, _pairs("--field", field, "NAME=VALUE"))
+    with _watching() as watch:
+        report = import_rollouts(format_, path, out, options, watch.stretch("importing paths", None))
+    for line in report.lines():
+        typer.echo(line)
+    typer.echo(f"in {out}; next: prunebench compare --store {out}")
+
+
+replay = typer.Typer(help="Published baselines on rollouts made elsewhere.", no_args_is_help=True)
+app.add_typer(replay, name="replay")
+
+
+@replay.command("matrix")
+def replay_matrix(
+    path: Annotated[Path, typer.Argument(help="A JSON file, or a folder of them, in the matrix format.")],
+    grading: Annotated[str, typer.Option(help="string (as published), or equivalence.")] = "string",
+    shuffles: Annotated[int, typer.Option(help="Orders of the paths that the means are over.")] = 100,
+    paths: Annotated[int, typer.Option(help="Paths per problem: the first ones of every order.")] = 64,
+) -> None:
+    """Self-consistency, ESC and adaptive-consistency on recorded answers: accuracy, tokens, longest path."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.matrix_replay import replay as run
+
+    table = Table("task", "method", "accuracy %", "tokens", "longest path", box=None)
+    for row in run(path, grading, shuffles, paths):
+        table.add_row(row.task, row.method, f"{row.accuracy:.2f}", f"{row.tokens:,.0f}", f"{row.longest_path:,.0f}")
+    Console().print(table)
+    typer.echo(f"{paths} paths, means over {shuffles} orders, answers are equal by {grading}")
+
+
 @app.command()
 def label(
     store: Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")],
@@ -602,7 +653,8 @@ def _show(results: Results, out: Path) -> None:
     console = Console()
     task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
     console.print(rich_table(results, task, console.width))
-    console.print(rich_by_task(results))
+    if task == "all":
+        console.print(rich_by_task(results))
     if results.equal_cost:
         console.print(EqualCostTable(results).terminal())
     for note in results.notes:
@@ -654,10 +706,15 @@ def _names(text: str | None) -> list[str] | None:
 
 def _judged(pairs: list[str] | None) -> dict[str, str]:
     """Method -> folder or hub id."""
+    return _pairs("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
+
+
+def _pairs(option: str, pairs: list[str] | None, form: str) -> dict[str, str]:
+    """What stands before and behind the first equals sign."""
     for pair in pairs or []:
         if "=" not in pair:
-            raise UserError(f"--judge {pair}: write METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
-    return {method.strip(): source for method, _, source in (pair.partition("=") for pair in pairs or [])}
+            raise UserError(f"{option} {pair}: write {form}")
+    return {name.strip(): value for name, _, value in (pair.partition("=") for pair in pairs or [])}
 
 
 def _plugins(paths: list[Path] | None) -> None:
@@ -713,7 +770,7 @@ class _RichWatch:
     def __init__(self, progress: Any) -> None:
         self._progress = progress
 
-    def stretch(self, name: str, total: int) -> Callable[[int], None]:
+    def stretch(self, name: str, total: int | None) -> Callable[[int], None]:
         bar = self._progress.add_task(name, total=total)
         return lambda count: self._progress.advance(bar, count)
 

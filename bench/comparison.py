@@ -38,7 +38,7 @@ from bench.training import (
     reads_of,
     refuse_leak,
 )
-from methods.base import Quadrant, Signal
+from methods.base import LearnablePruner, Quadrant, Signal
 from methods.pool import Pool
 from methods.registry import PRUNERS
 from tasks import catalogue
@@ -141,11 +141,9 @@ def run_comparison(
         "code": code_digest(),
         "versions": _digest(versions()),
     }
-    finished = out / "results.json"
-    if finished.exists():
-        results = Results.read(finished)
-        if results.hashes == hashes:
-            return results
+    finished = Results.held(out / "results.json")
+    if finished is not None and finished.hashes == hashes:
+        return finished
     held, missing = _labels_at_hand(engine, rollouts, stores, config, out)
     if held is None and "potential" in chosen:
         left_out["potential"] = missing
@@ -276,6 +274,8 @@ def choose_methods(
     left_out: dict[str, str] = {}
     for name in config.methods or [*PRUNERS.names(), *PROCEDURES]:
         try:
+            if model_hash == IMPORTED:
+                _refuse_learned(name)
             chosen[name] = _runnable(name, config, learned, model_hash, judges)
         except UserError as error:
             if config.methods:
@@ -285,6 +285,17 @@ def choose_methods(
         if control not in chosen:  # every difference is taken to these two
             chosen = {control: _runnable(control, config, learned, model_hash, judges), **chosen}
     return chosen, left_out
+
+
+def _refuse_learned(name: str) -> None:
+    """Raises UserError for what is fitted to labels of the generating model, which imported rollouts lack."""
+    base = PROCEDURES[name].method if name in PROCEDURES else name
+    for part in parts_of(base) if base else ():
+        if part in PRUNERS.names() and issubclass(PRUNERS.get(part), LearnablePruner):
+            raise UserError(
+                f"method '{part}' learns from continuations of labelled prefixes; the model of imported rollouts is not "
+                "at hand"
+            )
 
 
 def _runnable(name: str, config: RunConfig, learned: Path, model_hash: str, judges: Judges) -> Runnable:

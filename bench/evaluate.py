@@ -92,6 +92,8 @@ def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str
                     f"{name} needs Monte Carlo labels, and {record.task}/{record.problem} has none; "
                     "make them with: prunebench label"
                 )
+            if pool.generator is None:
+                return f"{name} needs the signal '{signal.value}', which {record.task}/{record.problem} does not hold"
             return (
                 f"{name} needs the signal '{signal.value}', which was not recorded for {record.task}/{record.problem}; "
                 f"record it with: prunebench rollouts --record {signal.value}"

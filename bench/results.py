@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 #: A number that may be undefined: NaN in memory and in CSV, null in JSON.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -239,6 +239,14 @@ class Results(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Results:
         return cls.model_validate_json(path.read_text())
+
+    @classmethod
+    def held(cls, path: Path) -> Results | None:
+        """The results at ``path``; None where there are none, or those of another version, which are made again."""
+        try:
+            return cls.read(path) if path.exists() else None
+        except (ValidationError, UnicodeDecodeError):
+            return None
 
     def csv(self) -> str:
         """The rows of the main table as CSV."""

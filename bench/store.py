@@ -179,7 +179,7 @@ class RolloutStore:
             for field_name in ("prompt_ids", "token_ids", "ends", *_SIGNALS)
             if field_name in columns
         }
-        plain = {
+        plain: dict[str, list[Any]] = {
             field_name: columns[field_name].to_pylist() if field_name in columns else [None] * len(keys)
             for field_name in ("prompt", "gold", "launch_seconds", "topk_width", "probed", "probe_every", *_FACTS)
         }
@@ -220,7 +220,7 @@ class _Lists:
 
 
 def _path(plain: Mapping[str, list[Any]], lists: Mapping[str, _Lists], row: int) -> StoredPath:
-    signals = {name: lists[name].get(row) for name in _SIGNALS}
+    signals: dict[str, Any] = {name: lists[name].get(row) for name in _SIGNALS}
     ids, ends = (lists[name].get(row) if name in lists else None for name in ("token_ids", "ends"))
     if signals["topk"] is not None:
         signals["topk"] = signals["topk"].reshape(-1, plain["topk_width"][row])

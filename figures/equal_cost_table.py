@@ -15,6 +15,9 @@ from figures.style import QUADRANTS
 
 HEADER = ("method", "quadrant", "N", "k", "cost", "maj@k [95 %]", "Δ none [95 %]", "p (Holm)", "avg@k")
 
+IN_TERMINAL = ("method", "N", "maj@k [95 %]", "Δ none [95 %]", "p (Holm)")
+"""What fits into 80 characters."""
+
 
 @dataclass(frozen=True)
 class EqualCostTable:
@@ -56,10 +59,12 @@ class EqualCostTable:
     def terminal(self) -> Table:
         """For a terminal, the quadrants in their colours."""
         table = terminal_table(self.caption)
-        for header in HEADER:
-            table.add_column(header, justify="left" if header in HEADER[:2] else "right", no_wrap=True)
+        for header in IN_TERMINAL:
+            table.add_column(header, justify="left" if header == "method" else "right", no_wrap=True)
         for cells, row in zip(self.rows(), self.results.equal_cost, strict=True):
-            table.add_row(Text(cells[0], style=QUADRANTS[row.quadrant].color), *cells[1:])
+            shown = dict(zip(HEADER, cells, strict=True))
+            name = Text(shown["method"], style=QUADRANTS[row.quadrant].color)
+            table.add_row(name, *(shown[header] for header in IN_TERMINAL[1:]))
         return table
 
     def write(self, folder: Path) -> None:

@@ -24,10 +24,10 @@ FILES = (
 def write_outputs(results: Results, out: Path) -> None:
     """Write :data:`FILES` and ``results.json`` to ``out``, unless they are there and made from these results."""
     finished = out / "results.json"
-    if finished.exists() and all((out / file).exists() for file in FILES):
-        if Results.read(finished).hashes == results.hashes:
-            return
-        finished.unlink()
+    held = Results.held(finished)
+    if held is not None and held.hashes == results.hashes and all((out / file).exists() for file in FILES):
+        return
+    finished.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     MainTable(results).write(out)
     task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task

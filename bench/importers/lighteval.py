@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
 from bench.errors import UserError
 from bench.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
-from bench.importers.rows import Gathering, columns_of, rows_of
+from bench.importers.rows import Gathering, rows_of, schema_of
 from bench.importers.values import Record
 from methods.base import Signal
 from tasks.grading import boxed
@@ -20,13 +20,35 @@ from tasks.grading import boxed
 SUFFIXES = (".parquet",)
 STRUCTS = ("doc", "model_response")
 FLAT = ("predictions", "gold")
+SPELLED = (*STRUCTS, *FLAT, "metric", "metrics", "cont_tokens")
+"""What lighteval may save as Python spells it: where it cannot save a table of such values, it saves only texts."""
+NEWER = {
+    "id": "doc.id",
+    "prompt": "doc.query",
+    "choices": "doc.choices",
+    "gold_index": "doc.gold_index",
+    "texts": "model_response.text",
+    "token_ids": "model_response.output_tokens",
+    "logprobs": "model_response.logprobs",
+    "metrics": "metric",
+}
+OLDER = {
+    "prompt": "full_prompt",
+    "choices": "gold",
+    "gold_index": "(index in gold)",  # the column gold_index counts in the column choices
+    "texts": "predictions",
+    "token_ids": "cont_tokens",
+}
+"""Our names for the fields of either version."""
 
 
 def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """One problem per document, its generations as paths. ``fields``: ``correct`` names the metric of a verdict."""
     found = Gathering(options.task_of(path))
     for file in files_of(path, SUFFIXES):
-        columns = {column.strip("_") for column in columns_of(file)}
+        schema = schema_of(file)
+        spelled = all(pa.types.is_string(column) or pa.types.is_large_string(column) for column in schema.types)
+        columns = {column.strip("_") for column in schema.names}
         newer = columns.issuperset(STRUCTS)
         if not newer and not columns.issuperset(FLAT):
             raise UserError(
@@ -34,8 +56,10 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
                 "give the details that lighteval writes with --save-details"
             )
         for number, row in enumerate(rows_of([file])):
-            values = {column.strip("_"): _literal(row, column, value) for column, value in row.values.items()}
-            record = _one_level(replace(row, values=values)) if newer else _renamed(replace(row, values=values))
+            values = {column.strip("_"): value for column, value in row.values.items()}
+            if spelled:
+                values |= {column: _literal(row, column, values.get(column)) for column in SPELLED}
+            record = (_one_level if newer else _columns)(replace(row, values=values))
             problem = record.word("id") or str(number)
             paths = _paths(record, options.fields.get("correct"))
             found.add(record, problem, record.text("prompt") or "", _gold(record), paths)
@@ -43,9 +67,8 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
 
 
 def _literal(row: Record, column: str, value: Any) -> Any:
-    """Columns that were saved as Python's spelling of a list or dict are read as such; no code is run."""
-    structured = column.strip("_") in (*STRUCTS, "metric", "metrics", "predictions", "gold", "cont_tokens")
-    if not structured or not isinstance(value, str) or value[:1] not in ("[", "{"):
+    """The value that Python's spelling of a list or dict stands for; no code is run."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return value
     try:
         return ast.literal_eval(value)
@@ -54,35 +77,20 @@ def _literal(row: Record, column: str, value: Any) -> Any:
 
 
 def _one_level(record: Record) -> Record:
-    """The fields of the structs of newer versions under one set of names."""
-    doc, response = (record.get(name) for name in STRUCTS)
-    for name, value in zip(STRUCTS, (doc, response), strict=True):
-        if not isinstance(value, Mapping):
-            raise record.error(name, value, "a struct")
-    values = {
-        "id": doc.get("id"),
-        "prompt": doc.get("query"),
-        "choices": doc.get("choices"),
-        "gold_index": doc.get("gold_index"),
-        "texts": response.get("text"),
-        "token_ids": response.get("output_tokens"),
-        "logprobs": response.get("logprobs"),
-        "metrics": record.get("metric"),
-    }
-    return replace(record, values=values)
+    """The fields of the structs of newer versions."""
+    values = {"metric": record.get("metric")}
+    for struct in STRUCTS:
+        fields = record.get(struct)
+        if not isinstance(fields, Mapping):
+            raise record.error(struct, fields, "a struct")
+        values |= {f"{struct}.{name}": value for name, value in fields.items()}
+    return replace(record, values=values, names=NEWER)
 
 
-def _renamed(record: Record) -> Record:
-    """The flat columns of older versions under the same names."""
-    predictions, gold = record.get("predictions"), record.get("gold")
-    values = {
-        "prompt": record.get("full_prompt") or record.get("example"),
-        "choices": [gold] if isinstance(gold, str) else gold,
-        "texts": [predictions] if isinstance(predictions, str) else predictions,
-        "token_ids": record.get("cont_tokens"),
-        "metrics": record.get("metrics"),
-    }
-    return replace(record, values=values)
+def _columns(record: Record) -> Record:
+    """The columns of older versions; a single text may stand for a list of one."""
+    lists = {name: [value] for name in FLAT if isinstance(value := record.get(name), str)}
+    return replace(record, values={**record.values, **lists}, names=OLDER)
 
 
 def _gold(record: Record) -> str:
@@ -118,7 +126,7 @@ def _paths(record: Record, metric: str | None) -> list[SourcePath]:
 
 
 def _one(record: Record, field: str, value: object) -> Record:
-    return replace(record, values={field: value})
+    return replace(record, values={record.names.get(field, field): value})
 
 
 def _per_path(record: Record, field: str, count: int) -> list[Any]:
@@ -139,7 +147,7 @@ def _verdict(record: Record, metric: str | None) -> bool | None:
     given = {name: value for name, value in metrics.items() if value is not None}
     name = metric or (next(iter(given)) if len(given) == 1 else None)
     value = given.get(name)
-    return bool(value) if isinstance(value, bool | int | float | np.number) and value in (0, 1) else None
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
 LIGHTEVAL = Importer(

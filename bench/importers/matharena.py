@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import UserError
 from bench.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
-from bench.importers.rows import Gathering, columns_of, rows_of
+from bench.importers.rows import Gathering, rows_of, schema_of
 from bench.importers.values import Record
 from methods.base import Signal
 from tasks.grading import boxed
@@ -33,7 +33,7 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
 def _model(files: list[Path], wanted: str | None) -> str:
     models: set[str] = set()
     for file in files:
-        absent = [column for column in NEEDED if column not in columns_of(file)]
+        absent = [column for column in NEEDED if column not in schema_of(file).names]
         if absent:
             raise UserError(
                 f"{file}: no column {', '.join(absent)}; outputs of MathArena with final answers have "

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
+from bench.importers.contract import Importer, Options, SourceProblem, files_of
 from bench.importers.report import Report
 from bench.importers.units import Units, units_for
 from bench.rollouts import SHARD_PROBLEMS, Progress
@@ -49,8 +49,11 @@ def survey(importer: Importer, path: Path, options: Options) -> Survey:
         seen.add(key)
         numbers(problem)
         units = units or units_for(problem.paths[0], options.tokenizer)
-        for number, one in enumerate(problem.paths):
-            _measured(units, problem, number, one)
+        for place, one in enumerate(problem.paths):
+            try:
+                units.check(one)
+            except ValueError as error:
+                raise UserError(f"{path}: problem '{problem.problem}', its path {place}: {error}") from error
         paths.append(len(problem.paths))
     if units is None:
         raise UserError(f"{path}: there is no problem in it; check FORMAT and PATH")
@@ -137,7 +140,7 @@ def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Rep
     verdicts: dict[str | None, Verdict] = {}
     paths = []
     for number, source in sorted(zip(numbers(problem), problem.paths, strict=True), key=lambda pair: pair[0]):
-        measured = _measured(units, problem, number, source)
+        measured = units.measure(source)
         answer = source.final_answer or (task.answer_of(measured.text) if measured.text else None)
         if answer not in verdicts:
             verdicts[answer] = task.grade(answer, problem.gold)
@@ -167,13 +170,6 @@ def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Rep
         paths=paths,
         probe_every=problem.probe_every,
     )
-
-
-def _measured(units: Units, problem: SourceProblem, number: int, path: SourcePath) -> Any:
-    try:
-        return units.measure(path)
-    except ValueError as error:
-        raise UserError(f"problem '{problem.problem}', path {number}: {error}") from error
 
 
 def _aligned(signal: NDArray[np.float32] | None, length: int) -> NDArray[np.float32] | None:

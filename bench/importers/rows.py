@@ -22,10 +22,10 @@ def rows_of(files: Sequence[Path], names: Mapping[str, str] | None = None) -> It
         yield from (_parquet if file.suffix == ".parquet" else _json_lines)(file, names or {})
 
 
-def columns_of(file: Path) -> list[str]:
+def schema_of(file: Path) -> pa.Schema:
     """The columns of a Parquet file. Raises UserError when it is none."""
     try:
-        return list(pq.read_schema(file).names)
+        return pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(file, error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -38,8 +39,12 @@ class Units(ABC):
     name: str
 
     @abstractmethod
+    def check(self, path: SourcePath) -> None:
+        """Raises ValueError for a path that does not have these tokens."""
+
+    @abstractmethod
     def measure(self, path: SourcePath) -> Measured:
-        """The path in these tokens. Raises ValueError for a path that has none."""
+        """A checked path in these tokens."""
 
 
 def has_tokens(path: SourcePath) -> bool:
@@ -66,27 +71,26 @@ class SourceTokens(Units):
     def __init__(self, tokenizer: Any = None) -> None:
         self.tokenizer = tokenizer
 
-    def measure(self, path: SourcePath) -> Measured:
-        if path.tokens is not None:
-            pieces = list(path.tokens)
-            ids = (
-                np.array([piece_id(piece) for piece in pieces], np.int64) if path.token_ids is None else path.token_ids
-            )
-            if len(ids) != len(pieces):
-                raise ValueError(f"{len(ids)} token ids, but {len(pieces)} tokens")
-        elif path.token_ids is not None:
-            ids = path.token_ids
-            pieces = [] if self.tokenizer is None else _decoded(self.tokenizer, ids)
-        elif path.length is not None:
-            return Measured(path.length, None, path.text, None)
-        else:
+    def check(self, path: SourcePath) -> None:
+        if not has_tokens(path):
             raise ValueError("no tokens, although other paths of this source have some; give all of them or none")
-        if not pieces and len(ids):
+        if path.token_ids is not None and path.tokens is not None and len(path.token_ids) != len(path.tokens):
+            raise ValueError(f"{len(path.token_ids)} token ids, but {len(path.tokens)} tokens")
+
+    def measure(self, path: SourcePath) -> Measured:
+        ids, pieces = path.token_ids, path.tokens
+        if ids is None and pieces is not None:
+            ids = _ids(pieces)
+        if ids is None:
+            return Measured(path.length or 0, None, path.text, None)
+        if pieces is None and self.tokenizer is not None:
+            pieces = _decoded(self.tokenizer, ids)
+        if pieces is None:
             return Measured(len(ids), ids, path.text, None)
         return Measured(len(ids), ids, *_aligned(path.text, pieces))
 
 
-def _aligned(text: str | None, pieces: list[str]) -> tuple[str, NDArray[np.int64] | None]:
+def _aligned(text: str | None, pieces: Sequence[str]) -> tuple[str, NDArray[np.int64] | None]:
     """The text and the ends of its pieces; None for the ends where the pieces are not those of the text.
 
     The source may have cut off the end (a stop word, blanks), or show half of a last character as U+FFFD.
@@ -99,7 +103,17 @@ def _aligned(text: str | None, pieces: list[str]) -> tuple[str, NDArray[np.int64
     return text, np.minimum(np.fromiter(accumulate(map(len, pieces)), np.int64, len(pieces)), len(text))
 
 
-class TokenizerTokens(Units):
+class TextUnits(Units):
+    """What is counted in the text, because the source has no tokens."""
+
+    def check(self, path: SourcePath) -> None:
+        if has_tokens(path):
+            raise ValueError("tokens, although other paths of this source have only text; give all of them or none")
+        if path.text is None:
+            raise ValueError("neither text nor tokens")
+
+
+class TokenizerTokens(TextUnits):
     """The text in the tokens of a tokenizer."""
 
     def __init__(self, name: str, tokenizer: Any) -> None:
@@ -107,36 +121,32 @@ class TokenizerTokens(Units):
         self.name = f"{name} {hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12]}"
 
     def measure(self, path: SourcePath) -> Measured:
-        text = _only_text(path)
+        text = path.text or ""
         encoded = self.tokenizer.encode(text, add_special_tokens=False)
         ends = np.array([end for _, end in encoded.offsets], np.int64)
         return Measured(len(ends), np.array(encoded.ids, np.int64), text, np.maximum.accumulate(ends))
 
 
-class Words(Units):
+class Words(TextUnits):
     """Words and single symbols, each with the white space before it; the pieces make up the whole text."""
 
     name = WORDS
 
     def measure(self, path: SourcePath) -> Measured:
-        text = _only_text(path)
-        pieces = [(match.group(), match.end()) for match in _PIECE.finditer(text)]
-        ids = np.array([piece_id(piece) for piece, _ in pieces], np.int64)
-        return Measured(len(pieces), ids, text, np.array([end for _, end in pieces], np.int64))
-
-
-def _only_text(path: SourcePath) -> str:
-    if has_tokens(path):
-        raise ValueError("tokens, although other paths of this source have only text; give all of them or none")
-    if path.text is None:
-        raise ValueError("neither text nor tokens")
-    return path.text
+        text = path.text or ""
+        pieces = _PIECE.findall(text)
+        ends = np.fromiter(accumulate(map(len, pieces)), np.int64, len(pieces))
+        return Measured(len(pieces), _ids(pieces), text, ends)
 
 
 @lru_cache(maxsize=1 << 16)
 def piece_id(piece: str) -> int:
     """31 bits that stand for a piece of text, the same on every machine."""
     return int.from_bytes(hashlib.sha256(piece.encode()).digest()[:4], "big") >> 1
+
+
+def _ids(pieces: Sequence[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(piece_id, pieces), np.int64, len(pieces))
 
 
 def _decoded(tokenizer: Any, ids: NDArray[np.int64]) -> list[str]:

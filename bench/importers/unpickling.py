@@ -13,7 +13,7 @@ import pickle  # the reader below runs none of what makes pickles dangerous
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,11 +121,12 @@ _GLOBALS: dict[str, object] = {
 }
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[misc, name-defined, unused-ignore]
-    dispatch: dict[int, Callable[[Any], None]] = {  # noqa: RUF012 - the base class reads it from the class
-        code: pickle._Unpickler.dispatch[code]  # type: ignore[attr-defined, unused-ignore]
-        for (code,) in _OPCODES
+class _Reader(pickle._Unpickler):
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code: pickle._Unpickler.dispatch[code] for (code,) in _OPCODES
     }
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
 
     def find_class(self, module: str, name: str) -> Any:
         known = _GLOBALS.get(f"{module}.{name}")

@@ -10,42 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import cli
 from bench.config import PRESETS
 from bench.store import RolloutStore
 from methods.registry import PRUNERS
 from tasks import catalogue
+from tests.bench.conftest import refused
 
 COMMANDS = ("demo", "list", "plan", "rollouts", "label", "train", "compare", "perf", "reasoner", "doctor")
 SMALL = ("--task", "synthetic/power", "--n", "8", "--k", "2", "--split", "validation")
-
-
-@pytest.fixture
-def prunebench(monkeypatch, capsys, tmp_path):
-    """Runs the command line here, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prunebench", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
-
-
-def refused(answer: tuple[int, str, str]) -> str:
-    """The one sentence on stderr of a refused call."""
-    code, _, err = answer
-    lines = [line for line in err.splitlines() if line.startswith("prunebench: ")]
-    assert code == 2
-    assert "Traceback" not in err
-    assert len(lines) == 1
-    return lines[0]
 
 
 def test_help_names_every_command(prunebench):

@@ -360,11 +360,14 @@ def test_a_missing_signal_names_signal_method_and_command():
         def score(self, pool):
             raise AssertionError("must not be asked")
 
-    scored = score_methods([record()], {"by-entropy": NeedsEntropy(), "potential": Potential(), "by-ids": ByIds()})
+    methods = {"by-entropy": NeedsEntropy(), "potential": Potential(), "by-ids": ByIds()}
+    scored = score_methods([record(generator=object())], methods)
     sentence = scored.left_out["by-entropy"]
     assert "by-entropy" in sentence
     assert "'entropy'" in sentence
     assert "prunebench rollouts --record entropy" in sentence
+    elsewhere = score_methods([record()], methods).left_out["by-entropy"]
+    assert elsewhere == "by-entropy needs the signal 'entropy', which t/p0 does not hold", "no command could record it"
     assert "prunebench label" in scored.left_out["potential"]
     assert list(scored.played) == ["by-ids"]
 

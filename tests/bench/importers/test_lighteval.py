@@ -67,10 +67,15 @@ def test_columns_that_were_saved_as_python_spells_them_are_read(parquet, importe
     assert problems["0"].prompt == "[2 + 3]?"
 
 
+def test_texts_that_look_like_lists_stay_texts_in_a_table_that_has_lists(parquet):
+    (problem,) = read(parquet([flat(predictions="[1, 2]", gold="[1, 2]", cont_tokens=[])]), Options())
+    assert (problem.gold, [path.text for path in problem.paths]) == ("[1, 2]", ["[1, 2]"])
+
+
 def test_spelled_columns_are_never_run(parquet, tmp_path):
     mark = tmp_path / "ran"
-    row = flat() | {"predictions": f"[open({str(mark)!r}, 'w')]", "cont_tokens": "", "gold": "5", "metrics": ""}
-    with pytest.raises(UserError, match="row 1: field 'predictions' is .* not the spelling of a list"):
+    row = {"predictions": f"[open({str(mark)!r}, 'w')]", "gold": "5"}
+    with pytest.raises(UserError, match=r"row 1: field 'predictions' is .* not the spelling of a list"):
         list(read(parquet([row]), Options()))
     assert not mark.exists()
 
@@ -110,10 +115,10 @@ def test_without_tokens_of_the_source_they_are_words(parquet, imported):
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        (structs(doc={"gold_index": [1]}), "field 'gold_index' is 1, not the index of one of 1 choices"),
-        (structs(doc={"choices": ["", "5"]}), r"field 'choices\[0\]' is '', not a gold answer"),
-        (structs(model_response={"text": []}), "field 'texts' is a list of 0"),
-        (flat(gold=[]), "field 'gold_index' is 0, not the index of one of 0 choices"),
+        (structs(doc={"gold_index": [1]}), "field 'doc.gold_index' is 1, not the index of one of 1 choices"),
+        (structs(doc={"choices": ["", "5"]}), r"field 'doc.choices\[0\]' is '', not a gold answer"),
+        (structs(model_response={"text": []}), "field 'model_response.text' is a list of 0"),
+        (flat(gold=[]), r"field '\(index in gold\)' is 0, not the index of one of 0 choices"),
         (structs() | {"doc": None}, "field 'doc' is None, not a struct"),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_single_model_needs_no_choice(parquet):
 
 def test_proofs_are_refused(parquet):
     rows = [{name: value for name, value in row.items() if name != "gold_answer"} for row in ROWS]
-    with pytest.raises(UserError, match="no column gold_answer; .* those of proofs cannot be imported"):
+    with pytest.raises(UserError, match=r"no column gold_answer; .*those of proofs cannot be imported"):
         list(read(parquet(rows), Options()))
 
 

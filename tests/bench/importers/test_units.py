@@ -147,7 +147,7 @@ def test_the_first_path_says_what_a_token_is(tokenizer):
 )
 def test_one_import_has_one_kind_of_tokens(units, path, complaint):
     with pytest.raises(ValueError, match=complaint):
-        units.measure(path)
+        units.check(path)
 
 
 def test_a_tokenizer_that_is_not_there_is_one_sentence(tmp_path):
