@@ -47,7 +47,10 @@ class Candidate:
 
 @dataclass
 class Analysis:
-    """The tables; see :class:`bench.results.Results`. ``seconds``: task, problem, method, seconds of its checks."""
+    """The tables; see :class:`bench.results.Results`. ``seconds``: task, problem, method, seconds of its checks.
+
+    ``records`` hold the N paths that were compared, ``scored`` what every method did with them.
+    """
 
     rows: list[ResultRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -59,6 +62,8 @@ class Analysis:
     votes: list[VoteRow] = field(default_factory=list)
     calibration: list[CalibrationRow] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    records: Sequence[ProblemRecord] = ()
+    scored: Scored = field(default_factory=lambda: Scored({}, {}))
 
 
 Stretch = Callable[[str, int], Callable[[int], None]]
@@ -76,7 +81,7 @@ def analyse(
 ) -> Analysis:
     """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared."""
     work = _Work(stored, config, candidates, policy, model, arithmetic, stretch)
-    found = Analysis()
+    found = Analysis(records=work.records, scored=work.scored)
     evaluated = work.table(work.records, work.scored, work.spreads())
     found.rows, found.notes, found.ledger = evaluated.rows, evaluated.notes, evaluated.ledger
     found.left_out = dict(work.scored.left_out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.analysis import Candidate, analyse, timings_csv
 from bench.config import RunConfig
+from bench.decisions import write_decisions
 from bench.engines.base import Sampling
 from bench.environment import code_digest, environment
 from bench.errors import UserError
@@ -159,6 +160,7 @@ def run_comparison(
         arithmetic_of(engine) if engine else None,
         watch.stretch,
     )
+    write_decisions(found.records, found.scored, out)
     _write(out / "ledger.csv", ledger_csv(found.ledger))
     _write(out / "timings.csv", timings_csv(found, {(r.task, r.problem): r.launch_seconds for r in records}))
     alike = _near_duplicates(records, inputs.learned, chosen)
@@ -293,8 +295,8 @@ def _refuse_learned(name: str) -> None:
     for part in parts_of(base) if base else ():
         if part in PRUNERS.names() and issubclass(PRUNERS.get(part), LearnablePruner):
             raise UserError(
-                f"method '{part}' learns from continuations of labelled prefixes; the model of imported rollouts is not "
-                "at hand"
+                f"method '{part}' learns from continuations of labelled prefixes; the model of imported rollouts is "
+                "not at hand"
             )
 
 
