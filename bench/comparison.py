@@ -138,6 +138,7 @@ def run_comparison(
         "plugins": _digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs.plugins]),
         "labels": _digest([label_store.shards.digest for label_store in stores]),
         "config": _digest(config.model_dump()),
+        "tasks": _digest([[name, task.answer_type, rollouts.wanted] for name, task in rollouts.tasks.items()]),
         "left_out": _digest(left_out),
         "code": code_digest(),
         "versions": _digest(versions()),

@@ -216,6 +216,8 @@ class _Baseline:
     finished: Array
     leaky: Array
     launch_seconds: Array
+    unanswered: Array
+    ungraded: Array
     potential_avg: Array
     potential_expected: Array
     oracle_avg: Array
@@ -342,6 +344,8 @@ def _baseline(records: Sequence[ProblemRecord], policy: Policy, graded: Mapping[
         finished=np.array([float(r.pool.finished.mean()) for r in records]),
         leaky=np.array([math.nan if r.leaky is None else float(r.leaky.mean()) for r in records]),
         launch_seconds=np.array([r.launch_seconds for r in records]),
+        unanswered=np.array([float((r.answer_class < 0).mean()) for r in records]),
+        ungraded=np.array([0.0 if r.ungraded is None else float(r.ungraded.mean()) for r in records]),
         potential_avg=np.array(
             [
                 math.nan if p is None else metrics.avg_at_k(r.correct, _kept(r, p, policy))
@@ -433,6 +437,10 @@ def _notes(
     finished, leaky = (100 * float(share[problems].mean()) for share in (base.finished, base.leaky))
     stated = "without text nobody knows how many are leaky" if math.isnan(leaky) else f"{leaky:.1f} % are leaky"
     notes.append(f"{finished:.1f} % of the prefixes finished before the checkpoint, {stated}")
+    unanswered, ungraded = (100 * float(share[problems].mean()) for share in (base.unanswered, base.ungraded))
+    notes.append(
+        f"{unanswered:.1f} % of the paths state no answer, {ungraded:.1f} % one that nobody could grade: both are wrong"
+    )
     ties = {name: 100 * float(g.vote_tied[problems].mean()) for name, g in graded.items()}
     if ties:
         most = max(ties, key=lambda name: ties[name])

@@ -27,6 +27,7 @@ class ProblemRecord:
     - ``leaky`` bool (N,): the prefix already states a final answer; None where there is no text to tell.
     - ``launch_seconds``: measured for the whole pool.
     - ``elsewhere`` gives the pool at another checkpoint, for policies that check more than once.
+    - ``ungraded`` bool (N,): the answer could not be graded, so it counts as wrong; None: all were.
     - ``entropy`` float64 (N,): mean token entropy of the complete paths, in nats; None where it was not recorded.
     """
 
@@ -42,6 +43,7 @@ class ProblemRecord:
     launch_seconds: float
     elsewhere: Callable[[int], Pool] | None = None
     entropy: Array | None = None
+    ungraded: NDArray[np.bool_] | None = None
 
     @property
     def complete(self) -> Complete:
@@ -80,4 +82,5 @@ class ProblemRecord:
             leaky=None if self.leaky is None else self.leaky[index],
             elsewhere=lambda position: self.at(position).take(index),
             entropy=None if self.entropy is None else self.entropy[index],
+            ungraded=None if self.ungraded is None else self.ungraded[index],
         )

@@ -247,6 +247,7 @@ def record_of(
         launch_seconds=stored.launch_seconds,
         elsewhere=elsewhere,
         entropy=_mean_entropy(stored),
+        ungraded=np.array([path.correct is None for path in stored.paths]),
     )
 
 

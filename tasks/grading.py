@@ -1,4 +1,4 @@
-"""Grading of final answers: exact form, then number, then Math-Verify in a process that can be stopped."""
+"""Grading of final answers: by our own reading where that settles it, else by Math-Verify in a process with a limit."""
 
 from __future__ import annotations
 
@@ -11,20 +11,65 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 LIMIT_SECONDS = 5.0
-RULES = "1"
-"""The version of our own rules (``exact`` and ``number``), as verdicts carry it: raised when they change."""
+LONGEST = 1000
+"""Math-Verify sees no more characters than this: what is longer is no final answer and would only use up its time."""
+RULES = "2"
+"""The version of our own rules and of how Math-Verify is asked, as verdicts carry it: raised when they change."""
 
-_SPACES = re.compile(r"(?<!\w)\s+|\s+(?!\w)")  # not those between two words or numbers: "1 2" is not "12"
-_COMMANDS = re.compile(r"\\(?:left|right|displaystyle|!|,|;|quad)(?![A-Za-z])")
-_TEXT = re.compile(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}")
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:/\d+)?")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+_BRACES = re.compile(r"(\\{1,2}boxed\s*\{)|\\.|[{}]", re.DOTALL)  # an escaped brace opens and closes nothing
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+_CHARACTERS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full width
+_CHARACTERS |= dict.fromkeys(map(ord, "\u2212\u2013"), ord("-"))  # the minus sign, and the dash that stands for it
+_LAYOUT = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\[!()\[\]]")
+_STYLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}")
+_BLANK = re.compile(r"\\q?quad(?![A-Za-z])|(?<!\\)\\[,:;> ]|~")
+_LOOSE = re.compile(r"(?<!\w) | (?!\w)")  # blanks except those between two words or numbers: "1 2" is not "12"
+
+_DECIMAL = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+)"
+_POWER = r"(?P<power>[+-]?\d{1,3}|\{ ?[+-]?\d{1,3} ?\})"
+_AMOUNTS = [
+    re.compile(form)
+    for form in (
+        rf"(?P<top>{_DECIMAL})",
+        r"(?P<top>\d+(?:,\d{3})*(?:\.\d*)?|\.\d+) ?/ ?(?P<bottom>\d+)",
+        r"(?P<whole>\d+) (?P<top>\d+) ?/ ?(?P<bottom>\d+)",
+        r"\\frac ?(?P<top>\{ ?[+-]?\d+ ?\}|\d) ?(?P<bottom>\{ ?[+-]?\d+ ?\}|\d)",
+        r"(?P<whole>\d+) ?\\frac ?(?P<top>\{ ?\d+ ?\}|\d) ?(?P<bottom>\{ ?\d+ ?\}|\d)",
+        rf"(?P<top>{_DECIMAL}) ?(?:\\times|\\cdot|[×*x]) ?10 ?\^ ?{_POWER}",
+        r"(?P<top>\d+)[eE](?P<power>\d{1,3})",
+        r"(?P<top>\d+\.\d+)[eE](?P<power>[+-]?\d{1,3})",  # with a point only: 2e-3 may be twice e less 3
+    )
+]
+_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_UNIT = (
+    r"(?:mm|cm|dm|km|(?:milli|centi|kilo)?met(?:er|re)|in|inch(?:es)?|ft|foot|feet|yd|yard|mi|mile|mph"
+    r"|mg|kg|(?:milli|kilo)?gram|lb|pound|oz|ounce|ton|m[lL]|(?:milli)?lit(?:er|re)|gallon"
+    r"|sec|second|min|minute|hr|hour|day|week|month|year|deg|degree|rad|radian"
+    r"|dollar|cent|euro|unit|point|person|people|way)s?"
+)
+_SQUARED = r"(?: ?\^ ?(?:[23]|\{ ?[23] ?\})|[²³])?"
+_UNITS = (  # a single letter without a blank before it is a variable: 12m
+    rf"(?: ?(?:(?:square|cubic|sq) )?{_UNIT}| [mgshL]){_SQUARED}(?: ?(?:/|per) ?(?:{_UNIT}|[mgsh]){_SQUARED})?"
+    r"| ?(?:°|\^ ?\\circ|\^ ?\{ ?\\circ ?\})"
+)
+_MEASURED = re.compile(
+    r"(?P<sign>[+-]?) ?[$€£¥]? ?(?P<amount>.+?)"
+    rf"(?: (?P<scale>{'|'.join(_SCALES)}))?(?:(?P<percent> ?(?:\\?%|percent))|{_UNITS})?"
+)
+_CHOICE = re.compile(r"\(?([A-Ha-h])\)?")
+_NO_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?[A-Za-z]{1,3}|(?:\\[gl]eq?(?![A-Za-z])|[<>≤≥]).*|.* or (?:more|less|fewer)")
+_LETTERS = re.compile(r"(?!.* (?:and|or) )[A-Za-z]+(?: [A-Za-z]+)*")
+_WORD = re.compile(r"[A-Z][a-z]{2}|[A-Za-z]{5}|(?i:^(?:yes|no|true|false|none|even|odd)$)")
+_PLAIN = {"number", "percent", "choice", "word"}  # a reading of these kinds is all there is to know about the answer
 
 
 @dataclass(frozen=True)
@@ -35,82 +80,154 @@ class Verdict:
     grader: str
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What an answer plainly is. Equal readings are equal answers; ``exact`` is what has no plainer reading.
+
+    ``letters`` may be a word or a product of variables; ``no number`` begins like a number and says more (``2m``,
+    ``5 or more``) or bounds one (``>5``).
+    """
+
+    kind: Literal["number", "percent", "choice", "word", "letters", "no number", "exact"]
+    value: Fraction | str
+
+
 def boxed(text: str) -> str | None:
-    r"""The content of the last complete ``\boxed{...}``, stripped; None when there is none."""
-    start = text.rfind("\\boxed{")
-    while start >= 0:
-        depth = 0
-        for position in range(start + len("\\boxed"), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[start + len("\\boxed{") : position].strip()
-        start = text.rfind("\\boxed{", 0, start)
-    return None
+    r"""The content of the last complete ``\boxed{...}``, stripped; None when there is none. Linear in the text."""
+    opened: list[re.Match[str]] = []
+    last, end = None, 0
+    for brace in _BRACES.finditer(text):
+        if brace[0] == "{" or brace[1]:
+            opened.append(brace)
+        elif brace[0] == "}" and opened:
+            start = opened.pop()
+            if start[1] and (last is None or start.start() > last.start()):
+                last, end = start, brace.start()
+    return None if last is None else text[last.end() : end].strip()
 
 
-def normalise(answer: str) -> str:
-    """One spelling for answers that differ in layout only: spaces, ``$``, ``\\left``, ``\\dfrac``, text commands."""
-    text = _TEXT.sub(r"\1", _COMMANDS.sub("", answer.strip().rstrip(".").strip("$").strip().rstrip(".")))
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\ ", "").replace("{,}", ",")
-    if _THOUSANDS.fullmatch(text):  # a comma anywhere else separates: (1,234) is a pair
-        text = text.replace(",", "")
-    return _SPACES.sub("", text)
+def _tidy(answer: str) -> str:
+    r"""One spelling for what only looks different: blanks, ``$``, ``\left``, ``\dfrac``, text commands, full width."""
+    text = answer.translate(_CHARACTERS).replace("\\$", "$").replace("{,}", ",")
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = _BLANK.sub(" ", _STYLE.sub(r" \1 ", _LAYOUT.sub("", text)))
+    text = " ".join(text.split()).strip("$ ")
+    return text if text.endswith("..") else text.removesuffix(".").strip("$ ")  # 0.33... goes on
+
+
+def _amount(text: str) -> Fraction | None:
+    """The unsigned rational that ``text`` writes: integer, decimal, fraction, mixed number or scientific notation."""
+    found = next(filter(None, (form.fullmatch(text) for form in _AMOUNTS)), None)
+    if found is None:
+        return None
+    part = {name: Fraction(re.sub(r"[{}, ]", "", digits)) for name, digits in found.groupdict().items() if digits}
+    fraction = part["top"] / part.get("bottom", 1) * Fraction(10) ** int(part.get("power", 0))
+    if "whole" in part and fraction >= 1:  # 12 345/7 is no mixed number
+        return None
+    return part.get("whole", Fraction(0)) + fraction
+
+
+def _measured(text: str) -> Reading | None:
+    """A number, maybe with a currency, a scale (``million``), a percent sign or a unit; units are not graded."""
+    found = _MEASURED.fullmatch(text)
+    try:
+        value = None if found is None else _amount(found["amount"])
+    except (ValueError, ZeroDivisionError):  # more digits than Python converts; a fraction over 0
+        value = None
+    if found is None or value is None:
+        return None
+    value *= (-1 if found["sign"] == "-" else 1) * _SCALES.get(found["scale"], 1)
+    return Reading("percent" if found["percent"] else "number", value)
+
+
+def read(answer: str) -> Reading:
+    """The plainest reading of an answer; the value is empty when it says nothing."""
+    text = _tidy(answer)
+    exact = Reading("exact", _LOOSE.sub("", text))
+    if len(text) > LONGEST:
+        return exact
+    if measured := _measured(text):
+        return measured
+    if choice := _CHOICE.fullmatch(text):
+        return Reading("choice", choice[1].upper())
+    if _NO_NUMBER.fullmatch(text):
+        return Reading("no number", text)
+    if _LETTERS.fullmatch(text):
+        return Reading("word", text.casefold()) if _WORD.search(text) else Reading("letters", text)
+    return exact
 
 
 def number(answer: str) -> Fraction | None:
-    """The rational number that ``answer`` plainly writes (``025``, ``1,000``, ``-3/4``, ``2.50``), else None."""
-    text = normalise(answer)
-    if not _NUMBER.fullmatch(text):
-        return None
-    try:
-        top, _, bottom = text.partition("/")
-        return Fraction(top) / Fraction(bottom or "1")
-    except (ValueError, ZeroDivisionError):
-        return None
+    r"""The rational number that ``answer`` plainly writes (``025``, ``1,000``, ``-\frac34``, ``12 cm``), else None."""
+    reading = read(answer)
+    return reading.value if reading.kind == "number" and isinstance(reading.value, Fraction) else None
+
+
+def _settled(ours: Reading, theirs: Reading) -> bool | None:
+    """Whether two readings are equal, as far as they tell: None where Math-Verify has to look at the answers."""
+    if "" in (ours.value, theirs.value):
+        return False
+    if ours == theirs:
+        return True
+    if ours.kind == theirs.kind:
+        return False if ours.kind in _PLAIN else None
+    match {ours.kind: ours.value, theirs.kind: theirs.value}:
+        case {"number": Fraction() as plain, "percent": Fraction() as percent}:
+            return plain in (percent, percent / 100)  # 50 % is an answer to "what percentage" and to "what share"
+        case {"word": str() as word, "letters": str() as letters}:
+            return word == letters.casefold()
+        case {"no number": _, "number": _} | {"no number": _, "percent": _}:
+            return False
+    return False if {ours.kind, theirs.kind} <= _PLAIN else None
+
+
+def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
+    settled = _settled(ours, theirs)
+    if settled is not None:
+        return Verdict(settled, f"{theirs.kind} {RULES}")
+    if max(len(answer), len(gold)) > LONGEST or _UNPRINTABLE.search(answer + gold):
+        return Verdict(None, f"unreadable {RULES}")
+    return _MATH_VERIFY.verify(_spelt(answer, ours), _spelt(gold, theirs))
+
+
+def _spelt(answer: str, reading: Reading) -> str:
+    """How Math-Verify gets an answer: a number without the spelling or unit that it might read otherwise."""
+    if reading.kind != "number" or not isinstance(reading.value, Fraction):
+        return answer
+    if "." in answer:  # a decimal stays one, as it computes with floats
+        return f"{Decimal(reading.value.numerator) / reading.value.denominator:f}"
+    return str(reading.value)
 
 
 def equal(answer: str, gold: str) -> Verdict:
-    """Whether ``answer`` means ``gold``: normalised exact match, then number, then Math-Verify with a time limit.
+    """Whether ``answer`` means ``gold``: by their plain readings where those settle it, else by Math-Verify.
 
-    An empty answer is wrong; one that Math-Verify cannot read, or not in time, could not be graded.
+    An empty answer is wrong; one that is unprintable, longer than ``LONGEST``, or that Math-Verify cannot read, or not
+    in time, could not be graded.
     """
-    ours, theirs = normalise(answer), normalise(gold)
-    if ours == theirs or not ours:
-        return Verdict(ours == theirs, f"exact {RULES}")
-    our_number, their_number = number(answer), number(gold)
-    if our_number is not None and their_number is not None:
-        return Verdict(our_number == their_number, f"number {RULES}")
-    return _MATH_VERIFY.verify(answer, gold)
+    return _verdict(answer, read(answer), gold, read(gold))
 
 
 def classes(answers: Sequence[str | None]) -> list[int]:
-    """Equivalence classes of answers, numbered by first appearance; -1 for None.
+    """Equivalence classes of answers, numbered by first appearance; -1 for None and for an answer that says nothing.
 
-    Plain numbers and equal spellings are settled at once; only the representatives of what is left meet Math-Verify.
+    Plain readings are settled at once; only the representatives of what is left meet Math-Verify.
     """
-    keys: dict[str, int] = {}
-    representatives: list[str] = []
+    known: dict[Reading, int] = {}
+    representatives: list[tuple[str, Reading]] = []
     result = []
     for answer in answers:
-        if answer is None:
+        reading = None if answer is None else read(answer)
+        if answer is None or reading is None or reading.value == "":
             result.append(-1)
             continue
-        value = number(answer)
-        key = str(value) if value is not None else normalise(answer)
-        if key not in keys:
-            found = next((c for c, other in enumerate(representatives) if _same_class(answer, other)), None)
-            if found is None:
-                found = len(representatives)
-                representatives.append(answer)
-            keys[key] = found
-        result.append(keys[key])
+        if reading not in known:
+            same = (_verdict(answer, reading, *other).correct is True for other in representatives)
+            known[reading] = next((c for c, found in enumerate(same) if found), len(representatives))
+            if known[reading] == len(representatives):
+                representatives.append((answer, reading))
+        result.append(known[reading])
     return result
-
-
-def _same_class(answer: str, other: str) -> bool:
-    if number(answer) is not None and number(other) is not None:
-        return False
-    return equal(answer, other).correct is True
 
 
 class MathVerify:
@@ -127,7 +244,7 @@ class MathVerify:
 
     @cached_property
     def name(self) -> str:
-        return f"math-verify {version('math-verify')}"
+        return f"math-verify {version('math-verify')} rules {RULES}"
 
     def verify(self, answer: str, gold: str) -> Verdict:
         with self._turn:

@@ -13,6 +13,11 @@ import signal
 import sys
 
 START_SECONDS = 60.0
+OPTIONS = {
+    "float_rounding": 12,  # not 6: a rounded decimal is no exact value, as in our own reading of numbers
+    "allow_set_relation_comp": True,  # x > 5 answers (5, infinity) as well as the other way round
+    "timeout_seconds": None,
+}
 
 
 def verify(answer: str, gold: str) -> bool | None:
@@ -25,7 +30,7 @@ def verify(answer: str, gold: str) -> bool | None:
         )
         if not parsed_gold or not parsed:
             return None
-        return bool(math_verify.verify(parsed_gold, parsed, timeout_seconds=None, raise_on_error=True))
+        return bool(math_verify.verify(parsed_gold, parsed, raise_on_error=True, **OPTIONS))
     except Exception:  # whatever a foreign parser raises means: could not be graded
         return None
 

@@ -360,8 +360,11 @@ def test_a_missing_signal_names_signal_method_and_command():
         def score(self, pool):
             raise AssertionError("must not be asked")
 
+    class Engine:
+        replay_seconds = 0.0
+
     methods = {"by-entropy": NeedsEntropy(), "potential": Potential(), "by-ids": ByIds()}
-    scored = score_methods([record(generator=object())], methods)
+    scored = score_methods([record(generator=Engine())], methods)
     sentence = scored.left_out["by-entropy"]
     assert "by-entropy" in sentence
     assert "'entropy'" in sentence
