@@ -71,10 +71,6 @@ class ResultRow(BaseModel):
     p_value: Number
     auroc_low: Number
     auroc_high: Number
-    normalised: Number
-    normalised_low: Number
-    normalised_high: Number
-    draw_spread: Number
     headroom_low: Number
     headroom_high: Number
     expected_delta: Number
@@ -90,6 +86,10 @@ class ResultRow(BaseModel):
     leaky_share: Number
     configuration: str
     note: str = ""
+    normalised: Number = math.nan
+    normalised_low: Number = math.nan
+    normalised_high: Number = math.nan
+    draw_spread: Number = math.nan
 
 
 COLUMNS: tuple[str, ...] = tuple(ResultRow.model_fields)

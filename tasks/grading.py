@@ -66,7 +66,10 @@ _MEASURED = re.compile(
     rf"(?: (?P<scale>{'|'.join(_SCALES)}))?(?:(?P<percent> ?(?:\\?%|percent))|{_UNITS})?"
 )
 _CHOICE = re.compile(r"\(?([A-Ha-h])\)?")
-_NO_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?[A-Za-z]{1,3}|(?:\\[gl]eq?(?![A-Za-z])|[<>≤≥]).*|.* or (?:more|less|fewer)")
+_NO_NUMBER = re.compile(
+    r"[+-]?\d+(?:\.\d+)?[A-Za-z]{1,3}|[+-]?\d*\.\d+ ?(?:\.\.+|…|\\l?dots)"
+    r"|(?:\\[gl]eq?(?![A-Za-z])|[<>≤≥]).*|.* or (?:more|less|fewer)"
+)
 _LETTERS = re.compile(r"(?!.* (?:and|or) )[A-Za-z]+(?: [A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z][a-z]{2}|[A-Za-z]{5}|(?i:^(?:yes|no|true|false|none|even|odd)$)")
 _PLAIN = {"number", "percent", "choice", "word"}  # a reading of these kinds is all there is to know about the answer
@@ -84,8 +87,8 @@ class Verdict:
 class Reading:
     """What an answer plainly is. Equal readings are equal answers; ``exact`` is what has no plainer reading.
 
-    ``letters`` may be a word or a product of variables; ``no number`` begins like a number and says more (``2m``,
-    ``5 or more``) or bounds one (``>5``).
+    ``letters`` may be a word or a product of variables; ``no number`` begins like a number and goes on (``2m``,
+    ``0.3...``) or bounds one (``>5``, ``5 or more``).
     """
 
     kind: Literal["number", "percent", "choice", "word", "letters", "no number", "exact"]

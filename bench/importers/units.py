@@ -124,7 +124,7 @@ class TokenizerTokens(TextUnits):
         text = path.text or ""
         encoded = self.tokenizer.encode(text, add_special_tokens=False)
         ends = np.array([end for _, end in encoded.offsets], np.int64)
-        return Measured(len(ends), np.array(encoded.ids, np.int64), text, np.maximum.accumulate(ends))
+        return Measured(len(ends), np.array(encoded.ids, np.int64), text, ends)
 
 
 class Words(TextUnits):

@@ -87,6 +87,12 @@ def test_adaptive_consistency_stops_at_four_of_one_mind(tmp_path):
     assert [row.tokens for row in rows] == [90, 40, 40]
 
 
+def test_adaptive_consistency_may_launch_all_paths(tmp_path):
+    """More than the 40 at which it would end by default."""
+    path = write(tmp_path, "torn", [("1", [(str(number), 10) for number in range(44)])])
+    assert [row.tokens for row in replay(path, shuffles=1, paths=44)] == [440] * 3
+
+
 def test_a_problem_without_a_single_answer_is_wrong(tmp_path):
     path = write(tmp_path, "silent", [("1", [("", 10), (None, 20)])])
     assert {row.accuracy for row in replay(path, shuffles=2, paths=2)} == {0}

@@ -32,6 +32,7 @@ PERCENT_SIGN = "with the sign or without, the same percentage; Math-Verify sees 
 UNIT = "the number is graded, its unit is not; Math-Verify knows fewer units"
 VARIABLE = "a letter right behind a number is a variable; Math-Verify drops some letters as units"
 IN_ORDER = "a list without brackets may be read in its order or in any: 1,2 is (1,2) and 2,1, and 2,1 is (2,1)"
+GOES_ON = "a decimal that goes on is not what it begins with; Math-Verify drops the dots"
 NOTHING = "an answer that says nothing is wrong, and not only unreadable"
 AT_LEAST = "a bound is not the number; Math-Verify drops the relation"
 
@@ -121,6 +122,8 @@ DECIMALS = [
     Row(r"\pi", "3.14", False),
     Row(r"\pi", "22/7", False),
     Row(r"20\pi", "62.83", False),
+    Row("0.333", "0.333...", False, GOES_ON),
+    Row("0.333", r"0.333\ldots", False, GOES_ON),
     Row("2.3", "2,3", False),
     Row("0.75", "4/3", False),
     Row("0.5", "5", False),
@@ -161,6 +164,7 @@ FRACTIONS = [
     Row("1.5", r"1\frac{1}{2}", True),
     Row(r"\frac{11}{2}", r"1\frac{1}{2}", False),
     Row(r"\frac{11}{2}", "1 1/2", False),
+    Row(r"\frac{429}{7}", "12 345/7", False),
     Row(r"\frac{11}{2}", r"1\ 1/2", False),
     Row(r"1\frac{1}{2}", r"\frac{1}{2}", False),
     Row("1", r"2\cdot\frac{1}{2}", True),
@@ -349,6 +353,7 @@ CHOICES_AND_WORDS = [
     Row("Yes", "No", False),
     Row("No", "None", False),
     Row("No", "on", False, ANAGRAM),
+    Row("listen", "silent", False, ANAGRAM),
     Row("Alice", "Celia", False, ANAGRAM),
     Row("Arnold", "Ronald", False, ANAGRAM),
     Row("Alice", "Alice, Bob", False),
@@ -387,6 +392,7 @@ TUPLES_AND_SETS = [
     Row("(1,2)", "(2,1)", False),
     Row("(1,2)", "(1,2,3)", False),
     Row("(1,2)", "12", False),
+    Row("(12)", "(1 2)", False),
     Row("1,2", "2,1", True),
     Row("(2,1)", "2,1", True, apart=IN_ORDER),
     Row("1,2", "1, 2", True),
@@ -485,6 +491,7 @@ LIMITS = [
     Row("12 cm", "12 m", False),  # the number is graded, its unit is not
     Row("12", "12 marbles", True),  # a unit that nobody lists, without \text
     Row(r"\frac{1}{3}", r"0.\overline{3}", True),
+    Row(r"\frac{1}{3}", "0.333...", True),
     Row(r"\frac{1}{2}", "½", True),
     Row(r"\sqrt{8}", "√8", True),
     Row(r"\frac{\pi}{3}", r"60^\circ", True),

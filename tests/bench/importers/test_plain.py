@@ -78,14 +78,16 @@ def test_signals_that_do_not_fit_their_tokens_are_dropped_and_counted(json_lines
     rows = [
         {"problem": "a", "answer": "5", "text": "so \\boxed{5}", "logprobs": [-1.0, -2.0]},
         {"problem": "a", "answer": "5", "text": "yes 5", "logprobs": [-1.0, -2.0]},
+        {"problem": "a", "answer": "5", "text": "5", "logprobs": [-1.0, -2.0]},
     ]
     problems, report = imported("plain", json_lines(rows))
-    dropped, kept = problems["a"].paths
+    dropped, kept, dropped_too = problems["a"].paths
     assert (dropped.length, dropped.logprobs) == (6, None)
     assert (kept.length, kept.logprobs.tolist()) == (2, [-1.0, -2.0])
-    assert dict(report.dropped) == {"logprobs": 1}
-    assert report.missing["logprobs"] == 1
-    assert "logprobs: dropped for 1 paths, because they do not have one value per token" in report.lines()
+    assert (dropped_too.length, dropped_too.logprobs) == (1, None)
+    assert dict(report.dropped) == {"logprobs": 2}
+    assert report.missing["logprobs"] == 2
+    assert "logprobs: dropped for 2 paths, because they do not have one value per token" in report.lines()
 
 
 def test_a_problem_that_is_given_by_its_text_is_named_by_its_hash(json_lines):
@@ -103,10 +105,11 @@ def test_paths_are_stored_by_the_number_that_the_source_gives_them(json_lines, i
 
 
 @pytest.mark.parametrize("numbers", [(1, 1), (1, None)])
-def test_paths_with_equal_or_with_some_numbers_are_refused(json_lines, imported, numbers):
+def test_paths_with_equal_or_with_some_numbers_are_refused(json_lines, imported, tmp_path, numbers):
     path = json_lines([{"problem": "a", "answer": "5", "text": "x", "path": number} for number in numbers])
     with pytest.raises(UserError, match="problem 'a': its 2 paths have 1 different numbers"):
         imported("plain", path)
+    assert not (tmp_path / "out").exists()
 
 
 GOOD = {"problem": "a", "answer": "5", "text": "x"}
