@@ -80,7 +80,9 @@ def read_decisions(folder: Path) -> list[Decisions]:
     starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
     return [
         Decisions(
-            *keys[start],
+            task=keys[start][0],
+            problem=keys[start][1],
+            method=keys[start][2],
             paths=numbers["path"][start:end].astype(np.int64),
             scores=numbers["score"][start:end],
             kept=numbers["kept"][start:end],
