@@ -280,7 +280,7 @@ def test_a_report_says_what_was_checked_and_what_passed(plugin):
     (report,) = check_plugin(plugin(GOOD))
     assert (report.name, report.configuration, report.passed) == ("last-token", "sign=1.0", True)
     assert report.checked == RULES
-    assert str(report) == "ok    last-token (sign=1.0): 9 rules hold"
+    assert str(report) == "ok    last-token (sign=1.0): 10 rules hold"
 
 
 def test_every_configuration_is_checked_once(plugin):
