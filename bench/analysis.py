@@ -21,7 +21,7 @@ from bench.policy_gain import against_one_check
 from bench.procedures import PROCEDURES
 from bench.records import ProblemRecord
 from bench.replay import Grading
-from bench.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow
+from bench.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow, csv_text
 from bench.score_quality import calibration_rows
 from bench.statistics import spread
 from bench.vote_gain import vote_rows
@@ -82,51 +82,49 @@ def analyse(
     """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared."""
     work = _Work(stored, config, candidates, policy, model, arithmetic, stretch)
     found = Analysis(records=work.records, scored=work.scored)
+    found.repeated, repeated_notes = work.repeated()
+    work.remember()
     evaluated = work.table(work.records, work.scored, work.spreads())
-    found.rows, found.notes, found.ledger = evaluated.rows, evaluated.notes, evaluated.ledger
+    found.rows, found.ledger = evaluated.rows, evaluated.ledger
+    found.notes = evaluated.notes + repeated_notes
     found.left_out = dict(work.scored.left_out)
     found.seconds = [
         (record.task, record.problem, name, float(np.mean([one.seconds for one in draws])))
         for name, played in work.scored.played.items()
         for record, draws in zip(work.records, played, strict=True)
     ]
-    found.repeated, notes = work.repeated(found.rows)
-    found.notes += notes
     if work.one_check is not policy:
         found.policies = against_one_check(work.records, work.scored, work.own, work.policies)
-    task, primary = work.primary
+    task = list(tables_of(work.records))[-1]  # the pooled table, or the only one
     found.votes = vote_rows(work.records, task, work.scored, work.methods)
     found.calibration = calibration_rows(work.records, task, work.scored, work.methods)
-    found.equal_cost, notes = work.equal_cost(task, primary, found.rows)
+    found.equal_cost, notes = work.equal_cost(task, found.rows)
     found.notes += notes
     return found
 
 
+@dataclass
 class _Work:
     """What the tables share: the pools of N paths, and what every method did on them."""
 
-    def __init__(
-        self,
-        stored: Sequence[ProblemRecord],
-        config: RunConfig,
-        candidates: Mapping[str, Candidate],
-        policy: Policy,
-        model: str,
-        arithmetic: Arithmetic | None,
-        stretch: Stretch,
-    ) -> None:
-        self.stored, self.config, self.policy = stored, config, policy
-        self.candidates, self.model, self.arithmetic, self.stretch = candidates, model, arithmetic, stretch
-        self.records = [r if len(r.pool) == config.n else r.take(range(config.n)) for r in stored]
-        self.methods = {name: one.pruner for name, one in candidates.items()}
-        self.policies = {name: one.policy or policy for name, one in candidates.items()}
-        one = policy.checkpoints(config.prefix_tokens) == (config.prefix_tokens,)
-        self.one_check = policy if one else TopK(config.k)
-        tick = stretch(f"scoring with {len(self.methods)} methods", len(self.records) * len(self.methods))
-        self.scored = play_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
-        self._remember()
+    stored: Sequence[ProblemRecord]
+    config: RunConfig
+    candidates: Mapping[str, Candidate]
+    policy: Policy
+    model: str
+    arithmetic: Arithmetic | None
+    stretch: Stretch
 
-    def _remember(self) -> None:
+    def __post_init__(self) -> None:
+        count, position = self.config.n, self.config.prefix_tokens
+        self.records = [r if len(r.pool) == count else r.take(range(count)) for r in self.stored]
+        self.methods = {name: one.pruner for name, one in self.candidates.items()}
+        self.policies = {name: one.policy or self.policy for name, one in self.candidates.items()}
+        self.one_check = self.policy if self.policy.checkpoints(position) == (position,) else TopK(self.config.k)
+        tick = self.stretch(f"scoring with {len(self.methods)} methods", len(self.records) * len(self.methods))
+        self.scored = play_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
+
+    def remember(self) -> None:
         """From here on nothing is timed, so nothing that was computed is computed again."""
         for record in self.stored:
             if isinstance(record.pool.generator, Grading):
@@ -150,11 +148,6 @@ class _Work:
     def own(self) -> dict[str, Pruner]:
         """The methods that run under the comparison's policy, controls not among them."""
         return {n: p for n, p in self.methods.items() if self.candidates[n].policy is None and not is_control(p)}
-
-    @property
-    def primary(self) -> tuple[str, Sequence[ProblemRecord]]:
-        """The pooled table, or the only one."""
-        return list(tables_of(self.records))[-1], self.stored
 
     def table(
         self, records: Sequence[ProblemRecord], scored: Scored, spreads: Mapping[tuple[str, str], float]
@@ -192,13 +185,17 @@ class _Work:
             tick(1)
         return found
 
-    def repeated(self, rows: Sequence[ResultRow]) -> tuple[list[ResultRow], list[str]]:
+    def repeated(self) -> tuple[list[ResultRow], list[str]]:
         """The tables with many finished or leaky prefixes again without those, and what was left out of them."""
-        many = {row.task for row in rows if max(row.finished_share, np.nan_to_num(row.leaky_share)) > REPEAT_WITHOUT}
+        many = {
+            task
+            for task, problems in tables_of(self.records).items()
+            if _closed_share([self.records[i] for i in problems]) > REPEAT_WITHOUT
+        }
         if not many:
             return [], []
-        enough = [r.take(np.flatnonzero(r.open)) for r in self.records if _playable(self.one_check, int(r.open.sum()))]
-        enough = [record for record in enough if record.task in many or "all" in many]
+        concerned = [record for record in self.records if record.task in many or "all" in many]
+        enough = [r.take(np.flatnonzero(r.open)) for r in concerned if _playable(self.one_check, int(r.open.sum()))]
         if not enough:
             return [], ["no table could be repeated without finished and leaky prefixes: too few others are left"]
         fitting = {
@@ -209,21 +206,19 @@ class _Work:
         tick = self.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
         scored = play_methods(enough, fitting, self.policies, progress=lambda: tick(1))
         again = [row for row in self.table(enough, scored, {}).rows if row.task in many]
-        lost = len(self.records) - len(enough)
+        lost = len(concerned) - len(enough)
         note = "repeated without finished and leaky prefixes: " + ", ".join(sorted(many))
         return again, [note + (f" ({lost} problems have too few others and are left out)" if lost else "")]
 
-    def equal_cost(
-        self, task: str, stored: Sequence[ProblemRecord], rows: Sequence[ResultRow]
-    ) -> tuple[list[EqualCostRow], list[str]]:
+    def equal_cost(self, task: str, rows: Sequence[ResultRow]) -> tuple[list[EqualCostRow], list[str]]:
         """The table of equal cost, for the primary family; ``rows`` are those of equal retention."""
         scaled = {name: one for name in self.methods if (one := self._scaled(name)) is not None}
-        budget = self.config.budget or default_budget(stored)
+        budget = self.config.budget or default_budget(self.stored)
         tick = self.stretch("comparing at equal cost", len(scaled))
-        whole = all(len(record.pool) == self.config.n for record in stored)
+        whole = all(len(record.pool) == self.config.n for record in self.stored)
         full = {row.method: row.flops_tokens for row in rows if row.task == task and whole}
         found = at_equal_cost(
-            stored,
+            self.stored,
             task,
             self.methods,
             scaled,
@@ -265,6 +260,13 @@ def _keep(memory: Memory, record: ProblemRecord, played: Played) -> None:
         memory.setdefault((pool.task, pool.problem, pool.position), {}).update(scores)
 
 
+def _closed_share(records: Sequence[ProblemRecord]) -> float:
+    """Percentage of finished or of leaky prefixes, whichever is larger."""
+    finished = np.mean([record.pool.finished.mean() for record in records])
+    leaky = np.mean([0.0 if record.leaky is None else record.leaky.mean() for record in records])
+    return 100 * float(max(finished, leaky))
+
+
 def _playable(policy: Policy, count: int) -> bool:
     """Whether one check by ``policy`` fits a pool of ``count`` paths."""
     return count >= (policy.k if isinstance(policy, TopK) else 1)
@@ -272,7 +274,9 @@ def _playable(policy: Policy, count: int) -> bool:
 
 def timings_csv(analysis: Analysis, launch: Mapping[tuple[str, str], float]) -> str:
     """Measured seconds by task, problem, method and phase; Resume only where a run was online, hence NaN."""
-    lines = ["task,problem,method,launch_seconds,check_seconds,resume_seconds"]
-    for task, problem, name, seconds in analysis.seconds:
-        lines.append(f"{task},{problem},{name},{launch.get((task, problem), math.nan):.6g},{seconds:.6g},nan")
-    return "\n".join(lines) + "\n"
+    columns = ("task", "problem", "method", "launch_seconds", "check_seconds", "resume_seconds")
+    return csv_text(
+        columns,
+        ((task, problem, name, launch.get((task, problem), math.nan), seconds, math.nan)
+         for task, problem, name, seconds in analysis.seconds),
+    )  # fmt: skip

@@ -582,12 +582,13 @@ def perf_check(
 
 def _compare(config: RunConfig, out: Path, inputs: Inputs, device: str) -> Results:
     from bench.comparison import run_comparison
+    from bench.store import IMPORTED
     from figures.outputs import write_outputs
 
     if inputs.store is None:
         _tasks(config)
     _methods(config)
-    engine = None if config.model == "imported" else _engine(config.model, device)
+    engine = None if config.model == IMPORTED else _engine(config.model, device)
     with _watching() as watch:
         results = run_comparison(
             engine,
@@ -657,8 +658,9 @@ def _show(results: Results, out: Path) -> None:
         console.print(rich_by_task(results))
     if results.equal_cost:
         console.print(EqualCostTable(results).terminal())
+    others = {row.task for row in results.rows} - {task}
     for note in results.notes:
-        if note.startswith(f"{task}: ") or ": " not in note:
+        if not any(note.startswith(f"{other}: ") for other in others):
             console.print(note, style="dim")
     for name, reason in results.left_out.items():
         console.print(f"left out: {name}: {reason}")

@@ -26,8 +26,8 @@ from bench.replay import record_of
 from bench.results import Representative, Results
 from bench.rollouts import problems_of, sample_rollouts, versions
 from bench.shards import write_atomically
-from bench.store import RolloutStore, StoredProblem
-from bench.stored import IMPORTED, stored_problems, task_of
+from bench.store import IMPORTED, RolloutStore, StoredProblem
+from bench.stored import stored_problems, task_of
 from bench.training import (
     EMBEDDED,
     Chosen,
@@ -82,25 +82,37 @@ class Inputs:
     store: Path | None = None
 
     def described(self) -> dict[str, Any]:
-        """As ``results.json`` holds it."""
+        """As ``results.json`` holds it; what is shipped is named by its place in the package, wherever that lies."""
         return {
-            "learned": str(self.learned),
-            "labels": [str(path) for path in self.labels],
+            "learned": _named(self.learned),
+            "labels": [_named(path) for path in self.labels],
             "judges": dict(self.judges),
-            "plugins": [str(path) for path in self.plugins],
-            "store": None if self.store is None else str(self.store),
+            "plugins": [_named(path) for path in self.plugins],
+            "store": None if self.store is None else _named(self.store),
         }
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Inputs:
         store = described["store"]
         return cls(
-            Path(described["learned"]),
-            tuple(map(Path, described["labels"])),
+            _found(described["learned"]),
+            tuple(map(_found, described["labels"])),
             described["judges"],
-            tuple(map(Path, described["plugins"])),
-            None if store is None else Path(store),
+            tuple(map(_found, described["plugins"])),
+            None if store is None else _found(store),
         )
+
+
+SHIPPED, PACKAGE = "shipped:", Path(__file__).parent
+
+
+def _named(path: Path) -> str:
+    inside = path.is_absolute() and path.is_relative_to(PACKAGE)
+    return SHIPPED + path.relative_to(PACKAGE).as_posix() if inside else str(path)
+
+
+def _found(name: str) -> Path:
+    return PACKAGE / name.removeprefix(SHIPPED) if name.startswith(SHIPPED) else Path(name)
 
 
 def run_comparison(
@@ -128,20 +140,19 @@ def run_comparison(
     device = str(engine.device) if engine else "cpu"
     judges = Judges(inputs.judges, inputs.learned, device, shipped=engine is not None and engine.name == EMBEDDED)
     chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges)
-    rollouts = _rollouts(engine, config, inputs, out, chosen, judges, watch, processes)
+    members = {
+        part: load_method(part, inputs.learned, model_hash, config.prefix_tokens, judges)
+        for name in chosen
+        for part in parts_of(name)[1:]
+    }
+    rollouts = _rollouts(engine, config, inputs, out, {**members, **chosen}, watch, processes)
     stores = [LabelStore.open(path) for path in inputs.labels]
     hashes = {
         "model": model_hash,
-        "rollouts": rollouts.store.shards.digest,
-        "learned": _digest({name: asdict(c.card) for name, c in chosen.items() if c.card}),
         "judges": _digest(judges.digests),
-        "plugins": _digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs.plugins]),
         "labels": _digest([label_store.shards.digest for label_store in stores]),
-        "config": _digest(config.model_dump()),
-        "tasks": _digest([[name, task.answer_type, rollouts.wanted] for name, task in rollouts.tasks.items()]),
         "left_out": _digest(left_out),
-        "code": code_digest(),
-        "versions": _digest(versions()),
+        **_hashes(config, inputs, rollouts, chosen),
     }
     finished = Results.held(out / "results.json")
     if finished is not None and finished.hashes == hashes:
@@ -204,12 +215,11 @@ def _rollouts(
     config: RunConfig,
     inputs: Inputs,
     out: Path,
-    chosen: Mapping[str, Runnable],
-    judges: Judges,
+    learned: Mapping[str, Chosen],
     watch: Watch,
     processes: int,
 ) -> Rollouts:
-    """Rollouts that are there, or sampled now. Raises UserError before sampling when a method was trained on them."""
+    """Rollouts that are there, or sampled now. Raises UserError first when one of ``learned`` was trained on them."""
     if inputs.store is not None:
         store = RolloutStore.open(inputs.store)
         wanted = stored_problems(store, config.tasks, config.problems)
@@ -218,12 +228,7 @@ def _rollouts(
         problems = problems_of(catalogue.expand(config.tasks), config.split, config.problems, config.seed)
         wanted = [(task.name, problem.id) for task, problem in problems]
         tasks = {task.name: task for task, _ in problems}
-    members = {
-        part: load_method(part, inputs.learned, engine.digest if engine else IMPORTED, config.prefix_tokens, judges)
-        for name in chosen
-        for part in parts_of(name)[1:]
-    }
-    refuse_leak({**members, **chosen}, [problem for _, problem in wanted])
+    refuse_leak(learned, [problem for _, problem in wanted])
     if inputs.store is None:
         if engine is None:
             raise ValueError("without an engine nothing can be sampled: name a store")
@@ -239,6 +244,19 @@ def _rollouts(
             processes=processes,
         )
     return Rollouts(store, wanted, tasks)
+
+
+def _hashes(config: RunConfig, inputs: Inputs, rollouts: Rollouts, chosen: Mapping[str, Runnable]) -> dict[str, str]:
+    """Of what went in: data, what was learned, plugins, settings, tasks, code and packages."""
+    return {
+        "rollouts": rollouts.store.shards.digest,
+        "learned": _digest({name: asdict(c.card) for name, c in chosen.items() if c.card}),
+        "plugins": _digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs.plugins]),
+        "config": _digest(config.model_dump()),
+        "tasks": _digest([[name, task.answer_type, rollouts.wanted] for name, task in rollouts.tasks.items()]),
+        "code": code_digest(),
+        "versions": _digest(versions()),
+    }
 
 
 def _splits(chosen: Mapping[str, Runnable]) -> dict[str, list[str]]:

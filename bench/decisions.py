@@ -52,8 +52,8 @@ def write_decisions(records: Sequence[ProblemRecord], scored: Scored, folder: Pa
             one = played[i][0]
             for row, path in enumerate(record.pool.paths):
                 values = (
-                    record.task, record.problem, method, int(path), float(one.scores[row]) if row < len(one.scores)
-                    else float("nan"), bool(one.keep[row]), int(one.decoded[row]),
+                    record.task, record.problem, method, int(path), float(one.scores[row]), bool(one.keep[row]),
+                    int(one.decoded[row]),
                 )  # fmt: skip
                 for name, value in zip(_SCHEMA.names, values, strict=True):
                     columns[name].append(value)

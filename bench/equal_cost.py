@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from bench import metrics
 from bench.draws import Drawn
-from bench.evaluate import correct_of, is_control, keeps_all
-from bench.ledger import Arithmetic, entries, generator_token, in_generator_tokens
+from bench.evaluate import correct_of, keeps_all, significance
+from bench.ledger import Arithmetic, entries, generator_token, in_generator_tokens, whole_cost
 from bench.play import Played
 from bench.policies import Policy
 from bench.records import ProblemRecord
 from bench.results import EqualCostRow
-from bench.statistics import holm, mean_interval, sign_flip_p
+from bench.statistics import mean_interval
 from bench.votes import Majority
 from methods.base import Pruner
 
@@ -66,9 +66,9 @@ def at_equal_cost(
 
     The retention ratio stays; N varies. Cost is in generator tokens (arithmetic over that of one token), the expected
     one is the mean over ``records`` and over ``draws`` pools drawn from the stored paths without replacement. ``full``
-    may say what all stored paths cost a method, where that is known. The
-    difference is taken to ``none`` at its own N of the same budget. A method that cannot pay for one path, and one
-    whose cost nobody knows, has no row. Raises ValueError when ``none`` is not among the methods.
+    may say what all stored paths cost a method, where that is known. The difference is taken to ``none`` at its own N
+    of the same budget. A method that cannot pay for one path, and one whose cost nobody knows, has no row. Raises
+    ValueError when ``none`` is not among the methods.
     """
     if "none" not in policies:
         raise ValueError("equal cost is a difference to none: it must take part")
@@ -139,13 +139,6 @@ def _point(
     )
 
 
-def whole_cost(record: ProblemRecord, arithmetic: Arithmetic | None) -> float:
-    """FLOPs (tokens without a model) of all paths of a record to their ends."""
-    if arithmetic is None:
-        return float(record.lengths.sum())
-    return arithmetic.decoding(len(record.pool.prompt_ids), np.zeros_like(record.lengths), record.lengths)
-
-
 def _rows(
     records: Sequence[ProblemRecord],
     task: str,
@@ -159,9 +152,7 @@ def _rows(
     if "none" not in found:
         return []
     base = found["none"].maj
-    p_values = {name: sign_flip_p(point.maj - base, seed) for name, point in found.items()}
-    tested = [name for name in found if not is_control(methods[name])]
-    adjusted = dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
+    p_values, adjusted = significance({name: point.maj - base for name, point in found.items()}, methods, seed)
     most = min(len(record.pool) for record in records)
     rows = []
     for name, point in found.items():

@@ -143,9 +143,8 @@ def compare(
     rows: list[ResultRow] = []
     notes: list[str] = []
     for task, problems in tables_of(records).items():
-        p_values = {name: sign_flip_p((g.avg - base.avg)[problems], seed) for name, g in graded.items()}
-        tested = [name for name in graded if not is_control(methods[name])]
-        adjusted = dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
+        differences = {name: (g.avg - base.avg)[problems] for name, g in graded.items()}
+        p_values, adjusted = significance(differences, methods, seed)
         for name, g in graded.items():
             rows.append(
                 ResultRow(
@@ -168,8 +167,17 @@ def compare(
                 )
             )
         alike = [name for name in graded if not keeps_all(methods[name]) and str(policies[name]) == str(policy)]
-        notes += [f"{task}: {note}" for note in _notes(problems, scored, tested, alike, graded, base)]
+        notes += [f"{task}: {note}" for note in _notes(problems, scored, list(adjusted), alike, graded, base)]
     return Evaluated(rows, notes, [row for g in graded.values() for row in g.ledger])
+
+
+def significance(
+    differences: Mapping[str, Array], methods: Mapping[str, Pruner], seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Sign-flip p of every method's (n,) paired differences, and Holm's over those that are no controls."""
+    p_values = {name: sign_flip_p(values, seed) for name, values in differences.items()}
+    tested = [name for name in differences if not is_control(methods[name])]
+    return p_values, dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
 
 
 def tables_of(records: Sequence[ProblemRecord]) -> dict[str, NDArray[np.int64]]:

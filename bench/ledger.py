@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.play import Played
 from bench.records import ProblemRecord
+from bench.results import csv_text
 from methods.base import Cost
 
 Phase = Literal["launch", "check", "resume"]
@@ -127,15 +126,17 @@ def _most_held(prompt: int, lengths: Lengths) -> int:
     return int((np.arange(1, len(there) + 1) * (prompt + there)).max(initial=0))
 
 
-def generator_token(records: Iterable[ProblemRecord], model: Arithmetic | None) -> float:
-    """FLOPs of one generator token: the mean over all tokens of the complete paths. NaN without a model."""
+def whole_cost(record: ProblemRecord, model: Arithmetic | None) -> float:
+    """FLOPs (tokens without a model) of all paths of a record to their ends."""
     if model is None:
-        return float("nan")
-    flops = tokens = 0.0
-    for record in records:
-        flops += model.decoding(len(record.pool.prompt_ids), np.zeros_like(record.lengths), record.lengths)
-        tokens += float(record.lengths.sum())
-    return flops / tokens if tokens else float("nan")
+        return float(record.lengths.sum())
+    return model.decoding(len(record.pool.prompt_ids), np.zeros_like(record.lengths), record.lengths)
+
+
+def generator_token(records: Sequence[ProblemRecord], model: Arithmetic | None) -> float:
+    """FLOPs of one generator token: the mean over all tokens of the complete paths. NaN without a model."""
+    tokens = sum(whole_cost(record, None) for record in records)
+    return sum(whole_cost(record, model) for record in records) / tokens if model and tokens else float("nan")
 
 
 def in_generator_tokens(rows: Sequence[LedgerRow], played: Sequence[Played], unit: float) -> float:
@@ -150,14 +151,9 @@ def in_generator_tokens(rows: Sequence[LedgerRow], played: Sequence[Played], uni
 
 
 def ledger_csv(rows: Iterable[LedgerRow]) -> str:
-    """The ledger as CSV; floats with six significant digits, NaN written as ``nan``."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    """The ledger as CSV, a line per row."""
     columns = [field.name for field in fields(LedgerRow)]
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(f"{v:.10g}" if isinstance(v, float) else v for v in (getattr(row, c) for c in columns))
-    return stream.getvalue()
+    return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows), digits=10)
 
 
 def paper_tokens(lengths: NDArray[np.int64], position: int, keep: NDArray[np.bool_], type_ii: bool) -> int:

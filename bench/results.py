@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -254,11 +254,16 @@ class Results(BaseModel):
 
 
 def rows_csv(kind: type[BaseModel], rows: Sequence[BaseModel]) -> str:
-    """Rows of one kind as CSV, its fields as columns; floats with six significant digits, NaN written as ``nan``."""
+    """Rows of one kind as CSV, its fields as columns."""
+    columns = list(kind.model_fields)
+    return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]], digits: int = 6) -> str:
+    """A table as CSV; floats with so many significant digits, NaN written as ``nan``."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    columns = list(kind.model_fields)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in (getattr(row, c) for c in columns))
+        writer.writerow(f"{value:.{digits}g}" if isinstance(value, float) else value for value in row)
     return stream.getvalue()

@@ -17,6 +17,8 @@ from bench.errors import UserError
 from bench.shards import Shards
 
 KIND = "rollouts"
+IMPORTED = "imported"
+"""The model, and its hash, of rollouts that were made elsewhere: nobody has it here."""
 
 _FLOATS = pa.list_(pa.float32())
 _SCHEMA = pa.schema(
@@ -132,6 +134,16 @@ class RolloutStore:
             self.shards.require_intact(name)
             table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem"])
             found.update(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True))
+        return found
+
+    def lengths(self) -> dict[tuple[str, str], list[int]]:
+        """Tokens of the paths of every problem, by (task, problem) in the order of the store; nothing else is read."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for name in self.shards.names():
+            self.shards.require_intact(name)
+            table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem", "length"])
+            for task, problem, length in zip(*(table[one].to_pylist() for one in table.column_names), strict=True):
+                found.setdefault((task, problem), []).append(length)
         return found
 
     def append(self, problems: Sequence[StoredProblem]) -> None:

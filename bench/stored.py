@@ -10,13 +10,10 @@ import numpy as np
 
 from bench.config import RunConfig, configured
 from bench.errors import UserError
-from bench.store import RolloutStore
+from bench.store import IMPORTED, RolloutStore
 from tasks import catalogue
 from tasks.imported import ImportedTask
 from tasks.task import Task
-
-IMPORTED = "imported"
-"""The model hash of rollouts whose model nobody has."""
 
 
 def is_imported(store: RolloutStore) -> bool:
@@ -33,7 +30,7 @@ def task_of(store: RolloutStore, name: str) -> Task:
 
 def stored_problems(store: RolloutStore, tasks: Sequence[str], limit: int) -> list[tuple[str, str]]:
     """(task, problem id), task by task, in the order of the store; at most ``limit`` per task."""
-    held = [(stored.task, stored.problem) for stored in store.read(hidden=False)]
+    held = store.lengths()
     return [key for task in tasks for key in [key for key in held if key[0] == task][:limit]]
 
 
@@ -46,8 +43,8 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
     """
     store = RolloutStore.open(folder)
     lengths: dict[str, list[list[int]]] = {}
-    for stored in store.read(hidden=False):
-        lengths.setdefault(stored.task, []).append([path.length for path in stored.paths])
+    for (task, _), paths_of in store.lengths().items():
+        lengths.setdefault(task, []).append(paths_of)
     if not lengths:
         raise UserError(f"{folder}: holds no problem yet; run the command that makes this store again")
     given = {name: value for name, value in options.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.results import Results
+from bench.results import Results, csv_text
 from bench.shards import write_atomically
 from figures.main_table import number
 
@@ -24,13 +24,9 @@ class CalibrationTable:
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{LEGEND}\n"
 
     def curves_csv(self) -> str:
-        lines = ["task,method,truth,low,high,count,mean_score,mean_truth"]
-        for row in self.results.calibration:
-            lines += [
-                f"{row.task},{row.method},{row.truth},{low:g},{high:g},{count},{score:.6g},{truth:.6g}"
-                for low, high, count, score, truth in row.bins
-            ]
-        return "\n".join(lines) + "\n"
+        columns = ("task", "method", "truth", "low", "high", "count", "mean_score", "mean_truth")
+        rows = ((row.task, row.method, row.truth, *one) for row in self.results.calibration for one in row.bins)
+        return csv_text(columns, rows)
 
     def write(self, folder: Path) -> None:
         """``calibration_table.md`` and ``reliability.csv``."""

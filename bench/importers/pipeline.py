@@ -18,7 +18,7 @@ from bench.importers.report import Report
 from bench.importers.units import Units, units_for
 from bench.rollouts import SHARD_PROBLEMS, Progress
 from bench.shards import file_digest, in_groups
-from bench.store import RolloutStore, StoredPath, StoredProblem
+from bench.store import IMPORTED, RolloutStore, StoredPath, StoredProblem
 from tasks.grading import Verdict
 from tasks.imported import ImportedTask
 
@@ -98,8 +98,8 @@ def manifest(importer: Importer, path: Path, options: Options, found: Survey) ->
     """What must be equal for two imports to write into one store; nobody knows how the paths were sampled."""
     names = ("numpy", "pyarrow", "math-verify", "prunebench", *(("tokenizers",) if options.tokenizer else ()))
     return {
-        "model": "imported",
-        "model_hash": "imported",
+        "model": IMPORTED,
+        "model_hash": IMPORTED,
         "source": {
             "format": importer.name,
             "files": {file.name: file_digest(file) for file in files_of(path, importer.suffixes)},
@@ -110,11 +110,11 @@ def manifest(importer: Importer, path: Path, options: Options, found: Survey) ->
         "tokens": found.units.name,
         "grading": options.grading,
         "sampling": None,
-        "sampling_digest": "imported",
+        "sampling_digest": IMPORTED,
         "recording": None,
         "seed": None,
         "n": found.paths,
-        "device": "imported",
+        "device": IMPORTED,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
     }
 

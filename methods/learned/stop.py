@@ -81,25 +81,6 @@ class Stop(LearnablePruner):
         with torch.no_grad():
             return self._reader(cache.model).scores(cache)
 
-    def attention(self, pool: Pool) -> tuple[Scores, list[NDArray[np.float32]]]:
-        """The scores, and what the [STOP] tokens attended to in the pass that gave them.
-
-        Per path float32 (layers, heads, tokens, positions + tokens): the positions of prompt + prefix, then the [STOP]
-        tokens themselves. Every row sums to 1. The pass goes on from these weights, so its scores are those of
-        :meth:`score` up to rounding.
-        """
-        import torch
-
-        cache, attended = pool.kv(), []  # type: ignore[var-annotated]
-        with torch.no_grad():
-            scores = self._reader(cache.model).scores(cache, attended)
-        weights = torch.stack(attended, 1).cpu().numpy()
-        width = weights.shape[-1] - self.tokens
-        return scores, [
-            np.concatenate([row[..., :length], row[..., width:]], axis=-1)
-            for row, length in zip(weights, cache.lengths, strict=True)
-        ]
-
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
         import torch
 
@@ -173,11 +154,8 @@ class Reader:
         self.module.vector, self.module.head, self.module.network = self.vector, self.head, self.network
         self.module.eval()
 
-    def __call__(self, layers: Sequence[tuple[Any, Any]], lengths: Any, attended: list[Any] | None = None) -> Any:
-        """(B, 2) logits from right-padded keys and values of prefixes of ``lengths`` (B,) positions.
-
-        A list ``attended`` gets every layer's attention, float32 (B, heads, tokens, width + tokens).
-        """
+    def __call__(self, layers: Sequence[tuple[Any, Any]], lengths: Any) -> Any:
+        """(B, 2) logits from right-padded keys and values of prefixes of ``lengths`` (B,) positions."""
         import torch
 
         rows, width = len(lengths), layers[0][0].shape[2]
@@ -186,9 +164,7 @@ class Reader:
         mask = torch.ones(rows, width + self.tokens, dtype=torch.long, device=device)
         mask[:, :width] = torch.arange(width, device=device) < lengths[:, None]
         # Without the offsets PEFT would only warn, and run the bare model.
-        extras: dict[str, Any] = {"alora_offsets": [self.tokens] * rows} if self.adapter else {}
-        if attended is not None:
-            extras["attended"] = attended  # rides along to the attention of every layer
+        offsets = {"alora_offsets": [self.tokens] * rows} if self.adapter else {}
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*(?i:alora).*")
             out = self.network(
@@ -199,15 +175,15 @@ class Reader:
                 use_cache=True,
                 output_hidden_states=True,
                 logits_to_keep=1,
-                **extras,
+                **offsets,
             )
         return self.head(out.hidden_states[-1][:, -1].float())
 
-    def scores(self, cache: PrefixCache, attended: list[Any] | None = None) -> Scores:
+    def scores(self, cache: PrefixCache) -> Scores:
         """(rows,) probabilities of success."""
         import torch
 
-        logits = self(cache.layers, torch.from_numpy(cache.lengths), attended)
+        logits = self(cache.layers, torch.from_numpy(cache.lengths))
         return logits.double().softmax(-1)[:, 1].cpu().numpy()  # type: ignore[no-any-return]
 
     def _trainable(self) -> dict[str, Any]:
@@ -270,19 +246,9 @@ def _attend_in_groups(model: Any) -> None:
 
 
 def _grouped_attention(
-    _module: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    mask: Any,
-    scaling: float | None = None,
-    attended: list[Any] | None = None,
-    **_options: Any,
+    _module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float | None = None, **_options: Any
 ) -> tuple[Any, None]:
-    """Attention of few queries over long keys: the heads that share keys are stacked, the keys are never repeated.
-
-    A list ``attended`` gets the weights, float32 (rows, heads, length, keys), and the output is made from them.
-    """
+    """Attention of few queries over long keys: the heads that share keys are stacked, the keys are never repeated."""
     import torch
     from torch.nn import functional
 
@@ -291,15 +257,9 @@ def _grouped_attention(
         mask = torch.ones(1, 1, length, key.shape[2], dtype=torch.bool, device=key.device).tril(key.shape[2] - length)
     groups = heads // key.shape[1]
     stacked = query.reshape(rows, key.shape[1], groups * length, width)
-    visible = mask.repeat(1, 1, groups, 1)
-    if attended is None:
-        out = functional.scaled_dot_product_attention(stacked, key, value, attn_mask=visible, scale=scaling)
-    else:
-        scale = width**-0.5 if scaling is None else scaling
-        matches = scale * stacked.float() @ key.float().transpose(2, 3)
-        weights = matches.masked_fill(~visible, float("-inf")).softmax(-1)
-        attended.append(weights.reshape(rows, heads, length, -1))
-        out = (weights @ value.float()).to(value.dtype)
+    out = functional.scaled_dot_product_attention(
+        stacked, key, value, attn_mask=mask.repeat(1, 1, groups, 1), scale=scaling
+    )
     return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
 
 

@@ -97,6 +97,7 @@ def test_only_the_tables_that_need_it_are_repeated():
     records = [leaky(3, task="a"), leaky(0, task="b", problem="p1"), leaky(0, task="b", problem="p2")]
     found = analysed(records)
     assert {row.task for row in found.repeated} == {"a"}, "1 % over all tasks"
+    assert not any("too few others" in note for note in found.notes), "the other task is not missed"
 
 
 def test_the_draw_spread_is_that_of_avg_at_k_over_the_draws():

@@ -48,7 +48,6 @@ def test_imported_rollouts_are_compared_without_a_model(prunebench, imported, tm
     assert rows["none"].maj_at_k == pytest.approx(200 / 3)
     assert rows["esc"].avg_at_k > 0 and rows["adaptive-consistency"].tokens <= rows["none"].tokens
     assert {"slim-sc", "length", "oracle", "random"} <= set(rows)
-    # shortest paths first: rows 7 and 6
     assert "needs the signal 'entropy', which mine/q0 does not hold" in results.left_out["entropy"]
     assert "learns from continuations" in results.left_out["stop"]
     assert "name one: --judge prm=" in results.left_out["prm"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,6 +204,33 @@ def test_training_problems_are_refused(reasoner, tmp_path):
     ensemble = config.model_copy(update={"methods": ("mean-rank(linear-probe,entropy)",)})
     with pytest.raises(UserError, match="'linear-probe' was trained or tuned on 2 of these problems"):
         run_comparison(reasoner, ensemble, tmp_path, Inputs(REASONER / "learned"))
+
+
+def test_a_problem_that_nearly_repeats_a_training_problem_is_reported(run, reasoner, config, tmp_path):
+    out, results = run
+    evaluated = next(RolloutStore.open(out / "rollouts").read(hidden=False))
+    learned = tmp_path / "learned"
+    shutil.copytree(REASONER / "learned", learned)
+    card = Card.read(learned / "stop.json")
+    line = {"problem": card.train_problems[0], "prompt": evaluated.prompt}
+    (learned / "problems.jsonl").write_text(json.dumps(line) + "\n")
+    again = run_comparison(reasoner, some(config).model_copy(update={"methods": ("stop",)}), out, Inputs(learned))
+    (note,) = [note for note in again.notes if "nearly repeat" in note]
+    assert (
+        f"1 of 4 evaluated problems nearly repeat a training problem; the closest by wording: {evaluated.problem}"
+        in note
+    )
+    assert not any("nearly repeat" in note for note in results.notes), "none of the shipped ones"
+
+
+def test_shipped_inputs_are_named_by_their_place_in_the_package(run):
+    _, results = run
+    assert results.setup["learned"] == "shipped:reasoner/learned"
+    assert str(REASONER) not in results.model_dump_json()
+    assert Inputs.of(results.setup) == Inputs(REASONER / "learned", tuple(_shipped_labels()))
+    assert Inputs.of(Inputs(Path("mine"), store=Path("/there")).described()) == Inputs(
+        Path("mine"), store=Path("/there")
+    )
 
 
 def test_online_pruning_keeps_what_replay_keeps(run, reasoner, config):
