@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import metrics
 from bench.config import RunConfig
-from bench.draws import Drawn, Memories, Memory
+from bench.draws import Drawn, Memories, Memory, light
 from bench.engines.judge import EngineJudge
 from bench.equal_cost import Scaled, at_equal_cost, default_budget
 from bench.evaluate import Evaluated, Scored, compare, correct_of, is_control, keeps_all, play_methods, tables_of
@@ -26,6 +26,7 @@ from bench.score_quality import calibration_rows
 from bench.statistics import spread
 from bench.vote_gain import vote_rows
 from methods.base import Pruner, Signal
+from methods.ensembles.mean_rank import signals_read
 
 REPEAT_WITHOUT = 2.0
 """Above this percentage of finished or of leaky prefixes a table is repeated without them."""
@@ -138,8 +139,13 @@ class _Work:
                 memory = memories.of(pruner)
                 for record, draws in zip(self.records, self.scored.played[name], strict=True):
                     _keep(memory, record, draws[0])
+        held = light(self.stored)
         self.drawn = {
-            name: Drawn(self.stored, memories.remembering(pruner), self.config.seed)
+            name: Drawn(
+                self.stored if Signal.STATES in signals_read(pruner) else held,
+                memories.remembering(pruner),
+                self.config.seed,
+            )
             for name, pruner in self.methods.items()
             if name in self.scored.played
         }

@@ -249,7 +249,7 @@ def _rollouts(
 def _hashes(config: RunConfig, inputs: Inputs, rollouts: Rollouts, chosen: Mapping[str, Runnable]) -> dict[str, str]:
     """Of what went in: data, what was learned, plugins, settings, tasks, code and packages."""
     return {
-        "rollouts": rollouts.store.shards.digest,
+        "rollouts": rollouts.store.digest(),
         "learned": _digest({name: asdict(c.card) for name, c in chosen.items() if c.card}),
         "plugins": _digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs.plugins]),
         "config": _digest(config.model_dump()),

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from bench.evaluate import keeps_all
 from bench.play import Played, play
 from bench.policies import Policy
 from bench.records import ProblemRecord
-from methods.base import Pruner, Scores
+from methods.base import Pruner, Scores, Signal
 from methods.ensembles.mean_rank import MeanRank
 from methods.pool import Pool
 
@@ -30,6 +31,33 @@ def order_of(record: ProblemRecord, draw: int, seed: int) -> NDArray[np.int64]:
     """
     key = hashlib.sha256(f"{seed}\x1f{record.task}\x1f{record.problem}\x1f{draw}".encode()).digest()
     return np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(len(record.pool))
+
+
+LIGHT_POOLS = 128
+"""So many pools at other checkpoints are held while methods are played on draws."""
+
+
+def light(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
+    """The same records without the states of every token, the one signal too large to hold for many pools at a time.
+
+    Their pools at other checkpoints are built once for all methods and draws, which come back to every problem.
+    """
+    shelf: dict[tuple[int, int], Pool] = {}
+
+    def without(pool: Pool) -> Pool:
+        return replace(pool, signals={s: column for s, column in pool.signals.items() if s is not Signal.STATES})
+
+    def held(index: int, position: int) -> Pool:
+        if (index, position) not in shelf:
+            if len(shelf) >= LIGHT_POOLS:
+                del shelf[next(iter(shelf))]
+            shelf[index, position] = without(records[index].at(position))
+        return shelf[index, position]
+
+    return [
+        replace(record, pool=without(record.pool), elsewhere=partial(held, index))
+        for index, record in enumerate(records)
+    ]
 
 
 class Drawn:

@@ -108,6 +108,10 @@ class Shards:
         """The sealed files of a shard; others of its name are leftovers of a kill."""
         return frozenset(self._listing[name])
 
+    def checksum(self, name: str, file: str) -> str:
+        """SHA-256 of a sealed file of a shard; empty where the shard has no such file."""
+        return self._listing[name].get(file, "")
+
     def damage(self, name: str) -> str | None:
         """What is wrong with a listed shard, or None."""
         for file, digest in self._listing[name].items():

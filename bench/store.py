@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +137,19 @@ class RolloutStore:
             table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem"])
             found.update(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True))
         return found
+
+    def digest(self) -> str:
+        """16 hex digits over the manifest and all that was sampled and graded; measured seconds are no part of it."""
+        digest = hashlib.sha256(json.dumps(dict(self.manifest), sort_keys=True).encode())
+        for name in self.shards.names():
+            self.shards.require_intact(name)
+            table = pq.read_table(self.shards.folder / f"{name}.parquet").drop_columns(["launch_seconds"])
+            stream = io.BytesIO()
+            with pa.ipc.new_stream(stream, table.schema) as writer:
+                writer.write_table(table.combine_chunks())
+            digest.update(stream.getbuffer())
+            digest.update(self.shards.checksum(name, f"{name}.safetensors").encode())
+        return digest.hexdigest()[:16]
 
     def lengths(self) -> dict[tuple[str, str], list[int]]:
         """Tokens of the paths of every problem, by (task, problem) in the order of the store; nothing else is read."""

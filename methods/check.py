@@ -33,7 +33,7 @@ from methods.base import (
     UsesJudge,
     Words,
 )
-from methods.ensembles.mean_rank import MeanRank
+from methods.ensembles.mean_rank import MeanRank, signals_read
 from methods.pool import LabelledPool, Pool, PrefixDataset
 
 P = TypeVar("P", bound=Pruner)
@@ -170,7 +170,7 @@ def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | No
         failures += _configurations(type(pruner))
     skipped = None
     if not failures:
-        wanted = " and ".join(sorted(signal.value for signal in _reads(pruner) & _FROM_GENERATOR))
+        wanted = " and ".join(sorted(signal.value for signal in signals_read(pruner) & _FROM_GENERATOR))
         if not pruner.ready:
             lack = "no judge; call bind() first" if isinstance(pruner, UsesJudge) else "no members; call join() first"
             skipped = f"the scores of '{pruner.name}' were not checked: it has {lack}"
@@ -284,7 +284,7 @@ def _behaviour(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
         yield from _order(ready, generator)
         if ready.pointwise:
             yield from _alone(ready, first)
-    for signal in sorted(_reads(pruner), key=lambda signal: signal.value):
+    for signal in sorted(signals_read(pruner), key=lambda signal: signal.value):
         yield from _absence(ready, first, signal)
     if isinstance(ready, LearnablePruner):
         yield from _round_trip(ready, list(cases.values()))
@@ -337,7 +337,7 @@ def _scores(pruner: Pruner, pool: Pool, case: str) -> Iterator[str]:
             again: Any = pruner.score(pool)
             cost: Any = pruner.cost(pool)
     except MissingSignalError as error:
-        declared = ", ".join(sorted(signal.value for signal in _reads(pruner))) or "nothing"
+        declared = ", ".join(sorted(signal.value for signal in signals_read(pruner))) or "nothing"
         yield f"{case}, score() or cost() reads '{error.signal.value}' beyond what is there; it declares {declared}."
         return
     except Exception as error:
@@ -485,15 +485,9 @@ def _fresh(pruner: P) -> P:
     return fresh
 
 
-def _reads(pruner: Pruner) -> frozenset[Signal]:
-    """The signals that it declares; for an ensemble those of its members."""
-    members = pruner.pruners_ if isinstance(pruner, MeanRank) and pruner.ready else []
-    return pruner.requires.union(*map(_reads, members))
-
-
 def _visible(pruner: Pruner, pool: Pool) -> Pool:
     """Only the declared signals."""
-    reads = _reads(pruner)
+    reads = signals_read(pruner)
     generator = None
     if pool.generator is not None and reads & _FROM_GENERATOR:
         generator = _Declared(pool.generator, reads, dict(zip(pool.paths.tolist(), pool.token_ids, strict=True)))

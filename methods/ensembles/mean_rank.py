@@ -64,6 +64,12 @@ class MeanRank(Pruner):
         return self.pruners_
 
 
+def signals_read(pruner: Pruner) -> frozenset[Signal]:
+    """The signals that a pruner declares; for an ensemble those of its members as well."""
+    members = pruner.pruners_ if isinstance(pruner, MeanRank) and pruner.ready else []
+    return pruner.requires.union(*map(signals_read, members))
+
+
 def ranks(scores: Scores) -> NDArray[np.float64]:
     """(N,) ranks from 0 (lowest); equal scores get the mean of the ranks that they take up."""
     below = (scores[None, :] < scores[:, None]).sum(1)

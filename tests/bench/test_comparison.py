@@ -256,3 +256,10 @@ def test_online_pruning_keeps_what_replay_keeps(run, reasoner, config):
     for rollout, whole, keep in zip(reasoner.resume(decided()), stored, kept, strict=True):
         wanted = [whole.paths[row] for row in np.flatnonzero(keep)]
         assert [path.token_ids.tolist() for path in rollout.paths] == [path.token_ids.tolist() for path in wanted]
+
+
+def test_an_ensemble_of_a_method_that_reads_every_state_takes_part_at_equal_cost(run, reasoner, config):
+    out, _ = run
+    ensemble = config.model_copy(update={"methods": ("mean-rank(step,entropy)",)})
+    results = run_comparison(reasoner, ensemble, out, Inputs(REASONER / "learned"))
+    assert "mean-rank(step,entropy)" in {row.method for row in results.equal_cost}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.draws import Drawn, Memories, order_of
+from bench.draws import Drawn, Memories, light, order_of
 from bench.equal_cost import at_equal_cost, default_budget, largest_affordable
 from bench.policies import Ratio
-from methods.base import Cost
+from methods.base import Cost, Signal
 from methods.ensembles.mean_rank import MeanRank
 from tests.bench.test_evaluate import MODEL, ByIds, Chance, KeepAll, many, record
 
@@ -88,6 +88,23 @@ def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
 def test_a_pruner_that_looks_at_the_pool_scores_every_pool_anew():
     own = Memories().remembering(ByIds())
     assert "score" not in vars(own)
+
+
+def test_pools_at_other_checkpoints_are_built_once_and_hold_no_states_of_every_token():
+    built = []
+    whole = record()
+
+    def elsewhere(position):
+        built.append(position)
+        return replace(whole.pool, position=position, signals={**whole.pool.signals, Signal.STATES: {0: ()}})
+
+    first, second = light([replace(whole, elsewhere=elsewhere), replace(whole, problem="p1", elsewhere=elsewhere)])
+    for one in (first, second, first, second):
+        pool = one.at(20)
+        assert pool.position == 20 and pool.has(Signal.TOKEN_IDS) and not pool.has(Signal.STATES)
+    assert built == [20, 20], "once per problem"
+    assert first.at(10) is first.pool
+    assert first.take([2, 0]).at(20).paths.tolist() == [2, 0]
 
 
 def equal_cost(records, methods, budget, draws=1, policies=None, **more):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -239,6 +240,31 @@ def test_the_lock_of_another_process_holds_until_it_is_killed(tmp_path):
 def test_the_digest_tells_contents_apart(tmp_path):
     one, two, three = fill(tmp_path / "1", ["a"]), fill(tmp_path / "2", ["a"]), fill(tmp_path / "3", ["b"])
     assert one.shards.digest == two.shards.digest != three.shards.digest
+
+
+def changed(name, **fields):
+    """A problem with some of its first path's fields replaced, or with other seconds or states of its own."""
+    one = problem(name)
+    own = {key: fields.pop(key) for key in ("launch_seconds", "hidden") if key in fields}
+    return replace(one, paths=[replace(one.paths[0], **fields), *one.paths[1:]], **own)
+
+
+@pytest.mark.parametrize(
+    ("fields", "same"),
+    [
+        ({"launch_seconds": 9.0}, True),
+        ({"answer": "6"}, False),
+        ({"correct": False}, False),
+        ({"entropy": np.zeros(7, np.float32)}, False),
+        ({"hidden": {4: np.zeros((3, 2, 6), np.float32)}}, False),
+    ],
+)
+def test_the_stores_digest_holds_all_but_measured_seconds(tmp_path, fields, same):
+    first, other = fill(tmp_path / "a", "p"), RolloutStore.create_or_open(tmp_path / "b", MANIFEST)
+    with other.shards:
+        other.append([changed("p", **fields)])
+    assert (first.digest() == other.digest()) is same
+    assert len(first.digest()) == 16 and first.digest() == RolloutStore.open(tmp_path / "a").digest()
 
 
 def fixed(name, recorded):
