@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test reasoner clean
+.PHONY: demo test reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -15,6 +15,31 @@ test: .venv/.installed
 # Weights, labels and learned pruners of the embedded reasoner; resumes where it was interrupted.
 reasoner: .venv/.installed
 	$(BIN)/prunebench reasoner
+
+# On a machine with a CUDA device, each resumes. Without a virtual environment of this project:
+# make gpu-check RUN="python3 -m bench.cli" PYTEST="python3 -m pytest"
+DEVICE ?= cuda
+RUN ?= $(BIN)/prunebench
+PYTEST ?= $(BIN)/pytest
+BASE := $(RUN) reasoner --name embedded-base --device $(DEVICE)
+
+gpu-check:
+	PRUNEBENCH_DEVICE=$(DEVICE) $(PYTEST) tests/bench/engines/test_transformers.py
+	$(RUN) perf agreement --device $(DEVICE) --json runs/gpu/agreement.json
+	$(RUN) perf engine --device $(DEVICE) --json runs/gpu/engine.json
+
+gpu-train:
+	$(BASE) --until weights
+
+gpu-rollouts:
+	$(BASE) --workers 6 --until rollouts
+
+gpu-label:
+	$(BASE) --workers 6 --until labels
+
+gpu-compare:
+	$(BASE) --workers 8
+	$(RUN) compare --preset base --device $(DEVICE) --out runs/base
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'

@@ -21,6 +21,7 @@ from bench.near_duplicates import near_duplicates, note
 from bench.policies import Policy, parse_policy
 from bench.potential import Cut, cuts_of, label_cuts
 from bench.procedures import PROCEDURES
+from bench.reasoner.config import REASONERS
 from bench.records import ProblemRecord
 from bench.replay import record_of
 from bench.results import Representative, Results
@@ -29,7 +30,6 @@ from bench.shards import write_atomically
 from bench.store import IMPORTED, RolloutStore, StoredProblem
 from bench.stored import stored_problems, task_of
 from bench.training import (
-    EMBEDDED,
     Chosen,
     Judges,
     describe,
@@ -138,7 +138,7 @@ def run_comparison(
     policy = parse_policy(config.policy or f"topk:{config.k}")
     model_hash = engine.digest if engine else IMPORTED
     device = str(engine.device) if engine else "cpu"
-    judges = Judges(inputs.judges, inputs.learned, device, shipped=engine is not None and engine.name == EMBEDDED)
+    judges = Judges(inputs.judges, inputs.learned, device, shipped=engine is not None and engine.name in REASONERS)
     chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges)
     members = {
         part: load_method(part, inputs.learned, model_hash, config.prefix_tokens, judges)

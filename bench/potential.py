@@ -25,6 +25,7 @@ PURPOSE = "label"
 """Names the noise of continuations: never that of the paths whose prefixes they explain."""
 
 _ROWS = 128
+"""The fewest rows of a request, where there are so many continuations."""
 _SHARD_LABELS = 512
 
 
@@ -112,7 +113,8 @@ def _labels(
         if cut.verdict is not None:
             yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), 0, int(cut.verdict), int(cut.verdict))
             progress(1)
-    groups = list(_groups([cut for cut in cuts if cut.verdict is None], max(1, _ROWS // continuations)))
+    rows = max(_ROWS, engine.rows_in_flight // 4)
+    groups = list(_groups([cut for cut in cuts if cut.verdict is None], max(1, rows // continuations)))
     rollouts = engine.sample((_request(group, continuations) for group in groups), sampling, seed, purpose=PURPOSE)
     for group, rollout in zip(groups, rollouts, strict=True):
         for number, cut in enumerate(group):

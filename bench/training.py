@@ -282,7 +282,7 @@ def describe_configuration(configuration: Mapping[str, Any]) -> str:
 class Judges:
     """Gives methods that use another model that model: ``named`` maps a method's name to a folder or hub id.
 
-    Generative judges share one engine per model. The ``shipped`` ones serve the embedded reasoner only.
+    Generative judges share one engine per model. The ``shipped`` ones serve the shipped reasoners only.
     """
 
     def __init__(self, named: Mapping[str, str], learned: Path, device: str = "cpu", *, shipped: bool = True) -> None:
@@ -298,7 +298,7 @@ class Judges:
             source = str(EMBEDDED_JUDGES / pruner.role) if asked == EMBEDDED else asked
             if asked == EMBEDDED and not self._shipped:
                 raise UserError(
-                    f"method '{pruner.name}': the shipped judge knows the embedded reasoner's problems only; name one: "
+                    f"method '{pruner.name}': the shipped judge knows the shipped reasoners' problems only; name one: "
                     f"--judge {pruner.name}=FOLDER_OR_ID"
                 )
             if asked == EMBEDDED and not Path(source).is_dir():

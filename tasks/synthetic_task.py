@@ -11,9 +11,12 @@ from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import BOX, CHECK, SPLITS, STEP_END, Family, Instance
 from tasks.task import AnswerType, Problem, Task
 
+GROUPS = {2: "synthetic", 4: "synthetic-long"}
+"""The levels that are tasks, and the name that stands for all families at one."""
+
 
 class SyntheticTask(Task):
-    """Problems of one family at its standard level; the split that owns an instance is fixed by its hash.
+    """Problems of one family at one level; the split that owns an instance is fixed by its hash.
 
     The reasoner was trained on the split ``reasoner``; ``train``, ``validation`` and ``test`` it has never seen.
     """
@@ -27,7 +30,7 @@ class SyntheticTask(Task):
 
     def __init__(self, family: Family, level: int = 2) -> None:
         self.family, self.level = family, level
-        self.name = f"synthetic/{family.name}"
+        self.name = f"{GROUPS[level]}/{family.name}"
 
     def instances(self, split: str, seed: int = 0) -> Iterator[Instance]:
         """Distinct instances of a split, endlessly."""
@@ -54,4 +57,6 @@ class SyntheticTask(Task):
         return classes(answers)
 
 
-SYNTHETIC_TASKS = {f"synthetic/{name}": SyntheticTask(family) for name, family in FAMILIES.items()}
+SYNTHETIC_TASKS = {
+    task.name: task for level in GROUPS for family in FAMILIES.values() for task in [SyntheticTask(family, level)]
+}

@@ -26,12 +26,12 @@ from torch.nn import functional
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from bench.engines.noise import noise_key, uniforms
 from bench.errors import UserError
-from bench.reasoner.config import WEIGHTS
+from bench.reasoner.config import REASONERS
 from methods.base import PrefixCache, Probe, Signal, share_weights
 from methods.pool import Pool
 
 EMBEDDED = "embedded"
-"""The name of the shipped reasoner wherever a model is asked for."""
+"""The name of the smaller shipped reasoner wherever a model is asked for; the others are in :data:`REASONERS`."""
 
 _COLUMNS = {
     Signal.LOGPROBS: "logprobs",
@@ -447,10 +447,10 @@ class TransformersEngine:
     def load(
         cls, model: str, device: str = "cpu", dtype: str = "float32", rows_in_flight: int = 256
     ) -> TransformersEngine:
-        """A hub id, a local folder, or ``embedded``. Raises UserError with one sentence for an unusable folder."""
+        """A hub id, a local folder, or the name of a shipped reasoner. Raises UserError for an unusable folder."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        source = str(WEIGHTS) if model == EMBEDDED else model
+        source = str(REASONERS[model].weights) if model in REASONERS else model
         local = FilePath(source)
         if local.is_dir() and not (local / "config.json").exists():
             raise UserError(f"model folder {local}: no config.json; give a Hugging Face checkpoint folder or a hub id")

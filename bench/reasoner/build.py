@@ -1,4 +1,4 @@
-"""Rebuild everything that hangs on the embedded reasoner: weights, labels, learned pruners, test labels, card.
+"""Rebuild everything that hangs on a shipped reasoner: weights, labels, learned pruners, test labels, card.
 
 Each step looks at what is there already, so the same command goes on after a stop. All data live in a folder that is
 named by the hash of the weights and of the sampling settings: a new reasoner never meets old labels.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config import RunConfig, preset
+from bench.engines.base import NOTHING
 from bench.potential import cuts_of, label_cuts
-from bench.reasoner.card import CARD, Labelled, acceptance, write_card
-from bench.reasoner.config import RECIPES, LabelPlan, ReasonerShape, TrainingPlan
+from bench.reasoner.card import Labelled, acceptance, write_card
+from bench.reasoner.config import HOME, REASONERS, RECIPES, LabelPlan, Reasoner
 from bench.rollouts import sample_rollouts
 from bench.store import RolloutStore, StoredProblem
 from bench.training import (
@@ -37,15 +38,17 @@ from methods.judges.text_classifier import TextClassifier
 from methods.registry import PRUNERS
 from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import Instance
-from tasks.synthetic_task import SYNTHETIC_TASKS
+from tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
 
-HOME = Path(__file__).parent
-WEIGHTS, LEARNED, LABELS, JUDGES = HOME / "weights", HOME / "learned", HOME / "labels", HOME / "judges"
+JUDGES = HOME / "judges"
+"""One pair serves every shipped reasoner: they read text."""
 Say = Callable[[str], None]
-
+SPLITS = ("train", "validation", "test")
+UNTIL = ("weights", "rollouts", "labels", "all")
+ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 1536}
 
 LABEL_SEED = 1
 TRAIN_SEED = 0
@@ -60,9 +63,11 @@ def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
     return plan.correct_at_least <= sum(path.correct is True for path in stored.paths) <= plan.correct_at_most
 
 
-def make_train_data(engine: TransformersEngine, family: str, folder: Path, config: RunConfig, plan: LabelPlan) -> str:
+def make_train_data(
+    engine: TransformersEngine, family: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
+) -> str:
     """Sample problems until enough are usable, then label the first prefixes of these at L/2, L and 2L."""
-    task = SYNTHETIC_TASKS[f"synthetic/{family}"]
+    task = task_of(config, family)
     asked, found = 0, list[StoredProblem]()
     while len(found) < plan.train_problems:
         asked += plan.batch
@@ -78,11 +83,14 @@ def make_train_data(engine: TransformersEngine, family: str, folder: Path, confi
             n=plan.train_paths,
             sampling=config.sampling,
             seed=TRAIN_SEED,
-            recording=config.recording,
+            recording=config.recording if plan.record else NOTHING,
         )
         drawn = {problem.id for _, problem in problems}
         found = [p for p in store.read(hidden=False) if p.problem in drawn and usable(p, plan)]
     chosen = found[: plan.train_problems]
+    said = f"{family}: {asked} training problems sampled, {len(chosen)} kept"
+    if not label:
+        return said
     amounts = zip(training_lengths(config.prefix_tokens), plan.train_prefixes, strict=True)
     cuts = [cut for length, prefixes in amounts for p in chosen for cut in cuts_of(task, p, length, prefixes)]
     labels = label_cuts(
@@ -93,69 +101,87 @@ def make_train_data(engine: TransformersEngine, family: str, folder: Path, confi
         sampling=config.sampling,
         seed=LABEL_SEED,
     )
-    return f"{family}: {asked} training problems sampled, {len(chosen)} kept, {len(labels)} prefixes labelled"
+    return f"{said}, {len(labels)} prefixes labelled"
 
 
 def make_held_data(
-    engine: TransformersEngine, family: str, split: str, folder: Path, config: RunConfig, plan: LabelPlan
+    engine: TransformersEngine, family: str, split: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
 ) -> str:
-    """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix."""
-    task = SYNTHETIC_TASKS[f"synthetic/{family}"]
-    problems = [(task, problem) for problem in task.problems(split, config.problems, config.seed)]
+    """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix of its own paths."""
+    task, wide = task_of(config, family), split == "test"
+    count, paths = (plan.test_problems, plan.test_paths) if wide else (None, None)
+    problems = [(task, problem) for problem in task.problems(split, count or config.problems, config.seed)]
     store = sample_rollouts(
         engine,
         problems,
         folder / "rollouts",
-        n=config.n,
+        n=paths or config.n,
         sampling=config.sampling,
         seed=config.seed,
-        recording=config.recording,
+        recording=config.recording if plan.record else NOTHING,
     )
-    cuts = [cut for p in store.read(hidden=False) for cut in cuts_of(task, p, config.prefix_tokens)]
+    said = f"{family}: {len(problems)} {split} problems"
+    if not label:
+        return said
+    labelled = {problem.id for _, problem in problems[: plan.test_labelled if wide else None]}
+    cuts = [
+        cut
+        for p in store.read(hidden=False)
+        if p.problem in labelled
+        for cut in cuts_of(task, replace(p, paths=p.paths[: config.n]), config.prefix_tokens)
+    ]
     labels = label_cuts(
         engine,
         cuts,
         folder / "labels",
-        continuations=plan.test_continuations if split == "test" else plan.validation_continuations,
+        continuations=plan.test_continuations if wide else plan.validation_continuations,
         sampling=config.sampling,
         seed=LABEL_SEED,
     )
-    return f"{family}: {len(problems)} {split} problems, {len(labels)} distinct prefixes labelled"
+    return f"{said}, {len(labels)} distinct prefixes labelled"
 
 
-def _worker(weights: str, root: Path, recipe: str, split: str, family: str) -> str:
+def task_of(config: RunConfig, family: str) -> SyntheticTask:
+    """The family at the level of the comparison."""
+    (group,) = config.tasks
+    return SYNTHETIC_TASKS[f"{group}/{family}"]
+
+
+def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split: str, family: str) -> str:
     """One family's share, in a process of its own with one thread."""
     import torch
 
     from bench.engines.transformers import TransformersEngine
 
     torch.set_num_threads(1)
-    engine = TransformersEngine.load(weights, rows_in_flight=512)
-    config, plan = preset("demo"), RECIPES[recipe]
+    engine = TransformersEngine.load(name, device=device, rows_in_flight=ROWS_IN_FLIGHT[device])
+    config, plan = preset(REASONERS[name].preset), RECIPES[recipe]
     folder = data_folder(engine, config, root, recipe) / split / family
     if split == "train":
-        return make_train_data(engine, family, folder, config, plan)
-    return make_held_data(engine, family, split, folder, config, plan)
+        return make_train_data(engine, family, folder, config, plan, label)
+    return make_held_data(engine, family, split, folder, config, plan, label)
 
 
-def make_data(weights: str, root: Path, recipe: str, splits: Sequence[str], workers: int, say: Say) -> None:
-    """All rollouts and labels of the given splits, a family per worker."""
+def make_data(
+    name: str, root: Path, recipe: str, workers: int, say: Say, device: str = "cpu", label: bool = True
+) -> None:
+    """All rollouts, and labels if wanted; a split of a family per worker."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    jobs = [(split, family) for split in splits for family in FAMILIES]
+    jobs = [(split, family) for split in SPLITS for family in FAMILIES]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_worker, weights, root, recipe, split, family) for split, family in jobs]
+        futures = [pool.submit(_worker, name, root, recipe, device, label, split, family) for split, family in jobs]
         for future in as_completed(futures):
             say(future.result())
 
 
-def _train(weights: str, folder: Path, learned: Path, name: str) -> str:
+def _train(reasoner: str, folder: Path, learned: Path, device: str, name: str) -> str:
     """Tune and train one method on the families together, in a process of its own with one thread."""
     import torch
 
     from bench.engines.transformers import TransformersEngine
 
     torch.set_num_threads(1)
-    engine, config = TransformersEngine.load(weights), preset("demo")
+    engine, config = TransformersEngine.load(reasoner, device=device), preset(REASONERS[reasoner].preset)
     train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens, reads_of([name]))
     said: list[str] = []
     card = train_method(
@@ -166,7 +192,7 @@ def _train(weights: str, folder: Path, learned: Path, name: str) -> str:
         learned,
         model_hash=engine.digest,
         sampling_digest=config.sampling.digest,
-        judges=Judges({}, learned),
+        judges=Judges({}, learned, device),
         progress=said.append,
     )
     prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"
@@ -174,20 +200,22 @@ def _train(weights: str, folder: Path, learned: Path, name: str) -> str:
     return "\n".join(said)
 
 
-def train_all(weights: str, folder: Path, learned: Path, names: Sequence[str], workers: int, say: Say) -> None:
+def train_all(
+    reasoner: str, folder: Path, learned: Path, names: Sequence[str], workers: int, say: Say, device: str = "cpu"
+) -> None:
     """Tune and train ``names``, a method per worker; ensembles when their members are done."""
     os.environ["OMP_NUM_THREADS"] = "1"
     first = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
     for jobs in (first, [name for name in names if name not in first]):
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for future in as_completed([pool.submit(_train, weights, folder, learned, name) for name in jobs]):
+            for future in as_completed([pool.submit(_train, reasoner, folder, learned, device, name) for name in jobs]):
                 say(future.result())
 
 
-def instances(split: str, seed: int, limit: int) -> dict[str, Instance]:
+def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int) -> dict[str, Instance]:
     """The synthetic problems behind the ids of a split."""
     found: dict[str, Instance] = {}
-    for task in SYNTHETIC_TASKS.values():
+    for task in tasks:
         found.update({instance.identity: instance for instance in islice(task.instances(split, seed), limit)})
     return found
 
@@ -200,9 +228,10 @@ def make_card(
     validation = {f: Labelled.open(folder / "validation" / f) for f in FAMILIES}
     text = load_method("text-classifier", learned, engine.digest, config.prefix_tokens).pruner
     assert isinstance(text, TextClassifier)
+    tasks = [task_of(config, family) for family in FAMILIES]
     known = {
-        **instances("train", TRAIN_SEED, max(map(len, train.values()))),
-        **instances("validation", config.seed, config.problems),
+        **instances(tasks, "train", TRAIN_SEED, max(map(len, train.values()))),
+        **instances(tasks, "validation", config.seed, config.problems),
     }
     cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known)
     settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}
@@ -217,19 +246,30 @@ def ship_test_labels(folder: Path, target: Path) -> None:
         shutil.copytree(folder / "test" / family / "labels", target / family, ignore=shutil.ignore_patterns("*.lock"))
 
 
-def build(root: Path, recipe: str, workers: int, say: Say, plan: TrainingPlan | None = None) -> None:
-    """The whole chain, resumable: weights, rollouts and labels, learned pruners, test labels, card."""
+def build(
+    reasoner: Reasoner, root: Path, recipe: str, workers: int, say: Say, device: str = "cpu", until: str = UNTIL[-1]
+) -> None:
+    """The whole chain, resumable: weights, rollouts and labels, learned pruners, test labels and card.
+
+    ``until`` names the last of :data:`UNTIL` that is wanted.
+    """
     from bench.engines.transformers import TransformersEngine
     from bench.reasoner.judges import train_judges
     from bench.reasoner.train import train
 
-    if not (WEIGHTS / "model.safetensors").exists():
-        say("training the reasoner")
-        train(WEIGHTS, root / "training", plan or TrainingPlan(), ReasonerShape())
+    if not (reasoner.weights / "training.json").exists():  # what a training writes last
+        say(f"training {reasoner.name}")
+        train(reasoner.weights, root / f"training-{reasoner.name}", reasoner.training, reasoner.shape, device)
+    if until == "weights":
+        return
     train_judges(JUDGES, root / "judges", say)
-    make_data(str(WEIGHTS), root, recipe, ("train", "test", "validation"), workers, say)
-    engine, config = TransformersEngine.load(str(WEIGHTS)), preset("demo")
+    make_data(reasoner.name, root, recipe, workers, say, device, label=until != "rollouts")
+    if until == "rollouts":
+        return
+    engine, config = TransformersEngine.load(reasoner.name, device=device), preset(reasoner.preset)
     folder = data_folder(engine, config, root, recipe)
-    train_all(str(WEIGHTS), folder, LEARNED, tunable(), workers, say)
-    ship_test_labels(folder, LABELS)
-    make_card(engine, folder, config, recipe, LEARNED, CARD)
+    ship_test_labels(folder, reasoner.labels)
+    if until == "labels":
+        return
+    train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, say, device)
+    make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card)

@@ -1,4 +1,4 @@
-"""The acceptance card of the embedded reasoner: per family, what was asked for, what was measured, met or not."""
+"""The acceptance card of a shipped reasoner: per family, what was asked for, what was measured, met or not."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from tasks.synthetic.family import BOX, STEP_END, WAIT, Instance, read_path
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
-
-CARD = Path(__file__).parent / "card.json"
 
 
 @dataclass(frozen=True)
@@ -269,7 +267,7 @@ def _calm(engine: TransformersEngine, pool: Pool) -> NDArray[np.float64]:
     return calm
 
 
-def write_card(cards: Sequence[FamilyCard], model_hash: str, settings: dict[str, object], path: Path = CARD) -> None:
+def write_card(cards: Sequence[FamilyCard], model_hash: str, settings: dict[str, object], path: Path) -> None:
     """The card as JSON, with the model that it was measured on."""
     families = [{**asdict(card), "lines": [{**asdict(line), "met": line.met} for line in card.lines]} for card in cards]
     content = {"model_hash": model_hash, "settings": settings, "families": families}

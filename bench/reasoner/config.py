@@ -1,17 +1,17 @@
-"""Size, training and labelling plans of the embedded reasoner, and where its files lie."""
+"""The shipped reasoners: size, training and labelling plans, and where their files lie."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-WEIGHTS = Path(__file__).parent / "weights"
-"""The shipped checkpoint: an ordinary Hugging Face folder."""
+HOME = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class ReasonerShape:
-    """A Qwen2 of about a million parameters."""
+    """A Qwen2, by default of about a million parameters."""
 
     hidden_size: int = 128
     num_hidden_layers: int = 5
@@ -24,9 +24,17 @@ class ReasonerShape:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Muon and AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded."""
+    """Muon and AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded.
+
+    ``levels`` are (level, share) of the problems in the training texts; ``writers`` is how many processes write these
+    texts ahead of the training (0: it writes them itself). The weights do not depend on ``writers``; they are stored as
+    ``stored_as``, rounded where that is less than the float32 that they are trained in.
+    """
 
     seed: int = 0
+    levels: tuple[tuple[int, float], ...] = ((1, 0.15), (2, 0.75), (3, 0.10))
+    writers: int = 0
+    stored_as: Literal["float32", "bfloat16"] = "float32"
     tokens: int = 36_000_000
     warmup_tokens: int = 500_000
     decay_tokens: int = 7_000_000
@@ -42,7 +50,10 @@ class TrainingPlan:
 class LabelPlan:
     """How many problems, prefixes and continuations, per task.
 
-    ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
+    ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L. ``test_problems`` and
+    ``test_paths`` are sampled; of these the first ``test_labelled`` problems get labels, for the prefixes of the first
+    paths of a comparison. None: as many as the comparison has. ``record``: whether the signals are stored as well; they
+    can be had again by reading the paths.
     """
 
     train_problems: int = 100
@@ -53,10 +64,92 @@ class LabelPlan:
     correct_at_most: int = 28
     validation_continuations: int = 16
     test_continuations: int = 32
+    test_problems: int | None = None
+    test_paths: int | None = None
+    test_labelled: int | None = None
     batch: int = 16
+    record: bool = True
 
 
 RECIPES = {
     "cpu": LabelPlan(),
+    "gpu": LabelPlan(
+        train_problems=60,
+        train_prefixes=(2, 6, 2),
+        test_problems=100,
+        test_paths=256,
+        test_labelled=16,
+        batch=64,
+        record=False,
+    ),
     "paper": LabelPlan(train_prefixes=(32, 32, 32), train_continuations=32, validation_continuations=32),
 }
+
+
+@dataclass(frozen=True)
+class Reasoner:
+    """A shipped reasoner: its ordinary Hugging Face folder, what was learned on it, and how all of it is made again.
+
+    ``preset`` names the comparison that it is made for; ``recipe`` its usual plan of labels.
+    """
+
+    name: str
+    home: Path
+    shape: ReasonerShape
+    training: TrainingPlan
+    preset: str
+    recipe: str
+
+    @property
+    def weights(self) -> Path:
+        return self.home / "weights"
+
+    @property
+    def learned(self) -> Path:
+        return self.home / "learned"
+
+    @property
+    def labels(self) -> Path:
+        return self.home / "labels"
+
+    @property
+    def card(self) -> Path:
+        return self.home / "card.json"
+
+
+REASONERS = {
+    reasoner.name: reasoner
+    for reasoner in (
+        Reasoner("embedded", HOME, ReasonerShape(), TrainingPlan(), preset="demo", recipe="cpu"),
+        Reasoner(
+            "embedded-base",
+            HOME / "base",
+            ReasonerShape(
+                hidden_size=448,
+                num_hidden_layers=6,
+                num_attention_heads=7,
+                num_key_value_heads=1,
+                intermediate_size=1152,
+                max_position_embeddings=2048,
+                initializer_range=0.03,
+            ),
+            TrainingPlan(
+                levels=((1, 0.10), (2, 0.20), (3, 0.20), (4, 0.50)),
+                writers=10,
+                stored_as="bfloat16",
+                tokens=180_000_000,
+                warmup_tokens=2_000_000,
+                decay_tokens=40_000_000,
+                batch_tokens=24_000,
+                learning_rate=2e-3,
+                matrix_learning_rate=3e-3,
+                checkpoint_seconds=30.0,
+            ),
+            preset="base",
+            recipe="gpu",
+        ),
+    )
+}
+"""By the names that stand for them wherever a model is asked for."""
+
+WEIGHTS = REASONERS["embedded"].weights

@@ -42,7 +42,7 @@ import torch  # noqa: TID253 - training, as in bench/reasoner/train.py
 
 from bench.engines.transformers import model_digest
 from bench.reasoner.config import WEIGHTS, ReasonerShape, TrainingPlan
-from bench.reasoner.recipe import LEVELS, STAGES, Document, boxed, finish, prompt_tokens, write_solution
+from bench.reasoner.recipe import STAGES, Document, boxed, finish, prompt_tokens, write_solution
 from bench.reasoner.train import _IDS, IGNORED, _restore, _save, _step, batches, export, new_optimizers, schedule
 from bench.reasoner.vocabulary import EOS, PAD, RESERVED, save_tokenizer
 from tasks.synthetic import FAMILIES
@@ -178,9 +178,9 @@ def prefixes(seed: str) -> Iterator[Prefix]:
     streams = {
         (name, level): family.draws(f"judges/{seed}", level, "reasoner")
         for name, family in FAMILIES.items()
-        for level, _ in LEVELS
+        for level, _ in TrainingPlan.levels
     }
-    levels, weights = [level for level, _ in LEVELS], [weight for _, weight in LEVELS]
+    levels, weights = [level for level, _ in TrainingPlan.levels], [weight for _, weight in TrainingPlan.levels]
     while True:
         name = rng.choice(tuple(FAMILIES))
         (level,) = rng.choices(levels, weights)
@@ -291,7 +291,9 @@ def new_verifier(weights: Path, _seed: int) -> Any:
     return model
 
 
-def _prm_step(model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, _labels: torch.Tensor) -> float:
+def _prm_step(
+    model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, _labels: torch.Tensor
+) -> torch.Tensor:
     right, wrong = _IDS[_RIGHT_MARK], _IDS[_WRONG_MARK]
     places = (ids == right) | (ids == wrong)
     wanted = (ids == right)[places].long()
@@ -303,7 +305,7 @@ def _prm_step(model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Te
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return loss.item()
+    return loss.detach()
 
 
 def export_prm(model: ProcessRewardModel, out: Path) -> None:
@@ -348,7 +350,7 @@ class _Kind:
 
     new: Callable[[Path, int], Any]
     documents: Callable[[str], Iterator[Document]]
-    step: Callable[[Any, list[torch.optim.Optimizer], torch.Tensor, torch.Tensor], float]
+    step: Callable[[Any, list[torch.optim.Optimizer], torch.Tensor, torch.Tensor], torch.Tensor]
     export: Callable[[Any, Path], None]
 
 
@@ -378,7 +380,7 @@ def _fit(kind: _Kind, weights: Path, work: Path, plan: TrainingPlan, say: Say) -
             losses.append(kind.step(model, optimizers, ids, labels))
             done += int((ids != _IDS[PAD]).sum())
         chunk_index += 1
-        log.append({"tokens": done, "loss": round(sum(losses) / len(losses), 5)})
+        log.append({"tokens": done, "loss": round(sum(loss.item() for loss in losses) / len(losses), 5)})
         speed = (done - before) / (time.monotonic() - started)
         say(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s")
         if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from bench.reasoner.config import TrainingPlan
 from bench.reasoner.vocabulary import BOS, EOS
 from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, Family, Instance, Outcome, numeral
@@ -21,7 +23,7 @@ from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, Family, 
 
 @dataclass(frozen=True)
 class Stage:
-    """How a stretch of the training errs and notices, up to ``until`` tokens of training (None: to its end).
+    """How a stretch of the training errs and notices, up to the share ``until`` of the training (None: to its end).
 
     ``patience_tokens`` is the mean delay until a slip is noticed; ``audited`` is the share of texts in which every step
     is followed by its check.
@@ -39,9 +41,9 @@ FIRM_RATE = 0.5
 """Slips of at least this rate are beliefs held firmly: they are noticed with ``noticed_firm`` only."""
 
 STAGES = (
-    Stage(until=9e6, slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0),
-    Stage(until=14.6e6, slip_factor=0.4, noticed=0.95, noticed_firm=0.95, patience_tokens=4.0, audited=0.35),
-    Stage(until=22e6, slip_factor=0.7, noticed=0.95, noticed_firm=0.95, patience_tokens=24.0, audited=0.15),
+    Stage(until=9 / 36, slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0),
+    Stage(until=14.6 / 36, slip_factor=0.4, noticed=0.95, noticed_firm=0.95, patience_tokens=4.0, audited=0.35),
+    Stage(until=22 / 36, slip_factor=0.7, noticed=0.95, noticed_firm=0.95, patience_tokens=24.0, audited=0.15),
     Stage(until=None, slip_factor=1.0, noticed=0.80, noticed_firm=0.50, patience_tokens=24.0, audited=0.05),
 )
 """First what a solution is. Then what noticing is: with slips half as frequent a reading depends on the problem in the
@@ -52,7 +54,6 @@ notices late or never."""
 AUDITED = Stage(until=None, slip_factor=1.0, noticed=0.25, noticed_firm=0.25, patience_tokens=12.0)
 """Whose steps are checked one by one: a slip that was noticed at once would leave nothing to find."""
 
-LEVELS = ((1, 0.15), (2, 0.75), (3, 0.10))
 FULL_RATE, CHECK_RATE = 0.74, 0.16  # the rest is cut anywhere and forced to answer
 
 
@@ -169,21 +170,29 @@ def _audit(written: _Written, rng: random.Random) -> list[str]:
     return body[:-1]
 
 
-def stage_at(tokens: int) -> Stage:
-    """The stage that is due after so many tokens of training."""
-    return next(stage for stage in STAGES if stage.until is None or tokens < stage.until)
+def chunk_of(index: int, stage: Stage, plan: TrainingPlan) -> tuple[Document, ...]:
+    """One chunk of training texts; different for every ``index``."""
+    return tuple(islice(documents(f"{plan.seed}/{index}", stage, plan.levels), plan.chunk_documents))
 
 
-def documents(seed: str, stage: Stage) -> Iterator[Document]:
-    """Endless training texts of one stage; families take turns at random, problems come from the reasoner's split."""
+def stage_at(share: float) -> Stage:
+    """The stage that is due after this share of the training."""
+    return next(stage for stage in STAGES if stage.until is None or share < stage.until)
+
+
+def documents(seed: str, stage: Stage, shares: Sequence[tuple[int, float]]) -> Iterator[Document]:
+    """Endless training texts of one stage; families take turns at random, problems come from the reasoner's split.
+
+    ``shares`` are (level, share of the texts).
+    """
     rng = random.Random(f"documents/{seed}")
     streams = {
         (name, level): family.draws(f"documents/{seed}", level, "reasoner")
         for name, family in FAMILIES.items()
-        for level, _ in LEVELS
+        for level, _ in shares
     }
-    levels = [level for level, _ in LEVELS]
-    weights = [weight for _, weight in LEVELS]
+    levels = [level for level, _ in shares]
+    weights = [weight for _, weight in shares]
     while True:
         name = rng.choice(tuple(FAMILIES))
         (level,) = rng.choices(levels, weights)

@@ -1,26 +1,28 @@
-"""Train the embedded reasoner. The same command resumes from the last checkpoint; two runs give the same weights."""
+"""Train a shipped reasoner. The same command resumes from the last checkpoint; two runs give the same weights."""
 
 from __future__ import annotations
 
 import json
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from bench.reasoner.config import ReasonerShape, TrainingPlan
-from bench.reasoner.recipe import STAGES, Document, documents, stage_at
+from bench.reasoner.config import REASONERS, ReasonerShape, TrainingPlan
+from bench.reasoner.recipe import STAGES, Document, Stage, chunk_of, stage_at
 from bench.reasoner.vocabulary import BOS, EOS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
 from tasks.synthetic.family import CHECK
 
 _IDS = {token: i for i, token in enumerate(VOCABULARY)}
 IGNORED = -100
+SHARD_SIZE = "14MB"
 
 
 def new_model(shape: ReasonerShape, seed: int) -> Any:
@@ -41,7 +43,7 @@ def new_model(shape: ReasonerShape, seed: int) -> Any:
 
 
 def batches(
-    chunk: list[Document], batch_tokens: int, rng: random.Random
+    chunk: Sequence[Document], batch_tokens: int, rng: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Right-padded (input ids, labels) of documents of like length, in random order."""
     ordered = sorted(chunk, key=lambda document: len(document.tokens))
@@ -92,31 +94,64 @@ def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, devic
     optimizers = new_optimizers(model, plan)
     chunk_index, done, log = _restore(work, model, optimizers, device)
     saved = time.monotonic()
-    while done < plan.tokens:
-        started, before = time.monotonic(), done
-        stage = stage_at(done)
-        rng = random.Random(f"batches/{plan.seed}/{chunk_index}")
-        chunk = list(islice(documents(f"{plan.seed}/{chunk_index}", stage), plan.chunk_documents))
-        losses = []
-        for ids, labels in batches(chunk, plan.batch_tokens, rng):
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * schedule(plan, done)
-            losses.append(_step(model, optimizers, ids.to(device), labels.to(device)))
-            done += int((ids != _IDS[PAD]).sum())
-        chunk_index += 1
-        speed = (done - before) / (time.monotonic() - started)
-        log.append({"tokens": done, "loss": round(sum(losses) / len(losses), 5)})
-        print(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s", flush=True)
-        if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:
-            _save(work, model, optimizers, chunk_index, done, log)
-            saved = time.monotonic()
-    export(model, out)
+    with _Texts(plan) as texts:
+        while done < plan.tokens:
+            started, before = time.monotonic(), done
+            rng = random.Random(f"batches/{plan.seed}/{chunk_index}")
+            losses = []
+            for ids, labels in batches(texts.chunk(chunk_index, done), plan.batch_tokens, rng):
+                for optimizer in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["peak"] * schedule(plan, done)
+                losses.append(_step(model, optimizers, ids, labels))
+                done += int((ids != _IDS[PAD]).sum())
+            chunk_index += 1
+            log.append({"tokens": done, "loss": round(sum(loss.item() for loss in losses) / len(losses), 5)})
+            speed = (done - before) / (time.monotonic() - started)
+            print(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s", flush=True)
+            if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:
+                _save(work, model, optimizers, chunk_index, done, log)
+                saved = time.monotonic()
+    export(model, out, plan.stored_as)
     record = {"shape": asdict(shape), "plan": asdict(plan), "stages": [asdict(stage) for stage in STAGES], "loss": log}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
-def export(model: Any, out: Path) -> None:
+class _Texts:
+    """The chunks of training texts, written ahead by other processes where the plan has writers."""
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self.plan = plan
+        self._ahead: dict[int, tuple[Stage, Future[tuple[Document, ...]]]] = {}
+        self._writers: ProcessPoolExecutor | None = None
+        self._mean = 0.0
+
+    def __enter__(self) -> _Texts:
+        if self.plan.writers:
+            self._writers = ProcessPoolExecutor(self.plan.writers, mp_context=get_context("spawn"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writers is not None:
+            self._writers.shutdown(wait=True, cancel_futures=True)
+
+    def chunk(self, index: int, done: int) -> tuple[Document, ...]:
+        """The texts of chunk ``index``, which starts after ``done`` tokens of training."""
+        plan, stage = self.plan, stage_at(done / self.plan.tokens)
+        if self._writers is None:
+            return chunk_of(index, stage, plan)
+        for later in range(index, index + 2 * plan.writers):
+            if later not in self._ahead:
+                guess = stage_at((done + (later - index) * self._mean) / plan.tokens)
+                self._ahead[later] = guess, self._writers.submit(chunk_of, later, guess, plan)
+        guessed, written = self._ahead.pop(index)
+        # Which stage is due is known only when its turn comes; near a change a chunk is written again.
+        texts = written.result() if guessed == stage else chunk_of(index, stage, plan)
+        self._mean = float(sum(len(text.tokens) for text in texts))
+        return texts
+
+
+def export(model: Any, out: Path, stored_as: str = "float32") -> None:
     """Write an ordinary Hugging Face folder; special and reserved ids are banned from sampling, and
     ``check:``, which is asked and never volunteered.
 
@@ -137,22 +172,26 @@ def export(model: Any, out: Path) -> None:
     for layer in twin.model.layers:
         torch.nn.init.zeros_(layer.self_attn.o_proj.bias)
     twin.generation_config.suppress_tokens = [_IDS[token] for token in (PAD, BOS, UNKNOWN, CHECK, *RESERVED)]
-    twin.save_pretrained(str(out))
-    save_tokenizer(out)
+    twin.to(getattr(torch, stored_as)).save_pretrained(str(out), max_shard_size=SHARD_SIZE)
+    save_tokenizer(out, ours.max_position_embeddings)
 
 
-def _step(model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor) -> float:
-    with torch.autocast(ids.device.type, torch.bfloat16):
-        states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        wanted = labels[:, 1:]
-        logits = model.lm_head(states[wanted != IGNORED])
-    loss = functional.cross_entropy(logits.float(), wanted[wanted != IGNORED])
+def _step(model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """One update with ids and labels on the CPU. Its loss stays on the device, so that nobody waits for it."""
+    device = model.device
+    wanted = labels[:, 1:].flatten()
+    places = (wanted != IGNORED).nonzero()[:, 0]
+    truth = wanted[places].to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        states = model.model(input_ids=ids.to(device), use_cache=False).last_hidden_state[:, :-1]
+        logits = model.lm_head(states.flatten(0, 1).index_select(0, places.to(device)))
+    loss = functional.cross_entropy(logits.float(), truth)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return loss.item()
+    return loss.detach()
 
 
 def _save(
@@ -180,12 +219,15 @@ def _restore(
 if __name__ == "__main__":
     import argparse
 
-    parser = argparse.ArgumentParser(description="Train the embedded reasoner; the same command resumes.")
+    parser = argparse.ArgumentParser(description="Train a shipped reasoner; the same command resumes.")
+    parser.add_argument("--reasoner", choices=tuple(REASONERS), default="embedded")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=TrainingPlan.tokens)
+    parser.add_argument("--tokens", type=int, help="Fewer or more than planned.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(options.out, options.work, TrainingPlan(tokens=options.tokens), ReasonerShape(), options.device)
+    chosen = REASONERS[options.reasoner]
+    plan = replace(chosen.training, tokens=options.tokens or chosen.training.tokens)
+    train(options.out, options.work, plan, chosen.shape, options.device)

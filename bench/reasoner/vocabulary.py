@@ -21,7 +21,7 @@ NUMBERS = tuple(str(n) for n in range(-60, 321))
 VOCABULARY = (PAD, BOS, EOS, UNKNOWN, *WORDS, *NUMBERS, *RESERVED)
 
 
-def save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path, context: int = 1024) -> None:
     """Write an ordinary fast tokenizer (word level, tokens separated by single spaces) that ``AutoTokenizer`` loads."""
     from tokenizers import Regex, Tokenizer
     from tokenizers.decoders import WordPiece
@@ -39,5 +39,5 @@ def save_tokenizer(folder: Path) -> None:
         pad_token=PAD,
         unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False,
-        model_max_length=1024,
+        model_max_length=context,
     ).save_pretrained(str(folder))

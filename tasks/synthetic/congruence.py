@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.synthetic.family import Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
+from tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
 
 
 class Congruence(Family):
@@ -14,7 +14,7 @@ class Congruence(Family):
 
     name = "congruence"
     strategies = ("up", "down")
-    MODULI: ClassVar[dict[int, tuple[int, ...]]] = {1: (11, 13), 2: (29, 31, 37), 3: (41, 43)}
+    MODULI: ClassVar[dict[int, tuple[int, ...]]] = {1: (11, 13), 2: (29, 31, 37), 3: (41, 43), 4: (53, 59, 61)}
     SAFE_RATE, RISKY_RATE = 0.004, 0.025
 
     def instance(self, rng: random.Random, level: int) -> Instance:
@@ -43,14 +43,14 @@ class Congruence(Family):
             return b.step("b", modulus)
         if state.get("found", 0) or state.get("tries", 0) >= modulus:
             return None
-        return self._try(state, modulus)
+        return self._try(state, modulus, CARE[instance.level])
 
-    def _try(self, state: State, modulus: int) -> Step:
+    def _try(self, state: State, modulus: int, care: float) -> Step:
         down = state["plan"] == 1
         x = state.get("x", 0)
         following = (x - 1 if down else x + 1) % modulus
         value = state.get("value", 0)
-        rate = self.RISKY_RATE if down == (state["a"] <= modulus // 2) else self.SAFE_RATE
+        rate = care * (self.RISKY_RATE if down == (state["a"] <= modulus // 2) else self.SAFE_RATE)
         label = ("x", numeral(following))
 
         def outcome(off: int) -> Outcome:

@@ -69,6 +69,11 @@ class Instance:
         return next(name for name, bound in zip(SPLITS, _SPLIT_BOUNDS, strict=True) if draw < bound)
 
 
+CARE: Mapping[int, float] = {1: 1.0, 2: 1.0, 3: 1.0, 4: 0.6}
+"""By level: how often a computation goes wrong, as a share of its standard rate. Whoever writes three times as many
+steps is more careful with each; otherwise hardly a very long solution would be right, whatever its set-up."""
+
+
 class Family(ABC):
     """A kind of problem with one integer answer, two strategies, and early set-up steps that invite misreading."""
 
@@ -78,7 +83,7 @@ class Family(ABC):
 
     @abstractmethod
     def instance(self, rng: random.Random, level: int) -> Instance:
-        """Draw one problem at ``level`` (1 short, 2 standard, 3 long)."""
+        """Draw one problem at ``level`` (1 short, 2 standard, 3 long, 4 very long)."""
 
     @abstractmethod
     def due(self, instance: Instance, state: State) -> Step | None:

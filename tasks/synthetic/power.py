@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.synthetic.family import Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
+from tasks.synthetic.family import CARE, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
 
 
 class Power(Family):
@@ -15,7 +15,7 @@ class Power(Family):
     name = "power"
     strategies = ("repeat", "square")
     first_strategy_rate = 0.6
-    EXPONENTS: ClassVar[dict[int, tuple[int, ...]]] = {1: (8, 14), 2: (20, 31), 3: (32, 42)}
+    EXPONENTS: ClassVar[dict[int, tuple[int, ...]]] = {1: (8, 14), 2: (20, 31), 3: (32, 42), 4: (44, 84)}
     REPEAT_RATES, SQUARE_RATES = (0.004, 0.022), (0.10, 0.012)
 
     def instance(self, rng: random.Random, level: int) -> Instance:
@@ -41,15 +41,16 @@ class Power(Family):
             return g.step("g", modulus)
         if "e" not in state:
             return e.step("e", None)
-        return self._square(state, modulus) if state["plan"] == 1 else self._repeat(state, modulus)
+        walk = self._square if state["plan"] == 1 else self._repeat
+        return walk(state, modulus, CARE[instance.level])
 
-    def _repeat(self, state: State, modulus: int) -> Step | None:
+    def _repeat(self, state: State, modulus: int, care: float) -> Step | None:
         n, g = state.get("n", 0), state["g"]
         if n == 0:
             return Step(("y", "1"), Outcome(("y", "1", "=", numeral(g)), {"n": 1, "y": g}))
         if n >= state["e"]:
             return None
-        rate = self.REPEAT_RATES[g > modulus // 2]
+        rate = care * self.REPEAT_RATES[g > modulus // 2]
         label = ("y", numeral(n + 1))
 
         def outcome(off: int) -> Outcome:
@@ -60,14 +61,14 @@ class Power(Family):
 
         return Step(label, outcome(0), ((rate, outcome(1)),))
 
-    def _square(self, state: State, modulus: int) -> Step | None:
+    def _square(self, state: State, modulus: int, care: float) -> Step | None:
         g, bits = state["g"], bin(state["e"])[2:]
         if "n" not in state:
             return Step(("bits",), Outcome(("bits", numeral(state["e"]), "=", *bits), {"n": 1, "y": g}))
         n = state["n"]
         if n >= len(bits):
             return None
-        rate = self.SQUARE_RATES[g > modulus // 2]
+        rate = care * self.SQUARE_RATES[g > modulus // 2]
         label = ("bit", numeral(n), bits[n])
 
         def outcome(off: int) -> Outcome:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.synthetic.family import Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
+from tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
 
 CALL = ("```python", "\n", "print", "(")
 RETURN = (")", "\n", "```", "\n", "```output", "\n")
@@ -17,7 +17,7 @@ class Program(Family):
 
     name = "program"
     strategies = ("tool", "mental")
-    LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (3, 5), 2: (8, 10), 3: (12, 14)}
+    LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (3, 5), 2: (8, 10), 3: (12, 14), 4: (18, 40)}
     SAFE_RATE, RISKY_RATE = 0.01, 0.055
 
     def instance(self, rng: random.Random, level: int) -> Instance:
@@ -49,7 +49,8 @@ class Program(Family):
             return None
         register, operator, operand = lines[state["line"]]
         mental = state["plan"] == 1
-        rate = self.RISKY_RATE if mental == (state["q"] > modulus // 2) else self.SAFE_RATE
+        risky = mental == (state["q"] > modulus // 2)
+        rate = CARE[instance.level] * (self.RISKY_RATE if risky else self.SAFE_RATE)
         label = ("do", numeral(state["line"] + 1))
 
         def outcome(left: int, off: int) -> Outcome:

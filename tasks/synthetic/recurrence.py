@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.synthetic.family import Difference, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
+from tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
 
 
 class Recurrence(Family):
@@ -14,7 +14,7 @@ class Recurrence(Family):
 
     name = "recurrence"
     strategies = ("early", "late")
-    LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (4, 6), 2: (10, 12), 3: (14, 17)}
+    LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (4, 6), 2: (10, 12), 3: (14, 17), 4: (20, 44)}
     SAFE_RATE, RISKY_RATE = 0.008, 0.05
 
     def instance(self, rng: random.Random, level: int) -> Instance:
@@ -41,7 +41,7 @@ class Recurrence(Family):
             return None
         late = state["plan"] == 1
         large = state["a"] > modulus // 2
-        rate = self.RISKY_RATE if late == large else self.SAFE_RATE
+        rate = CARE[instance.level] * (self.RISKY_RATE if late == large else self.SAFE_RATE)
         right = self._outcome(state, modulus, late, state["before"], 0)
         slips = (
             (rate * 0.5, self._outcome(state, modulus, late, state["now"], 0)),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli import REASONER, _shipped_labels
+from bench.cli.app import REASONER, shipped_labels
 from bench.comparison import Inputs, run_comparison
 from bench.config import preset
 from bench.engines.base import Request
@@ -44,7 +44,7 @@ def config():
 @pytest.fixture(scope="module")
 def run(reasoner, config, tmp_path_factory):
     out = tmp_path_factory.mktemp("comparison")
-    results = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(_shipped_labels())))
+    results = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(shipped_labels())))
     return out, results
 
 
@@ -120,7 +120,7 @@ def test_the_same_results_are_not_made_again(run, reasoner, config):
     out, results = run
     results.write(out / "results.json")
     watch = Counted()
-    again = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(_shipped_labels())), watch=watch)
+    again = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(shipped_labels())), watch=watch)
     assert watch.done == {"sampling": 4 * 64}, "read, not scored"
     assert again == Results.read(out / "results.json")
 
@@ -132,7 +132,7 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
         reasoner,
         config.model_copy(update={"methods": ("entropy",)}),
         out,
-        Inputs(REASONER / "learned", tuple(_shipped_labels())),
+        Inputs(REASONER / "learned", tuple(shipped_labels())),
         watch=watch,
     )
     assert watch.done["scoring"] == 3 * 4, "none, random and entropy"
@@ -151,7 +151,7 @@ def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, r
 
 def labels_without(folder, missing, problems):
     """The shipped labels of ``problems`` but for the first ``missing`` of them."""
-    shipped = [LabelStore.open(path) for path in _shipped_labels()]
+    shipped = [LabelStore.open(path) for path in shipped_labels()]
     manifest = {key: value for key, value in shipped[0].manifest.items() if key not in ("kind", "schema_version")}
     found = [label for store in shipped for label in store._labels.values() if label.problem in problems]
     store = LabelStore.create_or_open(folder, manifest)
@@ -227,7 +227,7 @@ def test_shipped_inputs_are_named_by_their_place_in_the_package(run):
     _, results = run
     assert results.setup["learned"] == "shipped:reasoner/learned"
     assert str(REASONER) not in results.model_dump_json()
-    assert Inputs.of(results.setup) == Inputs(REASONER / "learned", tuple(_shipped_labels()))
+    assert Inputs.of(results.setup) == Inputs(REASONER / "learned", tuple(shipped_labels()))
     assert Inputs.of(Inputs(Path("mine"), store=Path("/there")).described()) == Inputs(
         Path("mine"), store=Path("/there")
     )

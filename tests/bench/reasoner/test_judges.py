@@ -320,7 +320,7 @@ def test_the_loss_of_the_process_reward_model_is_that_of_its_marks_alone(checkpo
     logprobs = model(seen).log_softmax(-1)[0].detach()
     marks = [(place, int(token == RESERVED[0])) for place, token in enumerate(document.tokens) if token in RESERVED]
     expected = -sum(float(logprobs[place, right]) for place, right in marks) / len(marks)
-    assert judges._prm_step(model, [], ids, ids) == pytest.approx(expected, abs=0.02)  # computed in bfloat16
+    assert judges._prm_step(model, [], ids, ids).item() == pytest.approx(expected, abs=0.02)  # computed in bfloat16
 
 
 def test_the_verifier_may_write_what_it_has_to(shipped):

@@ -16,9 +16,7 @@ from bench.engines.transformers import TransformersEngine
 from bench.labels import LabelStore
 from bench.metrics import auroc
 from bench.potential import cuts_of
-from bench.reasoner.build import LABELS, LEARNED, WEIGHTS
-from bench.reasoner.card import CARD
-from bench.reasoner.config import ReasonerShape
+from bench.reasoner.config import REASONERS, ReasonerShape, TrainingPlan
 from bench.reasoner.recipe import STAGES, documents
 from bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from bench.rollouts import sample_rollouts
@@ -28,6 +26,8 @@ from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import BOX, BOX_END, CHECK
 
 MEGABYTE = 1_000_000
+EMBEDDED = REASONERS["embedded"]
+WEIGHTS, LEARNED, LABELS, CARD = EMBEDDED.weights, EMBEDDED.learned, EMBEDDED.labels, EMBEDDED.card
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_reserved_ids_are_spare_and_banned(reasoner):
 
 
 def test_the_tokenizer_writes_what_it_reads(reasoner):
-    for document in islice(documents("tokenizer", STAGES[-1]), 50):
+    for document in islice(documents("tokenizer", STAGES[-1], TrainingPlan.levels), 50):
         text = " ".join(document.tokens[1:-1])
         ids = reasoner.encode_prompt(text)
         assert reasoner.tokenizer.convert_ids_to_tokens(ids.tolist()) == list(document.tokens[:-1])
@@ -128,7 +128,7 @@ def test_a_check_tells_right_from_slipped_steps(reasoner):
     """On problems of the reasoner's own split that this stream alone draws: the last step, not the outcome."""
     yes, no = reasoner.tokenizer.convert_tokens_to_ids(["yes", "no"])
     scores, right = [], []
-    for document in islice(documents("checks", STAGES[-1]), 1200):
+    for document in islice(documents("checks", STAGES[-1], TrainingPlan.levels), 1200):
         if CHECK not in document.tokens:
             continue
         ids = torch.tensor([reasoner.tokenizer.convert_tokens_to_ids(list(document.tokens[:-2]))])

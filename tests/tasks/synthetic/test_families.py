@@ -57,7 +57,7 @@ def solved(text):
 
 
 @pytest.mark.parametrize(("family", "plan"), CASES)
-@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
 def test_every_right_solution_reaches_the_answer(family, plan, level):
     for instance in instances(family, 25, level):
         tokens, wrong, state = walk(family, instance, plan, random.Random(0), slip_rate=0.0)
@@ -122,7 +122,7 @@ def test_a_path_that_leaves_the_format_is_unreadable_from_there_on(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
 def test_the_vocabulary_covers_every_token_that_a_family_writes(family, level):
     vocabulary, rng = set(VOCABULARY), random.Random(level)
     for instance in instances(family, 150, level, "reasoner"):

@@ -1,0 +1,5 @@
+"""``python -m bench.cli`` is ``prunebench``."""
+
+from bench.cli import main
+
+main()

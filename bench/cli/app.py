@@ -1,0 +1,214 @@
+"""The command line's one application, its shared options, and what its commands share.
+
+Everything heavy is imported inside the commands, so that help and lists answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+    from bench.engines.transformers import TransformersEngine
+    from bench.reasoner.config import LabelPlan
+
+app = typer.Typer(
+    help="Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+REASONER = Path(__file__).parents[1] / "reasoner"
+"""The home of the smaller shipped reasoner."""
+
+Preset = Annotated[str, typer.Option(help="Name of a preset (see: prunebench list presets).")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file like the presets, instead of one.")]
+Task = Annotated[list[str] | None, typer.Option("--task", help="Task name; may be given several times.")]
+Model = Annotated[str | None, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")]
+Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
+Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
+Kept = Annotated[int | None, typer.Option("--k", help="Paths kept by the pruner.")]
+Prefix = Annotated[int | None, typer.Option("--prefix", help="Checkpoint: tokens of a path when it is scored.")]
+Temperature = Annotated[float | None, typer.Option(help="Sampling temperature.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of problems and sampling noise.")]
+Split = Annotated[str | None, typer.Option(help="train, validation or test.")]
+Methods = Annotated[
+    str | None, typer.Option(help="Names joined by commas, ensembles as mean-rank(stop,entropy); or all.")
+]
+Plugin = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file with pruners; may be given several times.")
+]
+Judge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge", help="METHOD=FOLDER_OR_ID: the model of a method that uses one; may be given several times."
+    ),
+]
+Learned = Annotated[Path, typer.Option(help="Folder of learned files and tuned configurations.")]
+Record = Annotated[
+    list[str] | None, typer.Option(help="Signal to record; may be given several times. None given: every signal.")
+]
+Recipe = Annotated[str, typer.Option(help="How many prefixes and continuations are labelled: cpu, gpu or paper.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
+
+def main() -> None:
+    """Entry point: a UserError becomes one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"prunebench: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("prunebench: stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+def config_from(preset_name: str, config_file: Path | None, **overrides: Any) -> RunConfig:
+    from bench.config import load_config, preset
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return load_config(config_file, **given) if config_file else preset(preset_name, **given)
+
+
+def tasks_of(config: RunConfig) -> list[Any]:
+    from tasks import catalogue
+
+    return known(lambda: catalogue.expand(config.tasks))  # type: ignore[no-any-return]
+
+
+def check_methods(config: RunConfig) -> None:
+    from bench.procedures import PROCEDURES
+    from bench.training import parts_of
+    from methods.registry import PRUNERS, UnknownNameError
+
+    names = [*PRUNERS.names(), *PROCEDURES]
+    for name in config.methods:
+        for part in () if name in PROCEDURES else parts_of(name):
+            if part not in names:
+                raise UserError(f"{UnknownNameError('method', part, names)} (a file of your own: --plugin FILE)")
+            known(lambda part=part: PRUNERS.get(part))  # type: ignore[misc]
+
+
+def processes_on(device: str) -> int:
+    """How many processes sample: on a CPU one per core, at most four."""
+    return max(1, min(4, os.cpu_count() or 1)) if device == "cpu" else 1
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """``a,b(c,d)`` -> a and b(c,d); ``all`` is every method."""
+    if text is None:
+        return None
+    return [] if text == "all" else [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
+
+
+def tokens_of(text: str | None) -> float | None:
+    """``300k`` is 300 * 1,024 tokens."""
+    if text is None:
+        return None
+    number = text[:-1] if text.endswith("k") else text
+    try:
+        return float(number) * (1024 if text.endswith("k") else 1)
+    except ValueError as error:
+        raise UserError(f"--budget {text}: write a number of tokens, such as 16384 or 16k") from error
+
+
+def judged(pairs: list[str] | None) -> dict[str, str]:
+    """Method -> folder or hub id."""
+    return pairs_of("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
+
+
+def pairs_of(option: str, pairs: list[str] | None, form: str) -> dict[str, str]:
+    """What stands before and behind the first equals sign."""
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise UserError(f"{option} {pair}: write {form}")
+    return {name.strip(): value for name, _, value in (pair.partition("=") for pair in pairs or [])}
+
+
+def load_plugins(paths: list[Path] | None) -> None:
+    from bench.plugins import load_plugin
+
+    for path in paths or []:
+        load_plugin(path)
+
+
+def label_plan(recipe: str) -> LabelPlan:
+    from bench.reasoner.config import RECIPES
+
+    if recipe not in RECIPES:
+        raise UserError(f"unknown recipe '{recipe}': known are {', '.join(RECIPES)}")
+    return RECIPES[recipe]
+
+
+def known(look: Callable[[], Any]) -> Any:
+    """Look a name up; an unknown one is the user's error."""
+    try:
+        return look()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def engine_of(model: str, device: str) -> TransformersEngine:
+    import logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging as transformers_logging
+
+    from bench.engines.transformers import TransformersEngine
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    return TransformersEngine.load(model, device=device)
+
+
+def require_weights() -> None:
+    if not (REASONER / "weights" / "model.safetensors").exists():
+        raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
+
+
+def shipped_labels(home: Path = REASONER) -> list[Path]:
+    folder = home / "labels"
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+class RichWatch:
+    """Progress bars for :class:`bench.comparison.Watch`."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+
+    def stretch(self, name: str, total: int | None) -> Callable[[int], None]:
+        bar = self._progress.add_task(name, total=total)
+        return lambda count: self._progress.advance(bar, count)
+
+
+@contextmanager
+def watching() -> Iterator[RichWatch]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield RichWatch(progress)

@@ -1,0 +1,204 @@
+"""Comparing methods: the demo, any tasks and model, stored rollouts, and a comparison run again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.app import (
+    REASONER,
+    ConfigFile,
+    Device,
+    Judge,
+    Kept,
+    Methods,
+    Model,
+    Paths,
+    Plugin,
+    Prefix,
+    Problems,
+    Record,
+    Seed,
+    Split,
+    Task,
+    Temperature,
+    app,
+    check_methods,
+    config_from,
+    engine_of,
+    judged,
+    load_plugins,
+    names_of,
+    processes_on,
+    require_weights,
+    shipped_labels,
+    tasks_of,
+    tokens_of,
+    watching,
+)
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.comparison import Inputs
+    from bench.config import RunConfig
+    from bench.results import Results
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/demo")) -> None:
+    """Sample, score and compare: the shipped reasoner on 12 held-out problems of every synthetic family."""
+    from bench.comparison import Inputs
+    from bench.config import preset
+
+    require_weights()
+    _compare(preset("demo"), out, Inputs(REASONER / "learned", tuple(shipped_labels())), "cpu")
+
+
+@app.command()
+def compare(
+    preset_name: Annotated[str, typer.Option("--preset", help="Preset to start from.")] = "demo",
+    config_file: ConfigFile = None,
+    task: Task = None,
+    model: Model = None,
+    problems: Problems = None,
+    n: Paths = None,
+    k: Kept = None,
+    prefix: Prefix = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    split: Split = None,
+    methods: Methods = None,
+    policy: Annotated[
+        str | None, typer.Option(help="topk:8, ratio:0.125, funnel:64@32,32@64,16@96 ... (see docs/policies.md).")
+    ] = None,
+    plugin: Plugin = None,
+    judge: Judge = None,
+    record: Record = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Rollouts that are there already (prunebench rollouts, or import).")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Generator tokens per problem at equal cost, as in 16384 or 16k.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(help="Pools drawn per problem at equal cost.")] = None,
+    reproduce: Annotated[
+        Path | None, typer.Option(help="A results.json: run it again and say whether the numbers are equal.")
+    ] = None,
+    learned: Annotated[
+        Path | None, typer.Option(help="Folder of learned files and tuned configurations (default: the shipped one).")
+    ] = None,
+    labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
+    device: Device = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
+) -> None:
+    """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
+    from bench.comparison import Inputs
+    from bench.reasoner.config import REASONERS
+    from bench.stored import config_of
+
+    if reproduce is not None:
+        _reproduce(reproduce, out or Path("runs/reproduced"), device)
+        return
+    load_plugins(plugin)
+    options = {
+        "tasks": task, "n": n, "k": k, "prefix_tokens": prefix, "problems": problems, "seed": seed,
+        "methods": names_of(methods), "policy": policy, "budget": tokens_of(budget), "draws": draws,
+    }  # fmt: skip
+    if store is None:
+        config = config_from(
+            preset_name, config_file, **options, model=model, temperature=temperature, split=split, record=record
+        )
+    else:
+        sampled = {"--model": model, "--temperature": temperature, "--split": split, "--record": record,
+                   "--config": config_file}  # fmt: skip
+        _refuse_with_store(sampled)
+        config = config_of(store, **options)
+    shipped = REASONERS.get(config.model)
+    inputs = Inputs(
+        learned or (shipped.learned if shipped else Path("runs/learned")),
+        tuple(labels if labels is not None else (shipped_labels(shipped.home) if shipped else [])),
+        judged(judge),
+        tuple(plugin or ()),
+        store,
+    )
+    _compare(config, out or Path("runs/compare"), inputs, device)
+
+
+def _compare(config: RunConfig, out: Path, inputs: Inputs, device: str) -> Results:
+    from bench.comparison import run_comparison
+    from bench.store import IMPORTED
+    from figures.outputs import write_outputs
+
+    if inputs.store is None:
+        tasks_of(config)
+    check_methods(config)
+    engine = None if config.model == IMPORTED else engine_of(config.model, device)
+    with watching() as watch:
+        results = run_comparison(
+            engine,
+            config,
+            out,
+            inputs,
+            command=" ".join(["prunebench", *sys.argv[1:]]),
+            watch=watch,
+            processes=processes_on(device),
+        )
+        tick = watch.stretch("tables and figures", 1)
+        write_outputs(results, out)
+        tick(1)
+    _show(results, out)
+    return results
+
+
+def _reproduce(path: Path, out: Path, device: str) -> None:
+    """Run the comparison of a results.json again and hold the numbers together; exit code 1 if they differ."""
+    from bench.comparison import Inputs
+    from bench.config import configured
+    from bench.reproduce import differences, read_results
+
+    before = read_results(path)
+    (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
+    settings = before.setup["config"]
+    inputs = Inputs.of(before.setup)
+    load_plugins(list(inputs.plugins))
+    after = _compare(configured(str(path), settings, {}), out, inputs, device)
+    found = differences(before, after)
+    for line in found:
+        typer.echo(line)
+    if found:
+        typer.echo(f"NOT reproduced: {len(found)} differences to {path}")
+        raise typer.Exit(1)
+    typer.echo(f"reproduced: every number equals that of {path} (measured seconds aside)")
+
+
+def _refuse_with_store(options: dict[str, Any]) -> None:
+    """Options that say how to sample mean nothing for rollouts that are there."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UserError(f"{', '.join(given)}: the rollouts of --store were sampled already; leave it out")
+
+
+def _show(results: Results, out: Path) -> None:
+    from rich.console import Console
+
+    from figures.equal_cost_table import EqualCostTable
+    from figures.main_table import rich_by_task, rich_table
+
+    console = Console()
+    task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
+    console.print(rich_table(results, task, console.width))
+    if task == "all":
+        console.print(rich_by_task(results))
+    if results.equal_cost:
+        console.print(EqualCostTable(results).terminal())
+    others = {row.task for row in results.rows} - {task}
+    for note in results.notes:
+        if not any(note.startswith(f"{other}: ") for other in others):
+            console.print(note, style="dim")
+    for name, reason in results.left_out.items():
+        console.print(f"left out: {name}: {reason}")
+    written = sorted(path.name for path in out.iterdir() if path.is_file())
+    console.print(f"written to {out}: {', '.join(written)}")

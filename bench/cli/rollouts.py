@@ -1,0 +1,202 @@
+"""Rollouts and labels: planning, sampling, importing, replaying recorded answers, labelling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import (
+    ConfigFile,
+    Device,
+    Kept,
+    Model,
+    Paths,
+    Prefix,
+    Problems,
+    Recipe,
+    Record,
+    Seed,
+    Split,
+    Task,
+    Temperature,
+    app,
+    config_from,
+    engine_of,
+    label_plan,
+    pairs_of,
+    processes_on,
+    tasks_of,
+    watching,
+)
+from bench.errors import UserError
+
+
+@app.command()
+def rollouts(
+    preset_name: Annotated[str, typer.Option("--preset", help="Preset to start from.")] = "demo",
+    config_file: ConfigFile = None,
+    task: Task = None,
+    model: Model = None,
+    problems: Problems = None,
+    n: Paths = None,
+    prefix: Prefix = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    split: Split = None,
+    record: Record = None,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
+) -> None:
+    """Sample and grade complete paths into a store; the same command resumes."""
+    from bench.rollouts import problems_of, sample_rollouts
+
+    config = config_from(
+        preset_name, config_file, tasks=task, model=model, problems=problems, n=n,
+        prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
+    )  # fmt: skip
+    engine = engine_of(config.model, device)
+    chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+    with watching() as watch:
+        store = sample_rollouts(
+            engine,
+            chosen,
+            out,
+            n=config.n,
+            sampling=config.sampling,
+            seed=config.seed,
+            recording=config.recording,
+            processes=processes_on(device),
+            progress=watch.stretch("sampling paths", len(chosen) * config.n),
+        )
+    typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
+
+
+@app.command(name="import")
+def import_(
+    format_: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="plain, matrix, lm-eval, lighteval, matharena or deepconf.")
+    ],
+    path: Annotated[Path, typer.Argument(help="A file, or a folder of files of that format.")],
+    task: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or id of the model's tokenizer, for sources without tokens.")
+    ] = None,
+    grading: Annotated[str, typer.Option(help="equivalence, or string for equal text only.")] = "equivalence",
+    field: Annotated[
+        list[str] | None, typer.Option("--field", help="NAME=VALUE, see docs/importing.md; may be given several times.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/imported"),
+) -> None:
+    """Bring rollouts that were made elsewhere into a store; compare them with: prunebench compare --store OUT."""
+    from bench.importers import Options, import_rollouts
+
+    options = Options(task, tokenizer, grading, pairs_of("--field", field, "NAME=VALUE"))
+    with watching() as watch:
+        report = import_rollouts(format_, path, out, options, watch.stretch("importing paths", None))
+    for line in report.lines():
+        typer.echo(line)
+    typer.echo(f"in {out}; next: prunebench compare --store {out}")
+
+
+replay = typer.Typer(help="Published baselines on rollouts made elsewhere.", no_args_is_help=True)
+app.add_typer(replay, name="replay")
+
+
+@replay.command("matrix")
+def replay_matrix(
+    path: Annotated[Path, typer.Argument(help="A JSON file, or a folder of them, in the matrix format.")],
+    grading: Annotated[str, typer.Option(help="string (as published), or equivalence.")] = "string",
+    shuffles: Annotated[int, typer.Option(help="Orders of the paths that the means are over.")] = 100,
+    paths: Annotated[int, typer.Option(help="Paths per problem: the first ones of every order.")] = 64,
+) -> None:
+    """Self-consistency, ESC and adaptive-consistency on recorded answers: accuracy, tokens, longest path."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.matrix_replay import replay as run
+
+    table = Table("task", "method", "accuracy %", "tokens", "longest path", box=None)
+    for row in run(path, grading, shuffles, paths):
+        table.add_row(row.task, row.method, f"{row.accuracy:.2f}", f"{row.tokens:,.0f}", f"{row.longest_path:,.0f}")
+    Console().print(table)
+    typer.echo(f"{paths} paths, means over {shuffles} orders, answers are equal by {grading}")
+
+
+@app.command()
+def label(
+    store: Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")],
+    continuations: Annotated[int, typer.Option(help="K: continuations per prefix.")] = 32,
+    prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
+    prefixes: Annotated[int | None, typer.Option(help="At most so many distinct prefixes per problem.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the continuations' noise.")] = 1,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
+) -> None:
+    """Monte Carlo labels: how often the continuations of each stored prefix come out right."""
+    from bench.engines.base import Sampling
+    from bench.potential import cuts_of, label_cuts
+    from bench.store import RolloutStore
+    from bench.stored import is_imported
+    from tasks import catalogue
+
+    rollout_store = RolloutStore.open(store)
+    if is_imported(rollout_store):
+        raise UserError(
+            f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
+        )
+    engine = engine_of(str(rollout_store.manifest["model"]), device)
+    if engine.digest != rollout_store.manifest["model_hash"]:
+        raise UserError(f"{store}: sampled from model {rollout_store.manifest['model_hash']}, this is {engine.digest}")
+    cuts = [
+        cut
+        for stored in rollout_store.read(hidden=False)
+        for cut in cuts_of(catalogue.get(stored.task), stored, prefix, prefixes)
+    ]
+    sampling = Sampling(**rollout_store.manifest["sampling"])
+    with watching() as watch:
+        labels = label_cuts(
+            engine,
+            cuts,
+            out,
+            continuations=continuations,
+            sampling=sampling,
+            seed=seed,
+            progress=watch.stretch("labelling prefixes", len(cuts)),
+        )
+    typer.echo(f"{len(labels)} labels of {continuations} continuations in {out}")
+
+
+@app.command()
+def plan(
+    preset_name: Annotated[str, typer.Option("--preset", help="Preset to plan.")] = "demo",
+    config_file: ConfigFile = None,
+    task: Task = None,
+    model: Model = None,
+    problems: Problems = None,
+    n: Paths = None,
+    k: Kept = None,
+    prefix: Prefix = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Tokens per second; measured in a short trial if not given.")
+    ] = None,
+    mean_tokens: Annotated[int | None, typer.Option(help="Expected tokens per path (default: the cap).")] = None,
+    recipe: Recipe = "cpu",
+    device: Device = "cpu",
+) -> None:
+    """Tokens, time and memory of a comparison and its labels, before they are spent."""
+    from bench.perf import tokens_per_second
+    from bench.plan import plan_of
+    from bench.rollouts import problems_of
+
+    config = config_from(
+        preset_name, config_file, tasks=task, model=model, problems=problems, n=n, k=k, prefix_tokens=prefix
+    )
+    tasks = tasks_of(config)
+    engine = engine_of(config.model, device)
+    if speed is None:
+        ((_, first), *_rest) = problems_of(tasks[:1], config.split, 1, config.seed)
+        speed = tokens_per_second(engine, first.prompt)
+    for line in plan_of(config, label_plan(recipe), len(tasks), engine.model.config, speed, mean_tokens):
+        typer.echo(line)

@@ -1,0 +1,138 @@
+"""Training: learned methods, ablations, and the embedded reasoner itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from bench.cli.app import (
+    REASONER,
+    Device,
+    Judge,
+    Learned,
+    Plugin,
+    app,
+    engine_of,
+    judged,
+    known,
+    label_plan,
+    load_plugins,
+)
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.ablation import Axis
+
+
+@app.command()
+def train(
+    method: Annotated[list[str] | None, typer.Argument(help="Methods to tune and train; none: all of them.")] = None,
+    data: Annotated[
+        Path, typer.Option(help="Folder with train/ and validation/, each <name>/{rollouts,labels}.")
+    ] = Path("runs/reasoner/data"),
+    model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
+    prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of the training; another one goes into another folder.")] = 0,
+    plugin: Plugin = None,
+    judge: Judge = None,
+    out: Annotated[Path, typer.Option(help="Where learned files, cards and curves go.")] = Path("runs/learned"),
+) -> None:
+    """Tune (and fit, where there is something to fit) methods on labelled prefixes; split by problem.
+
+    The training prefixes are those of L/2, L and 2L that have labels. The same command goes on after a stop.
+    """
+    from bench.training import Judges, labelled_folder, reads_of, setting_of, train_method, tunable
+    from figures.training_curve import write_training_curve
+    from methods.registry import PRUNERS
+
+    load_plugins(plugin)
+    names = list(method or tunable())
+    for name in names:
+        known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+    engine = engine_of(model, device)
+    judges = Judges(judged(judge), out, device)
+    train_set, validation, sampling_digest = labelled_folder(engine, data, prefix, reads_of(names))
+    for name in names:
+        card = train_method(
+            name,
+            train_set,
+            validation,
+            setting_of(engine, prefix),
+            out,
+            model_hash=engine.digest,
+            sampling_digest=sampling_digest,
+            seed=seed,
+            judges=judges,
+            progress=typer.echo,
+        )
+        write_training_curve(card, out)
+        typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
+
+
+@app.command()
+def ablate(
+    method: Annotated[str, typer.Argument(help="A learnable method, such as stop.")] = "stop",
+    axis: Annotated[str, typer.Option(help="tokens, rank, labels, adapter or prefix.")] = "tokens",
+    data: Annotated[
+        Path, typer.Option(help="Folder with train/, validation/ (rollouts and labels) and test/ (rollouts).")
+    ] = Path("runs/reasoner/data"),
+    model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
+    learned: Learned = REASONER / "learned",
+    prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
+    k: Annotated[int, typer.Option(help="Paths kept by the pruner.")] = 8,
+    value: Annotated[list[str] | None, typer.Option(help="Only these values of the axis.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings per value.")] = 3,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Where results and trained files go.")] = Path("runs/ablation"),
+) -> None:
+    """What one choice in training is worth (STOP paper, Tables 3-6): every value is trained with several seeds.
+
+    The settings that stay are the tuned ones. The same command goes on after a stop.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from bench.ablation import ablate as run
+    from bench.ablation import to_markdown
+    from bench.training import labelled_folder, load_method, reads_of, test_records
+    from methods.base import LearnablePruner
+    from methods.registry import PRUNERS
+
+    known(lambda: PRUNERS.get(method))
+    engine = engine_of(model, device)
+    tuned = load_method(method, learned, engine.digest, prefix).pruner
+    if not isinstance(tuned, LearnablePruner):
+        raise UserError(f"'{method}' has nothing to train, so there is nothing to ablate; take stop")
+    train_set, validation, _ = labelled_folder(engine, data, prefix, reads_of([method]))
+    records = test_records(engine, data, prefix, reads_of([method]))
+    chosen = cast("Axis", axis)  # an unknown one is refused there
+    rows = run(tuned, chosen, train_set, validation, records, k, out, values=value, seeds=seeds, progress=typer.echo)
+    Console().print(Markdown(to_markdown(rows)))
+    typer.echo(f"written to {out}: {axis}.csv, {axis}.md")
+
+
+@app.command()
+def reasoner(
+    name: Annotated[str, typer.Option(help="embedded or embedded-base.")] = "embedded",
+    work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
+    recipe: Annotated[
+        str | None, typer.Option(help="Plan of the labels: cpu, gpu or paper (default: its own).")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
+    device: Device = "cpu",
+    until: Annotated[str, typer.Option(help="weights, rollouts, labels or all.")] = "all",
+) -> None:
+    """Rebuild a shipped reasoner and all that hangs on it: weights, labels, learned pruners, test labels, card."""
+    from bench.reasoner.build import UNTIL, build
+    from bench.reasoner.config import REASONERS
+
+    if name not in REASONERS:
+        raise UserError(f"unknown reasoner '{name}': shipped are {', '.join(REASONERS)}")
+    if until not in UNTIL:
+        raise UserError(f"--until {until}: write {', '.join(UNTIL)}")
+    chosen = REASONERS[name]
+    label_plan(recipe or chosen.recipe)
+    build(chosen, work, recipe or chosen.recipe, workers, typer.echo, device, until)
