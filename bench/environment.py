@@ -38,6 +38,15 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
+def device_name(device: str) -> str:
+    """The name that the device calls itself by; a CPU by its architecture and number of cores."""
+    import torch
+
+    if device == "cpu":
+        return f"cpu ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads)"
+    return torch.cuda.get_device_name(device)
+
+
 def _git() -> str | None:
     def ask(*words: str) -> str | None:
         try:

@@ -70,9 +70,9 @@ def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows:
     stop.score(held)
     checks, encodings = [], []
     for _ in range(REPEATS):
-        checks.append(_seconds(lambda: stop.score(held)))
+        checks.append(seconds_of(lambda: stop.score(held)))
         anew = replace(pool, signals={Signal.TOKEN_IDS: (*prefixes,)})  # the engine keeps its last answer
-        encodings.append(_seconds(anew.kv))
+        encodings.append(seconds_of(anew.kv))
     return CheckCost(prefix_tokens, rows, stop.tokens, statistics.median(checks), statistics.median(encodings))
 
 
@@ -86,7 +86,18 @@ def tokens_per_second(engine: TransformersEngine, prompt: str, rows: int = 64, t
     return sum(len(path.token_ids) for path in rollout.paths) / (time.perf_counter() - started)
 
 
-def _seconds(action: Callable[[], object]) -> float:
+def seconds_of(action: Callable[[], object]) -> float:
+    """Seconds until the work of ``action`` is done, on a GPU as well."""
+    finish_work()
     started = time.perf_counter()
     action()
+    finish_work()
     return time.perf_counter() - started
+
+
+def finish_work() -> None:
+    """Wait for what a GPU, if there is one, still has to do."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

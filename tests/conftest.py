@@ -15,6 +15,9 @@ from bench.engines.transformers import TransformersEngine
 from bench.reasoner.config import ReasonerShape
 from bench.reasoner.train import export, new_model
 
+DEVICE = os.environ.get("PRUNEBENCH_DEVICE", "cpu")
+"""Where the engine under test runs: ``make gpu-check`` says cuda."""
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
@@ -33,6 +36,12 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def engine(checkpoint):
+    return TransformersEngine.load(str(checkpoint), device=DEVICE)
+
+
+@pytest.fixture(scope="session")
+def reference(checkpoint):
+    """The same model on the CPU, which everything is held against."""
     return TransformersEngine.load(str(checkpoint))
 
 

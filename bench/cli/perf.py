@@ -1,8 +1,9 @@
-"""Measuring: the acceptance card, the cost of a check."""
+"""Measuring: the acceptance card, what the engine makes of a device, whether two devices agree."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -12,8 +13,11 @@ from bench.cli.app import (
     app,
     engine_of,
     require_weights,
+    tasks_of,
 )
 from bench.errors import UserError
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers there as well.")]
 
 perf = typer.Typer(help="Measure the reasoner's acceptance card and the cost of a check.", no_args_is_help=True)
 app.add_typer(perf, name="perf")
@@ -81,3 +85,70 @@ def perf_check(
             f"L={length} B={rows} A={stop.tokens}: check {cost.check_seconds:.4f} s, re-encoding "
             f"{cost.reencode_seconds:.4f} s, ratio 1/{1 / cost.ratio:.1f}{goal}"
         )
+
+
+@perf.command("agreement")
+def perf_agreement(
+    device: Annotated[str, typer.Option(help="What is held against the CPU: cuda, or cpu itself.")] = "cuda",
+    problems: Annotated[int, typer.Option(help="Problems of every synthetic family.")] = 10,
+    rows: Annotated[int, typer.Option(help="Paths per problem.")] = 64,
+    json_file: JsonFile = None,
+) -> None:
+    """Whether a device tells what the CPU tells: log-probabilities, draws, STOP's choice; exit code 1 if not."""
+    from dataclasses import asdict
+
+    from bench.config import preset
+    from bench.device_agreement import agreement
+    from bench.rollouts import problems_of
+    from bench.training import load_method
+    from methods.learned.stop import Stop
+
+    require_weights()
+    config = preset("demo", problems=problems)
+    engines = engine_of("embedded", "cpu"), engine_of("embedded", device)
+    stops = []
+    for engine in engines:
+        stop = load_method("stop", REASONER / "learned", engine.digest, config.prefix_tokens).pruner
+        assert isinstance(stop, Stop)
+        stops.append(stop)
+    chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+    kept = max(1, rows * config.k // config.n)
+    found = agreement(*engines, (stops[0], stops[1]), chosen, config.prefix_tokens, rows, kept)
+    for name, value in asdict(found).items():
+        typer.echo(f"{name}: {value}")
+    for claim, met in found.met.items():
+        typer.echo(f"{'met    ' if met else 'NOT MET'}  {claim}")
+    _write_json(json_file, {**asdict(found), "met": found.met})
+    if not all(found.met.values()):
+        raise typer.Exit(1)
+
+
+@perf.command("engine")
+def perf_engine(
+    shape: Annotated[str, typer.Option(help="qwen2-1.5b, tiny, embedded or embedded-base.")] = "qwen2-1.5b",
+    device: Device = "cpu",
+    prefix: Annotated[int, typer.Option(help="Tokens of a path when it is scored.")] = 2048,
+    total: Annotated[int, typer.Option(help="Tokens of a complete path.")] = 12_000,
+    rows: Annotated[list[int] | None, typer.Option(help="Rows that decode together; default 64 and 512.")] = None,
+    memory: Annotated[int, typer.Option(help="Tokens whose keys and values the device can hold.")] = 2_200_000,
+    problems: Annotated[int, typer.Option(help="Problems in flight.")] = 16,
+    json_file: JsonFile = None,
+) -> None:
+    """Decoding against the memory limit, the check, what pruning 64 to 8 saves in seconds, memory before and after."""
+    from dataclasses import asdict
+
+    from bench.engine_speed import Plan, measure
+
+    plan = Plan(prefix, total, tuple(rows or (64, 512)), memory, problems)
+    found = measure(shape, device, plan, typer.echo)
+    _write_json(json_file, {**asdict(found), "check_speed_up": 1 / found.check.ratio, "ratio": found.saved.ratio})
+
+
+def _write_json(path: Path | None, content: dict[str, Any]) -> None:
+    import json
+
+    from bench.shards import write_atomically
+
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -473,6 +473,11 @@ class TransformersEngine:
         return int(self.model.config.max_position_embeddings)
 
     @property
+    def banned(self) -> list[int]:
+        """Ids that are never sampled."""
+        return [int(token) for token in self._banned]
+
+    @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 

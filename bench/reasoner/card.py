@@ -221,7 +221,8 @@ def _error_dataset(
                 rows.append(row)
                 clean.append(float(not reading.has_open_error))
         if rows and 0 < np.mean(clean) < 1:
-            pools.append(LabelledPool(pool_of(engine, stored, position, rows), np.array(clean), 1))
+            pool = pool_of(engine, stored, position, rows, (Signal.HIDDEN_STATE, Signal.LOGPROBS))
+            pools.append(LabelledPool(pool, np.array(clean), 1))
     return PrefixDataset(tuple(pools))
 
 

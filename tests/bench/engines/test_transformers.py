@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from bench.device_agreement import TIE, divergence
 from bench.engines.base import Recording, Request, Sampling
+from bench.engines.noise import noise_key
 from bench.engines.transformers import TransformersEngine, _CacheForward, _PoolForward, draw, filtered_probabilities
 from bench.errors import UserError
 from methods.base import Signal
 from methods.pool import Pool
+from tests.conftest import DEVICE
 
 SAMPLING = Sampling(temperature=0.9, max_new_tokens=60)
 RECORDING = Recording(topk=5, topk_tokens=20, checkpoints=(6, 12))
+NEAR, STATES_NEAR = (2e-5, 5e-5) if DEVICE == "cpu" else (1e-4, 2e-4)
+exact = pytest.mark.skipif(DEVICE != "cpu", reason="a path is byte for byte independent of its batch on a CPU only")
 
 
 def as_pool(request: Request, paths, position: int, generator) -> Pool:
@@ -50,24 +55,25 @@ def test_the_pooled_loop_is_used_for_the_reasoner(engine):
     assert isinstance(engine.forward, _PoolForward)
 
 
-def test_signals_equal_a_teacher_forced_forward(engine, requests_of, rollouts):
+def test_signals_equal_a_teacher_forced_forward(reference, requests_of, rollouts):
     for request, rollout in zip(requests_of(paths=64), rollouts, strict=True):
         for path in rollout.paths[::9]:
             ids = torch.from_numpy(np.concatenate([request.prompt_ids, path.token_ids]))[None]
-            out = engine.model(ids, output_hidden_states=True)
+            out = reference.model(ids, output_hidden_states=True)
             start = len(request.prompt_ids)
             logprobs = out.logits[0, start - 1 : -1].log_softmax(-1)
             wanted = logprobs.gather(1, ids[0, start:, None])[:, 0]
-            np.testing.assert_allclose(path.logprobs, wanted, atol=2e-5)
-            np.testing.assert_allclose(path.entropy, -(logprobs.exp() * logprobs).sum(-1), atol=2e-5)
-            np.testing.assert_allclose(path.self_certainty, -logprobs.mean(-1) - np.log(logprobs.shape[-1]), atol=2e-5)
-            np.testing.assert_allclose(path.topk, logprobs.topk(5).values[: len(path.topk)], atol=2e-5)
+            np.testing.assert_allclose(path.logprobs, wanted, atol=NEAR)
+            np.testing.assert_allclose(path.entropy, -(logprobs.exp() * logprobs).sum(-1), atol=NEAR)
+            np.testing.assert_allclose(path.self_certainty, -logprobs.mean(-1) - np.log(logprobs.shape[-1]), atol=NEAR)
+            np.testing.assert_allclose(path.topk, logprobs.topk(5).values[: len(path.topk)], atol=NEAR)
             for checkpoint, states in path.hidden.items():
                 last = start + min(checkpoint, len(path.token_ids)) - 1
                 expected = torch.stack([layer[0, last] for layer in out.hidden_states])
-                np.testing.assert_allclose(states, expected, atol=5e-5)
+                np.testing.assert_allclose(states, expected, atol=STATES_NEAR)
 
 
+@exact
 @pytest.mark.parametrize("count", [1, 7])
 def test_a_path_is_the_same_at_any_batch_size(engine, requests_of, rollouts, count):
     for request, rollout in zip(requests_of(paths=64), rollouts, strict=True):
@@ -77,6 +83,7 @@ def test_a_path_is_the_same_at_any_batch_size(engine, requests_of, rollouts, cou
             same(path, twin)
 
 
+@exact
 def test_the_rows_in_flight_do_not_change_a_path(checkpoint, requests_of, rollouts):
     narrow = TransformersEngine.load(str(checkpoint), rows_in_flight=1)
     for ours, theirs in zip(narrow.sample(requests_of(paths=64), SAMPLING, 5, RECORDING), rollouts, strict=True):
@@ -84,6 +91,7 @@ def test_the_rows_in_flight_do_not_change_a_path(checkpoint, requests_of, rollou
             same(a, b)
 
 
+@exact
 def test_launch_check_resume_equals_replay(engine, requests_of, rollouts):
     requests = requests_of(paths=64)
     keep = np.arange(64) % 8 == 3
@@ -107,8 +115,8 @@ def test_the_live_cache_equals_the_reencoded_one(engine, requests_of):
     np.testing.assert_array_equal(online.lengths, replayed.lengths)
     for (k, v), (k2, v2) in zip(online.layers, replayed.layers, strict=True):
         for row, length in enumerate(online.lengths):
-            torch.testing.assert_close(k[row, :, :length], k2[row, :, :length], atol=2e-5, rtol=0)
-            torch.testing.assert_close(v[row, :, :length], v2[row, :, :length], atol=2e-5, rtol=0)
+            torch.testing.assert_close(k[row, :, :length], k2[row, :, :length], atol=NEAR, rtol=0)
+            torch.testing.assert_close(v[row, :, :length], v2[row, :, :length], atol=NEAR, rtol=0)
 
 
 def test_hidden_states_of_a_replayed_pool_equal_the_recorded_ones(engine, requests_of, rollouts):
@@ -117,7 +125,7 @@ def test_hidden_states_of_a_replayed_pool_equal_the_recorded_ones(engine, reques
     states = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
     recorded = np.stack([path.hidden[6] for path in rollout.paths], axis=1)
     for layer, values in states.items():
-        np.testing.assert_allclose(values, recorded[layer], atol=5e-5)
+        np.testing.assert_allclose(values, recorded[layer], atol=STATES_NEAR)
 
 
 def test_the_states_of_a_prefix_end_in_its_last_state(engine, requests_of, rollouts):
@@ -131,7 +139,7 @@ def test_the_states_of_a_prefix_end_in_its_last_state(engine, requests_of, rollo
         np.testing.assert_array_equal(ends, last[layer])
 
 
-def test_continuations_of_a_prefix_follow_the_model(engine, requests_of, rollouts):
+def test_continuations_of_a_prefix_follow_the_model(engine, reference, requests_of, rollouts):
     """Greedy continuations of cut paths equal greedy decoding of the whole text."""
     request, rollout = requests_of(paths=64)[0], rollouts[0]
     prefixes = np.stack([path.token_ids[:5] for path in rollout.paths[:4] for _ in range(2)])
@@ -141,7 +149,7 @@ def test_continuations_of_a_prefix_follow_the_model(engine, requests_of, rollout
         ids = torch.from_numpy(np.concatenate([request.prompt_ids, prefixes[row]]))[None]
         expected = []
         for _ in range(7):
-            logits = engine.model(ids).logits[0, -1].index_fill(0, engine._banned, -torch.inf)
+            logits = reference.model(ids).logits[0, -1].index_fill(0, reference._banned, -torch.inf)
             expected.append(int(logits.argmax()))
             if expected[-1] == engine.tokenizer.eos_token_id:
                 break
@@ -162,17 +170,25 @@ def test_reserved_tokens_are_never_sampled(engine, requests_of):
         assert not banned & {int(token) for path in rollout.paths for token in path.token_ids}
 
 
-def test_the_fallback_on_the_models_own_cache_gives_the_same_tokens(checkpoint, requests_of, rollouts):
-    fallback = TransformersEngine.load(str(checkpoint))
+def test_the_fallback_on_the_models_own_cache_gives_the_same_paths_but_for_near_ties(checkpoint, requests_of, rollouts):
+    fallback = TransformersEngine.load(str(checkpoint), device=DEVICE)
     fallback.forward = _CacheForward(fallback.model)
-    for ours, theirs in zip(fallback.sample(requests_of(paths=64), SAMPLING, 5, RECORDING), rollouts, strict=True):
+    requests, differing = requests_of(paths=64), 0
+    sampled = fallback.sample(requests, SAMPLING, 5, RECORDING)
+    for request, ours, theirs in zip(requests, sampled, rollouts, strict=True):
+        key = noise_key(5, "rollout", request.problem)
         for a, b in zip(ours.paths, theirs.paths, strict=True):
-            assert a.token_ids.tolist() == b.token_ids.tolist()
-            np.testing.assert_allclose(a.entropy, b.entropy, atol=5e-5)
+            tie = divergence(fallback, request.prompt_ids, (a.token_ids, b.token_ids), key, a.path, SAMPLING)
+            if tie is None:
+                np.testing.assert_allclose(a.entropy, b.entropy, atol=STATES_NEAR)
+            else:
+                assert tie < TIE
+                differing += 1
+    assert differing <= 3
 
 
 def test_bf16_runs_and_stays_near_fp32(checkpoint, requests_of):
-    half = TransformersEngine.load(str(checkpoint), dtype="bfloat16")
+    half = TransformersEngine.load(str(checkpoint), device=DEVICE, dtype="bfloat16")
     (rollout,) = half.sample(requests_of(1), SAMPLING, 5, RECORDING)
     request = requests_of(1)[0]
     full = TransformersEngine.load(str(checkpoint))

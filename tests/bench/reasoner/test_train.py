@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
+from bench.engines.transformers import TransformersEngine
 from bench.reasoner import train as training
 from bench.reasoner.config import ReasonerShape, TrainingPlan
-from bench.reasoner.recipe import Document
-from bench.reasoner.train import IGNORED, batches, schedule, train
+from bench.reasoner.recipe import Document, stage_at
+from bench.reasoner.train import IGNORED, _Texts, batches, schedule, train
 
 SHAPE = ReasonerShape(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
 PLAN = TrainingPlan(
@@ -53,6 +55,27 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
     assert records[0] == records[1]
     losses = [entry["loss"] for entry in records[0]["loss"]]
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_texts_written_ahead_by_other_processes_are_the_same_texts():
+    """Also where a stage ends: 24 texts of some 300 tokens are near a third of this plan."""
+    plan = replace(PLAN, tokens=30_000)
+    told, done = [], 0
+    with _Texts(replace(plan, writers=2)) as ahead, _Texts(plan) as own:
+        for index in range(4):
+            told.append(ahead.chunk(index, done))
+            assert told[-1] == own.chunk(index, done)
+            done += sum(len(text.tokens) for text in told[-1])
+    assert len(set(told)) == 4 and stage_at(0) != stage_at(done / plan.tokens)
+
+
+@pytest.mark.parametrize(("stored_as", "width"), [("float32", 4), ("bfloat16", 2)])
+def test_weights_are_stored_as_the_plan_says_and_loaded_in_full(tmp_path, stored_as, width):
+    train(tmp_path / "out", tmp_path / "work", replace(PLAN, tokens=1_000, stored_as=stored_as), SHAPE)
+    engine = TransformersEngine.load(str(tmp_path / "out"))
+    assert next(engine.model.parameters()).dtype == torch.float32
+    stored = engine.parameters * width
+    assert stored <= (tmp_path / "out" / "model.safetensors").stat().st_size < stored + 8_000
 
 
 def test_the_schedule_warms_up_and_cools_down():
