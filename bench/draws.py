@@ -29,8 +29,13 @@ def order_of(record: ProblemRecord, draw: int, seed: int) -> NDArray[np.int64]:
 
     Keyed by seed, task, problem and draw: every method sees the same pools, and a larger pool holds the smaller one.
     """
-    key = hashlib.sha256(f"{seed}\x1f{record.task}\x1f{record.problem}\x1f{draw}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(len(record.pool))
+    return order(record.task, record.problem, len(record.pool), draw, seed)
+
+
+def order(task: str, problem: str, paths: int, draw: int, seed: int) -> NDArray[np.int64]:
+    """:func:`order_of` for so many stored ``paths`` of a problem."""
+    key = hashlib.sha256(f"{seed}\x1f{task}\x1f{problem}\x1f{draw}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(paths)
 
 
 LIGHT_POOLS = 128

@@ -121,7 +121,7 @@ def tokens_of(text: str | None) -> float | None:
     try:
         return float(number) * (1024 if text.endswith("k") else 1)
     except ValueError as error:
-        raise UserError(f"--budget {text}: write a number of tokens, such as 16384 or 16k") from error
+        raise UserError(f"{text}: write a number of tokens, such as 16384 or 16k") from error
 
 
 def judged(pairs: list[str] | None) -> dict[str, str]:

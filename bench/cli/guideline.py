@@ -1,0 +1,123 @@
+"""The guideline: sweeping retention ratios, fitting laws, and asking them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import Device, Judge, Learned, app, engine_of, judged, names_of, tokens_of, watching
+from bench.errors import UserError
+
+DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
+
+
+@app.command()
+def sweep(
+    store: Annotated[Path, typer.Option(help="Rollouts with many paths per problem (prunebench rollouts --n 256).")],
+    methods: Annotated[str, typer.Option(help="Names joined by commas.")] = DEFAULT,
+    prefix: Annotated[str, typer.Option(help="Prefix lengths joined by commas.")] = "20,40,80",
+    budget: Annotated[str, typer.Option(help="Generator tokens per problem, joined by commas.")] = "1k,2k,4k,8k,16k",
+    gamma: Annotated[str, typer.Option(help="Retention ratios joined by commas.")] = "1,1/2,1/4,1/8,1/16,1/32",
+    draws: Annotated[int, typer.Option(help="Pools drawn per problem.")] = 20,
+    problems: Annotated[int | None, typer.Option(help="At most so many problems per task.")] = None,
+    trained_for: Annotated[int, typer.Option(help="The checkpoint that learned methods were trained for.")] = 40,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    learned: Learned | None = None,
+    judge: Judge = None,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Where the sweep and the guideline go.")] = Path("runs/sweep"),
+) -> None:
+    """Accuracy by retention ratio, prefix length and budget, and the laws that fit it; the same command resumes."""
+    from bench.comparison import arithmetic_of
+    from bench.guideline import guideline_of
+    from bench.reasoner.config import REASONERS
+    from bench.store import RolloutStore
+    from bench.stored import is_imported
+    from bench.sweep import Grid
+    from bench.sweep import sweep as run
+    from bench.training import Judges, load_method
+
+    grid = Grid(
+        tuple(int(_number("--prefix", one)) for one in prefix.split(",")),
+        tuple(_number("--budget", one) for one in budget.split(",")),
+        tuple(_ratio(one) for one in gamma.split(",")),
+        draws,
+        seed,
+    )
+    opened = RolloutStore.open(store)
+    model = str(opened.manifest["model"])
+    engine = None if is_imported(opened) else engine_of(model, device)
+    if engine is not None and engine.digest != opened.manifest["model_hash"]:
+        raise UserError(f"{store}: sampled from model {opened.manifest['model_hash']}, this is {engine.digest}")
+    folder = learned or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
+    judges = Judges(judged(judge), folder, device, shipped=model in REASONERS)
+    digest = engine.digest if engine else "imported"
+    pruners = {name: load_method(name, folder, digest, trained_for, judges).pruner for name in names_of(methods) or []}
+    with watching() as watch:
+        found = run(
+            engine,
+            store,
+            pruners,
+            grid,
+            out,
+            arithmetic=arithmetic_of(engine) if engine else None,
+            problems=problems,
+            command=" ".join(["prunebench", *sys.argv[1:]]),
+            stretch=watch.stretch,
+        )
+        tick = watch.stretch("fitting laws", len(found.methods))
+        for name in found.methods:
+            if name != "random":
+                try:
+                    guideline_of(found, name).write(out / f"guideline-{name}.json")
+                except UserError as error:
+                    typer.echo(f"no guideline of {name}: {error}")
+            tick(1)
+    for name, reason in found.left_out.items():
+        typer.echo(f"left out: {name}: {reason}")
+    typer.echo(f"in {out}: sweep.json, sweep.csv, guideline-<method>.json; next: prunebench guideline --file {out} ...")
+
+
+@app.command()
+def guideline(
+    budget: Annotated[str, typer.Option(help="Generator tokens per problem, as in 300k.")],
+    prefix: Annotated[str, typer.Option(help="Tokens of a path when it is scored, as in 2048 or 2k.")],
+    task_length: Annotated[str, typer.Option(help="Mean tokens of a complete path, as in 12k.")],
+    model: Annotated[str, typer.Option(help="A shipped reasoner whose guideline is at hand.")] = "embedded",
+    file: Annotated[Path | None, typer.Option(help="A guideline of your own, or the folder of a sweep.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only this method (default: the best one).")] = None,
+) -> None:
+    """How many paths to sample and to keep for a budget, what that gains, and what it rests on."""
+    from bench.advice import advise
+    from bench.guideline import Guideline
+    from bench.reasoner.config import REASONERS
+
+    if file is None and model not in REASONERS:
+        raise UserError(f"no guideline of model '{model}' is shipped; make one with: prunebench sweep, and give --file")
+    where = file or REASONERS[model].home / "guideline"
+    files = sorted(where.glob("guideline-*.json")) if where.is_dir() else [where]
+    if not files:
+        raise UserError(f"{where}: no guideline there; make one with: prunebench sweep")
+    asked = (tokens_of(budget), tokens_of(prefix), tokens_of(task_length))
+    assert None not in asked
+    for line in advise([Guideline.read(one) for one in files], *asked, method).lines():  # type: ignore[arg-type]
+        typer.echo(line)
+
+
+def _number(option: str, text: str) -> float:
+    number = tokens_of(text.strip())
+    if number is None:
+        raise UserError(f"{option} {text}: write a number of tokens")
+    return number
+
+
+def _ratio(text: str) -> float:
+    top, _, bottom = text.strip().partition("/")
+    try:
+        ratio = float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"--gamma {text}: write ratios such as 1/8 or 0.125") from error
+    return ratio

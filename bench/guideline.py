@@ -1,0 +1,428 @@
+"""A retention ratio for a budget: laws fitted to a sweep, what they rest on, and what following them costs.
+
+1/gamma = a C^b Lp^c / Lt^d (arXiv 2604.16029, Eq. 7) is fitted by least squares on the logarithms of the measured
+optima, beside two rivals: one ratio for all, and a line in the logarithms that never goes below 1/gamma = 1. A law is
+fitted on one half of the problems; its regret, the accuracy lost against the best ratio of a cell, is measured on the
+other half. C, Lp and Lt are in units of 1,024 tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.errors import UserError
+from bench.results import Number
+from bench.retention_law import PAPER, UNIT
+from bench.shards import write_atomically
+from bench.statistics import mean_interval
+from bench.sweep import Cell, Sweep
+
+Array = NDArray[np.float64]
+Form = Literal["law", "constant", "log-linear"]
+FORMS: tuple[Form, ...] = ("law", "constant", "log-linear")
+RESAMPLES = 500
+FEWEST_PROBLEMS = 8
+"""Per task: with fewer neither half of them gives an interval worth its name."""
+LEVEL = 0.95
+
+
+class Interval(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+    mean: Number
+    low: Number
+    high: Number
+
+
+class Optimum(BaseModel):
+    """The best retention ratio of one cell of the sweep, and all that are not significantly worse (paired, 95 %)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    task: str
+    task_length: float
+    prefix: int
+    budget: float
+    gamma: float
+    as_good: list[float]
+    maj: Number
+    gain: Interval
+
+
+class Fit(BaseModel):
+    """One form with its constants and their bootstrap intervals (problems resampled within their tasks)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    form: Form
+    constants: dict[str, Interval]
+
+
+class Regret(BaseModel):
+    """Accuracy points lost by a rule against the best ratio of each cell, mean over cells, interval over problems.
+
+    The best ratio is taken on the same problems that it is measured on, so the regret is an upper bound: even the true
+    optimum would lose ``floor`` points by this count. ``refused``: share of the cells where the rule gives no ratio
+    between 0 and 1, and the nearest that exists was taken.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    rule: str
+    held_out: Interval
+    left_out_task: Number
+    refused: Number
+
+
+class Guideline(BaseModel):
+    """Laws for one method and one model, fitted to one sweep."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+    schema_version: Literal[1] = 1
+    model: str
+    model_hash: str
+    method: str
+    stored_paths: int
+    draws: int
+    problems: dict[str, int]
+    lengths: dict[str, float]
+    prefixes: list[int]
+    budgets: list[float]
+    gammas: list[float]
+    optima: list[Optimum]
+    fits: list[Fit]
+    regrets: list[Regret]
+    floor: Number
+    sweep_command: str
+
+    def write(self, path: Path) -> None:
+        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Guideline:
+        """Raises UserError for a file that is missing, damaged or of another version."""
+        file = path / "guideline.json" if path.is_dir() else path
+        try:
+            return cls.model_validate_json(file.read_text())
+        except FileNotFoundError as error:
+            raise UserError(f"{file}: no guideline there; make one with: prunebench sweep") from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise UserError(f"{file}: not a guideline of this version; make it again with: prunebench sweep") from error
+
+    def fit(self, form: Form) -> Fit:
+        return next(fit for fit in self.fits if fit.form == form)
+
+    def inverse_gamma(self, form: Form, budget: float, prefix: float, task_length: float) -> float:
+        """1/gamma by the fitted form, also below 1. Lengths in tokens."""
+        fit = self.fit(form)
+        return _inverse(form, [one.mean for one in fit.constants.values()], budget, prefix, task_length)
+
+
+# --- curves -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """maj@k|N of one method by retention ratio: ``maj`` (gammas, problems), for one task, prefix and budget."""
+
+    task: str
+    task_length: float
+    prefix: int
+    budget: float
+    gammas: tuple[float, ...]
+    maj: Array
+
+    def only(self, problems: NDArray[np.int64]) -> Curve:
+        return Curve(self.task, self.task_length, self.prefix, self.budget, self.gammas, self.maj[:, problems])
+
+    @property
+    def best(self) -> int:
+        """Of equal ones the largest ratio: it prunes least."""
+        return int(np.argmax(self.maj.mean(axis=1)))
+
+
+def curves_of(sweep: Sweep, method: str) -> list[Curve]:
+    """The curves of a method over cells whose budget the stored paths could spend, ratios from large to small."""
+    groups: dict[tuple[str, int, float], list[Cell]] = {}
+    for cell in sweep.cells:
+        if cell.method == method and not cell.capped:
+            groups.setdefault((cell.task, cell.prefix, cell.budget), []).append(cell)
+    curves = []
+    for (task, prefix, budget), cells in groups.items():
+        cells.sort(key=lambda cell: -cell.gamma)
+        distinct = [
+            cell for i, cell in enumerate(cells) if i == 0 or (cell.n, cell.k) != (cells[i - 1].n, cells[i - 1].k)
+        ]
+        if len(distinct) >= 3 and distinct[0].gamma == 1:
+            curves.append(
+                Curve(
+                    task, sweep.lengths[task], prefix, budget,
+                    tuple(cell.gamma for cell in distinct), np.array([cell.maj for cell in distinct]),
+                )
+            )  # fmt: skip
+    return curves
+
+
+def optimum_of(curve: Curve) -> Optimum:
+    """The best ratio of a curve with its company, and its gain over keeping all at the same budget."""
+    best = curve.best
+    as_good = []
+    for row, gamma in enumerate(curve.gammas):
+        worse = mean_interval(curve.maj[best] - curve.maj[row], LEVEL)
+        if row == best or not worse.low > 0:
+            as_good.append(gamma)
+    gain = mean_interval(100 * (curve.maj[best] - curve.maj[0]))
+    return Optimum(
+        task=curve.task, task_length=curve.task_length, prefix=curve.prefix, budget=curve.budget,
+        gamma=curve.gammas[best], as_good=as_good, maj=100 * float(curve.maj[best].mean()),
+        gain=Interval(mean=gain.mean, low=gain.low, high=gain.high),
+    )  # fmt: skip
+
+
+# --- forms --------------------------------------------------------------------------------------------------------
+
+
+def _inverse(form: Form, constants: Sequence[float], budget: float, prefix: float, task_length: float) -> float:
+    logs = [math.log(value / UNIT) for value in (budget, prefix, task_length)]
+    if form == "constant":
+        return constants[0]
+    a, b, c, d = constants
+    if form == "law":
+        return a * math.exp(b * logs[0] + c * logs[1] - d * logs[2])
+    return max(1.0, a + b * logs[0] + c * logs[1] - d * logs[2])
+
+
+NAMES: Mapping[Form, tuple[str, ...]] = {
+    "law": ("a", "b", "c", "d"), "constant": ("a",), "log-linear": ("a", "b", "c", "d")
+}  # fmt: skip
+
+
+def fit_form(form: Form, points: Array, inverse: Array) -> list[float]:
+    """Constants from ``points`` (cells, 3: budget, prefix, task length in tokens) and the measured ``inverse`` gammas.
+
+    The law by least squares on log(1/gamma), the log-linear rival on 1/gamma itself, the constant as geometric mean.
+    What the points do not vary in gets no exponent: a single task length says nothing of d.
+    """
+    logs = np.log(points / UNIT)
+    if form == "constant":
+        return [float(np.exp(np.log(inverse).mean()))]
+    target = np.log(inverse) if form == "law" else inverse
+    varies = np.ptp(logs, axis=0) > 1e-9
+    design = np.column_stack([np.ones(len(logs)), *(logs[:, i] for i in range(3) if varies[i])])
+    solved, *_ = np.linalg.lstsq(design, target, rcond=None)
+    rest = iter(solved[1:])
+    slopes = [float(next(rest)) if varies[i] else 0.0 for i in range(3)]
+    first = float(np.exp(solved[0])) if form == "law" else float(solved[0])
+    return [first, slopes[0], slopes[1], -slopes[2]]
+
+
+def _points(curves: Sequence[Curve]) -> Array:
+    return np.array([[curve.budget, curve.prefix, curve.task_length] for curve in curves])
+
+
+def _best_inverse(curves: Sequence[Curve], weights: Mapping[str, Array] | None = None) -> Array:
+    """1 / best gamma of every curve; ``weights`` (problems,) by task count resampled problems."""
+    found = []
+    for curve in curves:
+        means = curve.maj.mean(axis=1) if weights is None else curve.maj @ weights[curve.task]
+        found.append(1 / curve.gammas[int(np.argmax(means))])
+    return np.array(found)
+
+
+def fitted(curves: Sequence[Curve], seed: int = 0, resamples: int = RESAMPLES) -> list[Fit]:
+    """Every form, with percentile intervals of its constants over resamples of the problems within their tasks."""
+    points, random = _points(curves), np.random.default_rng(seed)
+    sizes = {curve.task: curve.maj.shape[1] for curve in curves}
+    centre = {form: fit_form(form, points, _best_inverse(curves)) for form in FORMS}
+    drawn: dict[Form, list[list[float]]] = {form: [] for form in FORMS}
+    for _ in range(resamples):
+        weights = {task: random.multinomial(n, np.full(n, 1 / n)) / n for task, n in sizes.items()}
+        inverse = _best_inverse(curves, weights)
+        for form in FORMS:
+            drawn[form].append(fit_form(form, points, inverse))
+    found = []
+    for form in FORMS:
+        low, high = np.percentile(np.array(drawn[form]), [2.5, 97.5], axis=0)
+        found.append(
+            Fit(
+                form=form,
+                constants={
+                    name: Interval(mean=centre[form][i], low=float(low[i]), high=float(high[i]))
+                    for i, name in enumerate(NAMES[form])
+                },
+            )
+        )
+    return found
+
+
+# --- regret -------------------------------------------------------------------------------------------------------
+
+Rule = Callable[[Curve], float]
+"""1/gamma that a rule gives for a curve's budget, prefix and task length."""
+
+
+def rules_of(curves: Sequence[Curve]) -> dict[str, Rule]:
+    """The fitted forms and the simple rules, all from the same curves."""
+    points, inverse = _points(curves), _best_inverse(curves)
+
+    def formed(form: Form) -> Rule:
+        constants = fit_form(form, points, inverse)
+        return lambda curve: _inverse(form, constants, curve.budget, curve.prefix, curve.task_length)
+
+    def nearest(curve: Curve) -> float:
+        """The geometric mean of the best 1/gamma at the nearest task length."""
+        away = np.abs(np.log(points[:, 2] / curve.task_length))
+        return float(np.exp(np.log(inverse[away == away.min()]).mean()))
+
+    return {
+        "law": formed("law"),
+        "constant": formed("constant"),
+        "log-linear": formed("log-linear"),
+        "nearest task": nearest,
+        "always 1/8": lambda _: 8.0,
+        "paper's constants": lambda curve: PAPER.inverse_gamma(curve.budget, curve.prefix, curve.task_length),
+        "keep all": lambda _: 1.0,
+    }
+
+
+def taken(curve: Curve, inverse: float) -> int:
+    """The swept ratio that is nearest to a wanted one on a logarithmic scale."""
+    wanted = -math.log(inverse) if 0 < inverse < math.inf else -math.inf
+    return int(np.argmin([abs(math.log(gamma) - max(wanted, -50.0)) for gamma in curve.gammas]))
+
+
+def lost(curves: Sequence[Curve], rule: Rule) -> tuple[Array, float]:
+    """Points lost per problem (mean over the curves of its task, 0 to 100), and the share of refused ratios."""
+    by_task: dict[str, list[Array]] = {}
+    refused = []
+    for curve in curves:
+        inverse = rule(curve)
+        refused.append(not 1 <= inverse <= 1 / min(curve.gammas) * math.sqrt(2))
+        best, chosen = curve.best, taken(curve, inverse)
+        by_task.setdefault(curve.task, []).append(100 * (curve.maj[best] - curve.maj[chosen]))
+    return np.concatenate([np.mean(rows, axis=0) for rows in by_task.values()]), float(np.mean(refused))
+
+
+def halves(sweep: Sweep) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """By task the problems that laws are fitted on, and those that they are measured on: by the hash of their ids."""
+    found = {}
+    for task, problems in sweep.problems.items():
+        ranked = sorted(range(len(problems)), key=lambda i: hashlib.sha256(problems[i].encode()).hexdigest())
+        middle = len(ranked) // 2
+        found[task] = (np.array(sorted(ranked[:middle]), np.int64), np.array(sorted(ranked[middle:]), np.int64))
+    return found
+
+
+def regrets_of(sweep: Sweep, curves: Sequence[Curve]) -> tuple[list[Regret], float]:
+    """Every rule fitted on one half of the problems and measured on the other, both ways; and with a task left out.
+
+    The second number is what the best ratio of one half loses on the other: the winner's curse, which no rule escapes.
+    """
+    parts = halves(sweep)
+    told: dict[str, list[Array]] = {}
+    refused: dict[str, list[float]] = {}
+    floor = []
+    for first, second in ((0, 1), (1, 0)):
+        learn = [curve.only(parts[curve.task][first]) for curve in curves]
+        held = [curve.only(parts[curve.task][second]) for curve in curves]
+        for name, rule in rules_of(learn).items():
+            values, share = lost(held, rule)
+            told.setdefault(name, []).append(values)
+            refused.setdefault(name, []).append(share)
+        own = {id(there): 1 / here.gammas[here.best] for here, there in zip(learn, held, strict=True)}
+        floor.append(lost(held, lambda curve, own=own: own[id(curve)])[0])  # type: ignore[misc]
+    elsewhere = _left_out(curves)
+    found = []
+    for name, parts_of_rule in told.items():
+        interval = mean_interval(np.concatenate(parts_of_rule))
+        found.append(
+            Regret(
+                rule=name,
+                held_out=Interval(mean=interval.mean, low=interval.low, high=interval.high),
+                left_out_task=elsewhere.get(name, math.nan),
+                refused=float(np.mean(refused[name])),
+            )
+        )
+    return found, float(np.concatenate(floor).mean())
+
+
+def _left_out(curves: Sequence[Curve]) -> dict[str, float]:
+    """By rule the points lost on a task that it was not fitted on, mean over the tasks."""
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    if len(tasks) < 2:
+        return {}
+    told: dict[str, list[float]] = {}
+    for task in tasks:
+        for name, rule in rules_of([curve for curve in curves if curve.task != task]).items():
+            values, _ = lost([curve for curve in curves if curve.task == task], rule)
+            told.setdefault(name, []).append(float(values.mean()))
+    return {name: float(np.mean(values)) for name, values in told.items()}
+
+
+# --- the whole ----------------------------------------------------------------------------------------------------
+
+
+def guideline_of(sweep: Sweep, method: str, seed: int = 0) -> Guideline:
+    """Optima, laws and regrets of one method. Raises UserError where there are too few problems to find an optimum."""
+    if method not in sweep.methods:
+        reason = sweep.left_out.get(method, f"it swept {', '.join(sweep.methods)}")
+        raise UserError(f"the sweep holds no method '{method}': {reason}")
+    curves = curves_of(sweep, method)
+    if not curves:
+        raise UserError(
+            f"'{method}': no budget of the sweep could be spent at three retention ratios; sample more paths per "
+            "problem or sweep smaller budgets"
+        )
+    optima = [optimum_of(curve) for curve in curves]
+    _require_enough(sweep, curves, optima)
+    regrets, floor = regrets_of(sweep, curves)
+    return Guideline(
+        model=sweep.model,
+        model_hash=sweep.model_hash,
+        method=method,
+        stored_paths=sweep.stored_paths,
+        draws=sweep.draws,
+        problems={task: len(problems) for task, problems in sweep.problems.items()},
+        lengths=sweep.lengths,
+        prefixes=sorted({curve.prefix for curve in curves}),
+        budgets=sorted({curve.budget for curve in curves}),
+        gammas=sorted({gamma for curve in curves for gamma in curve.gammas}, reverse=True),
+        optima=optima,
+        fits=fitted(curves, seed),
+        regrets=regrets,
+        floor=floor,
+        sweep_command=sweep.command,
+    )
+
+
+def _require_enough(sweep: Sweep, curves: Sequence[Curve], optima: Sequence[Optimum]) -> None:
+    """An optimum is found where some ratio is significantly worse than the best; nowhere: too few problems."""
+    fewest = min(len(problems) for problems in sweep.problems.values())
+    if fewest < FEWEST_PROBLEMS:
+        raise UserError(
+            f"{fewest} problems in a task are too few to find an optimum: at least {FEWEST_PROBLEMS} are needed"
+        )
+    if all(len(one.as_good) == len(curve.gammas) for one, curve in zip(optima, curves, strict=True)):
+        needed = min(problems_needed(curve) for curve in curves)
+        raise UserError(
+            f"{fewest} problems per task are too few to find an optimum: no retention ratio is significantly worse "
+            f"than the best; by the spread seen here about {needed} are needed"
+        )
+
+
+def problems_needed(curve: Curve) -> int:
+    """Problems for the greatest difference of the curve to be as large as its 95 % half-width: (1.96 s / d)^2."""
+    worst = int(np.argmin(curve.maj.mean(axis=1)))
+    difference = curve.maj[curve.best] - curve.maj[worst]
+    if difference.mean() <= 0:
+        return 10**6
+    return max(len(difference) + 1, math.ceil(float(1.96 * difference.std(ddof=1) / difference.mean()) ** 2))
