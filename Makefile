@@ -32,10 +32,10 @@ gpu-train:
 	$(BASE) --until weights
 
 gpu-rollouts:
-	$(BASE) --workers 6 --until rollouts
+	$(BASE) --workers 4 --until rollouts
 
 gpu-label:
-	$(BASE) --workers 6 --until labels
+	$(BASE) --workers 4 --until labels
 
 gpu-compare:
 	$(BASE) --workers 8

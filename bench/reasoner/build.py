@@ -48,7 +48,7 @@ JUDGES = HOME / "judges"
 Say = Callable[[str], None]
 SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
-ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 1536}
+ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
 
 LABEL_SEED = 1
 TRAIN_SEED = 0
