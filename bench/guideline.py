@@ -383,7 +383,7 @@ def guideline_of(sweep: Sweep, method: str, seed: int = 0) -> Guideline:
             "problem or sweep smaller budgets"
         )
     optima = [optimum_of(curve) for curve in curves]
-    _require_enough(sweep, curves, optima)
+    _require_enough(sweep, curves)
     regrets, floor = regrets_of(sweep, curves)
     return Guideline(
         model=sweep.model,
@@ -404,14 +404,16 @@ def guideline_of(sweep: Sweep, method: str, seed: int = 0) -> Guideline:
     )
 
 
-def _require_enough(sweep: Sweep, curves: Sequence[Curve], optima: Sequence[Optimum]) -> None:
-    """An optimum is found where some ratio is significantly worse than the best; nowhere: too few problems."""
+def _require_enough(sweep: Sweep, curves: Sequence[Curve]) -> None:
+    """An optimum is found where some ratio is significantly worse than the best, counted over all that are compared."""
     fewest = min(len(problems) for problems in sweep.problems.values())
     if fewest < FEWEST_PROBLEMS:
         raise UserError(
             f"{fewest} problems in a task are too few to find an optimum: at least {FEWEST_PROBLEMS} are needed"
         )
-    if all(len(one.as_good) == len(curve.gammas) for one, curve in zip(optima, curves, strict=True)):
+    level = 1 - (1 - LEVEL) / sum(len(curve.gammas) - 1 for curve in curves)
+    differences = [curve.maj[curve.best] - row for curve in curves for row in curve.maj]
+    if not any(mean_interval(difference, level).low > 0 for difference in differences):
         needed = min(problems_needed(curve) for curve in curves)
         raise UserError(
             f"{fewest} problems per task are too few to find an optimum: no retention ratio is significantly worse "
