@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import UserError
-from bench.guideline import FORMS, Form, Guideline, Interval, Optimum
+from bench.guideline import Form, Guideline, Interval, Optimum
 from bench.retention_law import PAPER
 
 MARGIN = 0.05
@@ -73,7 +73,7 @@ def advise(
     if prefix > task_length:
         raise UserError(f"--prefix {prefix:g}: longer than the mean path of {task_length:g} tokens")
     best = max(chosen, key=lambda one: nearest(one, budget, prefix, task_length).maj)
-    form = min(FORMS, key=lambda name: regret_of(best, name).mean)
+    form = best.best_form
     inverse = best.inverse_gamma(form, budget, prefix, task_length)
     if inverse < 1:
         raise UserError(
@@ -92,7 +92,7 @@ def advise(
         k=max(1, round(gamma * n)),
         gain=where.gain,
         nearest=where,
-        regret=regret_of(best, form),
+        regret=best.regret(form),
         paper=_paper(budget, prefix, task_length),
         rests_on=f"{problems}; {best.stored_paths} stored paths of {best.model}, {best.draws} draws",
     )
@@ -106,10 +106,6 @@ def nearest(guideline: Guideline, budget: float, prefix: float, task_length: flo
         return sum(math.log(a / b) ** 2 for a, b in pairs)
 
     return min(guideline.optima, key=away)
-
-
-def regret_of(guideline: Guideline, rule: str) -> Interval:
-    return next(one.held_out for one in guideline.regrets if one.rule == rule)
 
 
 def _paper(budget: float, prefix: float, task_length: float) -> str:

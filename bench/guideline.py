@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 Form = Literal["law", "constant", "log-linear"]
 FORMS: tuple[Form, ...] = ("law", "constant", "log-linear")
 RESAMPLES = 500
+KEPT_RESAMPLES = 100
 FEWEST_PROBLEMS = 8
 """Per task: with fewer neither half of them gives an interval worth its name."""
 LEVEL = 0.95
@@ -58,12 +59,16 @@ class Optimum(BaseModel):
 
 
 class Fit(BaseModel):
-    """One form with its constants and their bootstrap intervals (problems resampled within their tasks)."""
+    """One form with its constants and their bootstrap intervals (problems resampled within their tasks).
+
+    ``resampled`` holds the constants of some of the resamples, in the order of ``constants``: for bands around a curve.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     form: Form
     constants: dict[str, Interval]
+    resampled: list[list[float]]
 
 
 class Regret(BaseModel):
@@ -124,7 +129,16 @@ class Guideline(BaseModel):
     def inverse_gamma(self, form: Form, budget: float, prefix: float, task_length: float) -> float:
         """1/gamma by the fitted form, also below 1. Lengths in tokens."""
         fit = self.fit(form)
-        return _inverse(form, [one.mean for one in fit.constants.values()], budget, prefix, task_length)
+        return inverse_of(form, [one.mean for one in fit.constants.values()], budget, prefix, task_length)
+
+    @property
+    def best_form(self) -> Form:
+        """The form with the least regret on held-out problems."""
+        return min(FORMS, key=lambda form: self.regret(form).mean)
+
+    def regret(self, rule: str) -> Interval:
+        """Points lost by a rule on held-out problems."""
+        return next(one.held_out for one in self.regrets if one.rule == rule)
 
 
 # --- curves -------------------------------------------------------------------------------------------------------
@@ -191,7 +205,7 @@ def optimum_of(curve: Curve) -> Optimum:
 # --- forms --------------------------------------------------------------------------------------------------------
 
 
-def _inverse(form: Form, constants: Sequence[float], budget: float, prefix: float, task_length: float) -> float:
+def inverse_of(form: Form, constants: Sequence[float], budget: float, prefix: float, task_length: float) -> float:
     logs = [math.log(value / UNIT) for value in (budget, prefix, task_length)]
     if form == "constant":
         return constants[0]
@@ -259,6 +273,7 @@ def fitted(curves: Sequence[Curve], seed: int = 0, resamples: int = RESAMPLES) -
                     name: Interval(mean=centre[form][i], low=float(low[i]), high=float(high[i]))
                     for i, name in enumerate(NAMES[form])
                 },
+                resampled=[[float(f"{one:.6g}") for one in constants] for constants in drawn[form][:KEPT_RESAMPLES]],
             )
         )
     return found
@@ -276,7 +291,7 @@ def rules_of(curves: Sequence[Curve]) -> dict[str, Rule]:
 
     def formed(form: Form) -> Rule:
         constants = fit_form(form, points, inverse)
-        return lambda curve: _inverse(form, constants, curve.budget, curve.prefix, curve.task_length)
+        return lambda curve: inverse_of(form, constants, curve.budget, curve.prefix, curve.task_length)
 
     def nearest(curve: Curve) -> float:
         """The geometric mean of the best 1/gamma at the nearest task length."""
@@ -414,17 +429,22 @@ def _require_enough(sweep: Sweep, curves: Sequence[Curve]) -> None:
     level = 1 - (1 - LEVEL) / sum(len(curve.gammas) - 1 for curve in curves)
     differences = [curve.maj[curve.best] - row for curve in curves for row in curve.maj]
     if not any(mean_interval(difference, level).low > 0 for difference in differences):
-        needed = min(problems_needed(curve) for curve in curves)
+        needed = min(problems_needed(curve, level) for curve in curves)
         raise UserError(
             f"{fewest} problems per task are too few to find an optimum: no retention ratio is significantly worse "
             f"than the best; by the spread seen here about {needed} are needed"
         )
 
 
-def problems_needed(curve: Curve) -> int:
-    """Problems for the greatest difference of the curve to be as large as its 95 % half-width: (1.96 s / d)^2."""
+def problems_needed(curve: Curve, level: float = LEVEL) -> int:
+    """Problems for the greatest difference d of the curve to be as large as its half-width: (z s / d)^2."""
+    from scipy.stats import norm
+
     worst = int(np.argmin(curve.maj.mean(axis=1)))
     difference = curve.maj[curve.best] - curve.maj[worst]
     if difference.mean() <= 0:
         return 10**6
-    return max(len(difference) + 1, math.ceil(float(1.96 * difference.std(ddof=1) / difference.mean()) ** 2))
+    return max(
+        len(difference) + 1,
+        math.ceil(float(norm.ppf((1 + level) / 2) * difference.std(ddof=1) / difference.mean()) ** 2),
+    )

@@ -1,0 +1,130 @@
+"""What a budget buys: maj@k|N against total cost, at gamma = 1/2 (STOP paper, Figure 4) and by the guideline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from bench.guideline import Guideline
+from bench.results import QuadrantName, csv_text
+from bench.statistics import mean_interval
+from bench.sweep import Cell, Sweep
+from figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, spread, theme, thousands
+
+HEIGHT, TOP, FOOT, LEFT, NAMES = 2.2, 0.36, 0.42, 0.38, 0.78
+HALF, GUIDELINE, ALL = "gamma = 1/2", "guideline's gamma", "keep all"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A method at one budget: what it spent per problem (mean over tasks' problems), and what the vote was worth."""
+
+    panel: str
+    method: str
+    budget: float
+    cost: float
+    maj: float
+    low: float
+    high: float
+
+
+def spent(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> list[Spent]:
+    """Both panels' points at one prefix length. A method without a guideline has no line in the second panel."""
+    found = []
+    for method in sweep.methods:
+        for budget in sorted({cell.budget for cell in sweep.cells}):
+            cells = [c for c in sweep.cells if (c.method, c.prefix, c.budget) == (method, prefix, budget)]
+            found += _pooled(HALF, method, budget, _nearest(cells, lambda _: 0.5), len(sweep.tasks))
+            if method in guidelines:
+                own = guidelines[method]
+
+                def gamma(task: str, own: Guideline = own, budget: float = budget) -> float:
+                    return 1 / max(1.0, own.inverse_gamma(own.best_form, budget, prefix, sweep.lengths[task]))
+
+                found += _pooled(GUIDELINE, method, budget, _nearest(cells, gamma), len(sweep.tasks))
+            if method == sweep.methods[0]:
+                whole = _nearest(cells, lambda _: 1.0)
+                for panel in (HALF, GUIDELINE):
+                    found += _pooled(panel, ALL, budget, whole, len(sweep.tasks))
+    return found
+
+
+def _nearest(cells: list[Cell], gamma: Callable[[str], float]) -> list[Cell]:
+    """Per task the cell whose ratio is nearest to the wanted one, unless the stored paths could not pay for it."""
+    chosen = []
+    for task in dict.fromkeys(cell.task for cell in cells):
+        own = [cell for cell in cells if cell.task == task]
+        best = min(own, key=lambda cell: abs(np.log(cell.gamma / gamma(cell.task))))
+        chosen += [] if best.capped else [best]
+    return chosen
+
+
+def _pooled(panel: str, method: str, budget: float, cells: list[Cell], tasks: int) -> list[Spent]:
+    if len(cells) < tasks:
+        return []
+    values = 100 * np.concatenate([cell.maj for cell in cells])
+    found = mean_interval(values)
+    cost = float(np.average([cell.cost for cell in cells], weights=[len(cell.maj) for cell in cells]))
+    return [Spent(panel, method, budget, cost, found.mean, found.low, found.high)]
+
+
+def budget_csv(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> str:
+    """A line per point."""
+    columns = ("panel", "method", "prefix", "budget", "cost", "maj_at_k", "low", "high")
+    rows = ((p.panel, p.method, prefix, p.budget, p.cost, p.maj, p.low, p.high)
+            for p in spent(sweep, guidelines, prefix))  # fmt: skip
+    return csv_text(columns, rows)
+
+
+def budget(
+    sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int, quadrants: Mapping[str, QuadrantName]
+) -> Figure:
+    """Two panels; keeping all at the same cost is the grey line that pruning has to beat.
+
+    Raises ValueError where no method could spend two budgets.
+    """
+    points = spent(sweep, guidelines, prefix)
+    if len({point.budget for point in points}) < 2:
+        raise ValueError(f"fewer than two budgets of the sweep could be spent at a prefix of {prefix} tokens")
+    wide = (WIDTH_INCHES - LEFT - NAMES - 0.10) / 2
+    low, high = min(p.maj for p in points) - 2, max(p.maj for p in points) + 2
+    costs = [p.cost for p in points]
+    with theme():
+        figure = new_figure(HEIGHT)
+        figure.text(0.02, 1 - 0.05 / HEIGHT, f"maj@k|N against cost, checked at L = {prefix}", va="top", fontsize=7.5)
+        for index, (panel, title) in enumerate(((HALF, "γ = 1/2"), (GUIDELINE, "guideline's γ"))):
+            left = (LEFT + index * (wide + 0.10)) / WIDTH_INCHES
+            ax = figure.add_axes((left, FOOT / HEIGHT, wide / WIDTH_INCHES, 1 - (FOOT + TOP) / HEIGHT))
+            ax.set_xscale("log", base=2)
+            ax.set(xlim=(min(costs) / 1.25, max(costs) * 1.25), ylim=(low, high))
+            ax.xaxis.set_major_locator(FixedLocator([1024.0 * 4**i for i in range(8)]))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: thousands(x / 1024 * 1000)))
+            ax.tick_params(pad=1, length=0)
+            if index:
+                ax.set_yticklabels([])
+            ax.set_title(title, fontsize=7, pad=2, loc="left")
+            ends = {}
+            for method in dict.fromkeys(p.method for p in points if p.panel == panel):
+                line = [p for p in points if (p.panel, p.method) == (panel, method)]
+                style = QUADRANTS[quadrants.get(method, "control")]
+                color = INK if method == ALL else style.color
+                ax.plot([p.cost for p in line], [p.maj for p in line], color=color, marker=style.marker, markersize=2.6,
+                        linestyle="--" if method == ALL else "-", linewidth=0.8)  # fmt: skip
+                ends[method] = line[-1].maj
+            if index and ends:
+                order = sorted(ends, key=lambda name: ends[name])
+                gap = (high - low) * 0.105 / (HEIGHT - FOOT - TOP)
+                for name, y in zip(order, spread([ends[n] for n in order], gap, low, high), strict=True):
+                    color = INK if name == ALL else QUADRANTS[quadrants.get(name, "control")].color
+                    ax.annotate(name, (1.04, (y - low) / (high - low)), xycoords="axes fraction", va="center",
+                                fontsize=NAME_POINTS, color=color)  # fmt: skip
+        figure.text((LEFT + wide) / WIDTH_INCHES, 0.05 / HEIGHT, "generator tokens per problem", ha="center",
+                    fontsize=7)  # fmt: skip
+        figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / HEIGHT, "maj@k|N, %", rotation=90, ha="center",
+                    va="center", fontsize=7, color=MUTED)  # fmt: skip
+    return figure

@@ -1,0 +1,107 @@
+"""Accuracy of the vote against the retention ratio, by prefix length and budget (STOP paper, Figures 5 and 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from bench.results import csv_text
+from bench.statistics import mean_interval
+from bench.sweep import Sweep
+from figures.style import FAINT, INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
+
+BUDGET_COLORS = ("#C9D8E8", "#8FB3D3", "#4F86B5", "#1F5A8C", "#0B2F52", "#000000")
+"""From small to large budgets, light to dark: an order that also shows in grey."""
+HEIGHT, TOP, FOOT, LEFT = 1.95, 0.34, 0.62, 0.40
+
+
+@dataclass(frozen=True)
+class Point:
+    """maj@k|N, 0 to 100, of one prefix, budget and ratio, with its interval over the problems of all tasks."""
+
+    prefix: int
+    budget: float
+    gamma: float
+    maj: float
+    low: float
+    high: float
+    problems: int
+
+
+def retention_points(sweep: Sweep, method: str) -> list[Point]:
+    """The tasks pooled, problem by problem; only cells in which every task could spend the budget."""
+    groups: dict[tuple[int, float, float], list[list[float]]] = {}
+    for cell in sweep.cells:
+        if cell.method == method and not cell.capped:
+            groups.setdefault((cell.prefix, cell.budget, cell.gamma), []).append(cell.maj)
+    points = []
+    for (prefix, budget, gamma), parts in groups.items():
+        if len(parts) == len(sweep.tasks):
+            values = 100 * np.concatenate(parts)
+            found = mean_interval(values)
+            points.append(Point(prefix, budget, gamma, found.mean, found.low, found.high, len(values)))
+    return points
+
+
+def retention_csv(sweep: Sweep, method: str) -> str:
+    """A line per point."""
+    columns = ("method", "prefix", "budget", "gamma", "maj_at_k", "low", "high", "problems")
+    rows = ((method, p.prefix, p.budget, p.gamma, p.maj, p.low, p.high, p.problems)
+            for p in retention_points(sweep, method))  # fmt: skip
+    return csv_text(columns, rows)
+
+
+def retention(sweep: Sweep, method: str) -> Figure:
+    """A panel per prefix length, a line per budget; the best ratio is ringed, with its interval as a bar.
+
+    Raises ValueError where no budget could be spent in all tasks.
+    """
+    points = retention_points(sweep, method)
+    if not points:
+        raise ValueError(f"no budget of the sweep could be spent by '{method}' in all tasks")
+    prefixes = sorted({point.prefix for point in points})
+    budgets = sorted({point.budget for point in points})
+    colors = dict(zip(budgets, BUDGET_COLORS[-len(budgets) :], strict=True))
+    wide = (WIDTH_INCHES - LEFT - 0.06 - 0.08 * (len(prefixes) - 1)) / len(prefixes)
+    low, high = min(p.maj for p in points), max(p.high for p in points)
+    with theme():
+        figure = new_figure(HEIGHT)
+        figure.text(0.02, 1 - 0.05 / HEIGHT, f"{method}: {points[0].problems} problems, pools drawn from "
+                    f"{sweep.stored_paths} paths", va="top", fontsize=7.5)  # fmt: skip
+        for index, prefix in enumerate(prefixes):
+            left = (LEFT + index * (wide + 0.08)) / WIDTH_INCHES
+            ax = figure.add_axes((left, FOOT / HEIGHT, wide / WIDTH_INCHES, 1 - (FOOT + TOP + 0.14) / HEIGHT))
+            ax.set_xscale("log", base=2)
+            ax.set(xlim=(min(p.gamma for p in points) / 1.3, 1.3), ylim=(low - 2, min(100, high + 2)))
+            ax.xaxis.set_major_locator(FixedLocator([1 / 32, 1 / 8, 1 / 2]))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"1/{1 / x:.0f}" if x < 1 else "1"))
+            ax.tick_params(pad=1, length=0)
+            if index:
+                ax.set_yticklabels([])
+            ax.set_title(f"L = {prefix}", fontsize=7, pad=2, loc="left")
+            for budget in budgets:
+                line = sorted(
+                    (p for p in points if (p.prefix, p.budget) == (prefix, budget)), key=lambda point: point.gamma
+                )
+                ax.plot([p.gamma for p in line], [p.maj for p in line], color=colors[budget], marker="o", markersize=2)
+                best = max(line, key=lambda point: (point.maj, point.gamma), default=None)
+                if best is not None:
+                    ax.plot([best.gamma] * 2, [best.low, best.high], color=colors[budget], linewidth=0.6, alpha=0.6)
+                    ax.plot([best.gamma], [best.maj], marker="o", markersize=5, markerfacecolor="none",
+                            markeredgecolor=INK, markeredgewidth=0.7, zorder=5)  # fmt: skip
+        figure.text(0.5, 0.31 / HEIGHT, "retention ratio γ = k / N", ha="center", fontsize=7)
+        figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / HEIGHT, "maj@k|N, %", rotation=90, ha="center",
+                    va="center", fontsize=7)  # fmt: skip
+        handles = [Line2D([], [], color=colors[b], marker="o", markersize=2, label=thousands(b / 1024 * 1000))
+                   for b in budgets]  # fmt: skip
+        handles.append(Line2D([], [], color=FAINT, marker="o", markerfacecolor="none", markeredgecolor=INK,
+                              markersize=4, linestyle="none", label="best"))  # fmt: skip
+        figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.01), ncols=len(handles),
+                      handlelength=1.0, handletextpad=0.3, columnspacing=0.8, borderaxespad=0,
+                      labelcolor=MUTED)  # fmt: skip
+    return figure
