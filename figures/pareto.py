@@ -1,8 +1,8 @@
-"""Effectiveness against efficiency: avg@k with its interval, and what it costs in seconds and in tokens.
+"""Effectiveness against efficiency: avg@k with its interval against tokens, and against the seconds of the check.
 
-At equal retention all pruners cost nearly the same: against cost, their points stand in a column and their intervals
-would cover each other. The upper panels therefore give every method a row, sorted by accuracy, with its interval and
-its seconds; the lower one places accuracy against tokens.
+At equal retention most pruners cost nearly the same number of tokens, and all of them wait for the same Launch: the
+second panel therefore shows the seconds that a method adds, on a logarithmic axis. Both panels share one height, so
+that one column of names serves both.
 """
 
 from __future__ import annotations
@@ -12,156 +12,186 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.results import ResultRow, Results
+from bench.results import ResultRow, Results, csv_text
+from figures.published_marks import SOURCE, open_marker, published_points
 from figures.style import (
     FAINT,
     INK,
     MUTED,
     NAME_POINTS,
+    QUADRANTS,
     WIDTH_INCHES,
     caption,
+    cost_axis,
     dot,
-    interval,
     legend,
-    names_margin,
     new_figure,
     rows_of,
     spread,
     text_inches,
     theme,
+    thousands,
 )
 
 REFERENCES = ("none", "potential")
-ROW_INCHES, NAME_INCHES = 0.165, 1.12 * NAME_POINTS / 72
-TOP, GAP, FOOT = 0.42, 0.50, 0.82
-LEADER_INCHES, PAD_INCHES = 0.16, 0.06
+COLUMNS = ("source", "model", "task", "method", "quadrant", "avg_at_k", "avg_at_k_low", "avg_at_k_high", "delta",
+           "tokens", "tokens_percent", "launch_seconds", "check_seconds")  # fmt: skip
+NAME_INCHES = 1.12 * NAME_POINTS / 72
+TOP, FOOT, LEFT, GAP, LEADER_INCHES = 0.30, 0.84, 0.36, 0.09, 0.16
+PUBLISHED_INCHES, PUBLISHED_GAP = 1.25, 0.72
 
 
-def pareto(results: Results, task: str = "all") -> Figure:
-    """The figure of one task. Raises ValueError for a task without results."""
+def pareto_csv(results: Results, task: str = "all", paper: bool = False) -> str:
+    """What the figure shows. ``tokens_percent`` is of ``none``; published lines (Table 2) have no absolute numbers."""
     rows = rows_of(results, task)
-    strip_inches = ROW_INCHES * len(rows)
-    scatter_inches = max(1.6, NAME_INCHES * (len(rows) + 3))
-    height = TOP + strip_inches + GAP + scatter_inches + FOOT
+    lines: list[tuple[object, ...]] = [
+        ("measured", row.model, row.task, row.method, row.quadrant, row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high,
+         row.delta, row.tokens, 100 - row.reduction, row.launch_seconds, row.check_seconds)
+        for row in rows
+    ]  # fmt: skip
+    nan = math.nan
+    if paper:
+        lines += [
+            (SOURCE, one.model, "mean over data sets", f"type {one.quadrant}", one.quadrant, nan, nan, nan, one.gain,
+             nan, one.tokens_percent, nan, nan)
+            for one in published_points()
+        ]  # fmt: skip
+    return csv_text(COLUMNS, lines)
+
+
+def pareto(results: Results, task: str = "all", paper: bool = False) -> Figure:
+    """The figure of one task. ``paper`` adds the published trade-off below, beside the measured one in its units.
+
+    Raises ValueError for a task without results.
+    """
+    rows = rows_of(results, task)
+    tall = max(2.3, NAME_INCHES * (len(rows) + 3))
+    below = PUBLISHED_GAP + PUBLISHED_INCHES if paper else 0.0
+    height = TOP + tall + below + FOOT
+    low, high = _limits(rows)
+    names = {row.method: _name(row, high) for row in rows}
+    column = max(text_inches(name, NAME_POINTS) for name in names.values()) + LEADER_INCHES + 0.16
+    wide = (WIDTH_INCHES - LEFT - GAP - column) / 2
     with theme():
         figure = new_figure(height)
-        margin, gap, seconds_wide, right = names_margin(rows), 0.05, 0.20, 0.03
-        bottom, tall = (FOOT + scatter_inches + GAP) / height, strip_inches / height
-        accuracy = figure.add_axes((margin, bottom, 1 - margin - gap - seconds_wide - right, tall))
-        seconds = figure.add_axes((1 - right - seconds_wide, bottom, seconds_wide, tall))
-        scatter = figure.add_axes((0.115, FOOT / height, 1 - 0.115 - right, scatter_inches / height))
-        figure.suptitle(caption(rows, task), x=0.02, y=1 - 0.08 / height, ha="left", va="top", fontsize=7.5)
-        ordered = sorted(rows, key=lambda row: (not math.isnan(row.avg_at_k), row.avg_at_k))
-        _accuracy(accuracy, ordered)
-        _seconds(seconds, ordered)
-        _scatter(scatter, rows, scatter_inches)
+        figure.suptitle(caption(rows, task), x=0.02, y=1 - 0.06 / height, ha="left", va="top", fontsize=7.5)
+        bottom = (FOOT + below) / height
+        tokens = figure.add_axes((LEFT / WIDTH_INCHES, bottom, wide / WIDTH_INCHES, tall / height))
+        seconds = figure.add_axes(((LEFT + wide + GAP) / WIDTH_INCHES, bottom, wide / WIDTH_INCHES, tall / height))
+        for ax in (tokens, seconds):
+            ax.set_ylim(low, high)
+            ax.yaxis.set_major_locator(MaxNLocator(7, integer=True))
+            ax.tick_params(axis="both", length=0, pad=2)
+            for row in rows:
+                if row.method in REFERENCES and low <= row.avg_at_k <= high:
+                    ax.axhline(row.avg_at_k, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
+        _against_tokens(tokens, rows)
+        _against_seconds(seconds, rows)
+        _names(figure, seconds, rows, names, tall)
+        if paper:
+            _published(figure, rows, height)
         legend(figure, rows, 0.36 / height)
     return figure
 
 
-def _within(rows: Sequence[ResultRow]) -> list[float]:
-    """The accuracies, with intervals, that an axis must hold. The oracle is far out and would squeeze the others."""
+def _limits(rows: Sequence[ResultRow]) -> tuple[float, float]:
+    """What the height must hold. The oracle is far out and would squeeze the others."""
     shown = [row for row in rows if row.method != "oracle"] or list(rows)
     ends = [v for row in shown for v in (row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high) if not math.isnan(v)]
-    return ends or [0.0, 100.0]
-
-
-def _rows_axis(ax: Axes, ordered: Sequence[ResultRow]) -> None:
-    ax.set_ylim(-0.6, len(ordered) - 0.4)
-    ax.set_yticks(range(len(ordered)), [row.method for row in ordered])
-    ax.tick_params(axis="y", length=0, pad=2)
-    ax.grid(visible=False, axis="y")
-
-
-def _accuracy(ax: Axes, ordered: Sequence[ResultRow]) -> None:
-    low, high = min(_within(ordered)), max(_within(ordered))
-    margin = 0.05 * max(high - low, 1.0)
-    ax.set_xlim(max(low - margin, -1.0), min(high + margin, 101.0))
-    _rows_axis(ax, ordered)
-    ax.set_xlabel("avg@k (%), 95 % interval", labelpad=2)
-    _references(ax, [row for row in ordered if row.method in REFERENCES and not math.isnan(row.avg_at_k)])
-    for y, row in enumerate(ordered):
-        interval(ax, row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high, y, row.quadrant)
-
-
-def _references(ax: Axes, rows: Sequence[ResultRow]) -> None:
-    """Dashed lines through the panel with their names above it, kept from touching."""
-    left, right = ax.get_xlim()
-    per_inch = (right - left) / (ax.get_position().width * WIDTH_INCHES)
-    widest = max((text_inches(row.method, NAME_POINTS) for row in rows), default=0.0)
-    edge = widest / 2 * per_inch
-    names_x = spread([row.avg_at_k for row in rows], (widest + PAD_INCHES) * per_inch, left, right - edge)
-    for row, name_x in zip(rows, names_x, strict=True):
-        ax.axvline(row.avg_at_k, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
-        ax.annotate(
-            row.method, (name_x, 1), xycoords=("data", "axes fraction"), xytext=(0, 1.5), textcoords="offset points",
-            ha="center", va="bottom", fontsize=NAME_POINTS, color=MUTED,
-        )  # fmt: skip
-
-
-def _seconds(ax: Axes, ordered: Sequence[ResultRow]) -> None:
-    """Launch and Check, per problem; from 0, so that lengths compare."""
-    totals = [row.launch_seconds + row.check_seconds for row in ordered]
-    largest = max((total for total in totals if not math.isnan(total)), default=1.0)
-    ax.set_xlim(0, 1.12 * max(largest, 1e-9))
-    ax.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
-    _rows_axis(ax, ordered)
-    ax.tick_params(axis="y", labelleft=False)
-    ax.set_xlabel("launch + check\n(s per problem)", labelpad=2, linespacing=1.0)
-    for y, (row, total) in enumerate(zip(ordered, totals, strict=True)):
-        if not math.isnan(total):
-            ax.plot([0, total], [y, y], color=FAINT, linewidth=0.9)
-        interval(ax, total, math.nan, math.nan, y, row.quadrant)
-
-
-def _scatter(ax: Axes, rows: Sequence[ResultRow], tall_inches: float) -> None:
-    """Accuracy against tokens. Points of nearly equal cost share one column of names to their right."""
-    points = [row for row in rows if not (math.isnan(row.tokens) or math.isnan(row.avg_at_k))]
-    ax.set_xlabel("tokens per problem", labelpad=2)
-    ax.set_ylabel("avg@k (%)", labelpad=2)
-    if not points:
-        ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=MUTED)
-        return
-    centres = [row.avg_at_k for row in points if row.method != "oracle"] or [row.avg_at_k for row in points]
-    margin = 0.12 * max(max(centres) - min(centres), 10.0)
-    bottom, top = min(centres) - margin, max(centres) + 1.6 * margin
-    ax.set_ylim(bottom, top)
-    ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    wide_inches = ax.get_position().width * WIDTH_INCHES
-    names = {row.method: _name(row, top) for row in points}
-    needed = {row.method: LEADER_INCHES + text_inches(names[row.method], NAME_POINTS) + PAD_INCHES for row in points}
-    per_inch = max(*(row.tokens for row in points), 1e-9) / (wide_inches - max(needed.values()))
-    ax.set_xlim(0, per_inch * wide_inches)
-    groups: list[list[ResultRow]] = []
-    for row in sorted(points, key=lambda row: row.tokens):
-        if groups:
-            group_end = max(r.tokens for r in groups[-1]) + per_inch * max(needed[r.method] for r in groups[-1])
-            if row.tokens - 0.05 * per_inch < group_end:
-                groups[-1].append(row)
-                continue
-        groups.append([row])
-    step = NAME_INCHES * (top - bottom) / tall_inches
-    for group in groups:
-        column = max(row.tokens for row in group) + LEADER_INCHES * per_inch
-        inside = [min(row.avg_at_k, top - step / 2) for row in group]
-        heights = spread(inside, step, bottom + 0.6 * step, top - 0.6 * step)
-        for row, y, name_y in zip(group, inside, heights, strict=True):
-            ax.plot([row.tokens, column], [y, name_y], color=FAINT, linewidth=0.6, zorder=2)
-            dot(ax, row.tokens, y, row.quadrant)
-            ax.annotate(
-                names[row.method], (column, name_y), (1.5, 0), textcoords="offset points", va="center_baseline",
-                fontsize=NAME_POINTS, color=INK,
-            )  # fmt: skip
+    low, high = max(min(ends, default=0.0), -1.0), min(max(ends, default=100.0), 101.0)
+    margin = 0.04 * max(high - low, 5.0)
+    return low - margin, high + margin
 
 
 def _name(row: ResultRow, top: float) -> str:
-    """The method; with its accuracy where the point lies above the panel and is drawn at its edge."""
-    return f"{row.method} (↑ {row.avg_at_k:.0f} %)" if row.avg_at_k > top else row.method
+    """The method; with its accuracy where the point lies above the panels."""
+    if row.avg_at_k > top:
+        return f"{row.method} (↑ {row.avg_at_k:.0f} %)"
+    return f"{row.method} (not measured)" if math.isnan(row.avg_at_k) else row.method
 
 
-def _thousands(value: float, _position: int) -> str:
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+def _bar(ax: Axes, x: float, row: ResultRow) -> None:
+    """The interval as a thin upright bar, and the point; a point outside is left to its name."""
+    low, high = ax.get_ylim()
+    if not (math.isnan(row.avg_at_k_low) or math.isnan(row.avg_at_k_high)):
+        ends = [max(row.avg_at_k_low, low), min(row.avg_at_k_high, high)]
+        ax.plot([x, x], ends, color=QUADRANTS[row.quadrant].color, linewidth=0.6, alpha=0.55, zorder=2)
+    if low <= row.avg_at_k <= high:
+        dot(ax, x, row.avg_at_k, row.quadrant)
+
+
+def _against_tokens(ax: Axes, rows: Sequence[ResultRow]) -> None:
+    known = [row for row in rows if not (math.isnan(row.tokens) or math.isnan(row.avg_at_k))]
+    ax.set_xlim(0, 1.1 * max([row.tokens for row in known if row.tokens > 0], default=1.0))
+    ax.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
+    ax.xaxis.set_major_formatter(FuncFormatter(thousands))
+    ax.set_xlabel("tokens\nper problem", labelpad=2, linespacing=1.1)
+    ax.set_ylabel("avg@k (%), 95 % interval", labelpad=1)
+    for row in known:
+        _bar(ax, row.tokens, row)
+    if not known:
+        ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=MUTED)
+
+
+def _against_seconds(ax: Axes, rows: Sequence[ResultRow]) -> None:
+    known = [row for row in rows if not (math.isnan(row.check_seconds) or math.isnan(row.avg_at_k))]
+    ax.tick_params(axis="y", labelleft=False)
+    launches = [row.launch_seconds for row in rows if not math.isnan(row.launch_seconds)]
+    launch = f"\n(launch: {launches[0]:.2g} s)" if launches else "\nper problem"
+    ax.set_xlabel(f"check (s){launch}", labelpad=2, linespacing=1.1)
+    if not known:
+        ax.set_xticks([])
+        ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=MUTED)
+        return
+    zero = cost_axis(ax, [row.check_seconds for row in known])
+    for row in known:
+        _bar(ax, max(row.check_seconds, zero), row)
+
+
+def _names(figure: Figure, ax: Axes, rows: Sequence[ResultRow], names: dict[str, str], tall: float) -> None:
+    """A column of names to the right of the panels, each led to by a line at its point's height."""
+    low, high = ax.get_ylim()
+    box, height = ax.get_position(), figure.get_figheight()
+    ordered = sorted(rows, key=lambda row: (not math.isnan(row.avg_at_k), row.avg_at_k))
+    real = [low if math.isnan(row.avg_at_k) else min(max(row.avg_at_k, low), high) for row in ordered]
+    inches = [(value - low) / (high - low) * tall for value in real]
+    places = spread(inches, NAME_INCHES, NAME_INCHES / 2, tall - NAME_INCHES / 2)
+    column = box.x1 + LEADER_INCHES / WIDTH_INCHES
+    for row, value, inch, place in zip(ordered, real, inches, places, strict=True):
+        style = QUADRANTS[row.quadrant]
+        y0, y1 = (box.y0 + at / height for at in (inch, place))
+        if low < value < high and not math.isnan(row.check_seconds):
+            start = max(row.check_seconds, ax.get_xlim()[0])
+            ax.plot([start, ax.get_xlim()[1]], [value, value], color=FAINT, linewidth=0.4, zorder=1)
+        figure.add_artist(Line2D([box.x1 + 0.004, column - 0.004], [y0, y1], color=FAINT, linewidth=0.5))
+        figure.add_artist(Line2D([column + 0.012], [y1], marker=style.marker, color=style.color, linestyle="none",
+                                 markersize=0.75 * style.size))  # fmt: skip
+        figure.text(column + 0.03, y1, names[row.method], va="center_baseline", fontsize=NAME_POINTS, color=INK)
+
+
+def _published(figure: Figure, rows: Sequence[ResultRow], height: float) -> None:
+    """Measured and published gains over ``none``, one panel each, on the same axes."""
+    points = published_points()
+    measured = [row for row in rows if row.quadrant not in ("control", "mixed") and not math.isnan(row.delta)]
+    gains = [0.0, *(row.delta for row in measured), *(one.gain for one in points)]
+    margin = 0.08 * (max(gains) - min(gains))
+    wide = (WIDTH_INCHES - LEFT - GAP - 0.06) / 2
+    for index, title in enumerate(("measured", f"published ({len({one.model for one in points})} models)")):
+        ax = figure.add_axes(((LEFT + index * (wide + GAP)) / WIDTH_INCHES, FOOT / height, wide / WIDTH_INCHES,
+                              PUBLISHED_INCHES / height))  # fmt: skip
+        ax.set(xlim=(0, 105), ylim=(min(gains) - margin, max(gains) + margin), xticks=[0, 25, 50, 75])
+        ax.axhline(0, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
+        ax.set_title(title, fontsize=NAME_POINTS, pad=2, loc="left")
+        ax.set_xlabel("tokens (% of none)", labelpad=2)
+        ax.tick_params(length=0, pad=2, labelleft=index == 0)
+        if index == 0:
+            ax.set_ylabel("gain (points)", labelpad=2)
+            for row in measured:
+                if not math.isnan(row.reduction):
+                    dot(ax, 100 - row.reduction, row.delta, row.quadrant)
+        else:
+            for one in points:
+                open_marker(ax, [one.tokens_percent], [one.gain], one.quadrant)

@@ -8,12 +8,21 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.results import ResultRow, Results
+from bench.results import ResultRow, Results, csv_text
 from figures.style import FAINT, MUTED, QUADRANTS, caption, interval, legend, names_margin, new_figure, rows_of, theme
 
 ROW_INCHES, GROUP_GAP = 0.17, 0.5
 HEADROOM_LIMITS = (-100.0, 150.0)
 """The widest axis of the headroom panel, in %; what lies beyond shows as an arrow with its value."""
+
+
+COLUMNS = ("task", "method", "quadrant", "auroc", "auroc_low", "auroc_high", "spearman", "headroom", "headroom_low",
+           "headroom_high", "normalised", "normalised_low", "normalised_high")  # fmt: skip
+
+
+def score_quality_csv(results: Results, task: str = "all") -> str:
+    """What the figure shows, and beside it the rank correlation with the potential and the normalised accuracy."""
+    return csv_text(COLUMNS, ([getattr(row, column) for column in COLUMNS] for row in rows_of(results, task)))
 
 
 def score_quality(results: Results, task: str = "all") -> Figure:

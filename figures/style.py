@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.results import QuadrantName, ResultRow, Results
 
@@ -171,7 +173,11 @@ def dot(ax: Axes, x: float, y: float, quadrant: QuadrantName) -> None:
 
 def legend(figure: Figure, rows: Sequence[ResultRow], y: float) -> None:
     """The quadrants that occur, below the panels; ``y`` is the legend's top in figure coordinates."""
-    present = {row.quadrant for row in rows}
+    quadrant_legend(figure, {row.quadrant for row in rows}, y)
+
+
+def quadrant_legend(figure: Figure, present: Collection[QuadrantName], y: float) -> None:
+    """The quadrants in ``present``, centred; ``y`` is the legend's top in figure coordinates."""
     handles = [
         Line2D(
             [], [], color=style.color, marker=style.marker, markersize=style.size, linestyle="none", label=style.label
@@ -185,8 +191,38 @@ def legend(figure: Figure, rows: Sequence[ResultRow], y: float) -> None:
     )  # fmt: skip
 
 
+def cost_axis(ax: Axes, values: Sequence[float]) -> float:
+    """A logarithmic x-axis over ``values`` (NaN left out) on which 0 has a place at the left; returns that place.
+
+    Ticks stand at powers of 1,000 where there are any: narrow panels have room for few.
+    """
+    positive = [value for value in values if value > 0]
+    first = math.floor(math.log10(min(positive, default=1.0)))
+    last = max(math.log10(max(positive, default=1.0)) + 0.4, first + 1.0)
+    zero = float(10.0 ** (first - 0.6))
+    zeros = any(value == 0 for value in values)
+    ax.set_xscale("log")
+    ax.set_xlim(10.0 ** (first - (1.0 if zeros else 0.3)), 10.0**last)
+    powers = range(first + 2 if zeros else first, math.floor(last) + 1)
+    chosen = [power for power in powers if power % 3 == 0] or list(powers)[-1:]
+    ax.xaxis.set_major_locator(FixedLocator([*([zero] if zeros else []), *(10.0**power for power in chosen)]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= 1.01 * zero else thousands(x, _)))
+    return zero
+
+
+def thousands(value: float, _position: int | None = None) -> str:
+    """``0.01``, ``100``, ``10k``: a tick's label."""
+    if value >= 1000:
+        return f"{value / 1000:g}k"
+    return f"{value:g}" if value >= 0.001 or value <= 0 else f"$10^{{{math.log10(value):.0f}}}$"
+
+
+@cache
 def text_inches(text: str, points: float) -> float:
     """The width of a line of text in the figures' font."""
+    if not text.strip():
+        return 0.0
     return float(TextPath((0, 0), text, size=points, prop=FontProperties(family=FONT)).get_extents().width) / 72
 
 

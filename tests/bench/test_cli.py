@@ -16,7 +16,10 @@ from methods.registry import PRUNERS
 from tasks import catalogue
 from tests.bench.conftest import refused
 
-COMMANDS = ("demo", "list", "plan", "rollouts", "label", "train", "compare", "perf", "reasoner", "doctor")
+COMMANDS = (
+    "demo", "list", "plan", "rollouts", "label", "train", "compare", "perf", "reasoner", "doctor", "sweep", "guideline",
+    "figures", "motivation", "report",
+)  # fmt: skip
 SMALL = ("--task", "synthetic/power", "--n", "8", "--k", "2", "--split", "validation")
 
 

@@ -10,49 +10,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from bench.results import Results
 from figures.pareto import pareto
+from figures.published_marks import published_points
 from figures.score_quality import score_quality
 from figures.style import QUADRANTS, WIDTH_INCHES, save, spread
+from tests.figures.readable import assert_readable, texts
 
 Plot = Callable[..., Figure]
 PLOTS = [pareto, score_quality]
 plots = pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.__name__)
-
-
-def texts(figure: Figure) -> list[Text]:
-    """The texts that a reader sees, laid out."""
-    FigureCanvasAgg(figure).draw()
-    labels = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
-    hidden = {
-        tick_label
-        for ax in figure.axes
-        for axis in (ax.xaxis, ax.yaxis)
-        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-        for tick_label in (tick.label1, tick.label2)
-        if not (
-            tick_label.get_visible() and axis.get_view_interval()[0] <= tick.get_loc() <= axis.get_view_interval()[1]
-        )
-    }
-    return [text for text in labels if text not in hidden]
-
-
-def assert_readable(figure: Figure) -> None:
-    found = texts(figure)
-    boxes = [(text.get_text(), text.get_window_extent()) for text in found]
-    page = figure.bbox
-    for name, box in boxes:
-        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, f"{name} is cut"
-    for (first, a), (second, b) in itertools.combinations(boxes, 2):
-        across = min(a.x1, b.x1) - max(a.x0, b.x0)
-        along = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert across <= 0.5 or along <= 0.25 * min(a.height, b.height), f"{first} and {second} overlap"
-    assert min(text.get_fontsize() for text in found) >= 6
 
 
 def variant(results: Results, kind: str) -> Results:
@@ -85,21 +55,46 @@ def test_nothing_is_cut_and_no_text_overlaps(plot: Plot, kind: str, results: Res
 @plots
 def test_every_method_and_every_axis_is_named(plot: Plot, results: Results) -> None:
     figure = plot(results)
-    shown = {text.get_text() for text in texts(figure)}
+    shown = {text.get_text().partition(" (↑")[0] for text in texts(figure)}
     assert {row.method for row in results.rows if row.task == "all"} <= shown
     assert all(ax.get_xlabel() for ax in figure.axes)
     assert figure.get_size_inches()[0] == WIDTH_INCHES
 
 
-def test_pareto_draws_intervals_seconds_and_tokens(results: Results) -> None:
-    accuracy, seconds, scatter = pareto(results).axes
-    assert "avg@k" in accuracy.get_xlabel() and "launch + check" in seconds.get_xlabel()
-    assert scatter.get_xlabel() == "tokens per problem" and "avg@k" in scatter.get_ylabel()
+def test_pareto_draws_intervals_against_tokens_and_against_seconds(results: Results) -> None:
+    tokens, seconds = pareto(results).axes
+    assert "avg@k" in tokens.get_ylabel() and tokens.get_ylim() == seconds.get_ylim()
+    assert tokens.get_xlabel().startswith("tokens") and "check (s)" in seconds.get_xlabel()
     stop = next(row for row in results.rows if (row.task, row.method) == ("all", "stop"))
-    bars = [tuple(line.get_xdata()) for line in accuracy.get_lines()]
-    assert (stop.avg_at_k_low, stop.avg_at_k_high) in bars
-    points = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in scatter.get_lines()]
-    assert (stop.tokens, stop.avg_at_k) in points
+    for ax, cost in ((tokens, stop.tokens), (seconds, stop.check_seconds)):
+        drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.get_lines()]
+        assert ([cost, cost], [stop.avg_at_k_low, stop.avg_at_k_high]) in drawn
+        assert ([cost], [stop.avg_at_k]) in drawn
+
+
+def test_pareto_marks_none_and_potential_as_lines(results: Results) -> None:
+    wanted = [row.avg_at_k for row in results.rows if row.task == "all" and row.method in ("none", "potential")]
+    for ax in pareto(results).axes:
+        dashed = [line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"]
+        assert sorted(dashed) == sorted(wanted)
+
+
+def test_published_points_stand_in_a_panel_of_their_own_as_open_markers(results: Results) -> None:
+    figure = pareto(results, paper=True)
+    assert_readable(figure)
+    *measured, published = figure.axes
+    points = [line for line in published.get_lines() if line.get_marker() not in ("None", "")]
+    assert len(points) == len(published_points()) > 0
+    assert all(line.get_markerfacecolor() == "white" for line in points)
+    assert not any(line.get_markerfacecolor() == "white" for ax in measured for line in ax.get_lines())
+
+
+def test_a_method_without_seconds_is_still_named_and_placed_by_its_tokens(results: Results) -> None:
+    rows = [row.model_copy(update={"check_seconds": math.nan}) for row in results.rows]
+    tokens, seconds = pareto(results.model_copy(update={"rows": rows})).axes
+    markers = [line for line in tokens.get_lines() if line.get_marker() not in ("None", "")]
+    assert len(markers) == len({row.method for row in rows}) - 1  # the oracle lies above the panel
+    assert [text.get_text() for text in seconds.texts] == ["not measured"]
 
 
 def test_score_quality_draws_what_lies_outside_with_its_value(results: Results) -> None:

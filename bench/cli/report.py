@@ -1,0 +1,23 @@
+"""The report of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.app import app
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder with a results.json.")] = Path("runs/demo"),
+    out: Annotated[Path | None, typer.Option(help="The file (default: report.html in the run folder).")] = None,
+    sweep: Annotated[Path | None, typer.Option(help="Folder of a sweep (default: in or beside the run).")] = None,
+) -> None:
+    """One self-contained HTML file: words, tables, figures, a calculator, and every path."""
+    from figures.report import write_report
+
+    written = write_report(run, out or run / "report.html", {"sweep": sweep} if sweep else None)
+    typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")

@@ -1,0 +1,115 @@
+"""How each figure of the catalogue is made from a run folder: the one place that knows which part feeds which figure.
+
+Every function takes the run folder and whether published numbers are wanted, and returns the figure with its data.
+"""
+
+from __future__ import annotations
+
+from bench.results import csv_text
+from figures import ablations as draw_ablations
+from figures import budget as draw_budget
+from figures import law as draw_law
+from figures import motivation as draw_motivation
+from figures import overhead as draw_overhead
+from figures import pareto as draw_pareto
+from figures import reliability as draw_reliability
+from figures import retention as draw_retention
+from figures import score_quality as draw_score_quality
+from figures import taxonomy as draw_taxonomy
+from figures.ablations import ablations_csv
+from figures.budget import budget_csv
+from figures.catalogue import Drawn
+from figures.guideline_table import GuidelineTable
+from figures.law import law_csv
+from figures.main_table import COLUMNS, DASH
+from figures.motivation import motivation_csv
+from figures.overhead import overhead_csv, overhead_rows
+from figures.pareto import pareto_csv
+from figures.quadrant_table import HEADER, QuadrantTable
+from figures.reliability import reliability_csv
+from figures.retention import retention_csv
+from figures.run_folder import SHOWN, RunFolder
+from figures.score_quality import score_quality_csv
+from figures.style import MUTED, QUADRANTS, caption, rows_of
+from figures.table_picture import table_picture
+from figures.taxonomy import registered, taxonomy_csv
+
+SHOWN_PRIORITY = 7
+"""The picture of the main table has the columns up to this priority; its data have all of them."""
+
+
+def taxonomy(run: RunFolder, paper: bool) -> Drawn:
+    methods = registered()
+    return Drawn(draw_taxonomy(methods), taxonomy_csv(methods))
+
+
+def motivation(run: RunFolder, paper: bool) -> Drawn:
+    return Drawn(draw_motivation(run.motivation), motivation_csv(run.motivation))
+
+
+def main_table(run: RunFolder, paper: bool) -> Drawn:
+    rows = rows_of(run.results, run.task)
+    columns = [column for column in COLUMNS if column.priority <= SHOWN_PRIORITY]
+    picture = table_picture(
+        caption(rows, run.task),
+        [column.header for column in columns],
+        [[column.cell(row) for column in columns] for row in rows],
+        [QUADRANTS[row.quadrant].color for row in rows],
+        f"Δ none: paired difference, p by sign flips, Holm over all non-control methods; {DASH}: undefined",
+    )
+    return Drawn(picture, run.results.csv())
+
+
+def quadrant_table(run: RunFolder, paper: bool) -> Drawn:
+    rows = QuadrantTable(run.results, run.task).rows()
+    colors: dict[str, str] = {name: style.color for name, style in QUADRANTS.items()}
+    picture = table_picture(
+        f"one method per quadrant, chosen on validation; {caption(rows_of(run.results, run.task), run.task)}",
+        HEADER,
+        rows,
+        [colors.get(row[0], MUTED) for row in rows],
+    )
+    return Drawn(picture, csv_text(HEADER, rows))
+
+
+def pareto(run: RunFolder, paper: bool) -> Drawn:
+    return Drawn(draw_pareto(run.results, run.task, paper), pareto_csv(run.results, run.task, paper))
+
+
+def budget(run: RunFolder, paper: bool) -> Drawn:
+    sweep = run.sweep
+    prefixes = sorted({cell.prefix for cell in sweep.cells})
+    prefix = prefixes[(len(prefixes) - 1) // 2]
+    quadrants = {one.name: one.quadrant for one in registered()}
+    return Drawn(draw_budget(sweep, run.guidelines, prefix, quadrants), budget_csv(sweep, run.guidelines, prefix))
+
+
+def retention(run: RunFolder, paper: bool) -> Drawn:
+    method = SHOWN if SHOWN in run.sweep.methods else run.sweep.methods[0]
+    return Drawn(draw_retention(run.sweep, method), retention_csv(run.sweep, method))
+
+
+def law(run: RunFolder, paper: bool) -> Drawn:
+    return Drawn(draw_law(run.guideline), law_csv(run.guideline))
+
+
+def guideline_table(run: RunFolder, paper: bool) -> Drawn:
+    table = GuidelineTable(run.guideline)
+    return Drawn(table_picture(table.title, table.header, table.rows()), table.csv())
+
+
+def overhead(run: RunFolder, paper: bool) -> Drawn:
+    parts = (run.results, run.ledger, run.timings, paper)
+    return Drawn(draw_overhead(*parts), overhead_csv(overhead_rows(*parts)))
+
+
+def ablations(run: RunFolder, paper: bool) -> Drawn:
+    return Drawn(draw_ablations(run.ablations, paper), ablations_csv(run.ablations, paper))
+
+
+def score_quality(run: RunFolder, paper: bool) -> Drawn:
+    return Drawn(draw_score_quality(run.results, run.task), score_quality_csv(run.results, run.task))
+
+
+def reliability(run: RunFolder, paper: bool) -> Drawn:
+    return Drawn(draw_reliability(run.results, run.task), reliability_csv(run.results, run.task))

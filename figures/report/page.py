@@ -1,0 +1,201 @@
+"""The page: what each section says, and the one file that holds all of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from matplotlib.figure import Figure as Picture
+
+from bench.errors import UserError
+from bench.guideline import Guideline
+from bench.results import ResultRow
+from bench.shards import write_atomically
+from figures.catalogue import FIGURES
+from figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
+from figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
+from figures.equal_cost_table import EqualCostTable
+from figures.main_table import COLUMNS
+from figures.report.explorer import explorer, packed
+from figures.report.summary import summary
+from figures.run_folder import RunFolder, mean_defined
+from figures.style import QUADRANTS, rows_of, theme
+
+DPI = 200
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, and what is sorted by."""
+
+    text: str
+    key: str
+
+
+def write_report(run: Path, out: Path, extras: dict[str, Path] | None = None) -> Path:
+    """Write the page of a run folder to ``out``. Raises UserError where there are no results of this version."""
+    folder = RunFolder(run, extras or {})
+    page = render(folder)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, page.encode())
+    return out
+
+
+def render(run: RunFolder) -> str:
+    """The page as text: no address is loaded from anywhere, and every text of models and files is escaped."""
+    results, task = run.results, run.task
+    environment = Environment(
+        loader=PackageLoader("figures.report"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    paths = explorer(run)
+    guidelines = guidelines_of(run)
+    style, script = (environment.loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))  # type: ignore[union-attr]
+    return environment.get_template("report.html").render(
+        title=f"{rows_of(results, task)[0].model}: {', '.join(results.problems)}",
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        summary=summary(results, task),
+        header=[column.header for column in COLUMNS],
+        rows=[main_cells(row) for row in rows_of(results, task)],
+        quadrants={name: style.label for name, style in QUADRANTS.items()},
+        equal_cost=_equal_cost(run),
+        pictures=pictures(run),
+        guidelines=embedded([json.loads(one.model_dump_json()) for one in guidelines]) if guidelines else None,
+        ledger=ledger_lines(run),
+        notes=results.notes,
+        left_out=results.left_out,
+        provenance=provenance(run),
+        explorer=None if paths is None else Markup(packed(paths)),  # noqa: S704 - base64
+        explorer_problems=0 if paths is None else len(paths["problems"]),
+    )
+
+
+def embedded(value: Any) -> Markup:
+    """JSON for a script element: nothing in it can end the element or be read as markup."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - escaped above
+
+
+def main_cells(row: ResultRow) -> dict[str, Any]:
+    """One row of the main table: cells, and what they sort by."""
+    values = {
+        "method": row.method, "quadrant": row.quadrant, "avg@k [95 %]": row.avg_at_k, "Δ none [95 %]": row.delta,
+        "p (Holm)": row.p_holm,
+    }  # fmt: skip
+    cells = []
+    for column in COLUMNS:
+        text = column.cell(row)
+        key = values.get(column.header, text)
+        cells.append(Cell(text, _sortable(key)))
+    return {"quadrant": row.quadrant, "method": row.method, "cells": cells}
+
+
+def _sortable(key: object) -> str:
+    """A number as itself, a text in lower case; undefined sorts last."""
+    if isinstance(key, float | int):
+        return "" if key != key else repr(float(key))
+    text = (
+        str(key).replace("−", "-").replace(",", "").replace("<", "").replace("≥", "").split("[")[0].strip().rstrip("%")
+    )
+    try:
+        return repr(float(text))
+    except ValueError:
+        return "" if text in ("–", "") else text.lower()
+
+
+def _equal_cost(run: RunFolder) -> dict[str, Any] | None:
+    if not run.results.equal_cost:
+        return None
+    table = EqualCostTable(run.results)
+    rows = [[Cell(text, _sortable(text)) for text in row] for row in table.rows()]
+    return {"caption": table.caption, "header": EQUAL_COST_HEADER, "rows": rows, "legend": EQUAL_COST_LEGEND}
+
+
+def pictures(run: RunFolder) -> list[dict[str, str]]:
+    """Every figure that the run allows, as a data address; the tables among them stand on the page as tables."""
+    found = []
+    for one in FIGURES:
+        if one.name in ("main_table", "quadrant_table"):
+            continue
+        try:
+            drawn = one.draw(run)
+        except UserError:
+            continue
+        found.append({"name": one.name, "description": one.description, "source": _png(drawn.picture)})
+    return found
+
+
+def _png(picture: Picture) -> str:
+    stream = io.BytesIO()
+    with theme():
+        picture.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def guidelines_of(run: RunFolder) -> list[Guideline]:
+    """Those of a sweep in or beside the run, else of the shipped reasoner that the run is about; may be none."""
+    from bench.reasoner.config import REASONERS
+
+    model = run.results.rows[0].model
+    places: list[Path] = []
+    with suppress(UserError):
+        places.append(run.folder_of("sweep"))
+    if model in REASONERS:
+        places.append(REASONERS[model].home / "guideline")
+    for place in places:
+        found = [Guideline.read(file) for file in sorted(place.glob("guideline-*.json"))]
+        if found and all(one.model_hash == run.results.hashes["model"] for one in found):
+            return found
+    return []
+
+
+def ledger_lines(run: RunFolder) -> list[dict[str, Any]]:
+    """Per method, means over the problems: tokens and arithmetic by phase, seconds."""
+    try:
+        rows, timings = run.ledger, run.timings
+    except UserError:
+        return []
+
+    def pick(method: str, phase: str, field: str) -> list[float]:
+        return [float(getattr(row, field)) for row in rows if (row.method, row.phase) == (method, phase)]
+
+    lines = []
+    for method in dict.fromkeys(row.method for row in rows):
+        seconds = mean_defined([one.check_seconds for one in timings if one.method == method])
+        check = [row for row in rows if (row.method, row.phase) == (method, "check")]
+        own = mean_defined([row.reencoded_tokens + row.probe_tokens + row.check_tokens for row in check])
+        numbers = [
+            mean_defined(pick(method, "launch", "decoded_tokens")), own,
+            mean_defined(pick(method, "resume", "decoded_tokens")),
+            sum(mean_defined(pick(method, phase, "flops")) for phase in ("launch", "check", "resume")) / 1e9,
+            mean_defined(pick(method, "launch", "peak_kv_bytes")) / 1e6, seconds,
+        ]  # fmt: skip
+        lines.append({"method": method, "cells": [Cell(_short(value), _sortable(value)) for value in numbers]})
+    return lines
+
+
+def _short(value: float) -> str:
+    if value != value:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def provenance(run: RunFolder) -> list[tuple[str, str]]:
+    """How to make it again: command, seed, hashes, versions, machine."""
+    results = run.results
+    pairs: list[tuple[str, object]] = [
+        ("command", results.command), ("seed", results.seed), ("device", results.device),
+        *results.environment.items(), *((f"hash of {name}", value) for name, value in results.hashes.items()),
+        *results.versions.items(), *((f"sampling {name}", value) for name, value in results.sampling.items()),
+    ]  # fmt: skip
+    return [(name, "" if value is None else str(value)) for name, value in pairs]

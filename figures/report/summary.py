@@ -1,0 +1,79 @@
+"""What a run found, in sentences with their numbers. Nothing is said without an interval."""
+
+from __future__ import annotations
+
+import math
+
+from bench.results import EqualCostRow, ResultRow, Results
+from figures.main_table import number, with_interval
+from figures.style import rows_of
+
+SIGNIFICANT = 0.05
+
+
+def summary(results: Results, task: str) -> list[str]:
+    """Three to five sentences: what was compared, equal retention, headroom, equal cost."""
+    rows = rows_of(results, task)
+    none = next(row for row in rows if row.method == "none")
+    methods = [row for row in rows if row.quadrant != "control"]
+    k, n = _usual(methods)
+    said = [
+        f"{none.n_problems} problems of {len(results.problems)} task(s), {none.n} paths each by {none.model}. Keeping "
+        f"all paths is right in {with_interval(none.avg_at_k, none.avg_at_k_low, none.avg_at_k_high)} % of them, and "
+        f"the majority vote in {number(none.maj_at_k)} % of the problems.",
+        _retention(methods, k, n),
+        _headroom(rows),
+        _cost(results.equal_cost),
+    ]
+    return [sentence for sentence in said if sentence]
+
+
+def _usual(methods: list[ResultRow]) -> tuple[int, int]:
+    one = next((row for row in methods if row.policy.startswith("topk")), methods[0] if methods else None)
+    return (one.k, one.n) if one else (0, 0)
+
+
+def _retention(methods: list[ResultRow], k: int, n: int) -> str:
+    better = sorted((row for row in methods if row.p_holm < SIGNIFICANT and row.delta > 0), key=lambda row: -row.delta)
+    worse = [row for row in methods if row.p_holm < SIGNIFICANT and row.delta < 0]
+    head = f"At equal retention ({k} of {n} paths) "
+    if not better:
+        said = f"no method of {len(methods)} is better than keeping all paths after correction for all of them"
+    else:
+        named = "; ".join(
+            f"{r.method} {with_interval(r.delta, r.delta_low, r.delta_high, signed=True)}" for r in better
+        )
+        said = f"{len(better)} of {len(methods)} methods keep better paths than chance would, after correction: {named}"
+    tail = f"; {len(worse)} keep worse ones: {', '.join(row.method for row in worse)}" if worse else ""
+    return f"{head}{said}{tail} (points of avg@k, Holm)."
+
+
+def _headroom(rows: list[ResultRow]) -> str:
+    potential = next((row for row in rows if row.method == "potential"), None)
+    if potential is None or math.isnan(potential.delta):
+        return ""
+    best = max((r for r in rows if r.quadrant != "control" and not math.isnan(r.headroom)), key=lambda r: r.headroom,
+               default=None)  # fmt: skip
+    gain = with_interval(potential.delta, potential.delta_low, potential.delta_high, signed=True)
+    if best is None:
+        return f"Whoever knew the success rate of every prefix would gain {gain} points."
+    share = with_interval(best.headroom, best.headroom_low, best.headroom_high, decimals=0)
+    return (
+        f"Whoever knew the success rate of every prefix would gain {gain} points; {best.method} captures {share} % of "
+        "that, the most of all methods."
+    )
+
+
+def _cost(rows: list[EqualCostRow]) -> str:
+    methods = [row for row in rows if row.quadrant != "control"]
+    if not methods:
+        return ""
+    better = [row for row in methods if row.p_holm < SIGNIFICANT and row.maj_delta > 0]
+    best = max(methods, key=lambda row: row.maj_delta)
+    gain = with_interval(best.maj_delta, best.maj_delta_low, best.maj_delta_high, signed=True)
+    head = f"At equal cost ({rows[0].budget:,.0f} generator tokens per problem) "
+    if better:
+        return (
+            f"{head}{', '.join(row.method for row in better)} vote better than keeping all; the largest gain is {gain}."
+        )
+    return f"{head}no gain survives the correction; the largest is that of {best.method}, {gain} points of maj@k."

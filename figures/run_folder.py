@@ -1,0 +1,181 @@
+"""What a comparison left on disk, read in one place: results, ledger, timings, decisions, and what lies beside them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.ablation import AblationRow
+from bench.decisions import Decisions, read_decisions
+from bench.errors import UserError
+from bench.guideline import Guideline
+from bench.ledger import LedgerRow
+from bench.motivation import Motivation
+from bench.results import Results
+from bench.sweep import Sweep
+
+EXTRAS = ("sweep", "motivation", "ablations", "attention")
+"""Folders that other commands write. By default they are looked for in the run folder and beside it."""
+
+SHOWN = "stop"
+"""The method that figures of a single method show, where it took part."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one method on one problem; NaN where a phase was not run."""
+
+    task: str
+    problem: str
+    method: str
+    launch_seconds: float
+    check_seconds: float
+    resume_seconds: float
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder with ``results.json``; each part is read when it is first asked for.
+
+    ``extras`` says where the folders of :data:`EXTRAS` are, for those that are not in their usual place.
+    Every property raises UserError for a file that is missing or of another version.
+    """
+
+    path: Path
+    extras: dict[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def results(self) -> Results:
+        path = self.path / "results.json"
+        try:
+            return Results.read(path)
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such file; make it with: prunebench compare --out {self.path}") from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: {_what_is_wrong(error)}; run the comparison again with this version") from error
+
+    @cached_property
+    def task(self) -> str:
+        """What figures show: all tasks pooled, or the only task."""
+        rows = self.results.rows
+        if not rows:
+            raise UserError(f"{self.path / 'results.json'}: it has no rows; run the comparison again")
+        return "all" if any(row.task == "all" for row in rows) else rows[0].task
+
+    @cached_property
+    def ledger(self) -> list[LedgerRow]:
+        """A row per problem, method and phase."""
+        return [LedgerRow(**cells) for cells in self._cells("ledger.csv", LedgerRow)]
+
+    @cached_property
+    def timings(self) -> list[Timing]:
+        """A row per problem and method."""
+        return [Timing(**cells) for cells in self._cells("timings.csv", Timing)]
+
+    @cached_property
+    def decisions(self) -> list[Decisions]:
+        """Scores, kept paths and decoded tokens per problem and method."""
+        return read_decisions(self.path)
+
+    @cached_property
+    def ablations(self) -> list[AblationRow]:
+        """The rows of every axis that ``prunebench ablate`` wrote, axis by axis."""
+        folder = self.folder_of("ablations")
+        rows = []
+        for path in sorted(folder.glob("*.csv")):
+            for line, cells in _lines(path):
+                try:
+                    rows.append(AblationRow.model_validate(cells))
+                except ValidationError as error:
+                    raise UserError(f"{path}, line {line}: {_what_is_wrong(error)}; run the ablation again") from error
+        if not rows:
+            raise UserError(f"{folder}: no ablation is in it; make one with: prunebench ablate stop --out {folder}")
+        return rows
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """The sweep over retention ratios, prefix lengths and budgets."""
+        return Sweep.read(self.folder_of("sweep"))
+
+    @cached_property
+    def motivation(self) -> Motivation:
+        """The potential of paths along their length."""
+        return Motivation.read(self.folder_of("motivation"))
+
+    @cached_property
+    def guidelines(self) -> dict[str, Guideline]:
+        """By method, the laws fitted to the sweep. At least one."""
+        folder = self.folder_of("sweep")
+        found = [Guideline.read(path) for path in sorted(folder.glob("guideline*.json"))]
+        if not found:
+            raise UserError(f"{folder}: no guideline there; make one with: prunebench sweep --out {folder}")
+        return {one.method: one for one in found}
+
+    @property
+    def guideline(self) -> Guideline:
+        """STOP's where there is one, else that of the first method by name."""
+        return self.guidelines.get(SHOWN, next(iter(self.guidelines.values())))
+
+    def folder_of(self, name: str) -> Path:
+        """The folder of another command's output: the given one, else in or beside the run folder."""
+        command = {"ablations": "prunebench ablate stop", "attention": "prunebench attention"}.get(
+            name, f"prunebench {name}"
+        )
+        if name in self.extras:
+            if not self.extras[name].is_dir():
+                raise UserError(f"{self.extras[name]}: no such folder; make it with: {command}")
+            return self.extras[name]
+        places = (self.path / name, self.path.parent / name)
+        for place in places:
+            if place.is_dir():
+                return place
+        raise UserError(f"no {name} in {places[0]} or {places[1]}; make it with: {command} --out {places[1]}")
+
+    def _cells(self, name: str, kind: type[Any]) -> list[dict[str, Any]]:
+        """The lines of a CSV whose columns are the fields of ``kind``; what is annotated ``float`` is a number."""
+        path = self.path / name
+        expected = [one.name for one in fields(kind)]
+        numbers = {one.name for one in fields(kind) if one.type in ("float", float)}
+        rows = []
+        for line, cells in _lines(path):
+            if list(cells) != expected:
+                raise UserError(f"{path}: its columns are not those of this version; run the comparison again")
+            try:
+                rows.append({key: float(cell) if key in numbers else cell for key, cell in cells.items()})
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{path}, line {line}: {error}; run the comparison again") from error
+        return rows
+
+
+def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The lines of a CSV by column, each with its number."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            return [(reader.line_num, cells) for cells in reader]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; make it with: prunebench compare --out {path.parent}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run the comparison again") from error
+
+
+def _what_is_wrong(error: ValidationError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if place == "schema_version":
+        return f"schema version {first['input']!r} is not that of this version (1)"
+    return f"not the results of this version ({place}: {first['msg']})" if place else f"not JSON ({first['msg']})"
+
+
+def mean_defined(values: list[float]) -> float:
+    """The mean of the defined values; NaN where none is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan

@@ -1,0 +1,130 @@
+"""The catalogue: every entry resolves, all that a run allows is drawn, and the rest is left out with its reason."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.guideline import guideline_of
+from bench.ledger import LedgerRow, ledger_csv
+from bench.motivation import MeasuredPath, Motivation
+from bench.results import CalibrationRow, Representative, Results
+from figures.catalogue import FIGURES, draw_figures, figures_markdown
+from figures.run_folder import RunFolder
+from tests.made_up_sweep import made_up
+
+
+@pytest.fixture
+def run(results: Results, tmp_path: Path) -> RunFolder:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    bins = [(0.0, 0.5, 3, 0.2, 0.25), (0.5, 1.0, 5, 0.8, 0.6)]
+    results.model_copy(
+        update={
+            "calibration": [CalibrationRow(task="all", method="stop", truth="outcome", ece=0.14, brier=0.2, bins=bins)],
+            "representatives": [Representative(quadrant="IV", method="stop", validation_auroc=0.7, candidates=2)],
+        }
+    ).write(folder / "results.json")
+    methods = {row.method for row in results.rows}
+    rows = [
+        LedgerRow("power", "a", method, phase, 100.0, 0.0, 0.0, 0.0, 1e9, 2e6)  # type: ignore[arg-type]
+        for method in sorted(methods)
+        for phase in ("launch", "check", "resume")
+    ]
+    (folder / "ledger.csv").write_text(ledger_csv(rows))
+    lines = "".join(f"power,a,{method},1.5,0.25,nan\n" for method in sorted(methods))
+    (folder / "timings.csv").write_text("task,problem,method,launch_seconds,check_seconds,resume_seconds\n" + lines)
+    return RunFolder(folder)
+
+
+def test_every_entry_has_a_name_of_its_own_and_a_target_that_is_there() -> None:
+    assert len({one.name for one in FIGURES}) == len(FIGURES)
+    for one in FIGURES:
+        module, _, function = one.target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+        assert f"| `{one.name}` |" in figures_markdown()
+
+
+def test_the_documentation_has_the_catalogue_as_it_is() -> None:
+    assert figures_markdown() in (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
+
+
+def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFolder, tmp_path: Path) -> None:
+    ticks: list[int] = []
+    gallery = draw_figures(run, tmp_path / "out", progress=ticks.append)
+    assert len(ticks) == len(FIGURES)
+    drawn = [one.name for one in FIGURES if one.name not in gallery.left_out]
+    from_run = {"taxonomy", "main_table", "quadrant_table", "pareto", "overhead", "score_quality", "reliability"}
+    assert set(drawn) == from_run
+    expected = {f"{name}.{suffix}" for name in drawn for suffix in ("png", "svg", "csv")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+    assert {path.name for path in gallery.written} == expected
+    assert all("make it with: prunebench" in reason for reason in gallery.left_out.values())
+
+
+def test_the_same_run_gives_the_same_bytes(run: RunFolder, tmp_path: Path) -> None:
+    names = ["pareto", "taxonomy", "reliability"]
+    first, second = (draw_figures(run, tmp_path / name, names, paper=True).written for name in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_published_numbers_are_told_apart_in_the_data(run: RunFolder, tmp_path: Path) -> None:
+    for paper, sources in ((False, {"measured"}), (True, {"measured", "STOP paper (arXiv 2604.16029)"})):
+        draw_figures(run, tmp_path, ["pareto", "overhead"], paper=paper)
+        for name in ("pareto", "overhead"):
+            lines = csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines())
+            assert {line["source"] for line in lines} == sources
+
+
+def test_a_sweep_beside_the_run_gives_its_four_figures(run: RunFolder, tmp_path: Path) -> None:
+    names = ["budget", "retention", "law", "guideline_table"]
+    with pytest.raises(UserError, match="make it with: prunebench sweep"):
+        draw_figures(run, tmp_path / "out", names)
+    beside = tmp_path / "sweep"
+    beside.mkdir()
+    made_up().write(beside)
+    with pytest.raises(UserError, match="no guideline there"):
+        draw_figures(run, tmp_path / "out", ["law"])
+    guideline_of(made_up(), "stop").write(beside / "guideline-stop.json")
+    again = RunFolder(run.path)
+    written = draw_figures(again, tmp_path / "out", names).written
+    assert [path.name for path in written if path.suffix == ".csv"] == [f"{name}.csv" for name in names]
+    assert (tmp_path / "out" / "retention.csv").read_text().splitlines()[1].startswith("stop,")
+
+
+def test_measured_potentials_beside_the_run_give_the_motivation(run: RunFolder, tmp_path: Path) -> None:
+    paths = [
+        MeasuredPath(
+            task="power", problem=problem, path=path, correct=correct, potential=[0.5, float(correct)],
+            finished=[False, True],
+        )
+        for problem in ("a", "b", "c")
+        for path, correct in enumerate((True, False))
+    ]  # fmt: skip
+    measured = Motivation(
+        command="", model="embedded", model_hash="", sampling={}, lengths=[20, 40], continuations=4, paths=paths
+    )
+    (tmp_path / "motivation").mkdir()
+    measured.write(tmp_path / "motivation")
+    draw_figures(run, tmp_path / "out", ["motivation"])
+    lines = list(csv.DictReader((tmp_path / "out" / "motivation.csv").read_text().splitlines()))
+    assert [(line["length"], line["potential_if_right"]) for line in lines] == [("20", "0.5"), ("40", "1")]
+
+
+def test_a_figure_asked_for_by_name_must_be_there_and_possible(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown figure 'parto': did you mean pareto"):
+        draw_figures(run, tmp_path / "out", ["taxonomy", "parto"])
+    with pytest.raises(UserError, match="make it with: prunebench ablate"):
+        draw_figures(run, tmp_path / "out", ["ablations"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_needs_no_run_is_drawn_without_one(tmp_path: Path) -> None:
+    nowhere = RunFolder(tmp_path / "nowhere")
+    assert len(draw_figures(nowhere, tmp_path / "out", ["taxonomy"]).written) == 3
+    with pytest.raises(UserError, match=r"nowhere/results\.json: no such file"):
+        draw_figures(nowhere, tmp_path / "out")

@@ -1,0 +1,64 @@
+"""The cost of pruning: sums over phases, means over problems, in units of none."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import pytest
+
+from bench.ledger import LedgerRow
+from bench.results import Results
+from figures.overhead import overhead, overhead_csv, overhead_rows
+from figures.published_marks import SOURCE, published_check_seconds
+from figures.run_folder import Timing
+from tests.figures.readable import assert_readable
+
+LEDGER = [
+    LedgerRow("power", problem, method, phase, 10.0, *extra, flops, peak)  # type: ignore[arg-type]
+    for problem in ("a", "b")
+    for method, phase, extra, flops, peak in (
+        ("none", "launch", (0.0, 0.0, 0.0), 4e9, 8e6),
+        ("none", "resume", (0.0, 0.0, 0.0), 6e9, 9e6),
+        ("stop", "launch", (0.0, 0.0, 0.0), 1e9, 3e6 if problem == "a" else 5e6),
+        ("stop", "check", (30.0, 2.0, 4.0 if problem == "a" else 8.0), 1e9, 3e6),
+    )
+]
+TIMINGS = [Timing("power", problem, "stop", 1.0, check, math.nan) for problem, check in (("a", 0.2), ("b", 0.4))]
+
+
+def test_costs_are_sums_over_phases_and_means_over_problems(results: Results) -> None:
+    stop = next(row for row in overhead_rows(results, LEDGER, TIMINGS) if row.method == "stop")
+    assert stop.n_problems == 2
+    assert stop.check_tokens == pytest.approx(38.0)  # (36 + 40) / 2: re-encoded, probe and check tokens
+    assert (stop.flops, stop.flops_percent) == pytest.approx((2e9, 20.0))
+    assert stop.peak_kv_bytes == pytest.approx(4e6)  # the highest phase of each problem
+    assert stop.check_seconds == pytest.approx(0.3)
+    half = 12.706204736 * 0.1  # Student t with one degree of freedom, standard error 0.1
+    assert (stop.check_seconds_low, stop.check_seconds_high) == pytest.approx((0.3 - half, 0.3 + half))
+
+
+def test_what_was_not_measured_is_undefined_and_not_zero(results: Results) -> None:
+    entropy = next(row for row in overhead_rows(results, LEDGER, TIMINGS) if row.method == "entropy")
+    assert entropy.n_problems == 0
+    assert all(math.isnan(value) for value in (entropy.check_seconds, entropy.check_tokens, entropy.flops_percent))
+
+
+def test_published_seconds_stand_in_rows_of_their_own(results: Results) -> None:
+    rows = overhead_rows(results, LEDGER, TIMINGS, paper=True)
+    published = [row for row in rows if row.source == SOURCE]
+    assert [(row.quadrant, row.check_seconds) for row in published] == [("I", 0.38), ("II", 1.13), ("IV", 0.20)]
+    assert len(published) == len(published_check_seconds())
+    assert all(math.isnan(row.flops) and math.isnan(row.check_tokens) for row in published)
+    assert len(list(csv.DictReader(overhead_csv(rows).splitlines()))) == len(rows)
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_it_is_readable_and_draws_measured_and_published_apart(results: Results, paper: bool) -> None:
+    timings = [
+        Timing("power", "a", row.method, 1.0, row.check_seconds, math.nan) for row in results.rows if row.task == "all"
+    ]
+    figure = overhead(results, LEDGER, timings, paper)
+    assert_readable(figure)
+    open_ones = [line for ax in figure.axes for line in ax.get_lines() if line.get_markerfacecolor() == "white"]
+    assert len(open_ones) == (3 if paper else 0)

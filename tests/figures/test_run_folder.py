@@ -1,0 +1,80 @@
+"""The reader of a run folder: numbers come back as they were written, and every fault is one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.ledger import LedgerRow, ledger_csv
+from bench.results import Results
+from figures.run_folder import RunFolder
+
+LEDGER = [
+    LedgerRow("power", "a", "stop", phase, 100.0, 0.0, 0.0, tokens, 1e9, 2e6)  # type: ignore[arg-type]
+    for phase, tokens in (("launch", 0.0), ("check", 12.5), ("resume", 0.0))
+]
+TIMINGS = (
+    "task,problem,method,launch_seconds,check_seconds,resume_seconds\n"
+    "power,a,stop,1.5,0.25,nan\npower,b,stop,1.5,0.75,nan\n"
+)
+
+
+@pytest.fixture
+def folder(results: Results, tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    path.mkdir()
+    results.write(path / "results.json")
+    (path / "ledger.csv").write_text(ledger_csv(LEDGER))
+    (path / "timings.csv").write_text(TIMINGS)
+    return path
+
+
+def test_every_part_comes_back_as_it_was_written(folder: Path, results: Results) -> None:
+    run = RunFolder(folder)
+    assert run.results.model_dump_json() == results.model_dump_json()
+    assert run.ledger == LEDGER
+    assert [one.check_seconds for one in run.timings] == [0.25, 0.75]
+    assert all(math.isnan(one.resume_seconds) for one in run.timings)
+    assert run.task == "all"
+
+
+def test_results_of_another_schema_version_are_refused_by_name(folder: Path) -> None:
+    path = folder / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    with pytest.raises(UserError, match=r"results\.json: schema version 2 is not that of this version \(1\)"):
+        _ = RunFolder(folder).results
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part", "message"),
+    [
+        ("results.json", "no JSON", "results", "not JSON"),
+        ("results.json", None, "results", "no such file; make it with"),
+        ("ledger.csv", None, "ledger", "no such file"),
+        ("ledger.csv", "a,b\n1,2\n", "ledger", "its columns are not those of this version"),
+        ("timings.csv", TIMINGS.replace("0.75", "soon"), "timings", r"timings\.csv, line 3: could not convert"),
+    ],
+)
+def test_a_fault_is_one_sentence(folder: Path, name: str, content: str | None, part: str, message: str) -> None:
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        getattr(RunFolder(folder), part)
+
+
+def test_other_folders_are_found_inside_or_beside_the_run_and_a_given_one_wins(folder: Path) -> None:
+    run = RunFolder(folder)
+    with pytest.raises(UserError, match="make it with: prunebench sweep"):
+        run.folder_of("sweep")
+    beside, inside, given = folder.parent / "sweep", folder / "sweep", folder.parent / "mine"
+    for place in (beside, inside, given):
+        place.mkdir()
+        assert RunFolder(folder, {"sweep": given} if place == given else {}).folder_of("sweep") == place
+    with pytest.raises(UserError, match="no such folder"):
+        RunFolder(folder, {"sweep": folder / "absent"}).folder_of("sweep")
