@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -11,6 +11,11 @@ test: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# The tests look at the report in a real browser where there is one; elsewhere these tests are skipped.
+browser:
+	command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; } || \
+	echo "NO BROWSER could be installed: the tests of the report will be skipped" >&2
 
 # Weights, labels and learned pruners of the embedded reasoner; resumes where it was interrupted.
 reasoner: .venv/.installed

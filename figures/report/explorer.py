@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ MOST_PROBLEMS = 60
 
 def explorer(run: RunFolder) -> dict[str, Any] | None:
     """Problems with their paths and decisions; None where the run's rollouts are not at hand."""
-    folder = run.path / "rollouts"
-    if not (folder / "manifest.json").exists():
+    folder = store_of(run)
+    if folder is None:
         return None
     store = RolloutStore.open(folder)
     by_problem: dict[tuple[str, str], list[Decisions]] = {}
@@ -50,6 +51,12 @@ def explorer(run: RunFolder) -> dict[str, Any] | None:
             }
         )
     return {"checkpoint": run.results.rows[0].prefix_tokens, "problems": problems}
+
+
+def store_of(run: RunFolder) -> Path | None:
+    """The rollouts in the run folder, or those that were compared where they lay; None where neither is there."""
+    places = [run.path / "rollouts", Path(str(run.results.setup.get("store") or run.path / "rollouts"))]
+    return next((place for place in places if (place / "manifest.json").exists()), None)
 
 
 def packed(value: Any) -> str:

@@ -35,7 +35,7 @@
       row.hidden = !wanted.every((word) => words.includes(word));
       shown += !row.hidden;
     }
-    by("count").textContent = `${shown} methods`;
+    by("count").textContent = shown === 1 ? "1 method" : `${shown} methods`;
   };
   filter.addEventListener("input", narrow);
   narrow();
@@ -175,8 +175,6 @@
         const button = make("button");
         button.type = "button";
         const outcome = one.correct ? "right" : "wrong", value = decision.score[index];
-        const spoken = value === null ? "no score" : `score ${value.toPrecision(3)}`;
-        button.setAttribute("aria-label", `path ${one.n}, ${outcome}, ${one.length} tokens, ${spoken}, ${end < one.length ? `pruned at ${end}` : "kept"}`);
         const track = make("span", "track");
         const part = (classes, from, to) => {
           const bar = make("span", classes);
@@ -189,7 +187,9 @@
         const check = make("span", "check");
         check.style.left = `${(100 * Math.min(told.checkpoint, longest)) / longest}%`;
         track.append(check);
-        button.append(make("span", "n", one.n), track, make("span", "s", value === null ? "–" : value.toPrecision(3)));
+        const spoken = `, ${outcome}, ${one.length} tokens, ${end < one.length ? `pruned at ${end}` : "kept"}`;
+        button.append(make("span", "n", one.n), track, make("span", "s", value === null ? "–" : value.toPrecision(3)),
+          make("span", "spoken", spoken));
         button.addEventListener("click", () => open(one, decision, index));
         const item = make("li");
         item.append(button);

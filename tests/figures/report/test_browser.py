@@ -1,0 +1,113 @@
+"""The report in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.advice import advise
+from bench.errors import UserError
+from bench.guideline import Guideline
+
+AXE = Path(__file__).parent / "assets" / "axe.min.js"
+"""axe-core 4.14.1, Mozilla Public License 2.0 (see axe-LICENSE beside it)."""
+
+
+def column(tab, table: str, number: int) -> list[str]:
+    return tab.eval_on_selector_all(
+        f"{table} tbody tr", f"rows => rows.filter(r => !r.hidden).map(r => r.cells[{number}].dataset.key)"
+    )
+
+
+def test_the_table_sorts_both_ways_with_undefined_values_last(tab):
+    header = tab.locator("#main thead th button").nth(2)
+    header.click()
+    keys = column(tab, "#main", 2)
+    defined = [float(key) for key in keys if key]
+    assert defined == sorted(defined) and keys[len(defined) :] == [""] * (len(keys) - len(defined))
+    header.click()
+    assert [float(key) for key in column(tab, "#main", 2) if key] == sorted(defined, reverse=True)
+    assert tab.locator("#main thead th").nth(2).get_attribute("aria-sort") == "descending"
+
+
+def test_the_filter_narrows_and_counts(tab):
+    tab.fill("#filter", "stop")
+    assert column(tab, "#main", 0) == ["stop"]
+    assert tab.text_content("#count") == "1 method"
+
+
+def test_the_calculator_says_what_the_command_says(tab, run):
+    guideline = Guideline.read(run / "sweep" / "guideline-stop.json")
+    asked = [(b, p, t) for b in (2048, 3000, 8192, 9000) for p in (20, 31, 40) for t in (200, 301, 450)]
+    answers = 0
+    for question in asked:
+        told = tab.evaluate("asked => { const a = prunebench.advise(...asked); return {...a, guideline: null}; }",
+                            [*question, "stop"])  # fmt: skip
+        try:
+            wanted = advise([guideline], *question, "stop")
+        except UserError:
+            assert told["refused"]
+            continue
+        answers += 1
+        assert (told["n"], told["k"], told["form"]) == (wanted.n, wanted.k, wanted.form)
+        assert told["gamma"] == pytest.approx(wanted.gamma)
+        assert told["nearest"]["gain"]["mean"] == pytest.approx(wanted.gain.mean)
+    assert 0 < answers < len(asked)
+
+
+def test_moving_a_slider_moves_the_answer(tab):
+    before = tab.text_content("#g-answer")
+    tab.locator("#g-budget").press("Home")
+    assert "prefixes" in before or "No answer" in before
+    assert tab.text_content("#g-answer") != before
+
+
+def test_the_explorer_opens_a_path_with_its_checkpoint(tab):
+    rows = tab.locator("#e-rows button")
+    assert rows.count() == 8
+    assert tab.locator("#e-rows .rest").count() == 6  # stop keeps two
+    tab.select_option("#e-method", "none")
+    assert tab.locator("#e-rows .rest").count() == 0
+    rows.first.click()
+    text = tab.locator("#e-text")
+    assert text.is_visible() and "check at 40" in text.inner_text()
+    tab.select_option("#e-method", "stop")
+    tab.select_option("#e-order", "score")
+    scores = [float(one) for one in tab.locator("#e-rows .s").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_phone_sees_everything_without_scrolling_sideways(chromium, page):
+    context = chromium.new_context(viewport={"width": 360, "height": 740}, is_mobile=True)
+    opened = context.new_page()
+    opened.goto(page.as_uri())
+    opened.wait_for_function("document.body.dataset.ready === 'yes'")
+    assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_there_is_no_serious_accessibility_fault(chromium, page, scheme):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    opened = context.new_page()
+    opened.goto(page.as_uri())
+    opened.wait_for_function("document.body.dataset.ready === 'yes'")
+    opened.locator("#e-rows button").first.click()
+    opened.add_script_tag(content=AXE.read_text())
+    found = opened.evaluate(
+        "axe.run().then(r => r.violations.map(v => [v.id, v.impact, v.nodes.length, v.nodes[0].html]))"
+    )
+    context.close()
+    assert [one for one in found if one[1] in ("serious", "critical")] == []
+
+
+def test_markup_in_a_path_is_shown_and_never_run(chromium, attacked):
+    context = chromium.new_context()
+    opened = context.new_page()
+    opened.goto(attacked.as_uri())
+    opened.wait_for_function("document.body.dataset.ready === 'yes'")
+    opened.locator("#e-rows button").first.click()
+    assert "<script>document.title" in opened.locator("#e-text").inner_text()
+    assert opened.title() != "taken" and opened.locator("#e-text script, #e-text img").count() == 0
+    context.close()

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+
+import pytest
+
+from bench.errors import UserError
+from bench.results import Results
+from bench.store import RolloutStore
+from figures.report import write_report
+from figures.report.explorer import characters, packed
+from figures.report.page import _sortable, embedded
+from figures.report.summary import summary
+from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
+
+
+def payload(page) -> dict:
+    (held,) = re.findall(r'id="paths-data">([^<]*)<', page.read_text())
+    return json.loads(gzip.decompress(base64.b64decode(held)))
+
+
+def test_the_page_stands_alone_and_is_small(page):
+    text = page.read_text()
+    assert len(text) < 5_000_000
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:|//)|@import|url\(\s*['\"]?http|fetch\(|XMLHttp", text)
+    assert "Content-Security-Policy" in text and "default-src 'none'" in text
+
+
+def test_it_is_the_same_every_time(run, page, tmp_path):
+    assert write_report(run, tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_the_main_table_has_every_method_with_its_numbers(run, page):
+    text = page.read_text()
+    for row in Results.read(run / "results.json").rows:
+        assert f'data-filter="{row.method} {row.quadrant}"' in text
+        assert f'data-key="{float(row.avg_at_k)!r}"' in text
+
+
+def test_the_explorer_holds_the_paths_as_they_were_stored(run, page):
+    told = payload(page)
+    stored = {p.problem: p for p in RolloutStore.open(run / "rollouts").read(hidden=False)}
+    assert told["checkpoint"] == 40 and {one["id"] for one in told["problems"]} == set(stored)
+    for one in told["problems"]:
+        assert set(one["methods"]) == {"none", "random", "stop", "entropy", "text-classifier"}
+        assert one["methods"]["stop"]["kept"].count("1") == 2
+        for path, source in zip(one["paths"], stored[one["id"]].paths, strict=True):
+            assert (path["text"], path["length"], path["correct"]) == (source.text, source.length, source.correct)
+            assert len(path["ends"]) == len(path["sure"]) == source.length
+            assert sum(path["ends"]) == len(source.text)
+
+
+def test_pieces_add_up_to_the_text():
+    from transformers import AutoTokenizer
+
+    from bench.reasoner.config import REASONERS
+
+    tokenizer = AutoTokenizer.from_pretrained(str(REASONERS["embedded"].weights))
+    ids = tokenizer("plan : early \n\n a = 3 + 4 = 7")["input_ids"]
+    sizes, text = characters(tokenizer, ids), tokenizer.decode(ids)
+    assert len(sizes) == len(ids) and sum(sizes) == len(text)
+
+
+def test_markup_of_models_and_files_stays_text(attacked):
+    text = attacked.read_text()
+    assert "<script>document.title" not in text and "<img src=x" not in text
+    assert "&lt;script&gt;document.title" in text  # the command, as text
+
+
+def test_embedded_data_cannot_end_their_element():
+    held = embedded({"a": "</script><!-- \u2028 &"})
+    assert not set("<>&\u2028") & set(held)
+    assert json.loads(held) == {"a": "</script><!-- \u2028 &"}
+    assert packed({"b": 1, "a": 2}) == packed({"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize(
+    ("cell", "key"),
+    [("41.2 [36.0, 46.4]", "41.2"), ("−3.1 [−5, −1]", "-3.1"), ("≥ 64", "64.0"), ("–", ""), ("Stop", "stop"),
+     ("<0.001", "0.001"), ("12,345", "12345.0"), (float("nan"), ""), (2.5, "2.5")],
+)  # fmt: skip
+def test_what_a_cell_is_sorted_by(cell, key):
+    assert _sortable(cell) == key
+
+
+def test_the_summary_says_what_was_found_with_intervals(results):
+    said = " ".join(summary(results, "all"))
+    assert "48 problems" in said and "keep better paths than chance would" in said and "stop +11.7 [" in said
+    nothing = results.model_copy(update={"rows": [r.model_copy(update={"p_holm": 1.0}) for r in results.rows]})
+    assert "no method of 8 is better than keeping all paths" in " ".join(summary(nothing, "all"))
+
+
+def test_without_results_it_refuses_and_writes_nothing(tmp_path, prunebench):  # noqa: F811
+    assert "no such file" in refused(prunebench("report", tmp_path / "nowhere"))
+    with pytest.raises(UserError):
+        write_report(tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
