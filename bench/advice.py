@@ -16,8 +16,9 @@ MARGIN = 0.05
 
 @dataclass(frozen=True)
 class Advice:
-    """N paths, k of them kept. ``gain``: points of maj@k|N over keeping all at the same budget, at ``nearest``.
+    """N paths, k of them kept. ``gain``: points of maj@k|N over keeping all at the same budget, on held-out problems.
 
+    ``nearest`` is the measured cell nearby with its best ratio, which was chosen on the problems that it is told on.
     ``form`` is the one with the least regret on held-out problems; ``paper`` says what the paper's constants give.
     """
 
@@ -34,13 +35,16 @@ class Advice:
 
     def lines(self) -> list[str]:
         """In words, the answer first."""
-        sign = "gains" if self.gain.mean >= 0 else "loses"
-        honest = "" if self.gain.low > 0 else "; the interval holds 0, so do not count on it"
+        sign = "gained" if self.gain.mean >= 0 else "lost"
+        honest = "" if self.gain.low > 0 else "; do not prune: that is no gain to count on"
+        near = self.nearest.gain
         return [
             f"sample N = {self.n} prefixes, keep k = {self.k} (gamma = {self.gamma:.3g}) by {self.method}",
+            f"on held-out problems, mean of all budgets and lengths, following it {sign} {abs(self.gain.mean):.1f} "
+            f"points [{self.gain.low:+.1f}, {self.gain.high:+.1f}] over keeping all at the same budget{honest}",
             f"measured nearby (prefix {self.nearest.prefix}, budget {self.nearest.budget:g}, {self.nearest.task}): "
-            f"{sign} {abs(self.gain.mean):.1f} points [{self.gain.low:+.1f}, {self.gain.high:+.1f}] over keeping all "
-            f"at the same budget{honest}",
+            f"gamma = {self.nearest.gamma:.3g} was best, {near.mean:+.1f} points [{near.low:+.1f}, {near.high:+.1f}] "
+            "over keeping all, chosen on the same problems and so a little too good",
             f"the {self.form} form; following it lost {self.regret.mean:.1f} [{self.regret.low:.1f}, "
             f"{self.regret.high:.1f}] points against the best ratio on held-out problems",
             f"rests on {self.rests_on}",
@@ -81,6 +85,11 @@ def advise(
             "not prune"
         )
     gamma = 1 / inverse
+    if gamma < min(best.gammas) * (1 - MARGIN):
+        raise UserError(
+            f"gamma = {gamma:.2g} by the {form} form of {best.model}: below {min(best.gammas):g}, the smallest ratio "
+            "that was swept; sweep smaller ones with: prunebench sweep --gamma"
+        )
     n = max(1, math.floor(budget / (prefix + gamma * (task_length - prefix))))
     where = nearest(best, budget, prefix, task_length)
     problems = ", ".join(f"{count} of {task}" for task, count in best.problems.items())
@@ -90,7 +99,7 @@ def advise(
         gamma=gamma,
         n=n,
         k=max(1, round(gamma * n)),
-        gain=where.gain,
+        gain=best.gain(form),
         nearest=where,
         regret=best.regret(form),
         paper=_paper(budget, prefix, task_length),

@@ -76,13 +76,15 @@ class Regret(BaseModel):
 
     The best ratio is taken on the same problems that it is measured on, so the regret is an upper bound: even the true
     optimum would lose ``floor`` points by this count. ``refused``: share of the cells where the rule gives no ratio
-    between 0 and 1, and the nearest that exists was taken.
+    between 0 and 1, and the nearest that exists was taken. ``gain``: points over keeping all at the same budget, on the
+    same held-out problems; no ratio was chosen on them, so it has no winner's curse.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     rule: str
     held_out: Interval
+    gain: Interval
     left_out_task: Number
     refused: Number
 
@@ -139,6 +141,10 @@ class Guideline(BaseModel):
     def regret(self, rule: str) -> Interval:
         """Points lost by a rule on held-out problems."""
         return next(one.held_out for one in self.regrets if one.rule == rule)
+
+    def gain(self, rule: str) -> Interval:
+        """Points of a rule over keeping all, on held-out problems."""
+        return next(one.gain for one in self.regrets if one.rule == rule)
 
 
 # --- curves -------------------------------------------------------------------------------------------------------
@@ -358,11 +364,13 @@ def regrets_of(sweep: Sweep, curves: Sequence[Curve]) -> tuple[list[Regret], flo
     elsewhere = _left_out(curves)
     found = []
     for name, parts_of_rule in told.items():
-        interval = mean_interval(np.concatenate(parts_of_rule))
+        values = np.concatenate(parts_of_rule)
+        interval, gain = mean_interval(values), mean_interval(np.concatenate(told["keep all"]) - values)
         found.append(
             Regret(
                 rule=name,
                 held_out=Interval(mean=interval.mean, low=interval.low, high=interval.high),
+                gain=Interval(mean=gain.mean, low=gain.low, high=gain.high),
                 left_out_task=elsewhere.get(name, math.nan),
                 refused=float(np.mean(refused[name])),
             )

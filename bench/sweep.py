@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -383,10 +383,18 @@ def _scores(pruner: Pruner, record: ProblemRecord) -> Array:
 
 
 def _charge(pruner: Pruner, record: ProblemRecord, arithmetic: Arithmetic | None) -> float:
-    """Generator tokens per path that the check costs."""
+    """Generator tokens per path that the check costs.
+
+    Raises UserError for a cost in FLOPs where no model says what a token costs (imported rollouts).
+    """
     cost, count = pruner.cost(record.pool), len(record.pool)
+    if arithmetic is None and cost.flops is not None:
+        raise UserError(
+            f"method '{pruner.name}': its check costs FLOPs, and imported rollouts have no model to say how many "
+            "tokens that is; leave it out of --methods"
+        )
     if arithmetic is None:
-        return float("nan") if cost.flops is not None else cost.tokens / count
+        return cost.tokens / count
     context = len(record.pool.prompt_ids) + record.pool.position
     zero, one = np.zeros(1, np.int64), np.full(1, record.pool.position, np.int64)
     token = arithmetic.decoding(len(record.pool.prompt_ids), zero, one) / record.pool.position
@@ -417,9 +425,28 @@ def _digest(store: RolloutStore, engine: TransformersEngine | None, methods: Map
 
 
 def _identity(pruner: Pruner) -> Any:
-    """What tells one pruner from another: its name, its hyper-parameters and what it learned."""
-    learned = getattr(pruner, "weights_", None)
+    """What tells one pruner from another: its name, its hyper-parameters and what it learned (``..._``)."""
+    learned = {name: value for name, value in vars(pruner).items() if name.endswith("_") and not name.startswith("_")}
     digest = hashlib.sha256()
-    for name in sorted(learned or {}):
-        digest.update(name.encode() + np.asarray((learned or {})[name]).tobytes())
+    for part in _parts(learned):
+        digest.update(part)
     return [pruner.name, pruner.hyperparameters(), digest.hexdigest()]
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    """The bytes of all arrays, numbers and words in a learned value, each after its name; models are left out."""
+    if isinstance(value, Mapping):
+        for name in sorted(value):
+            yield str(name).encode() + b"\x1f"
+            yield from _parts(value[name])
+    elif is_dataclass(value):
+        yield from _parts(vars(value))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _parts(one)
+    elif isinstance(value, Pruner):
+        yield json.dumps(_identity(value), sort_keys=True, default=str).encode()
+    elif isinstance(value, str | int | float):
+        yield repr(value).encode() + b"\x1f"
+    elif hasattr(value, "__array__"):
+        yield np.asarray(value).tobytes()

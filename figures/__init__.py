@@ -4,6 +4,7 @@
 """
 
 from figures.ablations import ablations
+from figures.attention import attention
 from figures.budget import budget
 from figures.law import law
 from figures.motivation import motivation
@@ -16,6 +17,7 @@ from figures.taxonomy import taxonomy
 
 __all__ = [
     "ablations",
+    "attention",
     "budget",
     "law",
     "motivation",

@@ -73,6 +73,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure("score_quality", "Ranking within problems, and the headroom captured.", f"{_HERE}:score_quality", "a run"),
     Figure("reliability", "Scores that claim to be probabilities, against the truth.", f"{_HERE}:reliability",
            "a run"),
+    Figure("attention", "What the [STOP] tokens attend to on a good and on a bad path.", f"{_HERE}:attention",
+           "prunebench attention"),
 )  # fmt: skip
 """In the order in which a reader needs them."""
 

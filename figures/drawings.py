@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bench.results import csv_text
 from figures import ablations as draw_ablations
+from figures import attention as draw_attention
 from figures import budget as draw_budget
 from figures import law as draw_law
 from figures import motivation as draw_motivation
@@ -113,3 +114,7 @@ def score_quality(run: RunFolder, paper: bool) -> Drawn:
 
 def reliability(run: RunFolder, paper: bool) -> Drawn:
     return Drawn(draw_reliability(run.results, run.task), reliability_csv(run.results, run.task))
+
+
+def attention(run: RunFolder, paper: bool) -> Drawn:
+    return Drawn(draw_attention(run.attention), run.attention.csv())

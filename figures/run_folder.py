@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.ablation import AblationRow
+from bench.attention import Attention
 from bench.decisions import Decisions, read_decisions
 from bench.errors import UserError
 from bench.guideline import Guideline
@@ -107,6 +108,11 @@ class RunFolder:
     def motivation(self) -> Motivation:
         """The potential of paths along their length."""
         return Motivation.read(self.folder_of("motivation"))
+
+    @cached_property
+    def attention(self) -> Attention:
+        """What the [STOP] tokens attended to."""
+        return Attention.read(self.folder_of("attention"))
 
     @cached_property
     def guidelines(self) -> dict[str, Guideline]:

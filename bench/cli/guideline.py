@@ -35,10 +35,10 @@ def sweep(
     from bench.guideline import guideline_of
     from bench.reasoner.config import REASONERS
     from bench.store import RolloutStore
-    from bench.stored import is_imported
+    from bench.stored import is_imported, stored_problems
     from bench.sweep import Grid
     from bench.sweep import sweep as run
-    from bench.training import Judges, load_method
+    from bench.training import Judges, load_method, refuse_leak
 
     grid = Grid(
         tuple(int(_number("--prefix", one)) for one in prefix.split(",")),
@@ -55,7 +55,11 @@ def sweep(
     folder = learned or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
     judges = Judges(judged(judge), folder, device, shipped=model in REASONERS)
     digest = engine.digest if engine else "imported"
-    pruners = {name: load_method(name, folder, digest, trained_for, judges).pruner for name in names_of(methods) or []}
+    loaded = {name: load_method(name, folder, digest, trained_for, judges) for name in names_of(methods) or []}
+    held = opened.lengths()
+    chosen = stored_problems(opened, list(dict.fromkeys(task for task, _ in held)), problems or len(held))
+    refuse_leak(loaded, [problem for _, problem in chosen])
+    pruners = {name: one.pruner for name, one in loaded.items()}
     with watching() as watch:
         found = run(
             engine,
@@ -68,6 +72,8 @@ def sweep(
             command=" ".join(["prunebench", *sys.argv[1:]]),
             stretch=watch.stretch,
         )
+        for file in out.glob("guideline-*.json"):  # those of an earlier sweep
+            file.unlink()
         tick = watch.stretch("fitting laws", len(found.methods))
         for name in found.methods:
             if name != "random":

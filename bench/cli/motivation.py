@@ -1,4 +1,4 @@
-"""Why prefixes can be pruned: potentials along the path."""
+"""Why prefixes can be pruned, and what STOP looks at: potentials along the path, attention on two prefixes."""
 
 from __future__ import annotations
 
@@ -42,3 +42,32 @@ def motivation(
         typer.echo(f"at {length} tokens {100 * doomed.mean:.0f} % of the paths are doomed "
                    f"[{100 * doomed.low:.0f}, {100 * doomed.high:.0f}]")  # fmt: skip
     typer.echo(f"in {out}: motivation.json, motivation.csv; draw it with: prunebench figures motivation")
+
+
+@app.command()
+def attention(
+    store: Annotated[Path, typer.Option(help="Rollouts (prunebench rollouts, or those of a comparison).")],
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    number: Annotated[int, typer.Option(help="Which of its problems, from 1.")] = 1,
+    prefix: Annotated[int, typer.Option(help="Tokens of a path when it is scored.")] = 40,
+    learned: Annotated[Path | None, typer.Option(help="Folder of learned files (default: the shipped one).")] = None,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("runs/attention"),
+) -> None:
+    """What the [STOP] tokens attend to on the path with the highest score and on that with the lowest."""
+    from bench.attention import record_attention
+    from bench.reasoner.config import REASONERS
+    from bench.store import RolloutStore
+    from bench.training import load_method
+    from methods.learned.stop import Stop
+
+    model = str(RolloutStore.open(store).manifest["model"])
+    engine = engine_of(model, device)
+    folder = learned or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
+    stop = load_method("stop", folder, engine.digest, prefix).pruner
+    assert isinstance(stop, Stop)
+    command = " ".join(["prunebench", *sys.argv[1:]])
+    found = record_attention(engine, stop, store, out, prefix=prefix, task=task, number=number, command=command)
+    for path in found.paths:
+        typer.echo(f"{path.role} score {path.score:.3f}: path {path.path}, {'right' if path.correct else 'wrong'}")
+    typer.echo(f"in {out}: attention.json, attention.csv; draw it with: prunebench figures attention")

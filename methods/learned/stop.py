@@ -27,6 +27,7 @@ from methods.pool import Pool, PrefixDataset
 from methods.registry import pruner
 
 _ATTENTION = "prunebench_grouped"
+_WATCHED, _TOLD = f"{_ATTENTION}_watched", "prunebench_weights"
 _PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _PADDING = 1.5
 """Rows of one forward may be padded to so many times their own width; a wider batch is read in several parts."""
@@ -80,6 +81,18 @@ class Stop(LearnablePruner):
         cache = pool.kv()
         with torch.no_grad():
             return self._reader(cache.model).scores(cache)
+
+    def attention(self, pool: Pool, rows: Sequence[int]) -> NDArray[np.float32]:
+        """What the [STOP] tokens of these rows attend to: (rows, layers, heads, A, width), sums of 1 over the width.
+
+        The width holds the prompt, the longest of the prefixes, and the A [STOP] tokens themselves, which stand last;
+        positions behind a shorter prefix have no weight.
+        """
+        import torch
+
+        cache = pool.kv(rows)
+        with torch.no_grad():
+            return self._reader(cache.model).attention(cache)
 
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
         import torch
@@ -147,6 +160,7 @@ class Reader:
         table = twin.get_input_embeddings().weight
         self.vector = torch.nn.Parameter(table.detach().float().mean(0))
         self.head = torch.nn.Linear(table.shape[1], 2, device=table.device)
+        self.twin = twin
         self.network = _with_adapter(twin, settings) if settings.adapter else twin
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_("lora_" in name)
@@ -185,6 +199,21 @@ class Reader:
 
         logits = self(cache.layers, torch.from_numpy(cache.lengths))
         return logits.double().softmax(-1)[:, 1].cpu().numpy()  # type: ignore[no-any-return]
+
+    def attention(self, cache: PrefixCache) -> NDArray[np.float32]:
+        """See :meth:`Stop.attention`."""
+        import torch
+
+        _attend_in_groups(self.twin, _WATCHED)
+        try:
+            self(cache.layers, torch.from_numpy(cache.lengths))
+        finally:
+            _attend_in_groups(self.twin)
+        watched = [module for module in self.network.modules() if hasattr(module, _TOLD)]
+        watched.sort(key=lambda module: int(module.layer_idx))
+        told = torch.stack([module.__dict__.pop(_TOLD) for module in watched], 1)
+        weights: NDArray[np.float32] = told.float().cpu().numpy()
+        return weights
 
     def _trainable(self) -> dict[str, Any]:
         return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
@@ -236,13 +265,14 @@ def _cache_of(layers: Sequence[tuple[Any, Any]]) -> Any:
     return cache
 
 
-def _attend_in_groups(model: Any) -> None:
+def _attend_in_groups(model: Any, way: str = "") -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(_ATTENTION, _grouped_attention)
-    AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
-    model.set_attn_implementation(_ATTENTION)
+    for name, function in ((_ATTENTION, _grouped_attention), (_WATCHED, _watched_attention)):
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, sdpa_mask)
+    model.set_attn_implementation(way or _ATTENTION)
 
 
 def _grouped_attention(
@@ -261,6 +291,21 @@ def _grouped_attention(
         stacked, key, value, attn_mask=mask.repeat(1, 1, groups, 1), scale=scaling
     )
     return out.reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+def _watched_attention(
+    module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float | None = None, **options: Any
+) -> tuple[Any, None]:
+    """The same, with the weights (rows, heads, A, width) left on the module."""
+    import torch
+
+    rows, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    scores = query.reshape(rows, key.shape[1], groups * length, width) @ key.transpose(2, 3)
+    scores = scores.reshape(rows, heads, length, -1) * (width**-0.5 if scaling is None else scaling)
+    seen = mask if mask is not None else torch.ones_like(scores, dtype=torch.bool).tril(key.shape[2] - length)
+    setattr(module, _TOLD, scores.masked_fill(~seen, -torch.inf).softmax(-1))
+    return _grouped_attention(module, query, key, value, mask, scaling, **options)
 
 
 class _Lesson:

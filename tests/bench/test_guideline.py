@@ -9,6 +9,7 @@ from bench.advice import advise
 from bench.errors import UserError
 from bench.guideline import (
     Guideline,
+    Interval,
     curves_of,
     fit_form,
     guideline_of,
@@ -133,6 +134,27 @@ def test_advice_is_the_form_of_least_regret_within_the_budget(guideline):
 def test_nothing_is_extrapolated(guideline, asked, message):
     with pytest.raises(UserError, match=message):
         advise([guideline], *asked)
+
+
+def test_the_gain_is_that_of_held_out_problems_and_no_gain_says_do_not_prune(guideline):
+    for one in guideline.regrets:
+        assert one.gain.mean == pytest.approx(guideline.regret("keep all").mean - one.held_out.mean)
+    assert (guideline.gain("keep all").low, guideline.gain("keep all").high) == (0.0, 0.0)
+    found = advise([guideline], 4096, 40, 300)
+    assert found.gain == guideline.gain(found.form) and "do not prune" not in "\n".join(found.lines())
+    useless = guideline.model_copy(deep=True)
+    for number, one in enumerate(useless.regrets):
+        useless.regrets[number] = one.model_copy(update={"gain": Interval(mean=-1.0, low=-2.0, high=0.5)})
+    assert "lost 1.0 points" in "\n".join(advise([useless], 4096, 40, 300).lines())
+    assert "do not prune" in "\n".join(advise([useless], 4096, 40, 300).lines())
+
+
+def test_a_ratio_below_all_that_were_swept_is_refused(guideline):
+    steep = guideline.model_copy(deep=True)
+    for fit in steep.fits:
+        fit.constants["a"] = fit.constants["a"].model_copy(update={"mean": 1e3})
+    with pytest.raises(UserError, match=r"below 0\.0625, the smallest ratio that was swept"):
+        advise([steep], 4096, 40, 300)
 
 
 def test_a_ratio_above_one_is_refused(guideline):

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import is_dataclass
 
 import numpy as np
 import pytest
 
 from bench.draws import order
 from bench.errors import UserError
-from bench.sweep import Grid, Paths, Sweep, affordable, kept_of, sweep, vote
+from bench.sweep import Grid, Paths, Sweep, _identity, affordable, kept_of, sweep, vote
 from bench.votes import Majority
+from methods.base import Cost
 from methods.confidence.entropy import Entropy
 from methods.controls.none import KeepAll
 from methods.surface.slim_sc import SlimSC
@@ -79,7 +81,7 @@ def store(tmp_path_factory):
 
     engine = TransformersEngine.load("embedded")
     folder = tmp_path_factory.mktemp("sweep") / "store"
-    problems = problems_of(catalogue.expand(["synthetic/power", "synthetic/program"]), "validation", 9, 0)
+    problems = problems_of(catalogue.expand(["synthetic/power", "synthetic/program"]), "test", 9, 0)
     sampling = Sampling(temperature=0.8, max_new_tokens=120)
     sample_rollouts(engine, problems, folder, n=16, sampling=sampling, seed=0, recording=Recording(topk_tokens=0))
     return folder
@@ -121,3 +123,45 @@ def test_the_command_line_refuses_in_a_sentence(store, prunebench, tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps({"schema_version": 2}))
     with pytest.raises(UserError, match="not a sweep of this version"):
         Sweep.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["stop", "step", "mlp-probe", "linear-probe", "text-classifier"])
+def test_scores_are_not_taken_over_from_a_method_that_learned_something_else(name):
+    from bench.reasoner.config import REASONERS
+    from bench.training import Card, load_method
+
+    folder = REASONERS["embedded"].learned
+    model_hash = Card.read(folder / f"{name}.json").model_hash
+    one, same, other = (load_method(name, folder, model_hash, 40).pruner for _ in range(3))
+    for held in vars(other).values():
+        inside = held.values() if isinstance(held, dict) else vars(held).values() if is_dataclass(held) else [held]
+        for part in inside:
+            if hasattr(part, "__array__") and part.size:
+                part += 1
+    assert _identity(one) == _identity(same) != _identity(other)
+
+
+def test_a_check_that_costs_flops_is_refused_where_no_model_says_what_a_token_costs(store, tmp_path):
+    class Judged(Entropy):
+        def cost(self, pool):
+            return Cost(check_tokens=len(pool), flops=1e6)
+
+    with pytest.raises(UserError, match=r"'entropy': its check costs FLOPs.*leave it out"):
+        sweep(None, store, {"entropy": Judged()}, GRID, tmp_path, arithmetic=None)
+
+
+def test_a_store_of_problems_that_a_method_was_tuned_on_is_refused(prunebench, tmp_path):
+    from bench.engines.base import Recording, Sampling
+    from bench.engines.transformers import TransformersEngine
+    from bench.rollouts import problems_of, sample_rollouts
+    from tasks import catalogue
+
+    problems = problems_of(catalogue.expand(["synthetic/power"]), "validation", 2, 0)
+    sampling = Sampling(temperature=0.8, max_new_tokens=8)
+    engine = TransformersEngine.load("embedded")
+    sample_rollouts(
+        engine, problems, tmp_path / "store", n=2, sampling=sampling, seed=0, recording=Recording(topk_tokens=0)
+    )
+    told = refused(prunebench("sweep", "--store", tmp_path / "store", "--methods", "entropy", "--prefix", "4",
+                              "--out", tmp_path / "x"))  # fmt: skip
+    assert "trained or tuned on 2 of these problems" in told
