@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from bench.motivation import FALLEN, RISEN, Motivation
 from bench.results import csv_text
 from bench.statistics import Interval
+from figures.main_table import number
 from figures.style import FAINT, INK, MUTED, NAME_POINTS, WIDTH_INCHES, new_figure, theme
 
 HEIGHT, TOP, FOOT, LEFT = 2.2, 0.40, 0.72, 0.42
@@ -71,4 +72,4 @@ def _line(ax: Axes, lengths: list[int], values: list[Interval], color: str, name
 
 
 def _percent(one: Interval) -> str:
-    return f"{100 * one.mean:.0f} % [{100 * one.low:.0f}, {100 * one.high:.0f}]"
+    return f"{number(100 * one.mean, 0)} % [{number(100 * one.low, 0)}, {number(100 * one.high, 0)}]"

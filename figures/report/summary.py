@@ -17,10 +17,11 @@ def summary(results: Results, task: str) -> list[str]:
     none = next(row for row in rows if row.method == "none")
     methods = [row for row in rows if row.quadrant != "control"]
     k, n = _usual(methods)
+    tasks = "one task" if len(results.problems) == 1 else f"{len(results.problems)} tasks"
     said = [
-        f"{none.n_problems} problems of {len(results.problems)} task(s), {none.n} paths each by {none.model}. Keeping "
-        f"all paths is right in {with_interval(none.avg_at_k, none.avg_at_k_low, none.avg_at_k_high)} % of them, and "
-        f"the majority vote in {number(none.maj_at_k)} % of the problems.",
+        f"{none.n_problems} problems of {tasks}, {none.n} paths each by {none.model}. Of all "
+        f"paths {with_interval(none.avg_at_k, none.avg_at_k_low, none.avg_at_k_high)} % are right, and their majority "
+        f"vote is in {number(none.maj_at_k)} % of the problems.",
         _retention(methods, k, n),
         _headroom(rows),
         _cost(results.equal_cost),
@@ -44,7 +45,8 @@ def _retention(methods: list[ResultRow], k: int, n: int) -> str:
             f"{r.method} {with_interval(r.delta, r.delta_low, r.delta_high, signed=True)}" for r in better
         )
         said = f"{len(better)} of {len(methods)} methods keep better paths than chance would, after correction: {named}"
-    tail = f"; {len(worse)} keep worse ones: {', '.join(row.method for row in worse)}" if worse else ""
+    verb = "keeps" if len(worse) == 1 else "keep"
+    tail = f"; {len(worse)} {verb} worse ones: {', '.join(row.method for row in worse)}" if worse else ""
     return f"{head}{said}{tail} (points of avg@k, Holm)."
 
 

@@ -49,7 +49,8 @@
     const line = constants.b * c + constants.c * p - constants.d * t;
     return form === "law" ? constants.a * Math.exp(line) : Math.max(1, constants.a + line);
   };
-  const regret = (guideline, rule) => guideline.regrets.find((one) => one.rule === rule).held_out;
+  const rule = (guideline, name) => guideline.regrets.find((one) => one.rule === name);
+  const regret = (guideline, name) => rule(guideline, name).held_out;
   const nearest = (guideline, budget, prefix, length) => {
     const away = (one) => Math.log(one.budget / budget) ** 2 + Math.log(one.prefix / prefix) ** 2
       + Math.log(one.task_length / length) ** 2;
@@ -77,10 +78,13 @@
     const constants = Object.fromEntries(Object.entries(fit.constants).map(([name, one]) => [name, one.mean]));
     const value = inverse(form, constants, budget, prefix, length);
     if (value < 1) return {refused: `1/γ = ${value.toPrecision(2)}: a retention ratio above 1; at this budget do not prune.`};
-    const gamma = 1 / value;
+    const gamma = 1 / value, smallest = Math.min(...best.gammas);
+    if (gamma < smallest * (1 - MARGIN)) {
+      return {refused: `γ = ${gamma.toPrecision(2)}: below ${smallest}, the smallest ratio that was swept.`};
+    }
     const n = Math.max(1, Math.floor(budget / (prefix + gamma * (length - prefix))));
     return {method: best.method, form, gamma, n, k: Math.max(1, roundHalfEven(gamma * n)),
-      nearest: nearest(best, budget, prefix, length), regret: regret(best, form), guideline: best};
+      nearest: nearest(best, budget, prefix, length), regret: regret(best, form), gain: rule(best, form).gain};
   };
   const held = by("guidelines");
   if (held) {
@@ -110,9 +114,9 @@
         by("g-ground").textContent = "";
         return;
       }
-      const gain = found.nearest.gain;
+      const {gain, nearest: near} = found;
       by("g-answer").textContent = `Sample N = ${found.n} prefixes, keep k = ${found.k} (γ = ${found.gamma.toPrecision(3)}) by ${found.method}.`;
-      by("g-ground").textContent = `Measured nearby (${found.nearest.task}, prefix ${found.nearest.prefix}, budget ${found.nearest.budget}): ${signed(gain.mean)} points [${signed(gain.low)}, ${signed(gain.high)}] over keeping all at the same budget${gain.low > 0 ? "" : "; the interval holds 0, so do not count on it"}. The ${found.form} form lost ${found.regret.mean.toFixed(1)} [${found.regret.low.toFixed(1)}, ${found.regret.high.toFixed(1)}] points against the best ratio on held-out problems.`;
+      by("g-ground").textContent = `On held-out problems, mean of all budgets and lengths, following it changed the vote by ${signed(gain.mean)} points [${signed(gain.low)}, ${signed(gain.high)}] against keeping all at the same budget${gain.low > 0 ? "" : "; do not prune: that is no gain to count on"}. Measured nearby (${near.task}, prefix ${near.prefix}, budget ${near.budget}) γ = ${near.gamma} was best. The ${found.form} form lost ${found.regret.mean.toFixed(1)} [${found.regret.low.toFixed(1)}, ${found.regret.high.toFixed(1)}] points against the best ratio on held-out problems.`;
     };
     for (const id of ["g-method", "g-budget", "g-prefix", "g-length"]) by(id).addEventListener("input", answer);
     answer();

@@ -23,7 +23,7 @@ from bench.rollouts import sample_rollouts
 from bench.training import Card, tunable
 from tasks import catalogue
 from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import BOX, BOX_END, CHECK
+from tasks.synthetic.family import BOX, BOX_END, CHECK, read_path
 
 MEGABYTE = 1_000_000
 EMBEDDED = REASONERS["embedded"]
@@ -139,3 +139,18 @@ def test_a_check_tells_right_from_slipped_steps(reasoner):
         right.append(float(document.tokens[-2] == "yes"))
     assert len(scores) > 100
     assert auroc(np.array(scores), np.array(right)) > 0.75
+
+
+def test_the_larger_reasoner_writes_readable_long_solutions():
+    """Its contract is that of the smaller one; labels and learned pruners are not made yet."""
+    larger = TransformersEngine.load("embedded-base")
+    assert 10_000_000 <= larger.parameters <= 30_000_000 and larger.context >= 2048
+    assert all(path.stat().st_size < 15 * MEGABYTE for path in REASONERS["embedded-base"].weights.iterdir())
+    task = catalogue.get("synthetic-long/power")
+    (instance,) = islice(task.instances("validation"), 1)
+    request = Request("p", larger.encode_prompt(task.problem(instance).prompt), tuple(range(4)))
+    (rollout,) = larger.sample([request], Sampling(temperature=0.8, max_new_tokens=80), 0)
+    readings = [
+        read_path(FAMILIES["power"], instance, larger.decode(path.token_ids).split(" ")) for path in rollout.paths
+    ]
+    assert all(reading.readable and reading.steps >= 3 for reading in readings)
