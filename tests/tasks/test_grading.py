@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -39,7 +40,11 @@ def test_boxed_takes_linear_time(piece):
             times.append(time.perf_counter() - started)
         return min(times)
 
-    assert seconds(200_000) < 10 * max(seconds(50_000), 1e-4)
+    gc.disable()  # its passes over all that other tests left are not the function's
+    try:
+        assert seconds(200_000) < 10 * max(seconds(50_000), 1e-4)
+    finally:
+        gc.enable()
 
 
 @given(st.text(alphabet="{}ab"), st.text(alphabet="ab \\{}"), st.text(alphabet="ab {"))
