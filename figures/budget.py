@@ -95,7 +95,7 @@ def budget(
     costs = [p.cost for p in points]
     with theme():
         figure = new_figure(HEIGHT)
-        figure.text(0.02, 1 - 0.05 / HEIGHT, f"maj@k|N against cost, checked at L = {prefix}", va="top", fontsize=7.5)
+        figure.text(0.02, 1 - 0.05 / HEIGHT, f"maj@k|N against cost, L = {prefix}", va="top", fontsize=7.5)
         for index, (panel, title) in enumerate(((HALF, "γ = 1/2"), (GUIDELINE, "guideline's γ"))):
             left = (LEFT + index * (wide + 0.10)) / WIDTH_INCHES
             ax = figure.add_axes((left, FOOT / HEIGHT, wide / WIDTH_INCHES, 1 - (FOOT + TOP) / HEIGHT))
@@ -123,6 +123,10 @@ def budget(
                     color = INK if name == ALL else QUADRANTS[quadrants.get(name, "control")].color
                     ax.annotate(name, (1.04, (y - low) / (high - low)), xycoords="axes fraction", va="center",
                                 fontsize=NAME_POINTS, color=color)  # fmt: skip
+        unnamed = sorted({p.method for p in points} - {p.method for p in points if p.panel == GUIDELINE})
+        if unnamed:
+            figure.text(1 - 0.05 / WIDTH_INCHES, 1 - 0.05 / HEIGHT, f"no guideline: {', '.join(unnamed)}", ha="right",
+                        va="top", fontsize=NAME_POINTS, color=MUTED)  # fmt: skip
         figure.text((LEFT + wide) / WIDTH_INCHES, 0.05 / HEIGHT, "generator tokens per problem", ha="center",
                     fontsize=7)  # fmt: skip
         figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / HEIGHT, "maj@k|N, %", rotation=90, ha="center",

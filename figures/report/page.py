@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,13 +11,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
-from matplotlib.figure import Figure as Picture
 
 from bench.errors import UserError
 from bench.guideline import Guideline
 from bench.results import ResultRow
 from bench.shards import write_atomically
-from figures.catalogue import FIGURES
+from figures.catalogue import FIGURES, draw_figures
 from figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
 from figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
 from figures.equal_cost_table import EqualCostTable
@@ -26,9 +24,7 @@ from figures.main_table import COLUMNS
 from figures.report.explorer import explorer, packed
 from figures.report.summary import summary
 from figures.run_folder import RunFolder, mean_defined
-from figures.style import QUADRANTS, rows_of, theme
-
-DPI = 200
+from figures.style import QUADRANTS, rows_of
 
 
 @dataclass(frozen=True)
@@ -40,16 +36,20 @@ class Cell:
 
 
 def write_report(run: Path, out: Path, extras: dict[str, Path] | None = None) -> Path:
-    """Write the page of a run folder to ``out``. Raises UserError where there are no results of this version."""
-    folder = RunFolder(run, extras or {})
-    page = render(folder)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    """Write the page of a run folder to ``out``, and its figures (PNG, SVG, CSV) into ``figures/`` beside it.
+
+    Raises UserError where there are no results of this version; then nothing is written.
+    """
+    page = render(RunFolder(run, extras or {}), out.parent / "figures")
     write_atomically(out, page.encode())
     return out
 
 
-def render(run: RunFolder) -> str:
-    """The page as text: no address is loaded from anywhere, and every text of models and files is escaped."""
+def render(run: RunFolder, folder: Path) -> str:
+    """The page as text: no address is loaded from anywhere, and every text of models and files is escaped.
+
+    Figures are drawn into ``folder``.
+    """
     results, task = run.results, run.task
     environment = Environment(
         loader=PackageLoader("figures.report"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
@@ -67,7 +67,7 @@ def render(run: RunFolder) -> str:
         rows=[main_cells(row) for row in rows_of(results, task)],
         quadrants={name: style.label for name, style in QUADRANTS.items()},
         equal_cost=_equal_cost(run),
-        pictures=pictures(run),
+        pictures=pictures(run, folder),
         guidelines=embedded([json.loads(one.model_dump_json()) for one in guidelines]) if guidelines else None,
         ledger=ledger_lines(run),
         notes=results.notes,
@@ -121,25 +121,18 @@ def _equal_cost(run: RunFolder) -> dict[str, Any] | None:
     return {"caption": table.caption, "header": EQUAL_COST_HEADER, "rows": rows, "legend": EQUAL_COST_LEGEND}
 
 
-def pictures(run: RunFolder) -> list[dict[str, str]]:
-    """Every figure that the run allows, as a data address; the tables among them stand on the page as tables."""
-    found = []
-    for one in FIGURES:
-        if one.name in ("main_table", "quadrant_table"):
-            continue
-        try:
-            drawn = one.draw(run)
-        except UserError:
-            continue
-        found.append({"name": one.name, "description": one.description, "source": _png(drawn.picture)})
-    return found
+def pictures(run: RunFolder, folder: Path) -> list[dict[str, str]]:
+    """Draws every figure that the run allows into ``folder``; the main table stands on the page as a table."""
+    drawn = {path.stem: path for path in draw_figures(run, folder).written if path.suffix == ".png"}
+    return [
+        {"description": one.description, "source": f"data:image/png;base64,{_base64(drawn[one.name])}"}
+        for one in FIGURES
+        if one.name in drawn and one.name != "main_table"
+    ]
 
 
-def _png(picture: Picture) -> str:
-    stream = io.BytesIO()
-    with theme():
-        picture.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def guidelines_of(run: RunFolder) -> list[Guideline]:
