@@ -139,15 +139,16 @@
 
     const open = (one, decision, index) => {
       text.replaceChildren();
-      const kept = decision.kept[index] === "1";
+      const kept = decision.kept[index] === "1", end = Math.min(decision.decoded[index], one.length);
       text.append(make("h3", "", `Path ${one.n}: ${one.correct ? "right" : "wrong"}, answer ${one.answer ?? "none"}, ${one.length} tokens, ${kept ? "kept" : "pruned"}`));
       const body = make("div");
-      const characters = Array.from(one.text);
+      const characters = Array.from(one.text);  // sizes count code points, as Python does, not UTF-16 units
       if (one.ends) {
         let at = 0;
         one.ends.forEach((size, token) => {
           if (token === told.checkpoint) body.append(make("span", "mark", `▸check at ${told.checkpoint}`));
-          const piece = make("span", token >= told.checkpoint && !kept ? "after" : "", one.text.slice(at, at + size));
+          if (token === end) body.append(make("span", "mark", `▸pruned at ${end}`));
+          const piece = make("span", token >= end ? "after" : "", characters.slice(at, at + size).join(""));
           const doubt = 9 - Number(one.sure[token]);
           if (doubt > 1) piece.style.background = `rgba(217, 95, 14, ${(doubt / 14).toFixed(2)})`;
           piece.title = `probability ${(Number(one.sure[token]) / 10).toFixed(1)} or more`;
@@ -155,7 +156,7 @@
           at += size;
         });
       } else {
-        body.append(make("span", "", characters.join("")));
+        body.append(make("span", "", one.text));
       }
       text.append(body);
       text.hidden = false;

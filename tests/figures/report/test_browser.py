@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from bench.advice import advise
 from bench.errors import UserError
 from bench.guideline import Guideline
+from figures.report.explorer import packed
 
 AXE = Path(__file__).parent / "assets" / "axe.min.js"
 """axe-core 4.14.1, Mozilla Public License 2.0 (see axe-LICENSE beside it)."""
@@ -76,6 +81,28 @@ def test_the_explorer_opens_a_path_with_its_checkpoint(tab):
     tab.select_option("#e-order", "score")
     scores = [float(one) for one in tab.locator("#e-rows .s").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_the_text_is_cut_where_the_row_is_and_its_pieces_are_whole_characters(chromium, page, tmp_path):
+    (held,) = re.findall(r'id="paths-data">([^<]*)<', page.read_text())
+    told = json.loads(gzip.decompress(base64.b64decode(held)))
+    for problem in told["problems"]:
+        problem["paths"][0] |= {"text": "😀ab𝑥c", "ends": [1, 2, 1, 1], "sure": "9999", "length": 4}
+        decision = problem["methods"]["stop"]
+        decision["decoded"][0], decision["kept"] = 2, "0" + decision["kept"][1:]
+    changed = tmp_path / "changed.html"
+    changed.write_text(page.read_text().replace(held, packed(told)))
+    context = chromium.new_context()
+    opened = context.new_page()
+    opened.goto(changed.as_uri())
+    opened.wait_for_function("document.body.dataset.ready === 'yes'")
+    opened.select_option("#e-method", "stop")
+    opened.select_option("#e-order", "path")
+    opened.locator("#e-rows button").first.click()
+    assert opened.locator("#e-text div span:not(.mark)").all_text_contents() == ["😀", "ab", "𝑥", "c"]
+    assert opened.locator("#e-text .after").all_text_contents() == ["𝑥", "c"]
+    assert opened.locator("#e-text .mark").all_text_contents() == ["▸pruned at 2"]
+    context.close()
 
 
 def test_a_phone_sees_everything_without_scrolling_sideways(chromium, page):
