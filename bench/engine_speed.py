@@ -247,8 +247,10 @@ def saved_by_pruning(
     """Seconds and tokens that ``kept`` of ``rows`` save, for paths of ``total`` tokens that are cut at ``prefix``.
 
     From measured steps at ``points`` lengths, between which the time is taken to be linear. ``memory`` is the tokens
-    that the device can hold. All prefixes are in flight together (that many must fit); after the cut as many rows go on
-    together as fit at their full length, one set after another, as a server would run them.
+    that the device may hold, an assumption that the result hangs on: the more fits, the fewer turns the unpruned pools
+    need, and where a step costs the same for any number of rows that is all that is saved. All prefixes are in flight
+    together (that many must fit); after the cut as many rows go on together as fit at their full length, one set after
+    another, as a server would run them.
     """
     import torch
 
@@ -278,6 +280,7 @@ def peak_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
 
     if engine.device.type != "cuda":
         return None
+    engine._held = None  # the prefixes of the last check, which no live pool brings along
     request = Request("perf", np.arange(4, 36), tuple(range(rows)))
     with torch.inference_mode():
         (pool,) = engine.launch([request], Sampling(max_new_tokens=2 * prefix), 0, NOTHING, prefix)
