@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import UserError
-from bench.guideline import Form, Guideline, Interval, Optimum
+from bench.guideline import Form, Guideline, Optimum
 from bench.retention_law import PAPER
+from bench.statistics import Interval
 
 MARGIN = 0.05
 """So far outside the measured range (as a share) a question is still answered: rounding, not extrapolation."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from bench.document import Document
 from bench.errors import UserError
 from bench.replay import pool_of
 from bench.results import csv_text
 from bench.shards import write_atomically
 from bench.store import RolloutStore
+from bench.stored import require_model
 from methods.learned.stop import Stop
 
 if TYPE_CHECKING:
@@ -37,10 +39,11 @@ class AttendedPath(BaseModel):
     weights: list[list[float]]
 
 
-class Attention(BaseModel):
+class Attention(Document):
     """The two extreme paths of one problem's pool."""
 
-    model_config = ConfigDict(extra="forbid")
+    KIND: ClassVar[str] = "attention"
+    COMMAND: ClassVar[str] = "prunebench attention"
 
     schema_version: Literal[1] = 1
     command: str
@@ -65,20 +68,8 @@ class Attention(BaseModel):
 
     def write(self, out: Path) -> None:
         """``attention.json`` and ``attention.csv``."""
-        out.mkdir(parents=True, exist_ok=True)
+        self.save(out / "attention.json", indent=1)
         write_atomically(out / "attention.csv", self.csv().encode())
-        write_atomically(out / "attention.json", (self.model_dump_json(indent=1) + "\n").encode())
-
-    @classmethod
-    def read(cls, path: Path) -> Attention:
-        """Raises UserError for a file that is missing, damaged or of another version."""
-        file = path / "attention.json" if path.is_dir() else path
-        try:
-            return cls.model_validate_json(file.read_text())
-        except FileNotFoundError as error:
-            raise UserError(f"{file}: not there; make it with: prunebench attention") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: not of this version; make it again with: prunebench attention") from error
 
 
 def record_attention(
@@ -94,11 +85,12 @@ def record_attention(
 ) -> Attention:
     """Score the pool of one stored problem, the ``number``-th of its task, and look at the two extremes.
 
-    Raises UserError for a store of another model, and for a task or problem that it does not hold.
+    Raises UserError for a store of another model, for a task or problem that it does not hold, and for no prefix.
     """
+    if prefix < 1:
+        raise UserError(f"prefix = {prefix}: at least 1 token is needed")
     store = RolloutStore.open(folder)
-    if engine.digest != store.manifest["model_hash"]:
-        raise UserError(f"{folder}: sampled from model {store.manifest['model_hash']}, this is {engine.digest}")
+    require_model(store, folder, engine)
     held = [key for key in store.lengths() if task in (None, key[0])]
     if not 1 <= number <= len(held):
         what = f"of task '{task}'" if task else "in all"

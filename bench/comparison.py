@@ -145,7 +145,7 @@ def run_comparison(
         for name in chosen
         for part in parts_of(name)[1:]
     }
-    rollouts = rollouts_of(engine, config, inputs, out, {**members, **chosen}, watch, processes)
+    rollouts = _rollouts(engine, config, inputs, out, {**members, **chosen}, watch, processes)
     stores = [LabelStore.open(path) for path in inputs.labels]
     hashes = {
         "model": model_hash,
@@ -210,7 +210,7 @@ class Rollouts:
     tasks: Mapping[str, Task]
 
 
-def rollouts_of(
+def _rollouts(
     engine: TransformersEngine | None,
     config: RunConfig,
     inputs: Inputs,

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.engines.base import NOTHING, Request, Sampling
+from bench.engines.judge import EngineJudge
 from bench.engines.noise import noise_key, uniforms
 from bench.replay import pool_of
 from bench.rollouts import stored_problem
 from bench.store import StoredProblem
 from methods.base import Signal
-from methods.pool import Pool
 from tasks.task import Problem, Task
 
 if TYPE_CHECKING:
@@ -159,14 +159,11 @@ def divergence(
 
 def _cumulative(engine: TransformersEngine, ids: NDArray[np.int64], sampling: Sampling) -> NDArray[np.float64]:
     """(V,) the cumulative distribution of the token after ``ids``, in the order of the ids."""
-    pool = Pool(
-        problem="", task="", position=0, prompt="", prompt_ids=ids[:-1], paths=np.zeros(1, np.int64),
-        lengths=np.zeros(1, np.int64), finished=np.zeros(1, bool), answer_class=np.full(1, -1),
-        signals={Signal.TOKEN_IDS: (ids[:0],)},
-    )  # fmt: skip
-    vocabulary = range(int(engine.model.config.vocab_size))
-    logprobs: NDArray[Any] = engine.next_logprobs(pool, ids[-1:].tolist(), list(vocabulary))[0]
-    logprobs[engine.banned] = -np.inf
-    scaled = logprobs / sampling.temperature
-    weights = np.exp(scaled - scaled.max())
-    return np.asarray(np.cumsum(weights) / weights.sum(), np.float64)
+    import torch
+
+    from bench.engines.transformers import filtered_probabilities
+
+    logits = EngineJudge(engine).next_logprobs([ids], range(int(engine.model.config.vocab_size)))
+    logits[:, engine.banned] = -np.inf
+    probabilities = filtered_probabilities(torch.from_numpy(logits), sampling)[0].numpy()
+    return np.asarray(np.cumsum(probabilities) / probabilities.sum(), np.float64)

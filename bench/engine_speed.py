@@ -76,7 +76,7 @@ class Saving:
 
 
 @dataclass(frozen=True)
-class PeakMemory:
+class HeldMemory:
     """Bytes on the device with a pool of ``rows`` at its checkpoint, and after the cut to ``kept``."""
 
     rows: int
@@ -110,7 +110,7 @@ class EngineSpeed:
     limits: Limits
     decoding: tuple[Decoding, ...]
     check: CheckCost
-    memory: PeakMemory | None
+    memory: HeldMemory | None
     saved: Saving
 
 
@@ -133,7 +133,7 @@ def measure(shape: str, device: str, plan: Plan, say: Callable[[str], None]) -> 
         f"{cost.reencode_seconds:.4f} s, {1 / cost.ratio:.1f} times as long (goal: at least 20)"
     )
     short = min(plan.prefix, 256)
-    held = peak_memory(engine, plan.rows, plan.kept, short)
+    held = held_memory(engine, plan.rows, plan.kept, short)
     if held is not None:
         say(
             f"memory with {plan.rows} prefixes of {short} tokens: {held.before / 1e9:.2f} GB, "
@@ -201,12 +201,11 @@ def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
     """Median seconds of one step, from drawing a token to the logits of the next one."""
     import torch
 
-    request = Request("perf", np.arange(4, 12), tuple(range(min(rows, 256))))
     sampling = Sampling(max_new_tokens=engine.context - 8)
     with torch.inference_mode():
         lanes = []
         for start in range(0, rows, 256):
-            part = Request("perf", request.prompt_ids, tuple(range(start, min(rows, start + 256))))
+            part = Request("perf", np.arange(4, 12), tuple(range(start, min(rows, start + 256))))
             lane = engine._lane(part, sampling, 0, NOTHING, 0, f"perf/{start}")
             engine._start(lane)
             lane.cache = _filled(lane.cache, length)
@@ -274,7 +273,7 @@ def saved_by_pruning(
     return Saving(tokens, 1 - (launch + cut) / (launch + whole))
 
 
-def peak_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -> PeakMemory | None:
+def held_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -> HeldMemory | None:
     """Memory in use on a GPU with a live pool, before and after the cut; None on a CPU, which does not count it."""
     import torch
 
@@ -290,7 +289,7 @@ def peak_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
         lane.hold = 0
         lane.compact((np.arange(rows) < kept)[lane.rows])
         finish_work()
-        return PeakMemory(rows, kept, before, torch.cuda.memory_allocated())
+        return HeldMemory(rows, kept, before, torch.cuda.memory_allocated())
 
 
 def _weight_bytes(engine: TransformersEngine) -> int:

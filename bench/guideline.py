@@ -13,17 +13,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from bench.document import Document
 from bench.errors import UserError
 from bench.results import Number
 from bench.retention_law import PAPER, UNIT
-from bench.shards import write_atomically
-from bench.statistics import mean_interval
+from bench.statistics import Interval, mean_interval
 from bench.sweep import Cell, Sweep
 
 Array = NDArray[np.float64]
@@ -34,13 +34,6 @@ KEPT_RESAMPLES = 100
 FEWEST_PROBLEMS = 8
 """Per task: with fewer neither half of them gives an interval worth its name."""
 LEVEL = 0.95
-
-
-class Interval(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
-    mean: Number
-    low: Number
-    high: Number
 
 
 class Optimum(BaseModel):
@@ -89,10 +82,11 @@ class Regret(BaseModel):
     refused: Number
 
 
-class Guideline(BaseModel):
+class Guideline(Document):
     """Laws for one method and one model, fitted to one sweep."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+    KIND: ClassVar[str] = "guideline"
+    COMMAND: ClassVar[str] = "prunebench sweep"
 
     schema_version: Literal[1] = 1
     model: str
@@ -110,20 +104,6 @@ class Guideline(BaseModel):
     regrets: list[Regret]
     floor: Number
     sweep_command: str
-
-    def write(self, path: Path) -> None:
-        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
-
-    @classmethod
-    def read(cls, path: Path) -> Guideline:
-        """Raises UserError for a file that is missing, damaged or of another version."""
-        file = path / "guideline.json" if path.is_dir() else path
-        try:
-            return cls.model_validate_json(file.read_text())
-        except FileNotFoundError as error:
-            raise UserError(f"{file}: no guideline there; make one with: prunebench sweep") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: not a guideline of this version; make it again with: prunebench sweep") from error
 
     def fit(self, form: Form) -> Fit:
         return next(fit for fit in self.fits if fit.form == form)
@@ -204,7 +184,7 @@ def optimum_of(curve: Curve) -> Optimum:
     return Optimum(
         task=curve.task, task_length=curve.task_length, prefix=curve.prefix, budget=curve.budget,
         gamma=curve.gammas[best], as_good=as_good, maj=100 * float(curve.maj[best].mean()),
-        gain=Interval(mean=gain.mean, low=gain.low, high=gain.high),
+        gain=gain,
     )  # fmt: skip
 
 
@@ -365,12 +345,11 @@ def regrets_of(sweep: Sweep, curves: Sequence[Curve]) -> tuple[list[Regret], flo
     found = []
     for name, parts_of_rule in told.items():
         values = np.concatenate(parts_of_rule)
-        interval, gain = mean_interval(values), mean_interval(np.concatenate(told["keep all"]) - values)
         found.append(
             Regret(
                 rule=name,
-                held_out=Interval(mean=interval.mean, low=interval.low, high=interval.high),
-                gain=Interval(mean=gain.mean, low=gain.low, high=gain.high),
+                held_out=mean_interval(values),
+                gain=mean_interval(np.concatenate(told["keep all"]) - values),
                 left_out_task=elsewhere.get(name, math.nan),
                 refused=float(np.mean(refused[name])),
             )
@@ -425,6 +404,34 @@ def guideline_of(sweep: Sweep, method: str, seed: int = 0) -> Guideline:
         floor=floor,
         sweep_command=sweep.command,
     )
+
+
+def write_guidelines(sweep: Sweep, out: Path) -> dict[str, str]:
+    """``guideline-<method>.json`` of every method but ``random``; returns by method why it has none.
+
+    Those of an earlier sweep go.
+    """
+    for file in out.glob(PATTERN):
+        file.unlink()
+    refused = {}
+    for method in sweep.methods:
+        if method != "random":
+            try:
+                guideline_of(sweep, method).save(out / f"guideline-{method}.json", indent=1)
+            except UserError as error:
+                refused[method] = str(error)
+    return refused
+
+
+PATTERN = "guideline-*.json"
+
+
+def read_guidelines(path: Path) -> list[Guideline]:
+    """One file, or all of a sweep's folder. Raises UserError where there is none."""
+    files = sorted(path.glob(PATTERN)) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path}: no guideline there; make one with: {Guideline.COMMAND} --out {path}")
+    return [Guideline.read(file) for file in files]
 
 
 def _require_enough(sweep: Sweep, curves: Sequence[Curve]) -> None:

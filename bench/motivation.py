@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from bench.document import Document
 from bench.engines.base import Sampling
 from bench.errors import UserError
 from bench.labels import LabelStore
@@ -25,7 +26,7 @@ from bench.results import csv_text
 from bench.shards import write_atomically
 from bench.statistics import Interval, mean_interval
 from bench.store import RolloutStore, StoredProblem
-from bench.stored import is_imported, stored_problems, task_of
+from bench.stored import first_problems, is_imported, require_model, task_of
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
@@ -48,10 +49,11 @@ class MeasuredPath(BaseModel):
     finished: list[bool]
 
 
-class Motivation(BaseModel):
+class Motivation(Document):
     """All paths. A finished path's potential is its verdict; others are success rates of ``continuations``."""
 
-    model_config = ConfigDict(extra="forbid")
+    KIND: ClassVar[str] = "motivation"
+    COMMAND: ClassVar[str] = "prunebench motivation"
 
     schema_version: Literal[1] = 1
     command: str
@@ -71,18 +73,7 @@ class Motivation(BaseModel):
             for i, length in enumerate(self.lengths)
         )
         write_atomically(out / "motivation.csv", csv_text(columns, rows).encode())
-        write_atomically(out / "motivation.json", (self.model_dump_json() + "\n").encode())
-
-    @classmethod
-    def read(cls, path: Path) -> Motivation:
-        """Raises UserError for a file that is missing, damaged or of another version."""
-        file = path / "motivation.json" if path.is_dir() else path
-        try:
-            return cls.model_validate_json(file.read_text())
-        except FileNotFoundError as error:
-            raise UserError(f"{file}: not there; make it with: prunebench motivation") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: not of this version; make it again with: prunebench motivation") from error
+        self.save(out / "motivation.json")
 
     @property
     def problems(self) -> list[tuple[str, str]]:
@@ -116,6 +107,30 @@ class Motivation(BaseModel):
     def fell(self) -> Interval:
         """Of the prefixes above :data:`RISEN`, how many are below :data:`FALLEN` one length later."""
         return self._moves(lambda now: now > RISEN, lambda later: later < FALLEN)
+
+    def recovered_later(self) -> Interval:
+        """Of the paths that have fallen below :data:`FALLEN`, how many are above :data:`RISEN` at any later length.
+
+        A path counts once, from the first length at which it has fallen; :meth:`recovered` counts it at every length
+        at which it is down, so that paths that stay down weigh most there.
+        """
+        return self._ever(lambda now: now < FALLEN, lambda later: later > RISEN)
+
+    def fell_later(self) -> Interval:
+        """Of the paths above :data:`RISEN`, how many are below :data:`FALLEN` at any later length, each path once."""
+        return self._ever(lambda now: now > RISEN, lambda later: later < FALLEN)
+
+    def _ever(self, begins: Callable[[float], bool], ends: Callable[[float], bool]) -> Interval:
+        def share(part: Sequence[MeasuredPath]) -> float:
+            found = []
+            for one in part:
+                steps = zip(one.potential[:-1], one.finished, strict=False)
+                first = next((at for at, (now, over) in enumerate(steps) if not over and begins(now)), None)
+                if first is not None:
+                    found.append(float(any(ends(later) for later in one.potential[first + 1 :])))
+            return _mean(found)
+
+        return self.over_problems(share)
 
     def _moves(self, begins: Callable[[float], bool], ends: Callable[[float], bool]) -> Interval:
         def share(part: Sequence[MeasuredPath]) -> float:
@@ -168,10 +183,8 @@ def measure(
     store = RolloutStore.open(folder)
     if is_imported(store):
         raise UserError(f"{folder}: imported rollouts; their model is not at hand, so nothing goes on from a prefix")
-    if engine.digest != store.manifest["model_hash"]:
-        raise UserError(f"{folder}: sampled from model {store.manifest['model_hash']}, this is {engine.digest}")
-    tasks = list(dict.fromkeys(task for task, _ in store.lengths()))
-    chosen = set(stored_problems(store, tasks, extent.problems))
+    require_model(store, folder, engine)
+    chosen = set(first_problems(store, extent.problems))
     stored = [s for s in store.read(hidden=False) if (s.task, s.problem) in chosen]
     cuts = [cut for one in stored for length in extent.lengths for cut in _cuts(store, one, length, extent.paths)]
     labels = label_cuts(

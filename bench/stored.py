@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from bench.store import IMPORTED, RolloutStore
 from tasks import catalogue
 from tasks.imported import ImportedTask
 from tasks.task import Task
+
+if TYPE_CHECKING:
+    from bench.engines.transformers import TransformersEngine
 
 
 def is_imported(store: RolloutStore) -> bool:
@@ -32,6 +35,18 @@ def stored_problems(store: RolloutStore, tasks: Sequence[str], limit: int) -> li
     """(task, problem id), task by task, in the order of the store; at most ``limit`` per task."""
     held = store.lengths()
     return [key for task in tasks for key in [key for key in held if key[0] == task][:limit]]
+
+
+def first_problems(store: RolloutStore, limit: int | None = None) -> list[tuple[str, str]]:
+    """(task, problem id) of the first ``limit`` problems of every task (None: of all)."""
+    held = store.lengths()
+    return stored_problems(store, list(dict.fromkeys(task for task, _ in held)), limit or len(held))
+
+
+def require_model(store: RolloutStore, folder: Path, engine: TransformersEngine) -> None:
+    """Raises UserError where the rollouts in ``folder`` were sampled from another model."""
+    if engine.digest != store.manifest["model_hash"]:
+        raise UserError(f"{folder}: sampled from model {store.manifest['model_hash']}, this is {engine.digest}")
 
 
 def config_of(folder: Path, **options: Any) -> RunConfig:

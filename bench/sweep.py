@@ -13,13 +13,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from bench.document import Document
 from bench.draws import order
+from bench.equal_cost import largest_affordable
 from bench.errors import UserError
 from bench.evaluate import keeps_all
 from bench.ledger import Arithmetic
@@ -28,7 +30,7 @@ from bench.replay import record_of
 from bench.results import csv_text
 from bench.shards import write_atomically
 from bench.store import RolloutStore, StoredProblem
-from bench.stored import stored_problems, task_of
+from bench.stored import first_problems, task_of
 from bench.training import reads_of
 from methods.base import Pruner, Signal
 
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
-FEWEST_KEPT = 1
 
 
 class Cell(BaseModel):
@@ -63,10 +64,11 @@ class Cell(BaseModel):
     avg: list[float]
 
 
-class Sweep(BaseModel):
+class Sweep(Document):
     """All cells, and what they rest on. ``lengths``: mean tokens of a complete path, by task."""
 
-    model_config = ConfigDict(extra="forbid")
+    KIND: ClassVar[str] = "sweep"
+    COMMAND: ClassVar[str] = "prunebench sweep"
 
     schema_version: Literal[1] = 1
     command: str
@@ -99,18 +101,7 @@ class Sweep(BaseModel):
             for c in self.cells
         )  # fmt: skip
         write_atomically(out / "sweep.csv", csv_text(columns, rows).encode())
-        write_atomically(out / "sweep.json", (self.model_dump_json() + "\n").encode())
-
-    @classmethod
-    def read(cls, path: Path) -> Sweep:
-        """Raises UserError for a file that is missing, damaged or of another version."""
-        file = path / "sweep.json" if path.is_dir() else path
-        try:
-            return cls.model_validate_json(file.read_text())
-        except FileNotFoundError as error:
-            raise UserError(f"{file}: no sweep there; make one with: prunebench sweep") from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: not a sweep of this version; make it again with: prunebench sweep") from error
+        self.save(out / "sweep.json")
 
 
 @dataclass(frozen=True)
@@ -161,21 +152,16 @@ def sweep(
     out: Path,
     *,
     arithmetic: Arithmetic | None,
-    tasks: Sequence[str] = (),
     problems: int | None = None,
     command: str = "",
     stretch: Callable[[str, int], Callable[[int], None]] = lambda _name, _total: lambda _count: None,
 ) -> Sweep:
     """Score, draw, vote. Scores that lie in ``out`` are not computed again, so the same command goes on after a stop.
 
-    Raises UserError for a store without these tasks, and for a prefix that is no shorter than every path.
+    Raises UserError for a prefix that is no shorter than every path.
     """
     store = RolloutStore.open(folder)
-    held = list(dict.fromkeys(task for task, _ in store.lengths()))
-    for task in tasks:
-        if task not in held:
-            raise UserError(f"{folder}: holds no task '{task}'; it has {', '.join(held)}")
-    chosen = stored_problems(store, list(tasks) or held, problems or len(store.lengths()))
+    chosen = first_problems(store, problems)
     playable, left_out = _playable(methods)
     kept = _Kept(out / "scores", _digest(store, engine, playable))
     paths: dict[tuple[str, str], Paths] = {}
@@ -280,29 +266,21 @@ def _cells(
 
 
 def affordable(played: Callable[[int], tuple[Array, int]], budget: float, most: int) -> tuple[int, Array, int]:
-    """The largest n up to ``most`` whose mean cost (row 2) is at most ``budget`` (at least 1), with what it gave.
+    """The largest n up to ``most`` whose mean cost (row 2) is at most ``budget`` (at least 1), with what it gave."""
+    known: dict[int, tuple[Array, int]] = {}
 
-    The cost is nearly proportional to n: the search starts there and then goes up or down one by one.
-    """
-    values, k = played(most)
-    n = most
-    if values[2].mean() > budget:
-        n = min(most - 1, max(1, int(most * budget / values[2].mean())))
-        values, k = played(n)
-        while values[2].mean() > budget and n > 1:
-            n -= 1
-            values, k = played(n)
-        while n + 1 < most:
-            more, more_k = played(n + 1)
-            if more[2].mean() > budget:
-                break
-            n, values, k = n + 1, more, more_k
+    def cost(n: int) -> float:
+        known[n] = played(n)
+        return float(known[n][0][2].mean())
+
+    n = largest_affordable(cost, budget, most) or 1
+    values, k = known[n] if n in known else played(n)
     return n, values, k
 
 
 def kept_of(n: int, gamma: float) -> int:
     """k = gamma N, rounded, at least one path."""
-    return max(FEWEST_KEPT, min(n, round(gamma * n)))
+    return max(1, min(n, round(gamma * n)))
 
 
 def vote(

@@ -18,7 +18,7 @@ LONGEST = 12
 def attention(recorded: Attention) -> Figure:
     """Both paths, token by token in reading order; the shade is the mean weight over all layers, prompt included.
 
-    The darkest token of each path has the full shade. A bar at the left marks the prompt.
+    The darkest token of each path has the full shade. The prompt is written in grey.
     """
     laid = [_lines(path) for path in recorded.paths]
     height = 0.30 + sum(HEAD + LINE_INCHES * len(lines) + 0.10 for lines in laid)

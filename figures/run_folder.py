@@ -15,7 +15,7 @@ from bench.ablation import AblationRow
 from bench.attention import Attention
 from bench.decisions import Decisions, read_decisions
 from bench.errors import UserError
-from bench.guideline import Guideline
+from bench.guideline import Guideline, read_guidelines
 from bench.ledger import LedgerRow
 from bench.motivation import Motivation
 from bench.results import Results
@@ -117,11 +117,7 @@ class RunFolder:
     @cached_property
     def guidelines(self) -> dict[str, Guideline]:
         """By method, the laws fitted to the sweep. At least one."""
-        folder = self.folder_of("sweep")
-        found = [Guideline.read(path) for path in sorted(folder.glob("guideline*.json"))]
-        if not found:
-            raise UserError(f"{folder}: no guideline there; make one with: prunebench sweep --out {folder}")
-        return {one.method: one for one in found}
+        return {one.method: one for one in read_guidelines(self.folder_of("sweep"))}
 
     @property
     def guideline(self) -> Guideline:

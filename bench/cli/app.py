@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.errors import UserError
+from bench.reasoner.config import REASONERS
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -29,13 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-REASONER = Path(__file__).parents[1] / "reasoner"
-"""The home of the smaller shipped reasoner."""
+EMBEDDED = REASONERS["embedded"]
 
 Preset = Annotated[str, typer.Option(help="Name of a preset (see: prunebench list presets).")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file like the presets, instead of one.")]
 Task = Annotated[list[str] | None, typer.Option("--task", help="Task name; may be given several times.")]
-Model = Annotated[str | None, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")]
+Model = Annotated[str | None, typer.Option(help="A shipped reasoner, a local checkpoint folder, or a hub id.")]
 Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
 Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
 Kept = Annotated[int | None, typer.Option("--k", help="Paths kept by the pruner.")]
@@ -113,10 +113,9 @@ def names_of(text: str | None) -> list[str] | None:
     return [] if text == "all" else [name.strip() for name in re.split(r",(?![^(]*\))", text) if name.strip()]
 
 
-def tokens_of(text: str | None) -> float | None:
+def tokens_of(text: str) -> float:
     """``300k`` is 300 * 1,024 tokens."""
-    if text is None:
-        return None
+    text = text.strip()
     number = text[:-1] if text.endswith("k") else text
     try:
         return float(number) * (1024 if text.endswith("k") else 1)
@@ -175,13 +174,24 @@ def engine_of(model: str, device: str) -> TransformersEngine:
 
 
 def require_weights() -> None:
-    if not (REASONER / "weights" / "model.safetensors").exists():
+    if not (EMBEDDED.weights / "model.safetensors").exists():
         raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
 
 
-def shipped_labels(home: Path = REASONER) -> list[Path]:
-    folder = home / "labels"
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+def shipped_labels(model: str) -> list[Path]:
+    """The label stores that a shipped reasoner has; none for any other model."""
+    folder = REASONERS[model].labels if model in REASONERS else None
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
+
+
+def learned_for(model: str, named: Path | None) -> Path:
+    """The folder of learned files: the named one, else a shipped reasoner's own, else where training puts them."""
+    return named or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
+
+
+def command_line() -> str:
+    """What was typed, for the record."""
+    return " ".join(["prunebench", *sys.argv[1:]])
 
 
 class RichWatch:

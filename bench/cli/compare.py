@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.app import (
-    REASONER,
+    EMBEDDED,
     ConfigFile,
     Device,
     Judge,
@@ -27,9 +26,11 @@ from bench.cli.app import (
     Temperature,
     app,
     check_methods,
+    command_line,
     config_from,
     engine_of,
     judged,
+    learned_for,
     load_plugins,
     names_of,
     processes_on,
@@ -54,7 +55,7 @@ def demo(out: Annotated[Path, typer.Option(help="Where results go.")] = Path("ru
     from bench.config import preset
 
     require_weights()
-    _compare(preset("demo"), out, Inputs(REASONER / "learned", tuple(shipped_labels())), "cpu")
+    _compare(preset("demo"), out, Inputs(EMBEDDED.learned, tuple(shipped_labels(EMBEDDED.name))), "cpu")
 
 
 @app.command()
@@ -96,7 +97,6 @@ def compare(
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
     from bench.comparison import Inputs
-    from bench.reasoner.config import REASONERS
     from bench.stored import config_of
 
     if reproduce is not None:
@@ -105,7 +105,8 @@ def compare(
     load_plugins(plugin)
     options = {
         "tasks": task, "n": n, "k": k, "prefix_tokens": prefix, "problems": problems, "seed": seed,
-        "methods": names_of(methods), "policy": policy, "budget": tokens_of(budget), "draws": draws,
+        "methods": names_of(methods), "policy": policy, "budget": None if budget is None else tokens_of(budget),
+        "draws": draws,
     }  # fmt: skip
     if store is None:
         config = config_from(
@@ -116,10 +117,9 @@ def compare(
                    "--config": config_file}  # fmt: skip
         _refuse_with_store(sampled)
         config = config_of(store, **options)
-    shipped = REASONERS.get(config.model)
     inputs = Inputs(
-        learned or (shipped.learned if shipped else Path("runs/learned")),
-        tuple(labels if labels is not None else (shipped_labels(shipped.home) if shipped else [])),
+        learned_for(config.model, learned),
+        tuple(shipped_labels(config.model) if labels is None else labels),
         judged(judge),
         tuple(plugin or ()),
         store,
@@ -142,7 +142,7 @@ def _compare(config: RunConfig, out: Path, inputs: Inputs, device: str) -> Resul
             config,
             out,
             inputs,
-            command=" ".join(["prunebench", *sys.argv[1:]]),
+            command=command_line(),
             watch=watch,
             processes=processes_on(device),
         )

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.app import Device, Judge, Learned, app, engine_of, judged, names_of, tokens_of, watching
+from bench.cli.app import (
+    Device,
+    Judge,
+    app,
+    command_line,
+    engine_of,
+    judged,
+    learned_for,
+    names_of,
+    tokens_of,
+    watching,
+)
 from bench.errors import UserError
 
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
@@ -25,24 +35,24 @@ def sweep(
     problems: Annotated[int | None, typer.Option(help="At most so many problems per task.")] = None,
     trained_for: Annotated[int, typer.Option(help="The checkpoint that learned methods were trained for.")] = 40,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    learned: Learned | None = None,
+    learned: Annotated[Path | None, typer.Option(help="Folder of learned files (default: the shipped one).")] = None,
     judge: Judge = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Where the sweep and the guideline go.")] = Path("runs/sweep"),
 ) -> None:
     """Accuracy by retention ratio, prefix length and budget, and the laws that fit it; the same command resumes."""
     from bench.comparison import arithmetic_of
-    from bench.guideline import guideline_of
+    from bench.guideline import write_guidelines
     from bench.reasoner.config import REASONERS
-    from bench.store import RolloutStore
-    from bench.stored import is_imported, stored_problems
+    from bench.store import IMPORTED, RolloutStore
+    from bench.stored import first_problems, is_imported, require_model
     from bench.sweep import Grid
     from bench.sweep import sweep as run
     from bench.training import Judges, load_method, refuse_leak
 
     grid = Grid(
-        tuple(int(_number("--prefix", one)) for one in prefix.split(",")),
-        tuple(_number("--budget", one) for one in budget.split(",")),
+        tuple(int(tokens_of(one)) for one in prefix.split(",")),
+        tuple(tokens_of(one) for one in budget.split(",")),
         tuple(_ratio(one) for one in gamma.split(",")),
         draws,
         seed,
@@ -50,15 +60,13 @@ def sweep(
     opened = RolloutStore.open(store)
     model = str(opened.manifest["model"])
     engine = None if is_imported(opened) else engine_of(model, device)
-    if engine is not None and engine.digest != opened.manifest["model_hash"]:
-        raise UserError(f"{store}: sampled from model {opened.manifest['model_hash']}, this is {engine.digest}")
-    folder = learned or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
+    if engine is not None:
+        require_model(opened, store, engine)
+    folder = learned_for(model, learned)
     judges = Judges(judged(judge), folder, device, shipped=model in REASONERS)
-    digest = engine.digest if engine else "imported"
+    digest = engine.digest if engine else IMPORTED
     loaded = {name: load_method(name, folder, digest, trained_for, judges) for name in names_of(methods) or []}
-    held = opened.lengths()
-    chosen = stored_problems(opened, list(dict.fromkeys(task for task, _ in held)), problems or len(held))
-    refuse_leak(loaded, [problem for _, problem in chosen])
+    refuse_leak(loaded, [problem for _, problem in first_problems(opened, problems)])
     pruners = {name: one.pruner for name, one in loaded.items()}
     with watching() as watch:
         found = run(
@@ -69,19 +77,14 @@ def sweep(
             out,
             arithmetic=arithmetic_of(engine) if engine else None,
             problems=problems,
-            command=" ".join(["prunebench", *sys.argv[1:]]),
+            command=command_line(),
             stretch=watch.stretch,
         )
-        for file in out.glob("guideline-*.json"):  # those of an earlier sweep
-            file.unlink()
-        tick = watch.stretch("fitting laws", len(found.methods))
-        for name in found.methods:
-            if name != "random":
-                try:
-                    guideline_of(found, name).write(out / f"guideline-{name}.json")
-                except UserError as error:
-                    typer.echo(f"no guideline of {name}: {error}")
-            tick(1)
+        tick = watch.stretch("fitting laws", 1)
+        refused = write_guidelines(found, out)
+        tick(1)
+    for name, reason in refused.items():
+        typer.echo(f"no guideline of {name}: {reason}")
     for name, reason in found.left_out.items():
         typer.echo(f"left out: {name}: {reason}")
     typer.echo(f"in {out}: sweep.json, sweep.csv, guideline-<method>.json; next: prunebench guideline --file {out} ...")
@@ -98,26 +101,14 @@ def guideline(
 ) -> None:
     """How many paths to sample and to keep for a budget, what that gains, and what it rests on."""
     from bench.advice import advise
-    from bench.guideline import Guideline
+    from bench.guideline import read_guidelines
     from bench.reasoner.config import REASONERS
 
     if file is None and model not in REASONERS:
         raise UserError(f"no guideline of model '{model}' is shipped; make one with: prunebench sweep, and give --file")
-    where = file or REASONERS[model].home / "guideline"
-    files = sorted(where.glob("guideline-*.json")) if where.is_dir() else [where]
-    if not files:
-        raise UserError(f"{where}: no guideline there; make one with: prunebench sweep")
-    asked = (tokens_of(budget), tokens_of(prefix), tokens_of(task_length))
-    assert None not in asked
-    for line in advise([Guideline.read(one) for one in files], *asked, method).lines():  # type: ignore[arg-type]
+    found = read_guidelines(file or REASONERS[model].guideline)
+    for line in advise(found, tokens_of(budget), tokens_of(prefix), tokens_of(task_length), method).lines():
         typer.echo(line)
-
-
-def _number(option: str, text: str) -> float:
-    number = tokens_of(text.strip())
-    if number is None:
-        raise UserError(f"{option} {text}: write a number of tokens")
-    return number
 
 
 def _ratio(text: str) -> float:

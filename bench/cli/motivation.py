@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.app import Device, app, engine_of, watching
+from bench.cli.app import Device, app, command_line, engine_of, learned_for, watching
 from bench.errors import UserError
 
 
@@ -24,7 +23,7 @@ def motivation(
     out: Annotated[Path, typer.Option(help="Where labels and results go.")] = Path("runs/motivation"),
 ) -> None:
     """The potential of paths along their length, and the share that is doomed; the same command resumes."""
-    from bench.motivation import Extent, measure
+    from bench.motivation import FALLEN, RISEN, Extent, measure
     from bench.store import RolloutStore
 
     try:
@@ -34,13 +33,16 @@ def motivation(
     extent = Extent(lengths, problems, paths, continuations, seed)
     engine = engine_of(str(RolloutStore.open(store).manifest["model"]), device)
     with watching() as watch:
-        found = measure(
-            engine, store, extent, out, command=" ".join(["prunebench", *sys.argv[1:]]), stretch=watch.stretch
-        )
+        found = measure(engine, store, extent, out, command=command_line(), stretch=watch.stretch)
     for length in found.lengths:
         doomed = found.doomed(length)
         typer.echo(f"at {length} tokens {100 * doomed.mean:.0f} % of the paths are doomed "
                    f"[{100 * doomed.low:.0f}, {100 * doomed.high:.0f}]")  # fmt: skip
+    for text, one in (
+        (f"fallen below {FALLEN:g}, above {RISEN:g} at any later length", found.recovered_later()),
+        (f"above {RISEN:g}, below {FALLEN:g} at any later length", found.fell_later()),
+    ):
+        typer.echo(f"of the paths {text}: {100 * one.mean:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}]")
     typer.echo(f"in {out}: motivation.json, motivation.csv; draw it with: prunebench figures motivation")
 
 
@@ -56,18 +58,15 @@ def attention(
 ) -> None:
     """What the [STOP] tokens attend to on the path with the highest score and on that with the lowest."""
     from bench.attention import record_attention
-    from bench.reasoner.config import REASONERS
     from bench.store import RolloutStore
     from bench.training import load_method
     from methods.learned.stop import Stop
 
     model = str(RolloutStore.open(store).manifest["model"])
     engine = engine_of(model, device)
-    folder = learned or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
-    stop = load_method("stop", folder, engine.digest, prefix).pruner
+    stop = load_method("stop", learned_for(model, learned), engine.digest, prefix).pruner
     assert isinstance(stop, Stop)
-    command = " ".join(["prunebench", *sys.argv[1:]])
-    found = record_attention(engine, stop, store, out, prefix=prefix, task=task, number=number, command=command)
+    found = record_attention(engine, stop, store, out, prefix=prefix, task=task, number=number, command=command_line())
     for path in found.paths:
         typer.echo(f"{path.role} score {path.score:.3f}: path {path.path}, {'right' if path.correct else 'wrong'}")
     typer.echo(f"in {out}: attention.json, attention.csv; draw it with: prunebench figures attention")

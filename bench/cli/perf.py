@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.app import (
-    REASONER,
+    EMBEDDED,
     Device,
     app,
     engine_of,
@@ -76,7 +76,7 @@ def perf_check(
 
     require_weights()
     engine = engine_of("embedded", device)
-    stop = load_method("stop", REASONER / "learned", engine.digest, preset("demo").prefix_tokens).pruner
+    stop = load_method("stop", EMBEDDED.learned, engine.digest, preset("demo").prefix_tokens).pruner
     assert isinstance(stop, Stop)
     for length in prefix or [512, preset("demo").prefix_tokens]:
         cost = check_cost(engine, stop, length, rows)
@@ -108,7 +108,7 @@ def perf_agreement(
     engines = engine_of("embedded", "cpu"), engine_of("embedded", device)
     stops = []
     for engine in engines:
-        stop = load_method("stop", REASONER / "learned", engine.digest, config.prefix_tokens).pruner
+        stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
         assert isinstance(stop, Stop)
         stops.append(stop)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)

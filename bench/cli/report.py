@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import app
+from bench.cli.app import app, watching
 
 
 @app.command()
@@ -17,7 +17,10 @@ def report(
     sweep: Annotated[Path | None, typer.Option(help="Folder of a sweep (default: in or beside the run).")] = None,
 ) -> None:
     """One self-contained HTML file: words, tables, figures, a calculator, and every path."""
+    from figures.catalogue import FIGURES
     from figures.report import write_report
 
-    written = write_report(run, out or run / "report.html", {"sweep": sweep} if sweep else None)
+    with watching() as watch:
+        tick = watch.stretch("figures and report", len(FIGURES))
+        written = write_report(run, out or run / "report.html", {"sweep": sweep} if sweep else None, tick)
     typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")

@@ -138,7 +138,7 @@ def label(
     from bench.engines.base import Sampling
     from bench.potential import cuts_of, label_cuts
     from bench.store import RolloutStore
-    from bench.stored import is_imported
+    from bench.stored import is_imported, require_model
     from tasks import catalogue
 
     rollout_store = RolloutStore.open(store)
@@ -147,8 +147,7 @@ def label(
             f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
         )
     engine = engine_of(str(rollout_store.manifest["model"]), device)
-    if engine.digest != rollout_store.manifest["model_hash"]:
-        raise UserError(f"{store}: sampled from model {rollout_store.manifest['model_hash']}, this is {engine.digest}")
+    require_model(rollout_store, store, engine)
     cuts = [
         cut
         for stored in rollout_store.read(hidden=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from bench.cli.app import (
-    REASONER,
+    EMBEDDED,
     Device,
     Judge,
     Learned,
@@ -80,7 +80,7 @@ def ablate(
         Path, typer.Option(help="Folder with train/, validation/ (rollouts and labels) and test/ (rollouts).")
     ] = Path("runs/reasoner/data"),
     model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
-    learned: Learned = REASONER / "learned",
+    learned: Learned = EMBEDDED.learned,
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
     k: Annotated[int, typer.Option(help="Paths kept by the pruner.")] = 8,
     value: Annotated[list[str] | None, typer.Option(help="Only these values of the axis.")] = None,

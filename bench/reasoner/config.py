@@ -113,6 +113,10 @@ class Reasoner:
         return self.home / "labels"
 
     @property
+    def guideline(self) -> Path:
+        return self.home / "guideline"
+
+    @property
     def card(self) -> Path:
         return self.home / "card.json"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from bench.errors import UserError
-from bench.guideline import Guideline
+from bench.guideline import Guideline, read_guidelines
 from bench.results import ResultRow
 from bench.shards import write_atomically
 from figures.catalogue import FIGURES, draw_figures
@@ -35,20 +36,22 @@ class Cell:
     key: str
 
 
-def write_report(run: Path, out: Path, extras: dict[str, Path] | None = None) -> Path:
+def write_report(
+    run: Path, out: Path, extras: dict[str, Path] | None = None, progress: Callable[[int], None] = lambda _: None
+) -> Path:
     """Write the page of a run folder to ``out``, and its figures (PNG, SVG, CSV) into ``figures/`` beside it.
 
     Raises UserError where there are no results of this version; then nothing is written.
     """
-    page = render(RunFolder(run, extras or {}), out.parent / "figures")
+    page = render(RunFolder(run, extras or {}), out.parent / "figures", progress)
     write_atomically(out, page.encode())
     return out
 
 
-def render(run: RunFolder, folder: Path) -> str:
+def render(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> str:
     """The page as text: no address is loaded from anywhere, and every text of models and files is escaped.
 
-    Figures are drawn into ``folder``.
+    Figures are drawn into ``folder``; ``progress`` is called after each.
     """
     results, task = run.results, run.task
     environment = Environment(
@@ -67,7 +70,7 @@ def render(run: RunFolder, folder: Path) -> str:
         rows=[main_cells(row) for row in rows_of(results, task)],
         quadrants={name: style.label for name, style in QUADRANTS.items()},
         equal_cost=_equal_cost(run),
-        pictures=pictures(run, folder),
+        pictures=pictures(run, folder, progress),
         guidelines=embedded([json.loads(one.model_dump_json()) for one in guidelines]) if guidelines else None,
         ledger=ledger_lines(run),
         notes=results.notes,
@@ -121,9 +124,9 @@ def _equal_cost(run: RunFolder) -> dict[str, Any] | None:
     return {"caption": table.caption, "header": EQUAL_COST_HEADER, "rows": rows, "legend": EQUAL_COST_LEGEND}
 
 
-def pictures(run: RunFolder, folder: Path) -> list[dict[str, str]]:
+def pictures(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> list[dict[str, str]]:
     """Draws every figure that the run allows into ``folder``; the main table stands on the page as a table."""
-    drawn = {path.stem: path for path in draw_figures(run, folder).written if path.suffix == ".png"}
+    drawn = {path.stem: path for path in draw_figures(run, folder, progress=progress).written if path.suffix == ".png"}
     return [
         {"description": one.description, "source": f"data:image/png;base64,{_base64(drawn[one.name])}"}
         for one in FIGURES
@@ -140,15 +143,15 @@ def guidelines_of(run: RunFolder) -> list[Guideline]:
     from bench.reasoner.config import REASONERS
 
     model = run.results.rows[0].model
-    places: list[Path] = []
+    shipped = REASONERS[model].guideline if model in REASONERS else None
+    places = [] if shipped is None else [shipped]
     with suppress(UserError):
-        places.append(run.folder_of("sweep"))
-    if model in REASONERS:
-        places.append(REASONERS[model].home / "guideline")
+        places.insert(0, run.folder_of("sweep"))
     for place in places:
-        found = [Guideline.read(file) for file in sorted(place.glob("guideline-*.json"))]
-        if found and all(one.model_hash == run.results.hashes["model"] for one in found):
-            return found
+        with suppress(UserError):
+            found = read_guidelines(place)
+            if found and all(one.model_hash == run.results.hashes["model"] for one in found):
+                return found
     return []
 
 

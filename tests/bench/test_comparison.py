@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli.app import REASONER, shipped_labels
+from bench.cli.app import EMBEDDED, shipped_labels
 from bench.comparison import Inputs, run_comparison
 from bench.config import preset
 from bench.engines.base import Request
@@ -44,7 +44,7 @@ def config():
 @pytest.fixture(scope="module")
 def run(reasoner, config, tmp_path_factory):
     out = tmp_path_factory.mktemp("comparison")
-    results = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(shipped_labels())))
+    results = run_comparison(reasoner, config, out, Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded"))))
     return out, results
 
 
@@ -98,7 +98,7 @@ def test_each_quadrant_has_a_representative_chosen_on_validation(run):
     chosen = {one.quadrant: one for one in results.representatives}
     assert set(chosen) == {"I", "II", "III", "IV", "mixed"}
     assert chosen["IV"].candidates == sum(PRUNERS.get(name).quadrant().value == "IV" for name in PRUNERS.names())
-    cards = [Card.read(path) for path in (REASONER / "learned").glob("*.json")]
+    cards = [Card.read(path) for path in (EMBEDDED.learned).glob("*.json")]
     rivals = [card.validation_auroc for card in cards if PRUNERS.get(card.method).quadrant().value == "II"]
     assert chosen["II"].validation_auroc == max(rivals)
 
@@ -106,7 +106,7 @@ def test_each_quadrant_has_a_representative_chosen_on_validation(run):
 def test_a_funnel_is_held_against_one_check_of_equal_cost(run, reasoner, config):
     out, _ = run
     funnel = config.model_copy(update={"methods": ("entropy", "stop"), "policy": "funnel:64@20,32@40,16@60"})
-    results = run_comparison(reasoner, funnel, out, Inputs(REASONER / "learned"))
+    results = run_comparison(reasoner, funnel, out, Inputs(EMBEDDED.learned))
     assert {row.method for row in results.policies} >= {"entropy", "stop"}
     for row in results.policies:
         assert row.one_check_tokens <= row.tokens
@@ -120,7 +120,9 @@ def test_the_same_results_are_not_made_again(run, reasoner, config):
     out, results = run
     results.write(out / "results.json")
     watch = Counted()
-    again = run_comparison(reasoner, config, out, Inputs(REASONER / "learned", tuple(shipped_labels())), watch=watch)
+    again = run_comparison(
+        reasoner, config, out, Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded"))), watch=watch
+    )
     assert watch.done == {"sampling": 4 * 64}, "read, not scored"
     assert again == Results.read(out / "results.json")
 
@@ -132,7 +134,7 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
         reasoner,
         config.model_copy(update={"methods": ("entropy",)}),
         out,
-        Inputs(REASONER / "learned", tuple(shipped_labels())),
+        Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded"))),
         watch=watch,
     )
     assert watch.done["scoring"] == 3 * 4, "none, random and entropy"
@@ -143,7 +145,7 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
 
 def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, reasoner, config):
     out, _ = run
-    results = run_comparison(reasoner, some(config), out, Inputs(REASONER / "learned"))
+    results = run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned))
     assert set(results.left_out) == {"potential"}
     assert "prefixes have no Monte Carlo label; make them with: prunebench label" in results.left_out["potential"]
     assert all(math.isnan(row.avg_at_k_expected) for row in results.rows)
@@ -151,7 +153,7 @@ def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, r
 
 def labels_without(folder, missing, problems):
     """The shipped labels of ``problems`` but for the first ``missing`` of them."""
-    shipped = [LabelStore.open(path) for path in shipped_labels()]
+    shipped = [LabelStore.open(path) for path in shipped_labels("embedded")]
     manifest = {key: value for key, value in shipped[0].manifest.items() if key not in ("kind", "schema_version")}
     found = [label for store in shipped for label in store._labels.values() if label.problem in problems]
     store = LabelStore.create_or_open(folder, manifest)
@@ -164,7 +166,7 @@ def test_a_few_missing_labels_are_sampled_on_the_spot(run, reasoner, config, tmp
     out, results = run
     problems = {problem for ids in results.problems.values() for problem in ids}
     (missing,) = labels_without(tmp_path / "few", 1, problems)
-    again = run_comparison(reasoner, some(config), out, Inputs(REASONER / "learned", (tmp_path / "few",)))
+    again = run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned, (tmp_path / "few",)))
     assert again.left_out == {}
     made = LabelStore.open(out / "labels")
     assert list(made._labels.values()) == [missing], "the same label as the shipped one"
@@ -177,7 +179,7 @@ def test_many_missing_labels_leave_the_potential_control_out_with_the_count(run,
     out, results = run
     problems = {problem for ids in results.problems.values() for problem in ids}
     labels_without(tmp_path / "many", 9, problems)
-    again = run_comparison(reasoner, some(config), out, Inputs(REASONER / "learned", (tmp_path / "many",)))
+    again = run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned, (tmp_path / "many",)))
     assert again.left_out["potential"].startswith("9 of ")
 
 
@@ -190,27 +192,27 @@ def test_a_method_that_is_asked_for_must_run(run, reasoner, config, tmp_path):
 def test_a_prefix_beyond_the_context_is_refused_before_sampling(reasoner, tmp_path):
     config = preset("demo", prefix_tokens=1024, max_new_tokens=2000)
     with pytest.raises(UserError, match="prefix_tokens = 1024: the context of embedded is 1024 tokens"):
-        run_comparison(reasoner, config, tmp_path / "out", Inputs(REASONER / "learned"))
+        run_comparison(reasoner, config, tmp_path / "out", Inputs(EMBEDDED.learned))
     assert not (tmp_path / "out").exists()
 
 
 def test_training_problems_are_refused(reasoner, tmp_path):
-    card = load_method("linear-probe", REASONER / "learned", reasoner.digest, 40).card
+    card = load_method("linear-probe", EMBEDDED.learned, reasoner.digest, 40).card
     problems = problems_of(catalogue.expand(("synthetic",)), "validation", 2, 0)
     assert {problem.id for _, problem in problems} & set(card.validation_problems)
     config = preset("demo", tasks=("synthetic/power",), split="validation", problems=2, n=8, max_new_tokens=60)
     with pytest.raises(UserError, match="trained or tuned on 2 of these problems"):
-        run_comparison(reasoner, config, tmp_path, Inputs(REASONER / "learned"))
+        run_comparison(reasoner, config, tmp_path, Inputs(EMBEDDED.learned))
     ensemble = config.model_copy(update={"methods": ("mean-rank(linear-probe,entropy)",)})
     with pytest.raises(UserError, match="'linear-probe' was trained or tuned on 2 of these problems"):
-        run_comparison(reasoner, ensemble, tmp_path, Inputs(REASONER / "learned"))
+        run_comparison(reasoner, ensemble, tmp_path, Inputs(EMBEDDED.learned))
 
 
 def test_a_problem_that_nearly_repeats_a_training_problem_is_reported(run, reasoner, config, tmp_path):
     out, results = run
     evaluated = next(RolloutStore.open(out / "rollouts").read(hidden=False))
     learned = tmp_path / "learned"
-    shutil.copytree(REASONER / "learned", learned)
+    shutil.copytree(EMBEDDED.learned, learned)
     card = Card.read(learned / "stop.json")
     line = {"problem": card.train_problems[0], "prompt": evaluated.prompt}
     (learned / "problems.jsonl").write_text(json.dumps(line) + "\n")
@@ -226,8 +228,8 @@ def test_a_problem_that_nearly_repeats_a_training_problem_is_reported(run, reaso
 def test_shipped_inputs_are_named_by_their_place_in_the_package(run):
     _, results = run
     assert results.setup["learned"] == "shipped:reasoner/learned"
-    assert str(REASONER) not in results.model_dump_json()
-    assert Inputs.of(results.setup) == Inputs(REASONER / "learned", tuple(shipped_labels()))
+    assert str(EMBEDDED.home) not in results.model_dump_json()
+    assert Inputs.of(results.setup) == Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded")))
     assert Inputs.of(Inputs(Path("mine"), store=Path("/there")).described()) == Inputs(
         Path("mine"), store=Path("/there")
     )
@@ -236,7 +238,7 @@ def test_shipped_inputs_are_named_by_their_place_in_the_package(run):
 def test_online_pruning_keeps_what_replay_keeps(run, reasoner, config):
     """Launch to the checkpoint, score the live caches with STOP, resume the best: the stored paths come out."""
     out, _ = run
-    stop = load_method("stop", REASONER / "learned", reasoner.digest, config.prefix_tokens).pruner
+    stop = load_method("stop", EMBEDDED.learned, reasoner.digest, config.prefix_tokens).pruner
     stored = list(RolloutStore.open(out / "rollouts").read())
     requests = [Request(f"{s.task}/{s.problem}", s.prompt_ids, tuple(range(config.n))) for s in stored]
     kept = []
@@ -261,5 +263,5 @@ def test_online_pruning_keeps_what_replay_keeps(run, reasoner, config):
 def test_an_ensemble_of_a_method_that_reads_every_state_takes_part_at_equal_cost(run, reasoner, config):
     out, _ = run
     ensemble = config.model_copy(update={"methods": ("mean-rank(step,entropy)",)})
-    results = run_comparison(reasoner, ensemble, out, Inputs(REASONER / "learned"))
+    results = run_comparison(reasoner, ensemble, out, Inputs(EMBEDDED.learned))
     assert "mean-rank(step,entropy)" in {row.method for row in results.equal_cost}

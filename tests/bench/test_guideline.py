@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from bench.advice import advise
 from bench.errors import UserError
 from bench.guideline import (
     Guideline,
-    Interval,
     curves_of,
     fit_form,
     guideline_of,
@@ -20,6 +20,7 @@ from bench.guideline import (
     taken,
 )
 from bench.retention_law import PAPER, UNIT
+from bench.statistics import Interval
 from tests.bench.conftest import refused
 from tests.made_up_sweep import GAMMAS, made_up, planted
 
@@ -152,7 +153,7 @@ def test_the_gain_is_that_of_held_out_problems_and_no_gain_says_do_not_prune(gui
 def test_a_ratio_below_all_that_were_swept_is_refused(guideline):
     steep = guideline.model_copy(deep=True)
     for fit in steep.fits:
-        fit.constants["a"] = fit.constants["a"].model_copy(update={"mean": 1e3})
+        fit.constants["a"] = replace(fit.constants["a"], mean=1e3)
     with pytest.raises(UserError, match=r"below 0\.0625, the smallest ratio that was swept"):
         advise([steep], 4096, 40, 300)
 
@@ -160,16 +161,16 @@ def test_a_ratio_below_all_that_were_swept_is_refused(guideline):
 def test_a_ratio_above_one_is_refused(guideline):
     flat = guideline.model_copy(deep=True)
     for fit in flat.fits:
-        fit.constants["a"] = fit.constants["a"].model_copy(update={"mean": 1e-3})
+        fit.constants["a"] = replace(fit.constants["a"], mean=1e-3)
     for number, one in enumerate(flat.regrets):
-        held_out = one.held_out.model_copy(update={"mean": float(one.rule != "law")})
+        held_out = replace(one.held_out, mean=float(one.rule != "law"))
         flat.regrets[number] = one.model_copy(update={"held_out": held_out})
     with pytest.raises(UserError, match="a retention ratio above 1"):
         advise([flat], 4096, 40, 300)
 
 
 def test_the_command_answers_from_a_file_and_refuses_another_version(guideline, prunebench, tmp_path):
-    guideline.write(tmp_path / "guideline-stop.json")
+    guideline.save(tmp_path / "guideline-stop.json")
     assert Guideline.read(tmp_path / "guideline-stop.json") == guideline
     code, out, _ = prunebench(
         "guideline", "--file", tmp_path, "--budget", "4k", "--prefix", "40", "--task-length", "300"

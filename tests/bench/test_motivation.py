@@ -50,6 +50,21 @@ def test_moves_are_counted_one_length_on(by_hand):
     assert by_hand.fell().mean == pytest.approx((0 + 1 + 1) / 3)
 
 
+def test_a_path_that_falls_or_rises_at_any_later_length_counts_once(by_hand):
+    """Fallen: a rises; b stays down; c 0.1 stays down, c 0.1 -> 0.6 rises. High: a, a stay; b falls, b has no later
+    length; c falls."""
+    assert by_hand.recovered_later().mean == pytest.approx((1 + 0 + 1 / 2) / 3)
+    assert by_hand.fell_later().mean == pytest.approx((0 + 1 + 1) / 3)
+
+
+def test_a_rise_two_lengths_on_is_one_for_later_and_none_for_next():
+    only = Motivation(
+        command="", model="m", model_hash="h", sampling={}, lengths=[10, 20, 40], continuations=4,
+        paths=[path("a", True, 0.0, 0.4, 0.9)],
+    )  # fmt: skip
+    assert (only.recovered_later().mean, only.recovered().mean) == (1, 0)
+
+
 def test_a_finished_path_makes_no_more_moves():
     only = Motivation(
         command="", model="m", model_hash="h", sampling={}, lengths=[10, 20], continuations=4,
@@ -105,5 +120,5 @@ def test_the_figure_shows_the_means_and_can_be_read(by_hand):
 def test_bad_input_is_a_sentence(store, prunebench, tmp_path):
     _, folder = store
     assert "write numbers of tokens" in refused(prunebench("motivation", "--store", folder, "--prefix", "10,x"))
-    with pytest.raises(UserError, match="not there; make it with: prunebench motivation"):
+    with pytest.raises(UserError, match="no motivation there; make it with: prunebench motivation"):
         Motivation.read(tmp_path)

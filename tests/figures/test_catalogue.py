@@ -89,7 +89,7 @@ def test_a_sweep_beside_the_run_gives_its_four_figures(run: RunFolder, tmp_path:
     made_up().write(beside)
     with pytest.raises(UserError, match="no guideline there"):
         draw_figures(run, tmp_path / "out", ["law"])
-    guideline_of(made_up(), "stop").write(beside / "guideline-stop.json")
+    guideline_of(made_up(), "stop").save(beside / "guideline-stop.json")
     again = RunFolder(run.path)
     written = draw_figures(again, tmp_path / "out", names).written
     assert [path.name for path in written if path.suffix == ".csv"] == [f"{name}.csv" for name in names]

@@ -43,7 +43,7 @@ def run(tmp_path_factory) -> Path:
     write_outputs(results, out)
     guide = guideline_of(made_up(), "stop").model_copy(update={"model_hash": results.hashes["model"]})
     (out / "sweep").mkdir()
-    guide.write(out / "sweep" / "guideline-stop.json")
+    guide.save(out / "sweep" / "guideline-stop.json")
     return out
 
 
