@@ -25,7 +25,7 @@ from bench.reasoner.config import REASONERS
 from bench.records import ProblemRecord
 from bench.replay import record_of
 from bench.results import Representative, Results
-from bench.rollouts import problems_of, sample_rollouts, versions
+from bench.rollouts import problems_of, sample_rollouts, tasks_of, versions
 from bench.shards import write_atomically
 from bench.store import IMPORTED, RolloutStore, StoredProblem
 from bench.stored import stored_problems, task_of
@@ -42,7 +42,6 @@ from bench.training import (
 from methods.base import LearnablePruner, Quadrant, Signal
 from methods.pool import Pool
 from methods.registry import PRUNERS
-from tasks import catalogue
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -197,17 +196,21 @@ def run_comparison(
         votes=found.votes,
         calibration=found.calibration,
         left_out={**left_out, **found.left_out},
-        notes=[*found.notes, *([alike] if alike else [])],
+        notes=[*found.notes, *([alike] if alike else []), *rollouts.remarks],
     )
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """A store and what of it is compared, in order: (task, problem id). ``tasks`` read and grade answers."""
+    """A store and what of it is compared, in order: (task, problem id). ``tasks`` read and grade answers.
+
+    ``remarks`` are what the tasks say of their problems.
+    """
 
     store: RolloutStore
     wanted: list[tuple[str, str]]
     tasks: Mapping[str, Task]
+    remarks: list[str]
 
 
 def _rollouts(
@@ -225,7 +228,7 @@ def _rollouts(
         wanted = stored_problems(store, config.tasks, config.problems)
         tasks = {name: task_of(store, name) for name in config.tasks}
     else:
-        problems = problems_of(catalogue.expand(config.tasks), config.split, config.problems, config.seed)
+        problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
         wanted = [(task.name, problem.id) for task, problem in problems]
         tasks = {task.name: task for task, _ in problems}
     refuse_leak(learned, [problem for _, problem in wanted])
@@ -243,7 +246,8 @@ def _rollouts(
             progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
             processes=processes,
         )
-    return Rollouts(store, wanted, tasks)
+    remarks = [remark for task in tasks.values() for remark in task.remarks()] if inputs.store is None else []
+    return Rollouts(store, wanted, tasks, remarks)
 
 
 def _hashes(config: RunConfig, inputs: Inputs, rollouts: Rollouts, chosen: Mapping[str, Runnable]) -> dict[str, str]:
@@ -253,7 +257,9 @@ def _hashes(config: RunConfig, inputs: Inputs, rollouts: Rollouts, chosen: Mappi
         "learned": _digest({name: asdict(c.card) for name, c in chosen.items() if c.card}),
         "plugins": _digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs.plugins]),
         "config": _digest(config.model_dump()),
-        "tasks": _digest([[name, task.answer_type, rollouts.wanted] for name, task in rollouts.tasks.items()]),
+        "tasks": _digest(
+            [[name, task.answer_type, task.described(), rollouts.wanted] for name, task in rollouts.tasks.items()]
+        ),
         "code": code_digest(),
         "versions": _digest(versions()),
     }

@@ -16,6 +16,8 @@ from bench.errors import UserError
 from bench.policies import CheckRecord, Policy, parse_policy
 
 PRESETS = Path(__file__).parent / "presets"
+STANDARD = PRESETS / "paper" / "_standard.yaml"
+"""The paper's setting, for models that are not shipped."""
 
 Positive = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -25,9 +27,12 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 class RunConfig(BaseModel):
     """One experiment: N paths per problem, scored at ``prefix_tokens``, k of them kept.
 
-    ``problems`` counts per task; ``methods`` empty means every registered one; ``policy`` None means ``topk:k``;
-    ``record`` empty means every signal. ``budget``, in generator tokens per problem, is that of the comparison at equal
-    cost (None: what ``none`` costs with a quarter of the stored paths), which takes the mean over ``draws`` pools.
+    ``problems`` counts per task (None: all there are); ``methods`` empty means every registered one; ``policy`` None
+    means ``topk:k``; ``record`` empty means every signal. ``budget``, in generator tokens per problem, is that of the
+    comparison at equal cost (None: what ``none`` costs with a quarter of the stored paths), which takes the mean over
+    ``draws`` pools. ``data`` names files or folders that stand for the data of tasks. Learned methods learn from the
+    splits train and validation of ``train_tasks`` (empty: of the tasks themselves), labelled as the plan ``recipe``
+    says. ``kv_bytes_per_token`` is what the model keeps per token; a plan needs it where the model is not at hand.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -37,7 +42,7 @@ class RunConfig(BaseModel):
     n: Positive
     k: Positive
     prefix_tokens: Positive
-    problems: Positive
+    problems: Positive | None = None
     temperature: float
     max_new_tokens: Positive
     top_p: float = 1.0
@@ -49,6 +54,10 @@ class RunConfig(BaseModel):
     policy: str | None = None
     record: Names = ()
     budget: Annotated[float, Field(gt=0)] | None = None
+    data: dict[str, str] = {}
+    train_tasks: Names = ()
+    recipe: str = "cpu"
+    kv_bytes_per_token: Positive | None = None
     draws: Positive = 4
 
     @property
@@ -95,11 +104,7 @@ def _try_policy(policy: Policy, n: int, position: int, max_new_tokens: int) -> N
     policy.decide([CheckRecord(checkpoints[0], nothing, nothing > 0, np.full(n, -1))])
 
 
-def load_config(path: Path, **overrides: Any) -> RunConfig:
-    """The configuration in a YAML file; ``overrides`` replace single keys.
-
-    Raises UserError with one sentence: file, key, value, and what to do.
-    """
+def _content_of(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -112,7 +117,27 @@ def load_config(path: Path, **overrides: Any) -> RunConfig:
         raise UserError(f"{path}: not valid YAML{where} ({getattr(error, 'problem', error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; write lines of the form 'n: 64'")
-    return configured(str(path), {**content, **overrides}, overrides)
+    return content
+
+
+def load_config(path: Path, **overrides: Any) -> RunConfig:
+    """The configuration in a YAML file; ``overrides`` replace single keys.
+
+    A file may say ``extends: OTHER.yaml`` (beside it) and then holds only what differs. Raises UserError with one
+    sentence: file, key, value, and what to do.
+    """
+    settings: dict[str, Any] = {}
+    chain: list[Path] = []
+    following: Path | None = path
+    while following is not None:
+        if following.resolve() in chain:
+            raise UserError(f"{path}: extends itself by way of {following}; take that line out")
+        chain.append(following.resolve())
+        content = _content_of(following)
+        parent = content.pop("extends", None)
+        settings = {**content, **settings}
+        following = None if parent is None else following.parent / str(parent)
+    return configured(str(path), {**settings, **overrides}, overrides)
 
 
 def configured(source: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
@@ -128,7 +153,8 @@ def configured(source: str, settings: Mapping[str, Any], options: Mapping[str, A
 
 def preset_names() -> list[str]:
     """The shipped configurations."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    found = (path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.yaml"))
+    return sorted(name for name in found if not name.rpartition("/")[2].startswith("_"))
 
 
 def preset(name: str, **overrides: Any) -> RunConfig:

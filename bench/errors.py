@@ -1,7 +1,7 @@
-"""The one error that people are meant to see: a sentence that says what, where, and what to do."""
+"""The error that people are meant to see, under the name that the harness uses."""
 
 from __future__ import annotations
 
+from tasks.errors import UserError
 
-class UserError(Exception):
-    """Bad input or a broken file. The command line prints the sentence and exits with code 2, without a traceback."""
+__all__ = ["UserError"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -265,6 +265,7 @@ def labelled_pools(
     labels: LabelStore,
     position: int,
     reads: Collection[Signal] = (),
+    task_named: Callable[[str], Task] = catalogue.get,
 ) -> PrefixDataset:
     """Pools of the labelled, distinct prefixes of every problem; problems without any are left out."""
     pools = []
@@ -280,7 +281,7 @@ def labelled_pools(
                 success.append(label.success)
                 continuations = max(continuations, label.continuations)
         if rows:
-            grading = Grading.of(engine, catalogue.get(stored.task), stored)
+            grading = Grading.of(engine, task_named(stored.task), stored)
             pool = pool_of(engine, stored, position, rows, reads, grading)
             outcome = np.array([float(stored.paths[row].correct is True) for row in rows])
             final_class = grading.classes([stored.paths[row].answer for row in rows])

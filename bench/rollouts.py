@@ -19,9 +19,12 @@ from bench.engines.base import Recording, Request, Rollout, Sampling
 from bench.errors import UserError
 from bench.shards import in_groups
 from bench.store import RolloutStore, StoredPath, StoredProblem
+from tasks import catalogue
+from tasks.catalogue import UnknownTaskError
 from tasks.task import Problem, Task
 
 if TYPE_CHECKING:
+    from bench.config import RunConfig
     from bench.engines.transformers import TransformersEngine
 
 Progress = Callable[[int], None]
@@ -74,6 +77,7 @@ def sample_rollouts(
     several ``processes``. The paths do not depend on their number.
     """
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
+    store.keep_tasks({task.name: task for task, _ in problems}.values())
     done = store.problems()
     progress(n * sum((task.name, problem.id) in done for task, problem in problems))
     missing = [(task, problem) for task, problem in problems if (task.name, problem.id) not in done]
@@ -130,14 +134,15 @@ def _job(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    engine = _engine_of(model)
+    engine = engine_in_process(model)
     if engine.digest != digest:
         raise UserError(f"model '{model}' changed while it was sampled: {engine.digest} instead of {digest}")
     return list(_sampled(engine, problems, n, sampling, seed, recording))
 
 
 @cache
-def _engine_of(model: str) -> TransformersEngine:
+def engine_in_process(model: str) -> TransformersEngine:
+    """The engine of a process that was started for sampling, loaded once."""
     from bench.engines.transformers import TransformersEngine
 
     return TransformersEngine.load(model)
@@ -200,10 +205,23 @@ def _stored_path(engine: TransformersEngine, task: Task, problem: Problem, path:
     )
 
 
-def problems_of(tasks: Sequence[Task], split: str, limit: int, seed: int) -> list[tuple[Task, Problem]]:
-    """The problems of a comparison, task by task. Raises UserError for a task that has none."""
+def tasks_of(config: RunConfig) -> list[Task]:
+    """The tasks of a configuration. Raises UserError for one that is not known or does not serve."""
+    try:
+        return catalogue.expand(config.tasks, {name: Path(place) for name, place in config.data.items()})
+    except UnknownTaskError as error:
+        raise UserError(str(error)) from error
+
+
+def problems_of(tasks: Sequence[Task], split: str, limit: int | None, seed: int) -> list[tuple[Task, Problem]]:
+    """The problems of a comparison, task by task; all of a split without a ``limit``.
+
+    Raises UserError for a task that has none, or that has no end where there is no limit.
+    """
     chosen = []
     for task in tasks:
+        if limit is None and task.endless:
+            raise UserError(f"task {task.name} has no end: say how many problems are wanted (problems, or --problems)")
         found = task.problems(split, limit, seed)
         if not found:
             raise UserError(f"task {task.name}: split '{split}' is empty; choose another split")

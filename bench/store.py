@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.shards import Shards
+from bench.shards import Shards, write_atomically
+from tasks.task import Task
 
 KIND = "rollouts"
 IMPORTED = "imported"
@@ -128,6 +129,32 @@ class RolloutStore:
     @property
     def manifest(self) -> Mapping[str, Any]:
         return self.shards.manifest
+
+    def keep_tasks(self, tasks: Iterable[Task]) -> None:
+        """Keep what tasks of one's own are, so that their answers can be graded again.
+
+        Raises UserError where a task of that name was another one when its paths were sampled.
+        """
+        for task in tasks:
+            described = task.described()
+            if described is None:
+                continue
+            known, file = self.own_task(task.name), self._task_file(task.name)
+            if known is not None and known | {"folder": ""} != described | {"folder": ""}:
+                raise UserError(
+                    f"{self.shards.folder}: task '{task.name}' was another one when its paths were sampled ({file}); "
+                    "use another folder (--out), or put the task back"
+                )
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
+
+    def own_task(self, name: str) -> dict[str, Any] | None:
+        """The description of a task that came from a file, as :meth:`keep_tasks` left it."""
+        file = self._task_file(name)
+        return dict(json.loads(file.read_text())) if file.exists() else None
+
+    def _task_file(self, name: str) -> Path:
+        return self.shards.folder / "tasks" / f"{name.replace('/', '-')}.json"
 
     def problems(self) -> set[tuple[str, str]]:
         """(task, problem) of everything that is sealed."""

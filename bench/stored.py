@@ -28,10 +28,11 @@ def task_of(store: RolloutStore, name: str) -> Task:
     """The task of that name as this store's answers are read and graded."""
     if is_imported(store):
         return ImportedTask(name, str(store.manifest["grading"]))
-    return catalogue.get(name)
+    own = store.own_task(name)
+    return catalogue.get(name) if own is None else catalogue.from_description(own)
 
 
-def stored_problems(store: RolloutStore, tasks: Sequence[str], limit: int) -> list[tuple[str, str]]:
+def stored_problems(store: RolloutStore, tasks: Sequence[str], limit: int | None) -> list[tuple[str, str]]:
     """(task, problem id), task by task, in the order of the store; at most ``limit`` per task."""
     held = store.lengths()
     return [key for task in tasks for key in [key for key in held if key[0] == task][:limit]]

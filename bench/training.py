@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from bench.records import ProblemRecord
 from bench.replay import labelled_pools, record_of
 from bench.shards import write_atomically
 from bench.store import RolloutStore
+from bench.stored import task_of
 from methods.base import Generate, LearnablePruner, Pruner, Quadrant, Setting, Signal, UsesJudge
 from methods.ensembles.mean_rank import MeanRank
 from methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
@@ -101,7 +103,7 @@ def labelled_folder(
             digests.add(str(rollouts.manifest["sampling_digest"]))
             stored = list(rollouts.read())
             for length in lengths:
-                pools += labelled_pools(engine, stored, labels, length, reads).pools
+                pools += labelled_pools(engine, stored, labels, length, reads, partial(task_of, rollouts)).pools
         if not pools:
             raise UserError(f"{folder / split}: no labels of prefixes of {prefix_tokens} tokens")
         parts.append(PrefixDataset(tuple(pools)))
@@ -123,8 +125,10 @@ def test_records(
     records = []
     for path in stores:
         labels = LabelStore.open(path / "labels") if (path / "labels").is_dir() else None
-        for stored in RolloutStore.open(path / "rollouts").read():
-            records.append(record_of(engine, stored, prefix_tokens, labels, reads))
+        store = RolloutStore.open(path / "rollouts")
+        for stored in store.read():
+            task = task_of(store, stored.task)
+            records.append(record_of(engine, stored, prefix_tokens, labels, reads, task=task))
     return records
 
 

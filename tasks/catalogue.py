@@ -1,45 +1,146 @@
-"""All tasks by name. ``synthetic`` stands for the four synthetic families, ``synthetic-long`` for their long form."""
+"""All tasks: the synthetic families, the benchmarks in ``tasks/benchmarks``, and files of one's own by their path."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from tasks.answers import module_of
+from tasks.errors import UserError
 from tasks.task import Task
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+FILES = (".yaml", ".yml", ".py")
+"""A task that is named by a path with one of these endings is of one's own."""
+Data = Mapping[str, Path]
+"""Files or folders that stand for the data of tasks, by their names.
+
+Under ``*`` lies what serves every task: a folder with a file or folder for each, by its name, or the only one."""
 
 
 class UnknownTaskError(ValueError):
     """A task name that nothing answers to; the message offers the nearest ones."""
 
 
-def _tasks() -> dict[str, Task]:
+@cache
+def _synthetic() -> dict[str, Task]:
     from tasks.synthetic_task import SYNTHETIC_TASKS
 
     return dict(SYNTHETIC_TASKS)
 
 
-def _groups() -> list[str]:
-    return list(dict.fromkeys(name.partition("/")[0] for name in names()))
+def benchmarks() -> list[str]:
+    """The names of the shipped benchmarks."""
+    return sorted(file.stem for file in BENCHMARKS.glob("*.yaml"))
 
 
 def names() -> list[str]:
-    return list(_tasks())
+    return [*_synthetic(), *benchmarks()]
 
 
-def get(name: str) -> Task:
-    """The task of that name. Raises UnknownTaskError."""
-    tasks = _tasks()
-    if name not in tasks:
-        near = difflib.get_close_matches(name, [*tasks, *_groups()], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(tasks)}"
-        raise UnknownTaskError(f"unknown task '{name}': {hint}")
-    return tasks[name]
+def _groups() -> list[str]:
+    return list(dict.fromkeys(name.partition("/")[0] for name in _synthetic()))
 
 
-def expand(wanted: Sequence[str]) -> list[Task]:
-    """Tasks by name, groups unfolded, duplicates dropped."""
+def is_file(name: str) -> bool:
+    """Whether a task's name is the path of a file of one's own."""
+    return name.endswith(FILES)
+
+
+def get(name: str, data: Data | None = None) -> Task:
+    """The task of that name or in that file, over other ``data`` than its own if there are any.
+
+    Raises UnknownTaskError; UserError for a file that does not serve.
+    """
+    if is_file(name):
+        return load_task(Path(name), data)
+    if name in _synthetic():
+        return _synthetic()[name]
+    if name in benchmarks():
+        return load_task(BENCHMARKS / f"{name}.yaml", data)
+    near = difflib.get_close_matches(name, [*names(), *_groups()], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names())}"
+    raise UnknownTaskError(f"unknown task '{name}': {hint}, or the path of a file of your own (.yaml, .py)")
+
+
+def load_task(path: Path, data: Data | None = None) -> Task:
+    """The task in a YAML file, or the one Task class in a Python file. Raises UserError."""
+    if path.suffix == ".py":
+        return _python_task(path)
+    from tasks.dataset_task import DatasetTask, read_spec
+
+    spec = read_spec(path)
+    if path.parent != BENCHMARKS and spec.name in names():
+        raise UserError(f"{path}: name = {spec.name!r} is that of a shipped task; choose another")
+    without = get(spec.without, data) if spec.without else None
+    return DatasetTask(spec, path.parent, _data_of(spec.name, data), without)
+
+
+def from_description(described: Mapping[str, Any]) -> Task:
+    """The task that a store keeps (see :meth:`Task.described`). Raises UserError where its file is gone."""
+    if "python" in described:
+        return load_task(Path(described["python"]))
+    from tasks.dataset_task import DatasetTask, checked
+
+    return DatasetTask(checked("the task in the store", described["spec"]), Path(described["folder"]))
+
+
+def _data_of(name: str, data: Data | None) -> Path | None:
+    """The file or folder that replaces a task's data."""
+    if not data:
+        return None
+    if name in data:
+        if not data[name].exists():
+            raise UserError(f"--data {name}={data[name]}: no such file or folder")
+        return data[name]
+    if "*" not in data:
+        return None
+    place = data["*"]
+    if not place.exists():
+        raise UserError(f"--data {place}: no such file or folder")
+    found = [path for path in sorted(place.iterdir()) if name in (path.name, path.stem)] if place.is_dir() else []
+    return found[0] if found else place
+
+
+def _python_task(path: Path) -> Task:
+    try:
+        module = module_of(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; write one with: prunebench new-task") from error
+    except Exception as error:
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+    found = [
+        one for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, Task) and one.__module__ == module.__name__  # type: ignore[attr-defined]
+    ]  # fmt: skip
+    if len(found) != 1:
+        raise UserError(f"{path}: defines {len(found)} subclasses of tasks.task.Task; one is wanted")
+    try:
+        task: Task = found[0]()
+    except TypeError as error:
+        raise UserError(f"{path}: {error}") from error
+    if not isinstance(getattr(task, "name", None), str):
+        raise UserError(f"{path}: the task has no name; write name = '...' in the class")
+    task.origin = path.resolve()
+    return task
+
+
+def expand(wanted: Sequence[str], data: Data | None = None) -> list[Task]:
+    """Tasks by name or file, groups unfolded, duplicates dropped."""
     found: dict[str, Task] = {}
     for name in wanted:
-        members = [task for task in names() if task.startswith(f"{name}/")] if name in _groups() else [name]
-        found.update({member: get(member) for member in members})
+        members = [task for task in _synthetic() if task.startswith(f"{name}/")] if name in _groups() else [name]
+        for member in members:
+            task = get(member, data)
+            found.setdefault(task.name, task)
+    unused = [name for name in data or {} if name != "*" and name not in found and name not in _excluded(found)]
+    if unused:
+        raise UserError(f"--data {unused[0]}=...: no task of this run is called so; they are {', '.join(found)}")
     return list(found.values())
+
+
+def _excluded(tasks: Mapping[str, Task]) -> set[str]:
+    return {other.name for task in tasks.values() if (other := getattr(task, "without", None)) is not None}

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from functools import cached_property
 
-from tasks.grading import Verdict, boxed, classes, equal
-from tasks.task import AnswerType, Problem, Task
+from tasks.answers import Answers, numbered
+from tasks.grading import Verdict
+from tasks.task import Problem, Task
 
 GRADINGS = ("equivalence", "string")
 STRING_GRADER = "string 1"
+
+
+class _Strings(Answers):
+    """Equal text, blanks around it aside."""
+
+    def grade(self, answer: str | None, gold: str) -> Verdict:
+        if answer is None:
+            return Verdict(False, "no answer")
+        return Verdict(answer.strip() == gold.strip(), STRING_GRADER)
+
+    def classes(self, answers: Sequence[str | None]) -> list[int]:
+        return numbered([None if answer is None else answer.strip() for answer in answers])
 
 
 class ImportedTask(Task):
@@ -17,30 +31,17 @@ class ImportedTask(Task):
     Raises ValueError for another grading.
     """
 
-    answer_type: ClassVar[AnswerType] = "math"
-    licence: ClassVar[str] = "stated by the source"
-    homepage: ClassVar[str] = "stated by the source"
+    licence = "stated by the source"
+    homepage = "stated by the source"
 
     def __init__(self, name: str, grading: str = "equivalence") -> None:
         if grading not in GRADINGS:
             raise ValueError(f"grading '{grading}' is not known; choose {' or '.join(GRADINGS)}")
         self.name, self.grading = name, grading
 
+    @cached_property
+    def answers(self) -> Answers:
+        return Answers() if self.grading == "equivalence" else _Strings()
+
     def problems(self, split: str, limit: int | None = None, seed: int = 0) -> list[Problem]:
         raise ValueError(f"task {self.name} was imported: its problems are those of the imported store")
-
-    def answer_of(self, text: str) -> str | None:
-        return boxed(text) or None  # an empty box states no answer
-
-    def grade(self, answer: str | None, gold: str) -> Verdict:
-        if answer is None:
-            return Verdict(False, "no answer")
-        if self.grading == "string":
-            return Verdict(answer.strip() == gold.strip(), STRING_GRADER)
-        return equal(answer, gold)
-
-    def classes(self, answers: list[str | None]) -> list[int]:
-        if self.grading == "equivalence":
-            return classes(answers)
-        numbers: dict[str, int] = {}
-        return [-1 if answer is None else numbers.setdefault(answer.strip(), len(numbers)) for answer in answers]

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar
 
-from tasks.grading import Verdict, boxed, classes, equal
 from tasks.synthetic import FAMILIES
 from tasks.synthetic.family import BOX, CHECK, SPLITS, STEP_END, Family, Instance
-from tasks.task import AnswerType, Problem, Task
+from tasks.task import Problem, Task
 
 GROUPS = {2: "synthetic", 4: "synthetic-long"}
 """The levels that are tasks, and the name that stands for all families at one."""
@@ -21,12 +20,12 @@ class SyntheticTask(Task):
     The reasoner was trained on the split ``reasoner``; ``train``, ``validation`` and ``test`` it has never seen.
     """
 
-    answer_type: ClassVar[AnswerType] = "integer"
-    licence: ClassVar[str] = "Apache-2.0 (generated here)"
-    homepage: ClassVar[str] = "tasks/synthetic"
-    answer_suffix: ClassVar[str] = f"{STEP_END} {BOX}"
+    answer_type = "integer"
+    licence = "Apache-2.0 (generated here)"
+    homepage = "tasks/synthetic"
+    endless = True
     self_check: ClassVar[tuple[str, str, str]] = (CHECK, "yes", "no")
-    step_end: ClassVar[str] = STEP_END
+    step_end = STEP_END
 
     def __init__(self, family: Family, level: int = 2) -> None:
         self.family, self.level = family, level
@@ -47,14 +46,9 @@ class SyntheticTask(Task):
             raise ValueError(f"task {self.name} has no end: say how many problems are wanted")
         return [self.problem(instance) for instance in islice(self.instances(split, seed), limit)]
 
-    def answer_of(self, text: str) -> str | None:
-        return boxed(text) or None  # an empty box states no answer
-
-    def grade(self, answer: str | None, gold: str) -> Verdict:
-        return Verdict(False, "no answer") if answer is None else equal(answer, gold)
-
-    def classes(self, answers: list[str | None]) -> list[int]:
-        return classes(answers)
+    @property
+    def answer_suffix(self) -> str:
+        return f"{STEP_END} {BOX}"
 
 
 SYNTHETIC_TASKS = {

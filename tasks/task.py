@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
 
+from tasks.answers import Answers, answers_of
 from tasks.grading import Verdict
-
-AnswerType = Literal["integer", "math", "choice", "text"]
 
 
 @dataclass(frozen=True)
@@ -23,33 +25,71 @@ class Problem:
 
 
 class Task(ABC):
-    """A benchmark. ``dataset`` and ``revision`` are None where they are made here or could not be verified."""
+    """A benchmark: subclasses say what the problems are.
+
+    ``answer_type`` is integer, math, choice, text, or ``module:function``. ``dataset`` and ``revision`` are None where
+    they are made here or could not be verified; ``expected`` is how many problems the test split should have.
+    ``origin`` is the file that a task of one's own came from.
+    """
 
     name: str
-    answer_type: ClassVar[AnswerType]
-    licence: ClassVar[str]
-    homepage: ClassVar[str]
-    dataset: ClassVar[str | None] = None
-    revision: ClassVar[str | None] = None
-    train_only: ClassVar[bool] = False
-    answer_suffix: ClassVar[str] = "\n\n**Final Answer** \\boxed{"
-    """Forces a final answer when it is put behind a prefix."""
+    answer_type: str = "math"
+    licence: str = "unknown"
+    homepage: str = ""
+    dataset: str | None = None
+    revision: str | None = None
+    expected: int | None = None
+    train_only: bool = False
+    origin: Path | None = None
+    endless: bool = False
+    """Whether there is always one more problem, so that a number must be asked for."""
     self_check: ClassVar[tuple[str, str, str]] = ("\n\nIs the solution right so far? Answer Yes or No:", " Yes", " No")
     """A question put behind a prefix, and the words that answer it with yes and no."""
-    step_end: ClassVar[str] = "\n\n"
+    step_end: str = "\n\n"
 
     @abstractmethod
     def problems(self, split: str, limit: int | None = None, seed: int = 0) -> list[Problem]:
-        """The first ``limit`` problems of a split, in an order fixed by ``seed``. ValueError for an unknown split."""
+        """``limit`` problems of a split, chosen by ``seed``; all without a limit. ValueError for an unknown split."""
 
-    @abstractmethod
+    @property
+    def remote(self) -> bool:
+        """Whether its problems have to be fetched from a hub."""
+        return False
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The answer type. Raises UserError for one that is not known."""
+        return answers_of(self.answer_type, self.origin.parent if self.origin else None)
+
+    @property
+    def answer_suffix(self) -> str:
+        """Forces a final answer when it is put behind a prefix."""
+        return self.answers.suffix
+
     def answer_of(self, text: str) -> str | None:
         """The final answer that a text states, or None."""
+        return self.answers.stated(text)
 
-    @abstractmethod
     def grade(self, answer: str | None, gold: str) -> Verdict:
         """The verdict on a final answer; no answer is wrong."""
+        return self.answers.grade(answer, gold)
 
-    @abstractmethod
-    def classes(self, answers: list[str | None]) -> list[int]:
+    def classes(self, answers: Sequence[str | None]) -> list[int]:
         """Equivalence classes of answers, numbered by first appearance; -1 for None."""
+        return self.answers.classes(answers)
+
+    def remarks(self) -> list[str]:
+        """Sentences that belong under every result: what was left out, what is not as expected."""
+        return []
+
+    def described(self) -> dict[str, Any] | None:
+        """What a store keeps of a task so that its answers can be graded again; None where the name says it all."""
+        return {"python": str(self.origin)} if self.origin else None
+
+    def __reduce__(self) -> Any:
+        """A task of one's own is loaded again in another process: its class lives in no package."""
+        if self.origin is None:
+            return super().__reduce__()
+        from tasks.catalogue import load_task
+
+        return load_task, (self.origin,)

@@ -1,6 +1,18 @@
 """The command line: one file per group of commands, in the order of the help page."""
 
-from bench.cli import compare, rollouts, train, guideline, figures, motivation, report, registry, perf  # isort: skip
+from bench.cli import compare, own, rollouts, train, guideline, figures, motivation, report, registry, perf  # isort: skip
 from bench.cli.app import main
 
-__all__ = ["compare", "figures", "guideline", "main", "motivation", "perf", "registry", "report", "rollouts", "train"]
+__all__ = [
+    "compare",
+    "figures",
+    "guideline",
+    "main",
+    "motivation",
+    "own",
+    "perf",
+    "registry",
+    "report",
+    "rollouts",
+    "train",
+]

@@ -32,7 +32,10 @@ app = typer.Typer(
 
 EMBEDDED = REASONERS["embedded"]
 
-Preset = Annotated[str, typer.Option(help="Name of a preset (see: prunebench list presets).")]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", help="Preset to start from (default: the model's own; see: prunebench list presets)."),
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file like the presets, instead of one.")]
 Task = Annotated[list[str] | None, typer.Option("--task", help="Task name; may be given several times.")]
 Model = Annotated[str | None, typer.Option(help="A shipped reasoner, a local checkpoint folder, or a hub id.")]
@@ -49,6 +52,12 @@ Methods = Annotated[
 Plugin = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file with pruners; may be given several times.")
 ]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", help="TASK=FILE_OR_FOLDER in place of a task's data, or one for all; may be given several times."
+    ),
+]
 Judge = Annotated[
     list[str] | None,
     typer.Option(
@@ -59,7 +68,7 @@ Learned = Annotated[Path, typer.Option(help="Folder of learned files and tuned c
 Record = Annotated[
     list[str] | None, typer.Option(help="Signal to record; may be given several times. None given: every signal.")
 ]
-Recipe = Annotated[str, typer.Option(help="How many prefixes and continuations are labelled: cpu, gpu or paper.")]
+Recipe = Annotated[str, typer.Option(help="Plan of the labels: small, cpu, gpu or paper.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
@@ -75,17 +84,26 @@ def main() -> None:
         sys.exit(130)
 
 
-def config_from(preset_name: str, config_file: Path | None, **overrides: Any) -> RunConfig:
-    from bench.config import load_config, preset
+def config_from(preset_name: str | None, config_file: Path | None, **overrides: Any) -> RunConfig:
+    """The settings of a file or preset, but for the options that were given.
 
-    given = {name: value for name, value in overrides.items() if value is not None}
-    return load_config(config_file, **given) if config_file else preset(preset_name, **given)
-
-
-def tasks_of(config: RunConfig) -> list[Any]:
+    Without either it is a shipped reasoner's own preset, or the standard setting for any other model. Tasks that are
+    named on the command line and have an end are taken whole, unless a number of problems is given.
+    """
+    from bench.config import STANDARD, load_config, preset
     from tasks import catalogue
 
-    return known(lambda: catalogue.expand(config.tasks))  # type: ignore[no-any-return]
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    if "problems" not in given and not any(
+        task.endless for task in known(lambda: catalogue.expand(given.get("tasks", [])))
+    ):
+        given |= {"problems": None} if "tasks" in given else {}
+    if config_file is not None:
+        return load_config(config_file, **given)
+    if preset_name is not None:
+        return preset(preset_name, **given)
+    model = given.get("model", EMBEDDED.name)
+    return preset(REASONERS[model].preset, **given) if model in REASONERS else load_config(STANDARD, **given)
 
 
 def check_methods(config: RunConfig) -> None:
@@ -121,6 +139,11 @@ def tokens_of(text: str) -> float:
         return float(number) * (1024 if text.endswith("k") else 1)
     except ValueError as error:
         raise UserError(f"{text}: write a number of tokens, such as 16384 or 16k") from error
+
+
+def data_of(values: list[str] | None) -> dict[str, str] | None:
+    """Task -> file or folder; without a task's name it serves all."""
+    return {name or "*": place for name, _, place in (value.rpartition("=") for value in values)} if values else None
 
 
 def judged(pairs: list[str] | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ import typer
 from bench.cli.app import (
     EMBEDDED,
     ConfigFile,
+    Data,
     Device,
     Judge,
     Kept,
@@ -18,6 +19,7 @@ from bench.cli.app import (
     Paths,
     Plugin,
     Prefix,
+    Preset,
     Problems,
     Record,
     Seed,
@@ -28,6 +30,7 @@ from bench.cli.app import (
     check_methods,
     command_line,
     config_from,
+    data_of,
     engine_of,
     judged,
     learned_for,
@@ -36,7 +39,6 @@ from bench.cli.app import (
     processes_on,
     require_weights,
     shipped_labels,
-    tasks_of,
     tokens_of,
     watching,
 )
@@ -55,14 +57,15 @@ def demo(out: Annotated[Path, typer.Option(help="Where results go.")] = Path("ru
     from bench.config import preset
 
     require_weights()
-    _compare(preset("demo"), out, Inputs(EMBEDDED.learned, tuple(shipped_labels(EMBEDDED.name))), "cpu")
+    compare_with(preset("demo"), out, Inputs(EMBEDDED.learned, tuple(shipped_labels(EMBEDDED.name))), "cpu")
 
 
 @app.command()
 def compare(
-    preset_name: Annotated[str, typer.Option("--preset", help="Preset to start from.")] = "demo",
+    preset_name: Preset = None,
     config_file: ConfigFile = None,
     task: Task = None,
+    data: Data = None,
     model: Model = None,
     problems: Problems = None,
     n: Paths = None,
@@ -110,11 +113,18 @@ def compare(
     }  # fmt: skip
     if store is None:
         config = config_from(
-            preset_name, config_file, **options, model=model, temperature=temperature, split=split, record=record
+            preset_name,
+            config_file,
+            **options,
+            data=data_of(data),
+            model=model,
+            temperature=temperature,
+            split=split,
+            record=record,
         )
     else:
         sampled = {"--model": model, "--temperature": temperature, "--split": split, "--record": record,
-                   "--config": config_file}  # fmt: skip
+                   "--config": config_file, "--data": data}  # fmt: skip
         _refuse_with_store(sampled)
         config = config_of(store, **options)
     inputs = Inputs(
@@ -124,11 +134,12 @@ def compare(
         tuple(plugin or ()),
         store,
     )
-    _compare(config, out or Path("runs/compare"), inputs, device)
+    compare_with(config, out or Path("runs/compare"), inputs, device)
 
 
-def _compare(config: RunConfig, out: Path, inputs: Inputs, device: str) -> Results:
+def compare_with(config: RunConfig, out: Path, inputs: Inputs, device: str) -> Results:
     from bench.comparison import run_comparison
+    from bench.rollouts import tasks_of
     from bench.store import IMPORTED
     from figures.outputs import write_outputs
 
@@ -164,7 +175,7 @@ def _reproduce(path: Path, out: Path, device: str) -> None:
     settings = before.setup["config"]
     inputs = Inputs.of(before.setup)
     load_plugins(list(inputs.plugins))
-    after = _compare(configured(str(path), settings, {}), out, inputs, device)
+    after = compare_with(configured(str(path), settings, {}), out, inputs, device)
     found = differences(before, after)
     for line in found:
         typer.echo(line)

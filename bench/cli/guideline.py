@@ -41,14 +41,13 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Where the sweep and the guideline go.")] = Path("runs/sweep"),
 ) -> None:
     """Accuracy by retention ratio, prefix length and budget, and the laws that fit it; the same command resumes."""
-    from bench.comparison import arithmetic_of
     from bench.guideline import write_guidelines
+    from bench.pipeline import swept
     from bench.reasoner.config import REASONERS
-    from bench.store import IMPORTED, RolloutStore
-    from bench.stored import first_problems, is_imported, require_model
+    from bench.store import RolloutStore
+    from bench.stored import is_imported, require_model
     from bench.sweep import Grid
-    from bench.sweep import sweep as run
-    from bench.training import Judges, load_method, refuse_leak
+    from bench.training import Judges
 
     grid = Grid(
         tuple(int(tokens_of(one)) for one in prefix.split(",")),
@@ -63,22 +62,19 @@ def sweep(
     if engine is not None:
         require_model(opened, store, engine)
     folder = learned_for(model, learned)
-    judges = Judges(judged(judge), folder, device, shipped=model in REASONERS)
-    digest = engine.digest if engine else IMPORTED
-    loaded = {name: load_method(name, folder, digest, trained_for, judges) for name in names_of(methods) or []}
-    refuse_leak(loaded, [problem for _, problem in first_problems(opened, problems)])
-    pruners = {name: one.pruner for name, one in loaded.items()}
     with watching() as watch:
-        found = run(
+        found = swept(
             engine,
             store,
-            pruners,
+            names_of(methods) or [],
+            folder,
+            trained_for,
             grid,
             out,
-            arithmetic=arithmetic_of(engine) if engine else None,
+            judges=Judges(judged(judge), folder, device, shipped=model in REASONERS),
             problems=problems,
             command=command_line(),
-            stretch=watch.stretch,
+            watch=watch,
         )
         tick = watch.stretch("fitting laws", 1)
         refused = write_guidelines(found, out)

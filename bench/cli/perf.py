@@ -13,7 +13,6 @@ from bench.cli.app import (
     app,
     engine_of,
     require_weights,
-    tasks_of,
 )
 from bench.errors import UserError
 
@@ -99,7 +98,7 @@ def perf_agreement(
 
     from bench.config import preset
     from bench.device_agreement import agreement
-    from bench.rollouts import problems_of
+    from bench.rollouts import problems_of, tasks_of
     from bench.training import load_method
     from methods.learned.stop import Stop
 

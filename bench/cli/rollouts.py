@@ -9,13 +9,13 @@ import typer
 
 from bench.cli.app import (
     ConfigFile,
+    Data,
     Device,
-    Kept,
     Model,
     Paths,
     Prefix,
+    Preset,
     Problems,
-    Recipe,
     Record,
     Seed,
     Split,
@@ -23,11 +23,10 @@ from bench.cli.app import (
     Temperature,
     app,
     config_from,
+    data_of,
     engine_of,
-    label_plan,
     pairs_of,
     processes_on,
-    tasks_of,
     watching,
 )
 from bench.errors import UserError
@@ -35,9 +34,10 @@ from bench.errors import UserError
 
 @app.command()
 def rollouts(
-    preset_name: Annotated[str, typer.Option("--preset", help="Preset to start from.")] = "demo",
+    preset_name: Preset = None,
     config_file: ConfigFile = None,
     task: Task = None,
+    data: Data = None,
     model: Model = None,
     problems: Problems = None,
     n: Paths = None,
@@ -50,10 +50,10 @@ def rollouts(
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
     """Sample and grade complete paths into a store; the same command resumes."""
-    from bench.rollouts import problems_of, sample_rollouts
+    from bench.rollouts import problems_of, sample_rollouts, tasks_of
 
     config = config_from(
-        preset_name, config_file, tasks=task, model=model, problems=problems, n=n,
+        preset_name, config_file, tasks=task, data=data_of(data), model=model, problems=problems, n=n,
         prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
     )  # fmt: skip
     engine = engine_of(config.model, device)
@@ -138,8 +138,7 @@ def label(
     from bench.engines.base import Sampling
     from bench.potential import cuts_of, label_cuts
     from bench.store import RolloutStore
-    from bench.stored import is_imported, require_model
-    from tasks import catalogue
+    from bench.stored import is_imported, require_model, task_of
 
     rollout_store = RolloutStore.open(store)
     if is_imported(rollout_store):
@@ -151,7 +150,7 @@ def label(
     cuts = [
         cut
         for stored in rollout_store.read(hidden=False)
-        for cut in cuts_of(catalogue.get(stored.task), stored, prefix, prefixes)
+        for cut in cuts_of(task_of(rollout_store, stored.task), stored, prefix, prefixes)
     ]
     sampling = Sampling(**rollout_store.manifest["sampling"])
     with watching() as watch:
@@ -165,37 +164,3 @@ def label(
             progress=watch.stretch("labelling prefixes", len(cuts)),
         )
     typer.echo(f"{len(labels)} labels of {continuations} continuations in {out}")
-
-
-@app.command()
-def plan(
-    preset_name: Annotated[str, typer.Option("--preset", help="Preset to plan.")] = "demo",
-    config_file: ConfigFile = None,
-    task: Task = None,
-    model: Model = None,
-    problems: Problems = None,
-    n: Paths = None,
-    k: Kept = None,
-    prefix: Prefix = None,
-    speed: Annotated[
-        float | None, typer.Option(help="Tokens per second; measured in a short trial if not given.")
-    ] = None,
-    mean_tokens: Annotated[int | None, typer.Option(help="Expected tokens per path (default: the cap).")] = None,
-    recipe: Recipe = "cpu",
-    device: Device = "cpu",
-) -> None:
-    """Tokens, time and memory of a comparison and its labels, before they are spent."""
-    from bench.perf import tokens_per_second
-    from bench.plan import plan_of
-    from bench.rollouts import problems_of
-
-    config = config_from(
-        preset_name, config_file, tasks=task, model=model, problems=problems, n=n, k=k, prefix_tokens=prefix
-    )
-    tasks = tasks_of(config)
-    engine = engine_of(config.model, device)
-    if speed is None:
-        ((_, first), *_rest) = problems_of(tasks[:1], config.split, 1, config.seed)
-        speed = tokens_per_second(engine, first.prompt)
-    for line in plan_of(config, label_plan(recipe), len(tasks), engine.model.config, speed, mean_tokens):
-        typer.echo(line)

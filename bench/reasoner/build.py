@@ -10,19 +10,17 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config import RunConfig, preset
-from bench.engines.base import NOTHING
-from bench.potential import cuts_of, label_cuts
+from bench.labelled_data import TRAIN_SEED, make_held_data, make_train_data
 from bench.reasoner.card import Labelled, acceptance, write_card
-from bench.reasoner.config import HOME, REASONERS, RECIPES, LabelPlan, Reasoner
-from bench.rollouts import sample_rollouts
-from bench.store import RolloutStore, StoredProblem
+from bench.reasoner.config import HOME, REASONERS, RECIPES, Reasoner
+from bench.store import RolloutStore
 from bench.training import (
     Judges,
     labelled_folder,
@@ -30,7 +28,6 @@ from bench.training import (
     reads_of,
     setting_of,
     train_method,
-    training_lengths,
     tunable,
 )
 from methods.base import Quadrant
@@ -50,95 +47,9 @@ SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
 ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
 
-LABEL_SEED = 1
-TRAIN_SEED = 0
-
 
 def data_folder(engine: TransformersEngine, config: RunConfig, root: Path, recipe: str) -> Path:
     return root / f"{engine.digest}-{config.sampling.digest}-{recipe}"
-
-
-def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
-    """Neither too easy nor too hard to learn from."""
-    return plan.correct_at_least <= sum(path.correct is True for path in stored.paths) <= plan.correct_at_most
-
-
-def make_train_data(
-    engine: TransformersEngine, family: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
-) -> str:
-    """Sample problems until enough are usable, then label the first prefixes of these at L/2, L and 2L."""
-    task = task_of(config, family)
-    asked, found = 0, list[StoredProblem]()
-    while len(found) < plan.train_problems:
-        asked += plan.batch
-        if asked > 20 * plan.train_problems:
-            raise RuntimeError(
-                f"{family}: {asked} problems hold too few usable ones; the reasoner is too good or too bad"
-            )
-        problems = [(task, problem) for problem in task.problems("train", asked, TRAIN_SEED)]
-        store = sample_rollouts(
-            engine,
-            problems,
-            folder / "rollouts",
-            n=plan.train_paths,
-            sampling=config.sampling,
-            seed=TRAIN_SEED,
-            recording=config.recording if plan.record else NOTHING,
-        )
-        drawn = {problem.id for _, problem in problems}
-        found = [p for p in store.read(hidden=False) if p.problem in drawn and usable(p, plan)]
-    chosen = found[: plan.train_problems]
-    said = f"{family}: {asked} training problems sampled, {len(chosen)} kept"
-    if not label:
-        return said
-    amounts = zip(training_lengths(config.prefix_tokens), plan.train_prefixes, strict=True)
-    cuts = [cut for length, prefixes in amounts for p in chosen for cut in cuts_of(task, p, length, prefixes)]
-    labels = label_cuts(
-        engine,
-        cuts,
-        folder / "labels",
-        continuations=plan.train_continuations,
-        sampling=config.sampling,
-        seed=LABEL_SEED,
-    )
-    return f"{said}, {len(labels)} prefixes labelled"
-
-
-def make_held_data(
-    engine: TransformersEngine, family: str, split: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
-) -> str:
-    """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix of its own paths."""
-    task, wide = task_of(config, family), split == "test"
-    count, paths = (plan.test_problems, plan.test_paths) if wide else (None, None)
-    problems = [(task, problem) for problem in task.problems(split, count or config.problems, config.seed)]
-    store = sample_rollouts(
-        engine,
-        problems,
-        folder / "rollouts",
-        n=paths or config.n,
-        sampling=config.sampling,
-        seed=config.seed,
-        recording=config.recording if plan.record else NOTHING,
-    )
-    said = f"{family}: {len(problems)} {split} problems"
-    if not label:
-        return said
-    labelled = {problem.id for _, problem in problems[: plan.test_labelled if wide else None]}
-    cuts = [
-        cut
-        for p in store.read(hidden=False)
-        if p.problem in labelled
-        for cut in cuts_of(task, replace(p, paths=p.paths[: config.n]), config.prefix_tokens)
-    ]
-    labels = label_cuts(
-        engine,
-        cuts,
-        folder / "labels",
-        continuations=plan.test_continuations if wide else plan.validation_continuations,
-        sampling=config.sampling,
-        seed=LABEL_SEED,
-    )
-    return f"{said}, {len(labels)} distinct prefixes labelled"
 
 
 def task_of(config: RunConfig, family: str) -> SyntheticTask:
@@ -158,8 +69,8 @@ def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split:
     config, plan = preset(REASONERS[name].preset), RECIPES[recipe]
     folder = data_folder(engine, config, root, recipe) / split / family
     if split == "train":
-        return make_train_data(engine, family, folder, config, plan, label)
-    return make_held_data(engine, family, split, folder, config, plan, label)
+        return make_train_data(engine, task_of(config, family), folder, config, plan, label)
+    return make_held_data(engine, task_of(config, family), split, folder, config, plan, label)
 
 
 def make_data(
@@ -231,7 +142,7 @@ def make_card(
     tasks = [task_of(config, family) for family in FAMILIES]
     known = {
         **instances(tasks, "train", TRAIN_SEED, max(map(len, train.values()))),
-        **instances(tasks, "validation", config.seed, config.problems),
+        **instances(tasks, "validation", config.seed, config.problems or 0),
     }
     cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known)
     settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}

@@ -72,6 +72,16 @@ class LabelPlan:
 
 
 RECIPES = {
+    "small": LabelPlan(
+        train_problems=40,
+        train_paths=16,
+        train_prefixes=(2, 6, 2),
+        train_continuations=8,
+        correct_at_least=1,
+        correct_at_most=15,
+        validation_continuations=8,
+        test_continuations=8,
+    ),
     "cpu": LabelPlan(),
     "gpu": LabelPlan(
         train_problems=40,

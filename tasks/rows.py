@@ -1,0 +1,138 @@
+"""Rows of JSON, JSON Lines, CSV and Parquet files, each with its place for complaints."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tasks.errors import UserError
+
+LONGEST_LINE = 16 * 2**20
+"""Bytes; a longer line is no problem with an answer, and would only fill the memory."""
+LONGEST_FILE = 2**30
+"""Bytes of a JSON file, which is read as a whole."""
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Named values at a place of a file (``line 3``)."""
+
+    file: str
+    place: str
+    values: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}, {self.place}"
+
+
+def rows_of(file: Path) -> Iterator[Row]:
+    """Every row of a file, read as it is asked for. Raises UserError for what cannot be read, with its line."""
+    readers = {".jsonl": _json_lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+    if file.suffix not in readers:
+        raise UserError(f"{file}: the name must end in {', '.join(SUFFIXES)}")
+    try:
+        yield from readers[file.suffix](file)
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+
+
+def lines_of(file: Path) -> Iterator[tuple[int, str]]:
+    """(number, text with its end) of every line. Raises UserError for one that is too long or not UTF-8."""
+    with file.open("rb") as stream:
+        for number, line in enumerate(_bounded(stream), 1):
+            if len(line) > LONGEST_LINE:
+                raise UserError(
+                    f"{file}, line {number}: longer than {LONGEST_LINE >> 20} MiB; is a line end missing there?"
+                )
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{file}, line {number}: not UTF-8 (byte {error.start + 1} is 0x{line[error.start]:02x}); save the "
+                    "file as UTF-8"
+                ) from error
+
+
+def _bounded(stream: BinaryIO) -> Iterator[bytes]:
+    while line := stream.readline(LONGEST_LINE + 1):
+        yield line
+
+
+def _json_lines(file: Path) -> Iterator[Row]:
+    for number, line in lines_of(file):
+        if line.strip():
+            yield Row(
+                str(file), f"line {number}", _object(file, f"line {number}", _parsed(file, f", line {number}", line))
+            )
+
+
+def _json(file: Path) -> Iterator[Row]:
+    """A list of objects, or an object with one such list."""
+    if file.stat().st_size > LONGEST_FILE:
+        raise UserError(f"{file}: more than {LONGEST_FILE >> 30} GiB of JSON; write one object per line (.jsonl)")
+    try:
+        content = _parsed(file, "", file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
+    if isinstance(content, dict):
+        lists = [value for value in content.values() if isinstance(value, list)]
+        content = lists[0] if len(lists) == 1 else content
+    if not isinstance(content, list):
+        raise UserError(f"{file}: no list of problems; write [{{...}}, {{...}}], or one object per line (.jsonl)")
+    for number, item in enumerate(content, 1):
+        yield Row(str(file), f"item {number}", _object(file, f"item {number}", item))
+
+
+def _parsed(file: Path, where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = where or f", line {error.lineno}"
+        raise UserError(f"{file}{place}: not valid JSON ({error.msg}, column {error.colno}); mend it there") from error
+    except (RecursionError, ValueError) as error:  # nested without end; an integer of more digits than Python reads
+        raise UserError(f"{file}{where}: not readable as JSON ({str(error).splitlines()[0]})") from error
+
+
+def _object(file: Path, place: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f'{file}, {place}: no object with named fields; write {{"problem": ..., "answer": ...}}')
+    return value
+
+
+def _csv(file: Path) -> Iterator[Row]:
+    """With a header line; values are texts as they stand."""
+    csv.field_size_limit(LONGEST_LINE)
+    reader = csv.DictReader((line for _, line in lines_of(file)), restkey="", strict=True)
+    try:
+        for values in reader:
+            if "" in values or None in values.values():
+                raise UserError(
+                    f"{file}, line {reader.line_num}: {len(reader.fieldnames or ())} columns are named in line 1, this "
+                    "row has another number; put texts with commas or line ends in double quotes"
+                )
+            yield Row(str(file), f"line {reader.line_num}", values)
+    except csv.Error as error:
+        raise UserError(f"{file}, line {reader.line_num}: not valid CSV ({error})") from error
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=256):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(str(file), f"row {number}", values)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]}); fetch it again") from error

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from collections import Counter
+
+import pytest
+import yaml
+
+from tasks import catalogue
+from tasks.catalogue import load_task
+from tasks.dataset_task import DatasetTask
+from tasks.errors import UserError
+
+
+def rows(count, start=0):
+    return [{"question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(start, start + count)]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes rows and a task over them; gives the task."""
+
+    def write(content, file="problems.csv", **spec):
+        if file.endswith(".csv"):
+            with (tmp_path / file).open("w", newline="") as stream:
+                table = csv.DictWriter(stream, list(content[0]))
+                table.writeheader()
+                table.writerows(content)
+        else:
+            (tmp_path / file).write_text("\n".join(map(json.dumps, content)))
+        spec = {"name": "sums", "data": file, "answer_type": "integer", **spec}
+        given = {key: value for key, value in spec.items() if value is not None}
+        (tmp_path / "sums.yaml").write_text(yaml.safe_dump(given))
+        return load_task(tmp_path / "sums.yaml")
+
+    return write
+
+
+THREE = {"train": 0.5, "validation": 0.2, "test": 0.3}
+
+
+def test_shares_of_the_problems_are_exact_and_stay_when_rows_move(written):
+    task = written(rows(60), splits=THREE)
+    splits = {name: {problem.prompt for problem in task.problems(name)} for name in THREE}
+    assert {name: len(found) for name, found in splits.items()} == {"train": 30, "validation": 12, "test": 18}
+    assert not splits["train"] & splits["validation"] and not splits["train"] & splits["test"]
+    moved = written(rows(60)[::-1], splits=THREE)
+    assert {name: {problem.prompt for problem in moved.problems(name)} for name in THREE} == splits
+
+
+def test_the_prompt_holds_the_question_and_an_edited_question_is_another_problem(written):
+    (first, *_) = written(rows(3)).problems("test")
+    assert first.prompt.startswith("What is 0 + 0?\n\nPlease reason step by step")
+    named = [{"id": str(i), **row} for i, row in enumerate(rows(3))]
+    before = [problem.id for problem in written(named).problems("test")]
+    named[1]["question"] += " Really?"
+    after = [problem.id for problem in written(named).problems("test")]
+    assert before[0].startswith("0-") and [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_a_limit_takes_a_seeded_choice_in_the_order_of_the_rows(written):
+    task = written(rows(40))
+    everything = task.problems("test")
+    some, others = task.problems("test", 10, seed=0), task.problems("test", 10, seed=1)
+    assert some != others and len(some) == 10
+    assert [problem for problem in everything if problem in some] == some
+    assert set(task.problems("test", 20)) > set(task.problems("test", 10))
+    assert task.problems("test", 99) == everything
+
+
+def test_files_and_columns_can_be_the_splits(written, tmp_path):
+    both = [{**row, "fold": "a" if i < 4 else "b"} for i, row in enumerate(rows(6))]
+    task = written(both, split_field="fold", splits={"train": "a", "test": "b"})
+    assert [len(task.problems(split)) for split in ("train", "test")] == [4, 2]
+    (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, rows(3, start=6))))
+    task = written(rows(6), file="first.jsonl", data=None, splits={"train": "first.jsonl", "test": "more.jsonl"})
+    assert [len(task.problems(split)) for split in ("train", "test")] == [6, 3]
+
+
+def test_choices_are_shuffled_by_a_seed_and_the_answer_follows(written):
+    content = [
+        {"q": f"Which one is right, number {i}?", "right": "r", "w1": "x", "w2": "y", "w3": "z"} for i in range(40)
+    ]
+    choices = ["right", "w1", "w2", "w3"]
+    spec = {"problem": "q", "answer_type": "choice", "choices": choices, "prompt": "{problem}\n{choices}"}
+    problems = written(content, **spec).problems("test")
+    assert set(Counter(problem.answer for problem in problems)) == set("ABCD")
+    for problem in problems:
+        assert f"{problem.answer}) r" in problem.prompt
+    assert problems == written(content, **spec).problems("test")
+    assert problems != written(content, choice_seed=1, **spec).problems("test")
+
+
+def test_a_list_of_choices_keeps_its_order(written):
+    content = [
+        {"puzzle": "Two houses.", "question": "Who?", "choices": ["Ann", "Bob"], "answer": "Bob"},
+        {"puzzle": "Two houses.", "question": "Where?", "choices": ["left", "right"], "answer": "A"},
+    ]
+    spec = {"answer_type": "choice", "context": "puzzle", "choices": "choices", "prompt": "{problem}\n{choices}"}
+    first, second = written(content, file="z.jsonl", **spec).problems("test")
+    assert first.prompt == "Two houses.\n\nWho?\nA) Ann\nB) Bob" and first.answer == "B" and second.answer == "A"
+    with pytest.raises(UserError, match=r"line 1: answer 'Cat' is none of the choices \['Ann', 'Bob'\]"):
+        written([{**content[0], "answer": "Cat"}], file="z.jsonl", **spec).problems("test")
+
+
+def test_gold_answers_are_found_in_solutions(written):
+    content = [{"question": "q", "answer": "So it is 7.\n#### 1,007"}]
+    assert written(content, gold=r"####\s*(.+)").problems("test")[0].answer == "1,007"
+    content = [{"question": "q", "solution": r"Hence \boxed{12}."}]
+    assert written(content).problems("test")[0].answer == "12"
+    with pytest.raises(UserError, match=r"line 2: the pattern gold = .* finds no answer in 'none'"):
+        written([{"question": "q", "answer": "none"}], gold=r"####\s*(.+)").problems("test")
+
+
+def test_a_few_rows_without_an_answer_are_left_out_and_said(written):
+    content = rows(100)
+    for i in (13, 50, 70):
+        content[i]["answer"] = ""
+    task = written(content)
+    assert len(task.problems("test")) == 97
+    assert task.remarks() == ["task sums: 3 of 100 rows have no answer and were left out (the first: line 15)"]
+    for i in range(30):
+        content[i]["answer"] = ""
+    with pytest.raises(UserError, match=r"32 of 100 rows have no answer in field 'answer' .* name the right field"):
+        written(content).problems("test")
+
+
+def test_repeated_questions_count_once_and_conflicts_are_refused(written):
+    again = written([*rows(5), {"question": "what is  2 + 2?", "answer": "4"}])
+    assert len(again.problems("test")) == 5 and "1 of 6 rows repeat a question" in again.remarks()[0]
+    with pytest.raises(UserError, match=r"line 7: the question of line 4 again, with answer '5' instead of '4'; keep"):
+        written([*rows(5), {"question": "What is 2 + 2?", "answer": "5"}]).problems("test")
+    folds = [{**row, "fold": "a"} for row in rows(3)] + [{**rows(1)[0], "fold": "b"}]
+    with pytest.raises(UserError, match=r"line 5: the question of line 2 again, there in split 'train' and here in 't"):
+        written(folds, split_field="fold", splits={"train": "a", "test": "b"}).problems("test")
+
+
+def test_two_questions_may_share_an_id_as_the_question_is_part_of_the_identity(written):
+    content = [{"id": "1", "question": "a", "answer": "1"}, {"id": "1", "question": "b", "answer": "2"}]
+    first, second = written(content).problems("test")
+    assert first.id[:2] == second.id[:2] == "1-" and first.id != second.id
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            {"problem": "Frage"},
+            r"line 2: no field 'Frage'; it has question, answer: name the right one under 'problem'",
+        ),
+        ({"answer": "reply"}, r"no field 'reply'"),
+        ({"answr": "reply"}, r"sums\.yaml: unknown key 'answr'; did you mean 'answer'\?"),
+        ({"answer_type": "numbr"}, r"answer type 'numbr' is not known"),
+        ({"splits": {"dev": 1.0}}, r"splits: 'dev' is none of train, validation, test"),
+        ({"splits": {"train": 0.9, "test": 0.3}}, r"must be above 0 and sum to 1"),
+        ({"splits": {"train": "a.csv", "test": 0.3}}, r"give every split a share, or every split a name"),
+        ({"prompt": "Solve this."}, r"prompt: must contain \{problem\}"),
+        ({"gold": "("}, r"gold = '\(': no regular expression"),
+        ({"gold": "x"}, r"a pattern with one group is wanted"),
+        ({"data": None}, r"data \(a file\) or dataset"),
+        ({"dataset": "a/b"}, r"data and dataset are both given"),
+        ({"name": "../up"}, r"name = '\.\./up'"),
+        ({"name": "aime24"}, r"name = 'aime24' is that of a shipped task"),
+        ({"split_field": "fold"}, r"split_field = fold: splits must name the values"),
+    ],
+)
+def test_mistakes_are_told_with_file_and_key(written, spec, told):
+    with pytest.raises(UserError, match=told):
+        written(rows(3), **spec).problems("test")
+
+
+def test_an_answer_of_another_type_is_told_with_its_row(written):
+    mixed = [*rows(4), {"question": "half?", "answer": "1/2"}]
+    with pytest.raises(UserError, match=r"line 6: answer '1/2' is not an integer, which answer_type 'integer' wants"):
+        written(mixed).problems("test")
+    assert len(written(mixed, answer_type="math").problems("test")) == 5
+    with pytest.raises(UserError, match=r"line 2: field 'question' is empty"):
+        written([{"question": " ", "answer": "1"}]).problems("test")
+
+
+def test_yaml_that_is_none_is_told(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: [")
+    with pytest.raises(UserError, match=r"a\.yaml, line 1: not valid YAML"):
+        load_task(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("just words")
+    with pytest.raises(UserError, match=r"describes no task; write one with: prunebench new-task"):
+        load_task(tmp_path / "b.yaml")
+    with pytest.raises(UserError, match=r"no such file; write one with: prunebench new-task"):
+        catalogue.get(str(tmp_path / "c.yaml"))
+
+
+def test_unknown_splits_are_told(written):
+    with pytest.raises(UserError, match=r"task sums: has no split 'train'; it has test"):
+        written(rows(3)).problems("train")
+    with pytest.raises(UserError, match=r"split 'train' is empty; give it a larger share"):
+        written(rows(3), splits={"train": 0.01, "test": 0.99}).problems("train")
+
+
+def test_a_task_travels_to_another_process_and_back_from_its_description(written):
+    task = written(rows(10), splits=THREE)
+    assert pickle.loads(pickle.dumps(task)).problems("test") == task.problems("test")
+    told = json.loads(json.dumps(task.described()))
+    again = catalogue.from_description(told)
+    assert isinstance(again, DatasetTask) and again.problems("test") == task.problems("test")
+
+
+PYTHON = """
+from dataclasses import dataclass
+from tasks.task import Problem, Task
+
+@dataclass
+class Doubles(Task):
+    name: str = "doubles"
+    answer_type: str = "integer"
+
+    def problems(self, split, limit=None, seed=0):
+        return [Problem(str(i), self.name, f"2 * {i}", str(2 * i), split) for i in range(limit or 5)]
+"""
+
+
+def test_a_python_file_is_a_task_too(tmp_path):
+    (tmp_path / "doubles.py").write_text(PYTHON)
+    task = catalogue.get(str(tmp_path / "doubles.py"))
+    assert task.name == "doubles" and task.grade("6", task.problems("test")[3].answer).correct
+    assert pickle.loads(pickle.dumps(task)).problems("test") == task.problems("test")
+    assert catalogue.from_description(task.described() or {}).name == "doubles"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("x = 1", r"defines 0 subclasses of tasks\.task\.Task; one is wanted"),
+        ("import nothing_of_that_name", r"ModuleNotFoundError: No module named"),
+        ("def f(:", r"SyntaxError"),
+        ("from tasks.task import Task\nclass A(Task):\n    name = 'a'", r"abstract"),
+    ],
+)
+def test_a_python_file_that_does_not_serve_is_told(tmp_path, content, told):
+    (tmp_path / "own.py").write_text(content)
+    with pytest.raises(UserError, match=told):
+        catalogue.get(str(tmp_path / "own.py"))

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks import rows
+from tasks.errors import UserError
+from tasks.rows import rows_of
+
+PROBLEMS = [{"question": 'say "a, b"', "answer": "025"}, {"question": "two\nlines", "answer": "1/2"}]
+
+
+def test_every_format_gives_the_same_rows_and_their_places(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, PROBLEMS)) + "\n\n")
+    (tmp_path / "a.json").write_text(json.dumps(PROBLEMS))
+    (tmp_path / "b.json").write_text(json.dumps({"version": 1, "rows": PROBLEMS}))
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfquestion,answer\r\n"say ""a, b""",025\r\n"two\nlines",1/2\r\n')
+    pq.write_table(pa.Table.from_pylist(PROBLEMS), tmp_path / "a.parquet")
+    places = {}
+    for name in ("a.jsonl", "a.json", "b.json", "a.csv", "a.parquet"):
+        found = list(rows_of(tmp_path / name))
+        assert [dict(row.values) for row in found] == PROBLEMS, name
+        places[name] = found[1].place
+    assert places == {
+        "a.jsonl": "line 2", "a.json": "item 2", "b.json": "item 2", "a.csv": "line 4", "a.parquet": "row 2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', r"a\.jsonl, line 2: not valid JSON"),
+        ("a.jsonl", b"[1]\n", r"line 1: no object with named fields"),
+        ("a.jsonl", b"[" * 100_000, r"line 1: not readable as JSON"),
+        ("a.jsonl", b'{"a": "gr\xfc"}\n', r"line 1: not UTF-8 \(byte 10 is 0xfc\); save the file as UTF-8"),
+        ("a.csv", b"a,b\nx,caf\xe9\n", r"a\.csv, line 2: not UTF-8 \(byte 6 is 0xe9\)"),
+        ("a.csv", b"a,b\n1\n", r"line 2: 2 columns are named in line 1, this row has another number"),
+        ("a.csv", b"a,b\n1,2,3\n", r"line 2: 2 columns are named in line 1"),
+        ("a.csv", b'a,b\n1,"2\n', r"not valid CSV"),
+        ("a.json", b'{\n"a": tru}', r"a\.json, line 2: not valid JSON"),
+        ("a.json", b"3", r"no list of problems"),
+        ("a.json", b"\xff\xff", r"not UTF-8"),
+        ("a.parquet", b"PAR1 nothing", r"cannot be read as Parquet"),
+        ("a.txt", b"", r"the name must end in \.jsonl, \.json, \.csv, \.parquet"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_place(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        list(rows_of(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_line_without_end_is_refused_before_it_is_in_memory(tmp_path, name):
+    with (tmp_path / name).open("wb") as stream:
+        stream.write(b"question,answer\n" if name == "a.csv" else b'{"question": "1", "answer": "1"}\n')
+        stream.seek(200 * 2**20)  # a sparse file: 200 MB in one line
+        stream.write(b"x")
+    with pytest.raises(UserError, match=r"line 2: longer than 16 MiB; is a line end missing there\?"):
+        list(rows_of(tmp_path / name))
+
+
+def test_missing_files_and_folders_are_told(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"a\.csv: no such file"):
+        list(rows_of(tmp_path / "a.csv"))
+    (tmp_path / "b.csv").mkdir()
+    with pytest.raises(UserError, match=r"b\.csv: cannot be read \(Is a directory\)"):
+        list(rows_of(tmp_path / "b.csv"))
+    (tmp_path / "c.json").write_text("[]")
+    monkeypatch.setattr(rows, "LONGEST_FILE", 1)
+    with pytest.raises(UserError, match=r"write one object per line"):
+        list(rows_of(tmp_path / "c.json"))
