@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict
 from bench import metrics
 from bench.engines.noise import noise_key
 from bench.errors import UserError
+from bench.number import Number
 from bench.play import score, visible
 from bench.policies import CheckRecord, TopK
 from bench.records import ProblemRecord
-from bench.results import Number
 from bench.shards import write_atomically
 from bench.statistics import mean_interval
 from bench.training import data_digest, training_lengths

@@ -120,12 +120,13 @@ def _content_of(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_config(path: Path, **overrides: Any) -> RunConfig:
+def load_config(file: Path | str, **overrides: Any) -> RunConfig:
     """The configuration in a YAML file; ``overrides`` replace single keys.
 
     A file may say ``extends: OTHER.yaml`` (beside it) and then holds only what differs. Raises UserError with one
     sentence: file, key, value, and what to do.
     """
+    path = Path(file)
     settings: dict[str, Any] = {}
     chain: list[Path] = []
     following: Path | None = path

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.document import Document
 from bench.errors import UserError
-from bench.results import Number
+from bench.number import Number
 from bench.retention_law import PAPER, UNIT
 from bench.statistics import Interval, mean_interval
 from bench.sweep import Cell, Sweep

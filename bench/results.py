@@ -7,12 +7,11 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-#: A number that may be undefined: NaN in memory and in CSV, null in JSON.
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+from bench.number import Number
 
 QuadrantName = Literal["control", "I", "II", "III", "IV", "mixed"]
 

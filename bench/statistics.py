@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.number import Number
+
 Array = NDArray[np.float64]
 
 EXACT_UP_TO = 15
@@ -22,9 +24,9 @@ ROUNDING = 1e-12
 class Interval:
     """A mean (or ratio of means) and its interval. Undefined bounds are NaN."""
 
-    mean: float
-    low: float
-    high: float
+    mean: Number
+    low: Number
+    high: Number
 
     def scaled(self, factor: float) -> Interval:
         """All three numbers times ``factor`` (not negative)."""

@@ -63,7 +63,7 @@ def get(name: str, data: Data | None = None) -> Task:
         return load_task(BENCHMARKS / f"{name}.yaml", data)
     near = difflib.get_close_matches(name, [*names(), *_groups()], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names())}"
-    raise UnknownTaskError(f"unknown task '{name}': {hint}, or the path of a file of your own (.yaml, .py)")
+    raise UnknownTaskError(f"unknown task '{name}': {hint} (one of your own is named by its file, .yaml or .py)")
 
 
 def load_task(path: Path, data: Data | None = None) -> Task:

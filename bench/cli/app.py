@@ -94,14 +94,13 @@ def config_from(preset_name: str | None, config_file: Path | None, **overrides: 
     from tasks import catalogue
 
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
-    if "problems" not in given and not any(
-        task.endless for task in known(lambda: catalogue.expand(given.get("tasks", [])))
-    ):
-        given |= {"problems": None} if "tasks" in given else {}
+    if "tasks" in given and "problems" not in given:
+        named = known(lambda: catalogue.expand(given["tasks"]))
+        given |= {} if any(task.endless for task in named) else {"problems": None}
     if config_file is not None:
         return load_config(config_file, **given)
     if preset_name is not None:
-        return preset(preset_name, **given)
+        return (load_config if preset_name.endswith(".yaml") else preset)(preset_name, **given)
     model = given.get("model", EMBEDDED.name)
     return preset(REASONERS[model].preset, **given) if model in REASONERS else load_config(STANDARD, **given)
 
@@ -201,10 +200,16 @@ def require_weights() -> None:
         raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
 
 
-def shipped_labels(model: str) -> list[Path]:
-    """The label stores that a shipped reasoner has; none for any other model."""
+def shipped_labels(model: str, sampling_digest: str | None = None) -> list[Path]:
+    """The label stores that a shipped reasoner has, for these sampling settings; none for any other model."""
+    from bench.labels import KIND
+    from bench.shards import Shards
+
     folder = REASONERS[model].labels if model in REASONERS else None
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
+    stores = sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
+    if sampling_digest is None:
+        return stores
+    return [path for path in stores if Shards.open(path, KIND).manifest["sampling_digest"] == sampling_digest]
 
 
 def learned_for(model: str, named: Path | None) -> Path:

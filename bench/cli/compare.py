@@ -100,6 +100,7 @@ def compare(
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
     from bench.comparison import Inputs
+    from bench.store import RolloutStore
     from bench.stored import config_of
 
     if reproduce is not None:
@@ -127,9 +128,10 @@ def compare(
                    "--config": config_file, "--data": data}  # fmt: skip
         _refuse_with_store(sampled)
         config = config_of(store, **options)
+    sampling = config.sampling.digest if store is None else RolloutStore.open(store).manifest.get("sampling_digest")
     inputs = Inputs(
         learned_for(config.model, learned),
-        tuple(shipped_labels(config.model) if labels is None else labels),
+        tuple(shipped_labels(config.model, sampling) if labels is None else labels),
         judged(judge),
         tuple(plugin or ()),
         store,

@@ -174,7 +174,9 @@ def advise(
 
 @app.command()
 def run(
-    preset_name: Annotated[str, typer.Argument(metavar="PRESET", help="A preset, such as paper/ds-qwen-1.5b.")],
+    preset_name: Annotated[
+        str, typer.Argument(metavar="PRESET", help="A preset, such as paper/ds-qwen-1.5b, or a file like one.")
+    ],
     task: Task = None,
     data: Data = None,
     model: Model = None,
@@ -198,7 +200,7 @@ def run(
     )
     out = out or Path("runs") / preset_name
     shipped, processes = config.model in REASONERS, processes_on(device)
-    learned, labels = learned_for(config.model, None), shipped_labels(config.model)
+    learned, labels = learned_for(config.model, None), shipped_labels(config.model, config.sampling.digest)
     engine = engine_of(config.model, device)
     judges = Judges({}, out / "training", device, shipped=shipped)
     with watching() as watch:

@@ -12,6 +12,7 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from methods.base import Pruner
+    from tasks.task import Task
 
 
 @app.command(name="list")
@@ -52,13 +53,20 @@ def _listing(what: str) -> tuple[list[str], list[list[str]]]:
     if what == "tasks":
         from tasks import catalogue
 
-        tasks = [catalogue.get(name) for name in catalogue.names()]
-        return ["task", "answer", "licence"], [[task.name, task.answer_type, task.licence] for task in tasks]
+        columns = ["task", "answer", "test problems", "data set", "revision", "use", "licence"]
+        return columns, [_task_row(catalogue.get(name)) for name in catalogue.names()]
     if what == "presets":
         from bench.config import preset_names
 
         return ["preset"], [[name] for name in preset_names()]
     raise UserError(f"nothing is called '{what}': list methods, tasks or presets")
+
+
+def _task_row(task: Task) -> list[str]:
+    count = "any" if task.endless else "-" if task.expected is None else str(task.expected)
+    revision = "-" if task.dataset is None else task.revision or "unverified"
+    use = "training" if task.train_only else "evaluation"
+    return [task.name, task.answer_type, count, task.dataset or "made here", revision, use, task.licence]
 
 
 def _kind(entry: type[Pruner]) -> tuple[str, str]:
