@@ -53,6 +53,8 @@ class Card:
     validation_problems: list[str]
     train_seconds: float
     seed: int
+    imported: str = ""
+    """The folder of a checkpoint that was trained elsewhere, on problems that nobody names."""
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -394,8 +396,10 @@ def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int, ju
     if card is None:
         return Chosen(pruner, None, "" if pruner.quadrant() is Quadrant.CONTROL else "defaults, not tuned")
     outside = not min(card.prefix_tokens) <= prefix_tokens <= max(card.prefix_tokens)
-    note = f"checked at {prefix_tokens} tokens, tuned at {card.prefix_tokens}" if outside else ""
-    return Chosen(pruner, card, note)
+    notes = [f"checked at {prefix_tokens} tokens, tuned at {card.prefix_tokens}"] if outside else []
+    if card.imported:
+        notes.append("imported: its training problems are not known, so a leak cannot be excluded")
+    return Chosen(pruner, card, "; ".join(notes))
 
 
 def refuse_leak(chosen: Mapping[str, Chosen], problems: Sequence[str]) -> None:

@@ -72,6 +72,22 @@ def train(
         typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
 
 
+@app.command(name="import-stop")
+def import_stop(
+    folder: Annotated[Path, typer.Argument(help="A STOP checkpoint as the paper's code saves it.")],
+    model: Annotated[str, typer.Option(help="The model that it belongs to: a folder, a hub id, a shipped reasoner.")],
+    prefix: Annotated[int, typer.Option(help="Tokens per prefix that it was trained for.")] = 2048,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder of learned files, for --learned.")] = Path("runs/imported-stop"),
+) -> None:
+    """Bring a STOP that was trained elsewhere: its files as learned files with a card; nothing in them is run."""
+    from bench.stop_checkpoint import import_stop as run
+
+    card = run(folder, engine_of(model, device), prefix, out)
+    settings = ", ".join(f"{name} {card.configuration[name]}" for name in ("tokens", "rank"))
+    typer.echo(f"{settings}: in {out}; next: prunebench compare --model {model} --learned {out} --methods stop,none")
+
+
 @app.command()
 def ablate(
     method: Annotated[str, typer.Argument(help="A learnable method, such as stop.")] = "stop",
