@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.engines.base import RECORDABLE, Recording, Sampling
+from bench.engines.options import ModelOptions
 from bench.errors import UserError
 from bench.policies import CheckRecord, Policy, parse_policy
 
@@ -39,6 +40,7 @@ class RunConfig(BaseModel):
 
     tasks: Annotated[Names, Field(min_length=1)]
     model: str
+    model_options: Annotated[ModelOptions, Field(strict=False)] = ModelOptions()
     n: Positive
     k: Positive
     prefix_tokens: Positive

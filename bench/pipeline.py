@@ -179,7 +179,7 @@ def _make_in_process(config: RunConfig, plan: LabelPlan, task: Task, split: str,
     import torch
 
     torch.set_num_threads(1)
-    return _make(engine_in_process(config.model), config, plan, task, split, folder)
+    return _make(engine_in_process(config.model, config.model_options), config, plan, task, split, folder)
 
 
 def sampled(engine: TransformersEngine, config: RunConfig, folder: Path, processes: int, watch: Watch) -> RolloutStore:

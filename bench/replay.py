@@ -60,27 +60,41 @@ class Grading:
         return self._asked.kv(pool, rows)
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        return self._asked.next_logprobs(pool, suffix_ids, token_ids)
+        found = np.empty((len(pool), len(token_ids)))
+        for rows, suffix in self._asking(pool, suffix_ids):
+            found[rows] = self._asked.next_logprobs(pool.take(rows), suffix, token_ids)
+        return found
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         told = self._told.setdefault((pool.position, tuple(suffix_ids), max_new_tokens), {})
         if not self.recall or any(int(path) not in told for path in pool.paths):
-            probe = self._asked.probe(pool, suffix_ids, max_new_tokens)
-            suffix = np.array(list(suffix_ids), np.int64)
-            texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
-            classes = self.classes([self.task.answer_of(text) for text in texts])
-            told.update(
-                (int(path), (ids, logprobs, int(number)))
-                for path, ids, logprobs, number in zip(
-                    pool.paths, probe.token_ids, probe.token_logprobs, classes, strict=True
+            for rows, asked in self._asking(pool, suffix_ids):
+                probe = self._asked.probe(pool.take(rows), asked, max_new_tokens)
+                suffix = np.array(asked, np.int64)
+                texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
+                classes = self.classes([self.task.answer_of(text) for text in texts])
+                told.update(
+                    (int(path), (ids, logprobs, int(number)))
+                    for path, ids, logprobs, number in zip(
+                        pool.paths[rows], probe.token_ids, probe.token_logprobs, classes, strict=True
+                    )
                 )
-            )
         answers = [told[int(path)] for path in pool.paths]
         return Probe(
             tuple(ids for ids, _, _ in answers),
             tuple(logprobs for _, logprobs, _ in answers),
             np.array([number for _, _, number in answers], np.int64),
         )
+
+    def _asking(self, pool: Pool, suffix_ids: Sequence[int]) -> list[tuple[list[int], tuple[int, ...]]]:
+        """Rows and what is put behind their prefixes: where the reasoning is still open, it is closed first."""
+        suffix = tuple(suffix_ids)
+        if not self._asked.reasons:
+            return [(list(range(len(pool))), suffix)]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row, ids in enumerate(pool.token_ids):
+            groups.setdefault(self._asked.closing_ids(np.concatenate([pool.prompt_ids, ids])), []).append(row)
+        return [(rows, (*closing, *suffix)) for closing, rows in groups.items()]
 
     @classmethod
     def of(cls, engine: TransformersEngine | None, task: Task, stored: StoredProblem) -> Grading:

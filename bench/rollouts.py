@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.engines.base import Path as SampledPath
 from bench.engines.base import Recording, Request, Rollout, Sampling
+from bench.engines.options import ModelOptions
 from bench.errors import UserError
 from bench.shards import in_groups
 from bench.store import RolloutStore, StoredPath, StoredProblem
@@ -56,6 +57,7 @@ def rollout_manifest(
         "n": n,
         "device": str(engine.device),
         "versions": {name: version(name) for name in ("torch", "transformers")},
+        **({"model_options": engine.options.given} if engine.options.given else {}),
     }
 
 
@@ -112,7 +114,7 @@ def _sampled_by(
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
     try:
         jobs = [
-            pool.submit(_job, engine.name, engine.digest, job, n, sampling, seed, recording)
+            pool.submit(_job, engine.name, engine.options, engine.digest, job, n, sampling, seed, recording)
             for job in in_groups(problems, SHARD_PROBLEMS)
         ]
         for job in jobs:
@@ -123,6 +125,7 @@ def _sampled_by(
 
 def _job(
     model: str,
+    options: ModelOptions,
     digest: str,
     problems: Sequence[tuple[Task, Problem]],
     n: int,
@@ -131,21 +134,21 @@ def _job(
     recording: Recording,
 ) -> list[StoredProblem]:
     """One process's share. The model is loaded once per process."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    engine = engine_in_process(model)
+    engine = engine_in_process(model, options)
     if engine.digest != digest:
         raise UserError(f"model '{model}' changed while it was sampled: {engine.digest} instead of {digest}")
     return list(_sampled(engine, problems, n, sampling, seed, recording))
 
 
 @cache
-def engine_in_process(model: str) -> TransformersEngine:
+def engine_in_process(model: str, options: ModelOptions) -> TransformersEngine:
     """The engine of a process that was started for sampling, loaded once."""
+    from transformers.utils import logging
+
     from bench.engines.transformers import TransformersEngine
 
-    return TransformersEngine.load(model)
+    logging.disable_progress_bar()
+    return TransformersEngine.load(model, options=options)
 
 
 def _sampled(

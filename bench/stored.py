@@ -83,6 +83,7 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
     settings = {
         "tasks": tasks,
         "model": str(store.manifest["model"]),
+        "model_options": store.manifest.get("model_options", {}),
         "n": n,
         "k": max(1, n // 8),
         "prefix_tokens": prefix,

@@ -20,8 +20,10 @@ from bench.reasoner.config import REASONERS
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
+    from bench.engines.options import ModelOptions
     from bench.engines.transformers import TransformersEngine
     from bench.reasoner.config import LabelPlan
+    from bench.store import RolloutStore
 
 app = typer.Typer(
     help="Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals.",
@@ -39,6 +41,14 @@ Preset = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file like the presets, instead of one.")]
 Task = Annotated[list[str] | None, typer.Option("--task", help="Task name; may be given several times.")]
 Model = Annotated[str | None, typer.Option(help="A shipped reasoner, a local checkpoint folder, or a hub id.")]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-option",
+        help="KEY=VALUE: revision, dtype, device_map, trust_remote_code, chat_template, system, reasoning_effort, stop "
+        "(several times).",
+    ),
+]
 Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
 Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
 Kept = Annotated[int | None, typer.Option("--k", help="Paths kept by the pruner.")]
@@ -145,6 +155,24 @@ def data_of(values: list[str] | None) -> dict[str, str] | None:
     return {name or "*": place for name, _, place in (value.rpartition("=") for value in values)} if values else None
 
 
+def model_options_of(values: list[str] | None) -> ModelOptions | None:
+    """Keys and values of --model-option; stop may be given several times."""
+    from pydantic import ValidationError
+
+    from bench.engines.options import ModelOptions
+
+    if not values:
+        return None
+    given: dict[str, Any] = pairs_of("--model-option", values, "KEY=VALUE")
+    stops = [value.removeprefix("stop=") for value in values if value.startswith("stop=")]
+    try:
+        return ModelOptions(**{**given, **({"stop": tuple(stops)} if stops else {})})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, known = ".".join(map(str, first["loc"])), ", ".join(ModelOptions.model_fields)
+        raise UserError(f"--model-option {key}={first['input']}: {first['msg'].lower()}; known are {known}") from error
+
+
 def judged(pairs: list[str] | None) -> dict[str, str]:
     """Method -> folder or hub id."""
     return pairs_of("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
@@ -181,18 +209,26 @@ def known(look: Callable[[], Any]) -> Any:
         raise UserError(str(error)) from error
 
 
-def engine_of(model: str, device: str) -> TransformersEngine:
+def engine_of(model: str, device: str, options: ModelOptions | None = None) -> TransformersEngine:
     import logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging as transformers_logging
 
+    from bench.engines.options import ModelOptions
     from bench.engines.transformers import TransformersEngine
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("datasets").setLevel(logging.ERROR)
-    return TransformersEngine.load(model, device=device)
+    return TransformersEngine.load(model, device=device, options=options or ModelOptions())
+
+
+def engine_of_store(store: RolloutStore, device: str) -> TransformersEngine:
+    """The model that sampled the rollouts of a store, loaded as it was then."""
+    from bench.engines.options import ModelOptions
+
+    return engine_of(str(store.manifest["model"]), device, ModelOptions(**store.manifest.get("model_options", {})))
 
 
 def require_weights() -> None:

@@ -16,6 +16,7 @@ from bench.cli.app import (
     Kept,
     Methods,
     Model,
+    ModelOption,
     Paths,
     Plugin,
     Prefix,
@@ -35,6 +36,7 @@ from bench.cli.app import (
     judged,
     learned_for,
     load_plugins,
+    model_options_of,
     names_of,
     processes_on,
     require_weights,
@@ -67,6 +69,7 @@ def compare(
     task: Task = None,
     data: Data = None,
     model: Model = None,
+    model_option: ModelOption = None,
     problems: Problems = None,
     n: Paths = None,
     k: Kept = None,
@@ -119,6 +122,7 @@ def compare(
             **options,
             data=data_of(data),
             model=model,
+            model_options=model_options_of(model_option),
             temperature=temperature,
             split=split,
             record=record,
@@ -148,7 +152,7 @@ def compare_with(config: RunConfig, out: Path, inputs: Inputs, device: str) -> R
     if inputs.store is None:
         tasks_of(config)
     check_methods(config)
-    engine = None if config.model == IMPORTED else engine_of(config.model, device)
+    engine = None if config.model == IMPORTED else engine_of(config.model, device, config.model_options)
     with watching() as watch:
         results = run_comparison(
             engine,

@@ -12,7 +12,7 @@ from bench.cli.app import (
     Judge,
     app,
     command_line,
-    engine_of,
+    engine_of_store,
     judged,
     learned_for,
     names_of,
@@ -58,7 +58,7 @@ def sweep(
     )
     opened = RolloutStore.open(store)
     model = str(opened.manifest["model"])
-    engine = None if is_imported(opened) else engine_of(model, device)
+    engine = None if is_imported(opened) else engine_of_store(opened, device)
     if engine is not None:
         require_model(opened, store, engine)
     folder = learned_for(model, learned)

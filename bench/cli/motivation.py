@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import Device, app, command_line, engine_of, learned_for, watching
+from bench.cli.app import Device, app, command_line, engine_of_store, learned_for, watching
 from bench.errors import UserError
 
 
@@ -31,7 +31,7 @@ def motivation(
     except ValueError as error:
         raise UserError(f"--prefix {prefix}: write numbers of tokens joined by commas") from error
     extent = Extent(lengths, problems, paths, continuations, seed)
-    engine = engine_of(str(RolloutStore.open(store).manifest["model"]), device)
+    engine = engine_of_store(RolloutStore.open(store), device)
     with watching() as watch:
         found = measure(engine, store, extent, out, command=command_line(), stretch=watch.stretch)
     for length in found.lengths:
@@ -62,9 +62,8 @@ def attention(
     from bench.training import load_method
     from methods.learned.stop import Stop
 
-    model = str(RolloutStore.open(store).manifest["model"])
-    engine = engine_of(model, device)
-    stop = load_method("stop", learned_for(model, learned), engine.digest, prefix).pruner
+    engine = engine_of_store(RolloutStore.open(store), device)
+    stop = load_method("stop", learned_for(engine.name, learned), engine.digest, prefix).pruner
     assert isinstance(stop, Stop)
     found = record_attention(engine, stop, store, out, prefix=prefix, task=task, number=number, command=command_line())
     for path in found.paths:

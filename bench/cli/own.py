@@ -13,6 +13,7 @@ from bench.cli.app import (
     Device,
     Kept,
     Model,
+    ModelOption,
     Paths,
     Prefix,
     Problems,
@@ -26,6 +27,7 @@ from bench.cli.app import (
     engine_of,
     label_plan,
     learned_for,
+    model_options_of,
     names_of,
     processes_on,
     shipped_labels,
@@ -70,6 +72,7 @@ def check_task(
     task: Annotated[str, typer.Argument(help="A file of your own, or the name of a shipped task.")],
     data: Data = None,
     model: Annotated[str | None, typer.Option(help="Count tokens as this model does (folder, id, shipped).")] = None,
+    model_option: ModelOption = None,
 ) -> None:
     """Show prompts, gold answers, duplicates and lengths of a task, before anything is spent on it."""
     from bench.config import configured
@@ -79,7 +82,7 @@ def check_task(
     settings = {"tasks": [task], "model": model or "embedded", "n": 2, "k": 1, "prefix_tokens": 1, "temperature": 1.0,
                 "max_new_tokens": 2, "data": data_of(data) or {}}  # fmt: skip
     config = configured("options", settings, settings)
-    engine = None if model is None else engine_of(model, "cpu")
+    engine = None if model is None else engine_of(model, "cpu", model_options_of(model_option))
     for one in tasks_of(config):
         for line in examination(one, engine):
             typer.echo(line)
@@ -94,6 +97,7 @@ def plan(
     task: Task = None,
     data: Data = None,
     model: Model = None,
+    model_option: ModelOption = None,
     problems: Problems = None,
     n: Paths = None,
     k: Kept = None,
@@ -110,10 +114,15 @@ def plan(
     from bench.plan import plan_of
 
     config = config_from(
-        preset_name, config_file, tasks=task, data=data_of(data), model=model, problems=problems, n=n, k=k,
+        preset_name, config_file, tasks=task, data=data_of(data), model=model,
+        model_options=model_options_of(model_option), problems=problems, n=n, k=k,
         prefix_tokens=prefix, recipe=recipe,
     )  # fmt: skip
-    engine = engine_of(config.model, device) if speed is None or config.kv_bytes_per_token is None else None
+    engine = (
+        engine_of(config.model, device, config.model_options)
+        if speed is None or config.kv_bytes_per_token is None
+        else None
+    )
     extent = extent_of(config, engine, speed, mean_tokens)
     for line in plan_of(config, label_plan(config.recipe), extent):
         typer.echo(line)
@@ -124,6 +133,7 @@ def advise(
     task: Annotated[list[str], typer.Option("--task", help="A file of your own or a task's name.")],
     data: Data = None,
     model: Model = None,
+    model_option: ModelOption = None,
     train: Annotated[
         str, typer.Option(help="Methods to train first, joined by commas; none: nothing is trained.")
     ] = CHEAP,
@@ -149,9 +159,18 @@ def advise(
     from bench.plan import plan_of
 
     config = config_from(
-        None, None, tasks=task, data=data_of(data), model=model, problems=problems, n=n, seed=seed, recipe=recipe
+        None,
+        None,
+        tasks=task,
+        data=data_of(data),
+        model=model,
+        model_options=model_options_of(model_option),
+        problems=problems,
+        n=n,
+        seed=seed,
+        recipe=recipe,
     )
-    engine = engine_of(config.model, device)
+    engine = engine_of(config.model, device, config.model_options)
     trial = Trial.of(engine, config)
     config = trial.fitted(config, engine, prefix)
     taught = [] if train == "none" else names_of(train) or []
@@ -180,6 +199,7 @@ def run(
     task: Task = None,
     data: Data = None,
     model: Model = None,
+    model_option: ModelOption = None,
     problems: Problems = None,
     methods: Annotated[str, typer.Option(help="Names joined by commas, or all.")] = "all",
     device: Device = "cpu",
@@ -196,12 +216,19 @@ def run(
     from figures.report import write_report
 
     config = config_from(
-        preset_name, None, tasks=task, data=data_of(data), model=model, problems=problems, methods=names_of(methods)
+        preset_name,
+        None,
+        tasks=task,
+        data=data_of(data),
+        model=model,
+        model_options=model_options_of(model_option),
+        problems=problems,
+        methods=names_of(methods),
     )
     out = out or Path("runs") / preset_name
     shipped, processes = config.model in REASONERS, processes_on(device)
     learned, labels = learned_for(config.model, None), shipped_labels(config.model, config.sampling.digest)
-    engine = engine_of(config.model, device)
+    engine = engine_of(config.model, device, config.model_options)
     judges = Judges({}, out / "training", device, shipped=shipped)
     with watching() as watch:
         if not shipped:

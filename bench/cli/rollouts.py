@@ -12,6 +12,7 @@ from bench.cli.app import (
     Data,
     Device,
     Model,
+    ModelOption,
     Paths,
     Prefix,
     Preset,
@@ -25,6 +26,8 @@ from bench.cli.app import (
     config_from,
     data_of,
     engine_of,
+    engine_of_store,
+    model_options_of,
     pairs_of,
     processes_on,
     watching,
@@ -39,6 +42,7 @@ def rollouts(
     task: Task = None,
     data: Data = None,
     model: Model = None,
+    model_option: ModelOption = None,
     problems: Problems = None,
     n: Paths = None,
     prefix: Prefix = None,
@@ -53,10 +57,11 @@ def rollouts(
     from bench.rollouts import problems_of, sample_rollouts, tasks_of
 
     config = config_from(
-        preset_name, config_file, tasks=task, data=data_of(data), model=model, problems=problems, n=n,
+        preset_name, config_file, tasks=task, data=data_of(data), model=model,
+        model_options=model_options_of(model_option), problems=problems, n=n,
         prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
     )  # fmt: skip
-    engine = engine_of(config.model, device)
+    engine = engine_of(config.model, device, config.model_options)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     with watching() as watch:
         store = sample_rollouts(
@@ -145,7 +150,7 @@ def label(
         raise UserError(
             f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
         )
-    engine = engine_of(str(rollout_store.manifest["model"]), device)
+    engine = engine_of_store(rollout_store, device)
     require_model(rollout_store, store, engine)
     cuts = [
         cut

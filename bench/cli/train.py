@@ -12,6 +12,7 @@ from bench.cli.app import (
     Device,
     Judge,
     Learned,
+    ModelOption,
     Plugin,
     app,
     engine_of,
@@ -19,6 +20,7 @@ from bench.cli.app import (
     known,
     label_plan,
     load_plugins,
+    model_options_of,
 )
 from bench.errors import UserError
 
@@ -33,6 +35,7 @@ def train(
         Path, typer.Option(help="Folder with train/ and validation/, each <name>/{rollouts,labels}.")
     ] = Path("runs/reasoner/data"),
     model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
+    model_option: ModelOption = None,
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the training; another one goes into another folder.")] = 0,
@@ -52,7 +55,7 @@ def train(
     names = list(method or tunable())
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
-    engine = engine_of(model, device)
+    engine = engine_of(model, device, model_options_of(model_option))
     judges = Judges(judged(judge), out, device)
     train_set, validation, sampling_digest = labelled_folder(engine, data, prefix, reads_of(names))
     for name in names:
@@ -76,6 +79,7 @@ def train(
 def import_stop(
     folder: Annotated[Path, typer.Argument(help="A STOP checkpoint as the paper's code saves it.")],
     model: Annotated[str, typer.Option(help="The model that it belongs to: a folder, a hub id, a shipped reasoner.")],
+    model_option: ModelOption = None,
     prefix: Annotated[int, typer.Option(help="Tokens per prefix that it was trained for.")] = 2048,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of learned files, for --learned.")] = Path("runs/imported-stop"),
@@ -83,7 +87,7 @@ def import_stop(
     """Bring a STOP that was trained elsewhere: its files as learned files with a card; nothing in them is run."""
     from bench.stop_checkpoint import import_stop as run
 
-    card = run(folder, engine_of(model, device), prefix, out)
+    card = run(folder, engine_of(model, device, model_options_of(model_option)), prefix, out)
     settings = ", ".join(f"{name} {card.configuration[name]}" for name in ("tokens", "rank"))
     typer.echo(f"{settings}: in {out}; next: prunebench compare --model {model} --learned {out} --methods stop,none")
 
@@ -96,6 +100,7 @@ def ablate(
         Path, typer.Option(help="Folder with train/, validation/ (rollouts and labels) and test/ (rollouts).")
     ] = Path("runs/reasoner/data"),
     model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
+    model_option: ModelOption = None,
     learned: Learned = EMBEDDED.learned,
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
     k: Annotated[int, typer.Option(help="Paths kept by the pruner.")] = 8,
@@ -118,7 +123,7 @@ def ablate(
     from methods.registry import PRUNERS
 
     known(lambda: PRUNERS.get(method))
-    engine = engine_of(model, device)
+    engine = engine_of(model, device, model_options_of(model_option))
     tuned = load_method(method, learned, engine.digest, prefix).pruner
     if not isinstance(tuned, LearnablePruner):
         raise UserError(f"'{method}' has nothing to train, so there is nothing to ablate; take stop")

@@ -24,12 +24,15 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
+from bench.engines.chat import closing, has_reasoning_marks, prompt_ids
 from bench.engines.noise import noise_key, uniforms
+from bench.engines.options import ModelOptions
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from methods.base import PrefixCache, Probe, Signal, share_weights
 from methods.pool import Pool
 
+DEFAULTS = ModelOptions()
 EMBEDDED = "embedded"
 """The name of the smaller shipped reasoner wherever a model is asked for; the others are in :data:`REASONERS`."""
 
@@ -427,15 +430,25 @@ class TransformersEngine:
     ``rows_in_flight`` bounds the paths that are decoded together; results do not depend on it.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, digest: str, rows_in_flight: int = 256) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        digest: str,
+        rows_in_flight: int = 256,
+        options: ModelOptions = DEFAULTS,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.name, self.digest, self.rows_in_flight = tokenizer, name, digest, rows_in_flight
+        self.options = options
         self.device = next(model.parameters()).device
         self.replay_seconds = 0.0
         self._held: tuple[Any, tuple[int, ...], PrefixCache] | None = None
         settings = model.generation_config
         ends = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
-        self._ends = torch.tensor([ends] if isinstance(ends, int) else list(ends or []), device=self.device)
+        known = [ends] if isinstance(ends, int) else list(ends or [])
+        self._ends = torch.tensor([*known, *_stop_ids(tokenizer, options)], dtype=torch.long, device=self.device)
         self._banned = torch.tensor(list(settings.suppress_tokens or []), dtype=torch.long, device=self.device)
         self.forward: _PoolForward | _CacheForward = _CacheForward(self.model)
         if set(getattr(model.config, "layer_types", None) or ["full_attention"]) == {"full_attention"}:
@@ -445,32 +458,35 @@ class TransformersEngine:
 
     @classmethod
     def load(
-        cls, model: str, device: str = "cpu", dtype: str = "float32", rows_in_flight: int = 256
+        cls,
+        model: str,
+        device: str = "cpu",
+        dtype: str | None = None,
+        rows_in_flight: int = 256,
+        options: ModelOptions = DEFAULTS,
     ) -> TransformersEngine:
-        """A hub id, a local folder, or the name of a shipped reasoner. Raises UserError for an unusable folder."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        """A hub id, a local folder, or the name of a shipped reasoner; ``dtype`` goes before that of the ``options``.
+
+        Raises UserError for what cannot be loaded whole, and for stop tokens that are none.
+        """
+        from transformers import AutoTokenizer
 
         source = str(REASONERS[model].weights) if model in REASONERS else model
-        local = FilePath(source)
-        if local.is_dir() and not (local / "config.json").exists():
-            raise UserError(f"model folder {local}: no config.json; give a Hugging Face checkpoint folder or a hub id")
-        if local.is_dir() and not any(local.glob("tokenizer*")) and not (local / "vocab.json").exists():
-            raise UserError(
-                f"model folder {local}: no tokenizer; save it there with tokenizer.save_pretrained({local})"
-            )
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            network = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype)).to(device)
-        except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"model '{model}' could not be loaded: {first}; give a local folder or a reachable hub id"
-            ) from error
-        return cls(network, tokenizer, model, model_digest(source), rows_in_flight)
+        _refuse_incomplete(FilePath(source))
+        usual = "float32" if model in REASONERS or device == "cpu" else "auto"
+        wanted = dtype or options.dtype or usual
+        named = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
+        with _told_in_a_sentence(model):
+            tokenizer = AutoTokenizer.from_pretrained(source, **named)
+            network = _whole_model(source, "auto" if wanted == "auto" else getattr(torch, wanted), options, named)
+        if options.device_map is None:
+            network = network.to(device)
+        return cls(network, tokenizer, model, options.digest(model_digest(source)), rows_in_flight, options)
 
     @property
     def context(self) -> int:
-        return int(self.model.config.max_position_embeddings)
+        told = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(told or self.tokenizer.model_max_length)
 
     @property
     def banned(self) -> list[int]:
@@ -482,20 +498,22 @@ class TransformersEngine:
         return sum(p.numel() for p in self.model.parameters())
 
     def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
-        """Prompt text -> ids: through the chat template if the tokenizer has one, else with its BOS in front."""
-        if getattr(self.tokenizer, "chat_template", None):
-            ids = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
-            )
-        else:
-            ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            if self.tokenizer.bos_token_id is not None:
-                ids = [self.tokenizer.bos_token_id, *ids]
-        return np.array(ids, np.int64)
+        """Prompt text -> ids: through the chat template if there is one, else with the tokenizer's BOS in front."""
+        return np.array(prompt_ids(self.tokenizer, prompt, self.options), np.int64)
 
     def decode(self, token_ids: NDArray[np.int64]) -> str:
-        """Ids -> text without special tokens."""
-        return str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=True))
+        """Ids -> text without special tokens; a last character that is cut in its bytes is left out."""
+        return str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=True)).rstrip("\ufffd")
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it thinks between marks, which have to be closed before an answer can be forced."""
+        return has_reasoning_marks(self.tokenizer)
+
+    def closing_ids(self, token_ids: NDArray[np.int64]) -> tuple[int, ...]:
+        """What closes the reasoning that is open at the end of these ids (prompt and prefix); empty if none is."""
+        text = str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=False))
+        return tuple(self.tokenizer(closing(self.tokenizer, text), add_special_tokens=False)["input_ids"])
 
     # Launch, Resume, continuations
 
@@ -830,6 +848,55 @@ def _distinct(pool: Pool) -> tuple[list[int], NDArray[np.int64]]:
             rows.append(row)
         places.append(place)
     return rows, np.array(places, np.int64)
+
+
+def _refuse_incomplete(folder: FilePath) -> None:
+    """Raises UserError for a local folder that is no checkpoint."""
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").exists():
+        raise UserError(f"model folder {folder}: no config.json; give a Hugging Face checkpoint folder or a hub id")
+    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").exists():
+        raise UserError(f"model folder {folder}: no tokenizer; save it there with tokenizer.save_pretrained({folder})")
+
+
+@contextmanager
+def _told_in_a_sentence(model: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        hint = "give a local folder or a reachable hub id"
+        if "trust_remote_code" in str(error):
+            hint = "it brings its own code: allow it with trust_remote_code, if you trust it"
+        elif isinstance(error, ImportError):
+            hint = "install what is missing"
+        raise UserError(f"model '{model}' could not be loaded: {first[:300]}; {hint}") from error
+
+
+def _whole_model(source: str, dtype: Any, options: ModelOptions, named: Mapping[str, Any]) -> Any:
+    """The network; refused where weights are missing, which transformers would only fill with noise."""
+    from transformers import AutoModelForCausalLM
+
+    place = {} if options.device_map is None else {"device_map": options.device_map}
+    network, found = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, output_loading_info=True, **place, **named
+    )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing from the checkpoint, such as {missing[0]}")
+    return network
+
+
+def _stop_ids(tokenizer: Any, options: ModelOptions) -> list[int]:
+    """The ids of the stop tokens. Raises UserError for a text that is not one token."""
+    found: list[int] = []
+    for stop in options.stop:
+        ids = [stop] if isinstance(stop, int) else tokenizer(stop, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise UserError(f"stop {stop!r}: {len(ids)} tokens of this model; only single tokens can end a path")
+        found += ids
+    return found
 
 
 def model_digest(source: str) -> str:

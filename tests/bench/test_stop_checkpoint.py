@@ -36,7 +36,7 @@ def original(engine):
 
 @pytest.fixture
 def checkpoint(original, tmp_path):
-    """The same as the paper's code saves it: B times 2 r / alpha, as its adapter is scaled by alpha / r (powers of two)."""
+    """The same as the paper's code saves it: B times 2 r / alpha, for an adapter that is scaled by alpha / r."""
     folder = tmp_path / "best_checkpoint"
     (folder / "adapter" / "classifier").mkdir(parents=True)
     weights = original.weights_

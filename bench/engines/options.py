@@ -1,0 +1,42 @@
+"""How a model is loaded and asked, beyond its name: everything here that changes a sample is part of its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelOptions(BaseModel):
+    """``dtype`` None: float32 for a shipped reasoner and on a CPU, else that of the checkpoint.
+
+    ``chat_template``: ``auto`` (the tokenizer's own where it has one), ``none``, or the path of a Jinja file.
+    ``system`` is the system message, ``reasoning_effort`` goes to the template (gpt-oss: low, medium, high). ``stop``
+    holds further tokens that end a path: single tokens as text, or ids. Code of a checkpoint runs only with
+    ``trust_remote_code``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
+    device_map: str | None = None
+    trust_remote_code: bool = False
+    chat_template: str = "auto"
+    system: str | None = None
+    reasoning_effort: str | None = None
+    stop: Annotated[tuple[int | str, ...], Field(strict=False)] = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What differs from the defaults, as JSON takes it."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def digest(self, model: str) -> str:
+        """``model``, a hash of weights, with what else changes its samples: the same hash where nothing does."""
+        changes = {name: value for name, value in self.given.items() if name not in ("device_map", "trust_remote_code")}
+        if not changes:
+            return model
+        return hashlib.sha256(json.dumps([model, changes], sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,219 @@
+"""Models that are not ours: templates, reasoning marks, stop tokens, other architectures, and what cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bench.engines.base import NOTHING, Request, Sampling
+from bench.engines.chat import closing
+from bench.engines.options import ModelOptions
+from bench.engines.transformers import TransformersEngine, _CacheForward
+from bench.errors import UserError
+from tests.bench.engines.checkpoints import CHANNELS, CHATML, HARMONY, NO_SYSTEM, THINKING, checkpoint, tokenizer
+
+KINDS = ("qwen2", "llama", "gemma", "gpt-oss")
+PROMPT = "Find x with 2x = 6."
+
+
+def load(folder, **options):
+    return TransformersEngine.load(str(folder), options=ModelOptions(**options))
+
+
+def greedy(engine, prompt_ids, tokens, prefix=None):
+    """(tokens,) ids of one path, from the prompt or from a prefix."""
+    sampling = Sampling(temperature=0.0, max_new_tokens=tokens)
+    prefixes = None if prefix is None else np.array([prefix])
+    (rollout,) = engine.sample([Request("p", prompt_ids, (0,), prefixes)], sampling, 0, NOTHING)
+    return rollout.paths[0].token_ids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_architecture_samples_and_resumes_exactly_where_it_was_cut(tmp_path, kind):
+    engine = load(checkpoint(tmp_path, kind, ends=[299, 298]))
+    prompt = engine.encode_prompt(PROMPT)
+    whole = greedy(engine, prompt, 40)
+    for cut in (1, 7, 23):
+        resumed = greedy(engine, prompt, 40, whole[:cut])
+        np.testing.assert_array_equal(np.concatenate([whole[:cut], resumed]), whole)
+    requests = [Request("p", prompt, (0, 1, 2, 3))]
+    (rollout,) = engine.sample(requests, Sampling(temperature=1.0, max_new_tokens=30), 0, NOTHING)
+    assert len({path.token_ids.tobytes() for path in rollout.paths}) == 4
+    assert isinstance(engine.forward, _CacheForward) == (kind == "gpt-oss"), (
+        "sliding windows run on the model's own cache"
+    )
+
+
+def test_greedy_decoding_is_that_of_the_library(tmp_path):
+    engine = load(checkpoint(tmp_path, "llama", ends=[299]))
+    prompt = torch.from_numpy(engine.encode_prompt(PROMPT))[None]
+    theirs = engine.model.generate(prompt, max_new_tokens=25, do_sample=False, attention_mask=torch.ones_like(prompt))
+    np.testing.assert_array_equal(greedy(engine, prompt[0].numpy(), 25), theirs[0, prompt.shape[1] :].numpy())
+
+
+def test_prompts_go_through_the_template(tmp_path):
+    engine = load(checkpoint(tmp_path / "a", template=CHATML))
+    told = "<|im_start|>user\nFind x with 2x = 6.<|im_end|>\n<|im_start|>assistant\n"
+    assert engine.tokenizer.decode(engine.encode_prompt(PROMPT)) == told
+    with_system = load(tmp_path / "a", system="Be brief.")
+    assert with_system.tokenizer.decode(with_system.encode_prompt(PROMPT)) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n" + told
+    )
+    plain = load(tmp_path / "a", chat_template="none")
+    assert plain.tokenizer.decode(plain.encode_prompt(PROMPT)) == "<s>" + PROMPT
+    (tmp_path / "own.jinja").write_text("Q: {{ messages[0].content }} A:")
+    own = load(tmp_path / "a", chat_template=str(tmp_path / "own.jinja"))
+    assert own.tokenizer.decode(own.encode_prompt(PROMPT)) == f"Q: {PROMPT} A:"
+    digests = {one.digest for one in (engine, with_system, plain, own)}
+    assert len(digests) == 4, "what changes a sample changes the hash"
+    assert load(tmp_path / "a", trust_remote_code=True).digest == engine.digest
+
+
+def test_the_reasoning_effort_reaches_a_harmony_template(tmp_path):
+    engine = load(checkpoint(tmp_path, "gpt-oss", CHANNELS, HARMONY), reasoning_effort="high")
+    text = engine.tokenizer.decode(engine.encode_prompt(PROMPT))
+    assert text.startswith("<|start|>system<|message|>Reasoning: high<|end|>") and text.endswith("<|start|>assistant")
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("", "<|channel|>final<|message|>"),
+        ("<|channel|>ana", "<|message|><|end|><|start|>assistant<|channel|>final<|message|>"),
+        ("<|channel|>analysis<|message|>2x = 6, so", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        ("<|channel|>analysis<|message|>done<|end|>", "<|start|>assistant<|channel|>final<|message|>"),
+        ("<|channel|>analysis<|message|>done<|end|><|start|>assistant", "<|channel|>final<|message|>"),
+        ("<|channel|>analysis<|message|>done<|end|><|start|>assistant<|channel|>final<|message|>It is", ""),
+        ("<|channel|>analysis<|message|>done<|end|><|start|>assistant<|channel|>final", "<|message|>"),
+    ],
+)
+def test_harmony_is_closed_from_wherever_it_was_cut(path, wanted):
+    words = tokenizer(HARMONY, CHANNELS)
+    prompt = "<|start|>user<|message|>Find x.<|end|><|start|>assistant"
+    assert closing(words, prompt + path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("<think>\nLet", "\n</think>\n\n"),
+        ("<think>a</think>b", ""),
+        ("", ""),
+        ("<think>a</think><think>b", "\n</think>\n\n"),
+    ],
+)
+def test_thinking_is_closed_when_it_is_open(text, wanted):
+    assert closing(tokenizer(["<think>", "</think>"], THINKING), text) == wanted
+    assert closing(tokenizer(), "no marks") == ""
+
+
+def test_a_template_that_opens_the_thinking_is_closed_before_an_answer_is_forced(tmp_path):
+    engine = load(checkpoint(tmp_path, "qwen2", THINKING, ["<think>", "</think>"]))
+    prompt = engine.encode_prompt(PROMPT)
+    assert engine.tokenizer.decode(prompt).endswith("<think>\n") and engine.reasons
+    inside = np.array(engine.tokenizer("so x", add_special_tokens=False)["input_ids"])
+    behind = np.array(engine.tokenizer("so x</think>It", add_special_tokens=False)["input_ids"])
+    assert engine.tokenizer.decode(engine.closing_ids(np.concatenate([prompt, inside]))) == "\n</think>\n\n"
+    assert engine.closing_ids(np.concatenate([prompt, behind])) == ()
+    assert not TransformersEngine.load("embedded").reasons
+
+
+def test_stop_tokens_are_those_of_the_model_and_those_that_are_named(tmp_path):
+    words = tokenizer(HARMONY, CHANNELS)
+    ends = words.convert_tokens_to_ids(["<|return|>", "<|call|>"])
+    folder = checkpoint(tmp_path, "gpt-oss", CHANNELS, HARMONY, ends=ends)
+    assert load(folder)._ends.tolist() == ends
+    more = load(folder, stop=("<|end|>", 7))
+    assert more._ends.tolist() == [*ends, words.convert_tokens_to_ids("<|end|>"), 7]
+    with pytest.raises(UserError, match=r"stop 'Final answer': \d+ tokens of this model; only single tokens"):
+        load(folder, stop=("Final answer",))
+
+
+def test_a_path_ends_at_a_stop_token(tmp_path):
+    folder = checkpoint(tmp_path, ends=[299])
+    engine = load(folder)
+    prompt = engine.encode_prompt(PROMPT)
+    whole = greedy(engine, prompt, 40)
+    first = int(np.flatnonzero(whole == whole[12])[0])
+    np.testing.assert_array_equal(greedy(load(folder, stop=(int(whole[12]),)), prompt, 40), whole[: first + 1])
+
+
+def test_a_cut_inside_a_character_is_exact_and_readable(tmp_path):
+    engine = load(checkpoint(tmp_path, ends=[299]))
+    prompt = engine.encode_prompt(PROMPT)
+    ids = np.array(engine.tokenizer("ab😀c", add_special_tokens=False)["input_ids"])
+    places = [cut for cut in range(1, len(ids)) if "\ufffd" in engine.tokenizer.decode(ids[:cut].tolist())]
+    assert len(places) == 3, "the emoji is four tokens of one byte"
+    for cut in places:
+        assert engine.decode(ids[:cut]) == "ab", "half a character is left out"
+    assert engine.decode(ids) == "ab😀c"
+    whole = greedy(engine, np.concatenate([prompt, ids]), 10)
+    np.testing.assert_array_equal(greedy(engine, prompt, len(ids) + 10, ids), whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"chat_template": "nowhere.jinja"}, r"chat_template nowhere\.jinja: cannot be read"),
+        ({"system": "x", "chat_template": "none"}, r"a system message needs a chat template"),
+        ({"system": "Be brief."}, r"the chat template refuses the prompt \(no system message\)"),
+    ],
+)
+def test_templates_that_do_not_serve_are_told(tmp_path, options, told):
+    engine = load(checkpoint(tmp_path, template=NO_SYSTEM), **options)
+    with pytest.raises(UserError, match=told):
+        engine.encode_prompt(PROMPT)
+
+
+def broken(folder, how):
+    checkpoint(folder)
+    config = json.loads((folder / "config.json").read_text())
+    if how == "weights":
+        (folder / "model.safetensors").unlink()
+    elif how == "no tokenizer":
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+        for file in folder.glob("special*"):
+            file.unlink()
+    elif how == "layers":
+        (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3, "layer_types": None}))
+    elif how == "width":
+        (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 64}))
+    elif how == "encoder":
+        (folder / "config.json").write_text(json.dumps({"model_type": "t5", "architectures": ["T5Model"]}))
+    elif how == "unknown":
+        (folder / "config.json").write_text(json.dumps({"model_type": "nothing-like-it"}))
+    elif how == "own code":
+        own = {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}}
+        (folder / "config.json").write_text(json.dumps(own))
+        (folder / "own.py").write_text("print('code ran')\nraise SystemExit\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("weights", r"could not be loaded: .*no file named"),
+        ("no tokenizer", r"no tokenizer; save it there with"),
+        ("layers", r"\d+ weights are missing from the checkpoint, such as model\.layers\.2"),
+        ("width", r"could not be loaded"),
+        ("encoder", r"could not be loaded: Unrecognized configuration class"),
+        ("unknown", r"could not be loaded: .*nothing-like-it"),
+        ("own code", r"it brings its own code: allow it with trust_remote_code, if you trust it"),
+    ],
+)
+def test_what_cannot_be_loaded_whole_is_told_in_a_sentence(tmp_path, capsys, how, told):
+    broken(tmp_path, how)
+    with pytest.raises(UserError, match=told):
+        load(tmp_path)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_an_id_that_cannot_be_reached_is_told(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        UserError, match=r"model 'nobody/nothing' could not be loaded: .*; give a local folder or a reach"
+    ):
+        load("nobody/nothing")
