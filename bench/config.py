@@ -40,7 +40,6 @@ class RunConfig(BaseModel):
 
     tasks: Annotated[Names, Field(min_length=1)]
     model: str
-    model_options: Annotated[ModelOptions, Field(strict=False)] = ModelOptions()
     n: Positive
     k: Positive
     prefix_tokens: Positive
@@ -60,6 +59,7 @@ class RunConfig(BaseModel):
     train_tasks: Names = ()
     recipe: str = "cpu"
     kv_bytes_per_token: Positive | None = None
+    model_options: Annotated[ModelOptions, Field(strict=False)] = ModelOptions()
     draws: Positive = 4
 
     @property
