@@ -41,7 +41,6 @@ def tokenizer(extra=(), template=None):
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=special)
     trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=[*SPECIAL, *extra])
     core.train_from_iterator([TEXT], trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
@@ -51,8 +50,8 @@ def tokenizer(extra=(), template=None):
 
 def network(kind, size):
     shape = {
-        "vocab_size": size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 8, "initializer_range": 0.3,
+        "vocab_size": size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 8, "initializer_range": 0.3,
         "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None,
     }  # fmt: skip
     torch.manual_seed(0)
