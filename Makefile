@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test browser reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser sandbox reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -16,6 +16,11 @@ test: .venv/.installed
 browser:
 	command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; } || \
 	echo "NO BROWSER could be installed: the tests of the report will be skipped" >&2
+
+# Tool use needs isolation; where bubblewrap cannot be had it is refused, and its tests are skipped.
+sandbox:
+	command -v bwrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bubblewrap; } || \
+	echo "NO SANDBOX could be installed: the tests of tool use will be skipped" >&2
 
 # Weights, labels and learned pruners of the embedded reasoner; resumes where it was interrupted.
 reasoner: .venv/.installed

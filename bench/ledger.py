@@ -63,6 +63,7 @@ class LedgerRow:
 
     Tokens by kind; ``flops`` of all models; ``peak_kv_bytes``: the most that the paths' keys and values take at once
     when all paths alive march in step (the check holds what the launch left). NaN where nobody knows the model.
+    ``tool_tokens``: those of the decoded tokens that a tool wrote and the model only read.
     """
 
     task: str
@@ -75,6 +76,7 @@ class LedgerRow:
     check_tokens: float
     flops: float
     peak_kv_bytes: float
+    tool_tokens: float
 
     @property
     def tokens(self) -> float:
@@ -87,12 +89,20 @@ def entries(
 ) -> tuple[LedgerRow, LedgerRow, LedgerRow]:
     """Launch, Check and Resume of the draws ``played`` of one method on one problem."""
     prompt = len(record.pool.prompt_ids)
-    rows = np.mean([_phases(prompt, one, model) for one in played], axis=0)
+    rows = np.mean([np.column_stack([_phases(prompt, one, model), _tools(record, one)]) for one in played], axis=0)
     launch, check, resume = (
         LedgerRow(record.task, record.problem, method, phase, *map(float, numbers))  # type: ignore[arg-type]
         for phase, numbers in zip(("launch", "check", "resume"), rows, strict=True)
     )
     return launch, check, resume
+
+
+def _tools(record: ProblemRecord, played: Played) -> NDArray[np.float64]:
+    """(3,) tokens of tools per phase."""
+    launched, decoded = played.launched, played.decoded
+    return np.array(
+        [record.tool_tokens(np.zeros_like(launched), launched), 0, record.tool_tokens(launched, decoded)], np.float64
+    )
 
 
 def _phases(prompt: int, played: Played, model: Arithmetic | None) -> NDArray[np.float64]:

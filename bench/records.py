@@ -28,6 +28,7 @@ class ProblemRecord:
     - ``launch_seconds``: measured for the whole pool.
     - ``elsewhere`` gives the pool at another checkpoint, for policies that check more than once.
     - ``ungraded`` bool (N,): the answer could not be graded, so it counts as wrong; None: all were.
+    - ``tool_spans`` (N,): begin and end of what tools wrote in each path; None where no path called one.
     - ``entropy`` float64 (N,): mean token entropy of the complete paths, in nats; None where it was not recorded.
     """
 
@@ -44,6 +45,15 @@ class ProblemRecord:
     elsewhere: Callable[[int], Pool] | None = None
     entropy: Array | None = None
     ungraded: NDArray[np.bool_] | None = None
+    tool_spans: tuple[tuple[tuple[int, int], ...], ...] | None = None
+
+    def tool_tokens(self, begin: NDArray[np.int64], end: NDArray[np.int64]) -> int:
+        """Tokens that tools wrote, between ``begin`` and ``end`` (N,) of every path, over all paths."""
+        return sum(
+            max(0, min(stop, int(last)) - max(start, int(first)))
+            for spans, first, last in zip(self.tool_spans or (), begin, end, strict=False)
+            for start, stop in spans
+        )
 
     @property
     def complete(self) -> Complete:
@@ -83,4 +93,5 @@ class ProblemRecord:
             elsewhere=lambda position: self.at(position).take(index),
             entropy=None if self.entropy is None else self.entropy[index],
             ungraded=None if self.ungraded is None else self.ungraded[index],
+            tool_spans=None if self.tool_spans is None else tuple(self.tool_spans[row] for row in index),
         )

@@ -262,6 +262,7 @@ def record_of(
         elsewhere=elsewhere,
         entropy=_mean_entropy(stored),
         ungraded=np.array([path.correct is None for path in stored.paths]),
+        tool_spans=tuple(path.tool_spans for path in stored.paths) if any(p.tool_spans for p in stored.paths) else None,
     )
 
 

@@ -205,6 +205,7 @@ def _stored_path(engine: TransformersEngine, task: Task, problem: Problem, path:
         entropy=path.entropy,
         self_certainty=path.self_certainty,
         topk=path.topk,
+        tool_spans=path.tool_spans,
     )
 
 

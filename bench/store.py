@@ -51,8 +51,9 @@ _OPTIONAL = (
     pa.field("ends", pa.list_(pa.int32())),
     pa.field("probed", pa.list_(pa.string())),
     pa.field("probe_every", pa.int32()),
+    pa.field("tool_spans", pa.list_(pa.list_(pa.int32()))),
 )
-"""Columns of rollouts made elsewhere: written only where a path of the shard has them, in this order."""
+"""Columns of rollouts made elsewhere, or with tools: written only where a path of the shard has them, in this order."""
 _FACTS = ("path", "text", "length", "finish", "answer", "correct", "grader")
 _SIGNALS = ("logprobs", "entropy", "self_certainty", "topk")
 
@@ -64,7 +65,8 @@ class StoredPath:
     ``token_ids`` int64 (``length``,) and ``text`` are None where a source elsewhere has none; ``length`` counts the
     tokens, and may be left out where ``token_ids`` are there. ``ends`` int64 (``length``,): the characters of ``text``
     up to every token's end, so that a prefix of L tokens reads ``text[: ends[L - 1]]`` without a tokenizer.
-    ``probed``: answers forced after every ``StoredProblem.probe_every`` tokens. Raises ValueError where these disagree.
+    ``probed``: answers forced after every ``StoredProblem.probe_every`` tokens. ``tool_spans``: begin and end of what
+    tools wrote among the tokens. Raises ValueError where these disagree.
     """
 
     path: int
@@ -81,6 +83,7 @@ class StoredPath:
     length: int = field(default=-1, kw_only=True)
     ends: NDArray[np.int64] | None = field(default=None, kw_only=True)
     probed: list[str | None] | None = field(default=None, kw_only=True)
+    tool_spans: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if self.token_ids is not None and self.length < 0:
@@ -235,7 +238,16 @@ class RolloutStore:
         }
         plain: dict[str, list[Any]] = {
             field_name: columns[field_name].to_pylist() if field_name in columns else [None] * len(keys)
-            for field_name in ("prompt", "gold", "launch_seconds", "topk_width", "probed", "probe_every", *_FACTS)
+            for field_name in (
+                "prompt",
+                "gold",
+                "launch_seconds",
+                "topk_width",
+                "probed",
+                "probe_every",
+                "tool_spans",
+                *_FACTS,
+            )
         }
         for index, (start, end) in enumerate(zip(starts, [*starts[1:], len(keys)], strict=True)):
             yield StoredProblem(
@@ -282,6 +294,7 @@ def _path(plain: Mapping[str, list[Any]], lists: Mapping[str, _Lists], row: int)
         token_ids=None if ids is None else ids.astype(np.int64),
         ends=None if ends is None else ends.astype(np.int64),
         probed=plain["probed"][row],
+        tool_spans=tuple((int(start), int(end)) for start, end in plain["tool_spans"][row] or ()),
         **{name: plain[name][row] for name in _FACTS},
         **signals,
     )
@@ -294,7 +307,10 @@ def _schema(names: Collection[str]) -> pa.Schema:
 
 def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
     """Those of the optional columns that this path has."""
-    values = {"ends": path.ends, "probed": path.probed, "probe_every": problem.probe_every}
+    values = {
+        "ends": path.ends, "probed": path.probed, "probe_every": problem.probe_every,
+        "tool_spans": [list(span) for span in path.tool_spans] or None,
+    }  # fmt: skip
     return {name: value for name, value in values.items() if value is not None}
 
 

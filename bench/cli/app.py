@@ -236,12 +236,13 @@ def require_weights() -> None:
         raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
 
 
-def shipped_labels(model: str, sampling_digest: str | None = None) -> list[Path]:
-    """The label stores that a shipped reasoner has, for these sampling settings; none for any other model."""
+def shipped_labels(model: str, sampling_digest: str | None = None, options: ModelOptions | None = None) -> list[Path]:
+    """The label stores that a shipped reasoner has, for these settings; none for any other model or other options."""
     from bench.labels import KIND
     from bench.shards import Shards
 
-    folder = REASONERS[model].labels if model in REASONERS else None
+    as_it_is = model in REASONERS and not (options and options.given)
+    folder = REASONERS[model].labels if as_it_is else None
     stores = sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
     if sampling_digest is None:
         return stores

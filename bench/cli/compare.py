@@ -135,7 +135,7 @@ def compare(
     sampling = config.sampling.digest if store is None else RolloutStore.open(store).manifest.get("sampling_digest")
     inputs = Inputs(
         learned_for(config.model, learned),
-        tuple(shipped_labels(config.model, sampling) if labels is None else labels),
+        tuple(shipped_labels(config.model, sampling, config.model_options) if labels is None else labels),
         judged(judge),
         tuple(plugin or ()),
         store,

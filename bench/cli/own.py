@@ -227,7 +227,10 @@ def run(
     )
     out = out or Path("runs") / preset_name
     shipped, processes = config.model in REASONERS, processes_on(device)
-    learned, labels = learned_for(config.model, None), shipped_labels(config.model, config.sampling.digest)
+    learned, labels = (
+        learned_for(config.model, None),
+        shipped_labels(config.model, config.sampling.digest, config.model_options),
+    )
     engine = engine_of(config.model, device, config.model_options)
     judges = Judges({}, out / "training", device, shipped=shipped)
     with watching() as watch:

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from methods.base import Generator, Signal
 from methods.pool import Pool
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "call"]
+
+
+class Pause(Protocol):
+    """Says where a path has to wait for a tool."""
+
+    ids: frozenset[int]
+    """Only behind one of these tokens is it asked."""
+
+    def pauses(self, ids: NDArray[np.int64]) -> bool:
+        """Whether a path of these tokens (prompt excluded) ends in a call."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,12 +95,14 @@ class Request:
 
     ``paths`` names the rows (they key the sampling noise, so they must be distinct within a problem and seed);
     ``prefixes`` is (rows, L) int64 or None. Sampled steps are numbered from the prompt's end, prefix included.
+    ``pause`` says where a path ends with ``call``.
     """
 
     problem: str
     prompt_ids: NDArray[np.int64]
     paths: tuple[int, ...]
     prefixes: NDArray[np.int64] | None = None
+    pause: Pause | None = None
 
 
 @dataclass
@@ -98,6 +111,7 @@ class Path:
 
     ``logprobs``, ``entropy``, ``self_certainty`` float32 (tokens,) or None; ``topk`` float32 (<= topk_tokens, k) or
     None; ``hidden`` maps a checkpoint to float32 (layers + 1, H), the state *after reading* that prefix token.
+    ``tool_spans``: begin and end of what tools wrote among the tokens.
     """
 
     path: int
@@ -108,6 +122,7 @@ class Path:
     self_certainty: NDArray[np.float32] | None = None
     topk: NDArray[np.float32] | None = None
     hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    tool_spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass

@@ -29,6 +29,8 @@ from bench.engines.noise import noise_key, uniforms
 from bench.engines.options import ModelOptions
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
+from bench.sandbox import Sandbox
+from bench.tool_use import ToolUse, format_of
 from methods.base import PrefixCache, Probe, Signal, share_weights
 from methods.pool import Pool
 
@@ -292,6 +294,7 @@ class _Lane:
         self.rows = np.arange(count)
         self.lengths = np.full(count, -1)
         self.stopped = np.zeros(count, bool)
+        self.paused = np.zeros(count, bool)
         self.columns = _Columns(count)
         self.hidden: dict[int, NDArray[np.float32]] = {}
         self.cache: _Cache | None = None
@@ -326,8 +329,20 @@ class _Lane:
         ended = rows[ends[going]]
         self.stopped[ended] = True
         self.lengths[ended] = self.step
+        if self.request.pause is not None:
+            for row, token in zip(rows[~ends[going]], tokens[going][~ends[going]], strict=True):
+                if int(token) in self.request.pause.ids and self.request.pause.pauses(self._written(int(row))):
+                    self.paused[row] = True
+                    self.lengths[row] = self.step
         if self.step >= self.limit:
             self.lengths[rows[~ends[going]]] = self.step
+            self.paused[rows] = False
+
+    def _written(self, row: int) -> NDArray[np.int64]:
+        """All tokens of a path so far, its given prefix included."""
+        ids = self.columns.row("token_ids", row, self.step - self.given)
+        assert ids is not None
+        return ids if self.request.prefixes is None else np.concatenate([self.request.prefixes[row], ids])
 
     def wants_states(self) -> bool:
         pending = [c for c in self.recording.checkpoints if c >= self.step]
@@ -360,7 +375,7 @@ class _Lane:
         return Path(
             path=self.request.paths[row],
             token_ids=np.zeros(0, np.int64) if ids is None else ids,
-            finish="stop" if self.stopped[row] else "length",
+            finish="stop" if self.stopped[row] else "call" if self.paused[row] else "length",
             logprobs=self.columns.row("logprobs", row, tokens),
             entropy=self.columns.row("entropy", row, tokens),
             self_certainty=self.columns.row("self_certainty", row, tokens),
@@ -442,6 +457,7 @@ class TransformersEngine:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer, self.name, self.digest, self.rows_in_flight = tokenizer, name, digest, rows_in_flight
         self.options = options
+        self.tools = None if options.tools is None else ToolUse(tokenizer, Sandbox.probe(), format_of(tokenizer))
         self.device = next(model.parameters()).device
         self.replay_seconds = 0.0
         self._held: tuple[Any, tuple[int, ...], PrefixCache] | None = None
@@ -524,6 +540,18 @@ class TransformersEngine:
         seed: int,
         recording: Recording = NOTHING,
         purpose: str = "rollout",
+    ) -> Iterator[Rollout]:
+        """See :class:`bench.engines.base.Engine`. With tools no signals are recorded; reading again gives them."""
+        if self.tools is None:
+            yield from self._sample(requests, sampling, seed, recording, purpose)
+            return
+        quiet = Recording(False, False, False, topk=0, launch_tokens=recording.launch_tokens)
+        yield from self.tools.sample(
+            requests, lambda some: self._sample(some, sampling, seed, quiet, purpose), sampling.max_new_tokens
+        )
+
+    def _sample(
+        self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, purpose: str = "rollout"
     ) -> Iterator[Rollout]:
         hold = max((recording.launch_tokens, *recording.checkpoints))
         lanes = (self._lane(request, sampling, seed, recording, hold, purpose) for request in requests)
@@ -794,7 +822,7 @@ class TransformersEngine:
             request = Request(pool.problem, pool.prompt_ids, tuple(rows.tolist()), prefixes)
             greedy = Sampling(temperature=0.0, max_new_tokens=prefixes.shape[1] + max_new_tokens)
             recording = Recording(entropy=False, self_certainty=False)
-            (rollout,) = self.sample([request], greedy, 0, recording)
+            (rollout,) = self._sample([request], greedy, 0, recording)
             read = len(pool.prompt_ids) + length
             self.replay_seconds += rollout.launch_seconds * read / (read + len(suffix))  # online it lies in the cache
             for row, path in zip(rows, rollout.paths, strict=True):

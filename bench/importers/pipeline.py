@@ -144,6 +144,7 @@ def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Rep
         answer = source.final_answer or (task.answer_of(measured.text) if measured.text else None)
         if answer not in verdicts:
             verdicts[answer] = task.grade(answer, problem.gold)
+        signals: dict[str, Any] = {name: _aligned(getattr(source, name), measured.length) for name in PER_TOKEN}
         stored = StoredPath(
             path=number,
             token_ids=measured.token_ids,
@@ -155,7 +156,7 @@ def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Rep
             length=measured.length,
             ends=measured.ends,
             probed=source.probed,
-            **{name: _aligned(getattr(source, name), measured.length) for name in PER_TOKEN},
+            **signals,
         )
         report.tell(f"{problem.task}/{problem.problem}", source, stored)
         paths.append(stored)

@@ -29,6 +29,7 @@ def commands(document):
 
 
 COMMANDS = commands(DOCUMENT)
+README = commands((ROOT / "README.md").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,11 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("newcomer")
     (place / "examples").symlink_to(ROOT / "examples")
     return place
+
+
+def test_the_readme_has_the_same_way():
+    own = [line for line in README if any(f" {name} " in line for name in ("new-task", "check-task", "advise"))]
+    assert own == COMMANDS[:4]
 
 
 def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folder, monkeypatch):
@@ -51,7 +57,7 @@ def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folde
         elif " advise " in command:
             assert "PRUNE" in out and "linear-probe: validation AUROC" in out
     found = Recommendation.read(folder / "runs/advice/recommendation.json")
-    assert found.problems == 27 and found.stored_paths == 16 and found.candidates == 3 * 7
+    assert found.problems == 27 and found.stored_paths == 16 and found.candidates == 3 * 6
     again = prunebench("advise", "--task", "sums.yaml", "--n", "16")[1]
     assert all(line in again for line in found.lines()), "nothing is made again, and nothing changes"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from bench.ledger import Arithmetic, entries, generator_token, in_generator_tokens, ledger_csv, paper_tokens
 from bench.play import Played
+from bench.records import ProblemRecord
 from methods.base import Cost
 
 LENGTHS = np.array([5, 10, 30, 40])
@@ -16,9 +18,11 @@ MODEL = Arithmetic(parameters=1000, layers=2, width=8, kv_bytes=16)
 """2,000 FLOPs per token and 4 * 2 * 8 = 64 per position attended to."""
 
 
-def record(prompt=3):
+def record(prompt=3, tool_spans=None):
     pool = SimpleNamespace(prompt_ids=np.zeros(prompt, int))
-    return SimpleNamespace(task="t", problem="p", pool=pool, lengths=LENGTHS)
+    record = SimpleNamespace(task="t", problem="p", pool=pool, lengths=LENGTHS, tool_spans=tool_spans)
+    record.tool_tokens = partial(ProblemRecord.tool_tokens, record)
+    return record
 
 
 def played(cost=Cost(), keep=KEEP):  # noqa: B008 - a frozen record
@@ -122,4 +126,11 @@ def test_the_shape_of_a_model_is_read_from_its_configuration():
 def test_the_ledger_is_a_line_per_phase():
     lines = ledger_csv(entries(record(), "m", [played()], None)).splitlines()
     assert lines[0].startswith("task,problem,method,phase,decoded_tokens")
-    assert lines[3] == "t,p,m,resume,20,0,0,0,nan,nan"
+    assert lines[3] == "t,p,m,resume,20,0,0,0,nan,nan,0"
+
+
+def test_what_tools_wrote_is_counted_where_it_was_decoded():
+    """5, 10, 30 and 40 tokens, a check at 10, the first and third path kept; spans before, across and behind it."""
+    spans = (((0, 2),), ((4, 12),), ((8, 13), (20, 25)), ((30, 40),))
+    launch, check, resume = entries(record(tool_spans=spans), "m", [played()], None)
+    assert (launch.tool_tokens, check.tool_tokens, resume.tool_tokens) == (2 + 6 + 2, 0, 3 + 5)

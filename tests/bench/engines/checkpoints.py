@@ -51,7 +51,8 @@ def tokenizer(extra=(), template=None):
 def network(kind, size):
     shape = {
         "vocab_size": size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 8, "initializer_range": 0.3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 8,
+        "initializer_range": 0.3,
         "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None,
     }  # fmt: skip
     torch.manual_seed(0)
