@@ -193,10 +193,7 @@ def test_fenced_answers_are_written_like_the_call():
     ("text", "code"),
     [
         ("<|channel|>analysis to=python code<|message|>print(1)<|call|>", "print(1)"),
-        (
-            ("hm<|end|><|start|>assistant<|channel|>commentary to=python code<|message|>1<|call|>", "1"),
-            "1",
-        ),
+        ("hm<|end|><|start|>assistant<|channel|>commentary to=python code<|message|>1<|call|>", "1"),
         ("<|channel|>analysis to=python code<|message|>print(1)", None),
         ("<|channel|>commentary to=functions.search<|message|>{}<|call|>", None),
         ("", None),
