@@ -24,8 +24,17 @@ from bench.recommendation import Recommendation, recommend
 from bench.rollouts import engine_in_process, problems_of, sample_rollouts, tasks_of
 from bench.store import IMPORTED, RolloutStore
 from bench.stored import first_problems
-from bench.sweep import Grid, Sweep, sweep
-from bench.training import Judges, labelled_folder, load_method, reads_of, refuse_leak, setting_of, train_method
+from bench.sweep import Grid, Sweep, playable_of, sweep
+from bench.training import (
+    Judges,
+    entry_of,
+    labelled_folder,
+    load_method,
+    reads_of,
+    refuse_leak,
+    setting_of,
+    train_method,
+)
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -268,6 +277,10 @@ def advice(
     """
     judges = Judges({}, out / "training", str(engine.device), shipped=engine.name in REASONERS)
     learned = out / "training"
+    playable, left_out = playable_of({name: entry_of(name) for name in [*taught, *untaught]})
+    for name, why in left_out.items():
+        say(f"left out: {name}: {why}")
+    taught, untaught = ([name for name in names if name in playable] for names in (taught, untaught))
     reason = _nothing_to_learn_from(config) if taught else None
     if reason is not None:
         say(f"{reason}; not trained: {', '.join(taught)}")

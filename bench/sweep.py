@@ -23,7 +23,6 @@ from bench.document import Document
 from bench.draws import order
 from bench.equal_cost import largest_affordable
 from bench.errors import UserError
-from bench.evaluate import keeps_all
 from bench.ledger import Arithmetic
 from bench.records import ProblemRecord
 from bench.replay import record_of
@@ -162,7 +161,8 @@ def sweep(
     """
     store = RolloutStore.open(folder)
     chosen = first_problems(store, problems)
-    playable, left_out = _playable(methods)
+    names, left_out = playable_of({name: type(pruner) for name, pruner in methods.items()})
+    playable = {name: methods[name] for name in names}
     kept = _Kept(out / "scores", _digest(store, engine, playable))
     paths: dict[tuple[str, str], Paths] = {}
     scores: Scores = {}
@@ -210,18 +210,18 @@ def sweep(
     return found
 
 
-def _playable(methods: Mapping[str, Pruner]) -> tuple[dict[str, Pruner], dict[str, str]]:
+def playable_of(methods: Mapping[str, type[Pruner]]) -> tuple[list[str], dict[str, str]]:
     """The methods whose scores can be used in any pool, and why the others cannot."""
-    playable, left_out = {}, {}
-    for name, pruner in methods.items():
-        if keeps_all(pruner):
+    playable, left_out = [], {}
+    for name, entry in methods.items():
+        if getattr(entry, "keeps_all", False):
             left_out[name] = "keeps all paths: it is the retention ratio 1 of every other method"
-        elif not pruner.pointwise and name != "random":
+        elif not entry.pointwise and name != "random":
             left_out[name] = "a score depends on the other paths of the pool, so it cannot be used in other pools"
-        elif type(pruner).requires & {Signal.OUTCOME, Signal.POTENTIAL}:
+        elif entry.requires & {Signal.OUTCOME, Signal.POTENTIAL}:
             left_out[name] = "reads what no run would have"
         else:
-            playable[name] = pruner
+            playable.append(name)
     return playable, left_out
 
 

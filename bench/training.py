@@ -85,6 +85,19 @@ def tunable() -> list[str]:
     return sorted(names, key=lambda name: PRUNERS.get(name).quadrant() is Quadrant.MIXED)
 
 
+def entry_of(name: str) -> type[Pruner]:
+    """The registered class behind a name. Raises UserError for an unknown one."""
+    try:
+        return PRUNERS.get(base_name(name))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def uses_judge(name: str) -> bool:
+    """Whether a method needs another model, which a model that is not shipped has to be given one of."""
+    return any(issubclass(PRUNERS.get(part), UsesJudge) for part in parts_of(name))
+
+
 def labelled_folder(
     engine: TransformersEngine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
 ) -> tuple[PrefixDataset, PrefixDataset, str]:
@@ -360,10 +373,7 @@ def parts_of(name: str) -> list[str]:
 
 def _restored(name: str, card: Card | None, folder: Path, judges: Judges) -> Pruner:
     """A method with its tuned configuration, what it learned, its judge and its members."""
-    try:
-        entry = PRUNERS.get(base_name(name))
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    entry = entry_of(name)
     if card is None and issubclass(entry, LearnablePruner):
         raise UserError(f"method '{name}' has no learned files in {folder}; train it: prunebench train {name}")
     pruner = entry(**card.configuration) if card else entry()

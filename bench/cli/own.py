@@ -11,7 +11,9 @@ from bench.cli.app import (
     ConfigFile,
     Data,
     Device,
+    Judge,
     Kept,
+    Methods,
     Model,
     ModelOption,
     Paths,
@@ -25,6 +27,7 @@ from bench.cli.app import (
     config_from,
     data_of,
     engine_of,
+    judged,
     label_plan,
     learned_for,
     model_options_of,
@@ -36,7 +39,7 @@ from bench.cli.app import (
 )
 from bench.errors import UserError
 
-CHEAP = "linear-probe,text-classifier"
+CHEAP = "step,text-classifier"
 SWEPT = ("stop", "step", "text-classifier", "entropy", "perplexity", "deepconf", "random")
 UNTRAINED = "entropy,self-certainty,deepconf,perplexity,margin,random"
 
@@ -201,7 +204,8 @@ def run(
     model: Model = None,
     model_option: ModelOption = None,
     problems: Problems = None,
-    methods: Annotated[str, typer.Option(help="Names joined by commas, or all.")] = "all",
+    methods: Methods = None,
+    judge: Judge = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Where everything goes (default: runs/PRESET).")] = None,
 ) -> None:
@@ -212,7 +216,7 @@ def run(
     from bench.pipeline import budgets_of, labelled, learn, sampled, swept
     from bench.reasoner.config import REASONERS
     from bench.sweep import Grid
-    from bench.training import Judges, tunable
+    from bench.training import Judges, tunable, uses_judge
     from figures.report import write_report
 
     config = config_from(
@@ -232,23 +236,24 @@ def run(
         shipped_labels(config.model, config.sampling.digest, config.model_options),
     )
     engine = engine_of(config.model, device, config.model_options)
-    judges = Judges({}, out / "training", device, shipped=shipped)
+    judges = Judges(judged(judge), out / "training", device, shipped=shipped)
     with watching() as watch:
         if not shipped:
-            names = [name for name in config.methods or tunable() if name in tunable()]
+            wanted = config.methods or [name for name in tunable() if name in judged(judge) or not uses_judge(name)]
+            names = [name for name in wanted if name in tunable()]
             recipe = label_plan(config.recipe)
             learned = learn(
                 engine, config, recipe, names, out / "training", judges=judges, processes=processes, say=typer.echo
             )
             store = sampled(engine, config, out / "rollouts", processes, watch)
             labels = [labelled(engine, config, recipe, store, out / "labels", watch)]
-    compare_with(config, out, Inputs(learned, tuple(labels)), device)
+    compare_with(config, out, Inputs(learned, tuple(labels), judged(judge)), device)
     with watching() as watch:
         names = [name for name in SWEPT if not config.methods or name in config.methods]
         grid = Grid((config.prefix_tokens,), budgets_of(out / "rollouts"), seed=config.seed)
         found = swept(
             engine, out / "rollouts", names, learned, config.prefix_tokens, grid, out / "sweep",
-            judges=Judges({}, learned, device, shipped=shipped), command=command_line(), watch=watch,
+            judges=Judges(judged(judge), learned, device, shipped=shipped), command=command_line(), watch=watch,
         )  # fmt: skip
         refused = write_guidelines(found, out / "sweep")
         tick = watch.stretch("figures and report", None)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bench.reasoner.config import REASONERS
 from bench.recommendation import Recommendation
+from bench.results import Results
 from tests.bench.conftest import refused
 
 ROOT = Path(__file__).parents[2]
@@ -55,9 +58,9 @@ def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folde
         if command.endswith("--plan-only"):
             assert "27 problems x 16 paths = 432 paths of expected" in out and not (folder / "runs").exists()
         elif " advise " in command:
-            assert "PRUNE" in out and "linear-probe: validation AUROC" in out
+            assert "PRUNE" in out and "step: validation AUROC" in out
     found = Recommendation.read(folder / "runs/advice/recommendation.json")
-    assert found.problems == 27 and found.stored_paths == 16 and found.candidates == 3 * 6
+    assert found.problems == 27 and found.stored_paths == 16 and found.candidates == 3 * 7
     again = prunebench("advise", "--task", "sums.yaml", "--n", "16")[1]
     assert all(line in again for line in found.lines()), "nothing is made again, and nothing changes"
 
@@ -77,7 +80,7 @@ def five(tmp_path, monkeypatch):
 def test_five_problems_work_and_conclude_nothing(prunebench, five):
     code, out, _ = prunebench("advise", "--task", "five.yaml", "--n", "8", "--methods", "entropy,random")
     assert code == 0
-    assert "2 training problems are too few to learn from; not trained: linear-probe, text-classifier" in out
+    assert "2 training problems are too few to learn from; not trained: step, text-classifier" in out
     assert "2 problems are too few to conclude anything" in out and "PRUNE" not in out
 
 
@@ -103,6 +106,26 @@ def test_a_preset_is_run_to_its_report(prunebench, five, tmp_path):
         path.name for path in (tmp_path / "whole").iterdir()
     }
     assert "no guideline of entropy: " in out
+
+
+def test_a_model_that_is_not_shipped_is_labelled_and_trained_for_first(prunebench, tmp_path):
+    """The shipped weights in a folder of another name are a foreign model: nothing is known about it."""
+    shutil.copytree(REASONERS["embedded"].weights, tmp_path / "mine")
+    (tmp_path / "problems.csv").symlink_to(ROOT / "examples/own-dataset/problems.csv")
+    spec = {"name": "sums", "data": "problems.csv", "answer_type": "integer", "prompt": "{problem} \n\n",
+            "answer_suffix": "\n\n \\boxed{", "splits": {"train": 0.4, "validation": 0.1, "test": 0.1}}  # fmt: skip
+    (tmp_path / "sums.yaml").write_text(yaml.safe_dump(spec))
+    settings = {"tasks": ["sums.yaml"], "model": "mine", "n": 8, "k": 2, "prefix_tokens": 30, "temperature": 0.8,
+                "max_new_tokens": 500, "recipe": "small",
+                "methods": ["linear-probe", "entropy", "none", "random", "potential"]}  # fmt: skip
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    code, out, err = prunebench("run", "own.yaml", "--out", "whole")
+    assert code == 0, err
+    results = Results.read(tmp_path / "whole/results.json")
+    rows = {row.method: row for row in results.rows}
+    assert set(rows) == set(settings["methods"]) and results.left_out == {}
+    assert len(results.splits["train"]) > 8 and not set(results.splits["train"]) & set(results.problems["sums"])
+    assert "linear-probe: validation AUROC" in out and (tmp_path / "whole/report.html").exists()
 
 
 @pytest.mark.parametrize(
