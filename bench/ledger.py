@@ -76,7 +76,7 @@ class LedgerRow:
     check_tokens: float
     flops: float
     peak_kv_bytes: float
-    tool_tokens: float
+    tool_tokens: float = 0.0
 
     @property
     def tokens(self) -> float:

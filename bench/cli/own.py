@@ -121,11 +121,8 @@ def plan(
         model_options=model_options_of(model_option), problems=problems, n=n, k=k,
         prefix_tokens=prefix, recipe=recipe,
     )  # fmt: skip
-    engine = (
-        engine_of(config.model, device, config.model_options)
-        if speed is None or config.kv_bytes_per_token is None
-        else None
-    )
+    at_hand = speed is not None and config.kv_bytes_per_token is not None
+    engine = None if at_hand else engine_of(config.model, device, config.model_options)
     extent = extent_of(config, engine, speed, mean_tokens)
     for line in plan_of(config, label_plan(config.recipe), extent):
         typer.echo(line)
@@ -215,8 +212,8 @@ def run(
     from bench.guideline import write_guidelines
     from bench.pipeline import budgets_of, labelled, learn, sampled, swept
     from bench.reasoner.config import REASONERS
-    from bench.sweep import Grid
-    from bench.training import Judges, tunable, uses_judge
+    from bench.sweep import Grid, playable_of
+    from bench.training import Judges, entry_of, tunable, uses_judge
     from figures.report import write_report
 
     config = config_from(
@@ -231,14 +228,12 @@ def run(
     )
     out = out or Path("runs") / preset_name
     shipped, processes = config.model in REASONERS, processes_on(device)
-    learned, labels = (
-        learned_for(config.model, None),
-        shipped_labels(config.model, config.sampling.digest, config.model_options),
-    )
+    learned = learned_for(config.model, None)
+    labels = shipped_labels(config.model, config.sampling.digest, config.model_options)
     engine = engine_of(config.model, device, config.model_options)
     judges = Judges(judged(judge), out / "training", device, shipped=shipped)
     with watching() as watch:
-        if not shipped:
+        if not shipped or config.model_options.given:
             wanted = config.methods or [name for name in tunable() if name in judged(judge) or not uses_judge(name)]
             names = [name for name in wanted if name in tunable()]
             recipe = label_plan(config.recipe)
@@ -249,7 +244,7 @@ def run(
             labels = [labelled(engine, config, recipe, store, out / "labels", watch)]
     compare_with(config, out, Inputs(learned, tuple(labels), judged(judge)), device)
     with watching() as watch:
-        names = [name for name in SWEPT if not config.methods or name in config.methods]
+        names, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT})
         grid = Grid((config.prefix_tokens,), budgets_of(out / "rollouts"), seed=config.seed)
         found = swept(
             engine, out / "rollouts", names, learned, config.prefix_tokens, grid, out / "sweep",
