@@ -58,7 +58,7 @@ def make_train_data(
             f"{plan.correct_at_least} to {plan.correct_at_most} of {plan.train_paths} paths); there is nothing to learn"
         )
     chosen = found[: plan.train_problems]
-    said = f"{task.name}: {asked} training problems sampled, {len(chosen)} kept"
+    said = f"{task.name}: {drawn} training problems sampled, {len(chosen)} kept"
     if not label:
         return said
     amounts = zip(training_lengths(config.prefix_tokens), plan.train_prefixes, strict=True)
