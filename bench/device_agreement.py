@@ -161,7 +161,7 @@ def _cumulative(engine: TransformersEngine, ids: NDArray[np.int64], sampling: Sa
     """(V,) the cumulative distribution of the token after ``ids``, in the order of the ids."""
     import torch
 
-    from bench.engines.transformers import filtered_probabilities
+    from bench.engines.drawing import filtered_probabilities
 
     logits = EngineJudge(engine).next_logprobs([ids], range(int(engine.model.config.vocab_size)))
     logits[:, engine.banned] = -np.inf

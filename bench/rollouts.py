@@ -58,6 +58,7 @@ def rollout_manifest(
         "device": str(engine.device),
         "versions": {name: version(name) for name in ("torch", "transformers")},
         **({"model_options": engine.options.given} if engine.options.given else {}),
+        **({"engine": engine.backend} if engine.backend else {}),
     }
 
 
@@ -86,7 +87,7 @@ def sample_rollouts(
     if not missing:
         return store
     with store.shards:
-        if processes > 1 and len(missing) > SHARD_PROBLEMS:
+        if processes > 1 and not engine.backend and len(missing) > SHARD_PROBLEMS:
             sampled = _sampled_by(processes, engine, missing, n, sampling, seed, recording)
         else:
             sampled = _sampled(engine, missing, n, sampling, seed, recording)

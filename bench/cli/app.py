@@ -80,6 +80,8 @@ Record = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Plan of the labels: small, cpu, gpu or paper.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+ENGINES = ("transformers", "vllm")
+Engine = Annotated[str, typer.Option("--engine", help="What samples the paths: transformers or vllm.")]
 
 
 def main() -> None:
@@ -209,7 +211,10 @@ def known(look: Callable[[], Any]) -> Any:
         raise UserError(str(error)) from error
 
 
-def engine_of(model: str, device: str, options: ModelOptions | None = None) -> TransformersEngine:
+def engine_of(
+    model: str, device: str, options: ModelOptions | None = None, kind: str = "transformers"
+) -> TransformersEngine:
+    """The model; ``kind`` vllm: with vLLM for all sampling. Raises UserError for another kind."""
     import logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -221,7 +226,14 @@ def engine_of(model: str, device: str, options: ModelOptions | None = None) -> T
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("datasets").setLevel(logging.ERROR)
-    return TransformersEngine.load(model, device=device, options=options or ModelOptions())
+    if kind not in ENGINES:
+        raise UserError(f"--engine {kind}: write {' or '.join(ENGINES)}")
+    engine = TransformersEngine.load(model, device=device, options=options or ModelOptions())
+    if kind == "transformers":
+        return engine
+    from bench.engines.vllm import VllmEngine
+
+    return VllmEngine.beside(engine)
 
 
 def engine_of_store(store: RolloutStore, device: str) -> TransformersEngine:

@@ -12,6 +12,7 @@ from bench.cli.app import (
     ConfigFile,
     Data,
     Device,
+    Engine,
     Judge,
     Kept,
     Methods,
@@ -98,6 +99,7 @@ def compare(
         Path | None, typer.Option(help="Folder of learned files and tuned configurations (default: the shipped one).")
     ] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
+    engine_kind: Engine = "transformers",
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
 ) -> None:
@@ -140,10 +142,12 @@ def compare(
         tuple(plugin or ()),
         store,
     )
-    compare_with(config, out or Path("runs/compare"), inputs, device)
+    compare_with(config, out or Path("runs/compare"), inputs, device, engine_kind)
 
 
-def compare_with(config: RunConfig, out: Path, inputs: Inputs, device: str) -> Results:
+def compare_with(
+    config: RunConfig, out: Path, inputs: Inputs, device: str, engine_kind: str = "transformers"
+) -> Results:
     from bench.comparison import run_comparison
     from bench.rollouts import tasks_of
     from bench.store import IMPORTED
@@ -152,7 +156,7 @@ def compare_with(config: RunConfig, out: Path, inputs: Inputs, device: str) -> R
     if inputs.store is None:
         tasks_of(config)
     check_methods(config)
-    engine = None if config.model == IMPORTED else engine_of(config.model, device, config.model_options)
+    engine = None if config.model == IMPORTED else engine_of(config.model, device, config.model_options, engine_kind)
     with watching() as watch:
         results = run_comparison(
             engine,

@@ -11,6 +11,7 @@ from bench.cli.app import (
     ConfigFile,
     Data,
     Device,
+    Engine,
     Model,
     ModelOption,
     Paths,
@@ -50,6 +51,7 @@ def rollouts(
     seed: Seed = None,
     split: Split = None,
     record: Record = None,
+    engine_kind: Engine = "transformers",
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
@@ -61,7 +63,7 @@ def rollouts(
         model_options=model_options_of(model_option), problems=problems, n=n,
         prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
     )  # fmt: skip
-    engine = engine_of(config.model, device, config.model_options)
+    engine = engine_of(config.model, device, config.model_options, engine_kind)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     with watching() as watch:
         store = sample_rollouts(

@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from bench.engines.chat import closing, has_reasoning_marks, prompt_ids
+from bench.engines.drawing import draw
 from bench.engines.noise import noise_key, uniforms
 from bench.engines.options import ModelOptions
 from bench.errors import UserError
@@ -224,36 +225,6 @@ class _CacheForward:
 def _pad_positions(ids: torch.Tensor) -> torch.Tensor:
     """Lengthen single short rows, so that a matrix product never has fewer rows than the rule asks for."""
     return functional.pad(ids, (0, max(0, _ROW_MULTIPLE - ids.numel()))) if len(ids) == 1 else ids
-
-
-# --- sampling -----------------------------------------------------------------------------------------------------
-
-
-def filtered_probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """(R, V) float64 probabilities after temperature, top-k, top-p and min-p, in this order; rows sum to 1."""
-    scaled = logits.double() / sampling.temperature
-    if 0 < sampling.top_k < scaled.shape[-1]:
-        floor = scaled.topk(sampling.top_k, dim=-1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < floor, -torch.inf)
-    probabilities = scaled.softmax(-1)
-    if sampling.top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        outside = ordered.cumsum(-1) - ordered >= sampling.top_p
-        probabilities = probabilities.masked_fill(outside.scatter(-1, order, outside), 0.0)
-    if sampling.min_p > 0:
-        probabilities = probabilities.masked_fill(
-            probabilities < sampling.min_p * probabilities.amax(-1, keepdim=True), 0.0
-        )
-    return probabilities / probabilities.sum(-1, keepdim=True)
-
-
-def draw(logits: torch.Tensor, noise: NDArray[np.float64], sampling: Sampling) -> torch.Tensor:
-    """(R,) token ids by inverse CDF in the order of the ids; temperature 0 takes the most probable token."""
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    cumulative = filtered_probabilities(logits, sampling).cumsum(-1)
-    point = torch.from_numpy(noise).to(logits.device)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
 
 
 # --- pools in flight ----------------------------------------------------------------------------------------------
@@ -498,6 +469,9 @@ class TransformersEngine:
         if options.device_map is None:
             network = network.to(device)
         return cls(network, tokenizer, model, options.digest(model_digest(source)), rows_in_flight, options)
+
+    backend = ""
+    """What samples, where it is not this engine itself."""
 
     @property
     def context(self) -> int:

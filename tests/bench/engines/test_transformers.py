@@ -6,8 +6,9 @@ import torch
 
 from bench.device_agreement import TIE, divergence
 from bench.engines.base import Recording, Request, Sampling
+from bench.engines.drawing import draw, filtered_probabilities
 from bench.engines.noise import noise_key
-from bench.engines.transformers import TransformersEngine, _CacheForward, _PoolForward, draw, filtered_probabilities
+from bench.engines.transformers import TransformersEngine, _CacheForward, _PoolForward
 from bench.errors import UserError
 from methods.base import Signal
 from methods.pool import Pool
