@@ -116,7 +116,8 @@ def extent_of(
 
     count = sum(_count(task, config.split, config.problems, task.expected) for task in tasks_of(config))
     most = RECIPES[config.recipe].train_problems
-    taught = sum(_count(task, "train", most, most) for task in training_tasks(config)) if learning else 0
+    learned_from = [task for task in training_tasks(config) if "train" in task.splits] if learning else []
+    taught = sum(_count(task, "train", most, most) for task in learned_from)
     if speed is None:
         assert engine is not None
         ((_, first), *_rest) = problems_of(tasks_of(config)[:1], config.split, 1, config.seed)

@@ -338,6 +338,10 @@ class DatasetTask(Task):
         return self.data or (beside if beside.is_dir() else Path(str(self.spec.dataset)))
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.spec.splits)
+
+    @property
     def remote(self) -> bool:
         return self.spec.dataset is not None and not self._source().exists()
 

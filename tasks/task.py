@@ -52,6 +52,11 @@ class Task(ABC):
         """``limit`` problems of a split, chosen by ``seed``; all without a limit. ValueError for an unknown split."""
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that it has, if only they are not empty."""
+        return ("train", "validation", "test")
+
+    @property
     def remote(self) -> bool:
         """Whether its problems have to be fetched from a hub."""
         return False

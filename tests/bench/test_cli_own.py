@@ -156,3 +156,8 @@ def test_a_plan_of_the_paper_needs_neither_model_nor_network(prunebench):
     ]
     # 64 * 12,000 tokens and 64 * 2,048 + 8 * 9,952 tokens of 28,672 bytes
     assert out.splitlines()[-1] == "key-value cache per pool: 21,000 MiB uncut, 5,761 MiB after the cut"
+
+
+def test_a_plan_of_a_task_that_has_nothing_to_learn_from(prunebench):
+    code, out, _ = prunebench("plan", "--task", "aime24", "--speed", "3000")
+    assert code == 0 and out.startswith("30 problems x 64 paths") and "training" not in out
