@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.engines.chat import longest_closing
 from bench.labels import LabelStore
 from bench.records import ProblemRecord
 from bench.store import StoredPath, StoredProblem
@@ -119,7 +120,8 @@ def words_of(engine: TransformersEngine, task: Task) -> Words:
         return tuple(engine.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     question, yes, no = task.self_check
-    return Words(ids(task.answer_suffix), ids(question), ids(yes)[0], ids(no)[0], ids(task.step_end)[-1])
+    closing = len(ids(longest_closing(engine.tokenizer))) if engine.reasons else 0
+    return Words(ids(task.answer_suffix), ids(question), ids(yes)[0], ids(no)[0], ids(task.step_end)[-1], closing)
 
 
 def pool_of(

@@ -124,6 +124,7 @@ class Words:
 
     ``answer``: the suffix that forces a final answer now. ``question``: the suffix that asks whether the prefix is
     right so far, to be answered by the tokens ``yes`` or ``no``. ``step_end``: the token that ends a step.
+    ``closing``: at most so many tokens are put before ``answer`` or ``question`` where a prefix is still reasoning.
     """
 
     answer: tuple[int, ...]
@@ -131,6 +132,7 @@ class Words:
     yes: int
     no: int
     step_end: int
+    closing: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,14 @@ class PrefixCache:
 def share_weights(model: Any) -> Any:
     """A second module tree over the same parameter tensors: hooks, adapters and settings of one leave the other be."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+def has_windows(config: Any) -> bool:
+    """Whether a layer of the model behind a text configuration attends to less than all before it."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return any(kind != "full_attention" for kind in kinds)
+    return getattr(config, "sliding_window", None) is not None
 
 
 class Generator(Protocol):

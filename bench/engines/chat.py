@@ -14,6 +14,7 @@ from bench.errors import UserError
 
 HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 _FINAL = "<|start|>assistant<|channel|>final<|message|>"
+_FINAL_MARK = "<|channel|>"
 _OPENED, _CLOSED = "<think>", "</think>"
 
 
@@ -62,6 +63,11 @@ def has_reasoning_marks(tokenizer: Any) -> bool:
     """Whether the tokenizer knows Harmony's channels or ``<think>``."""
     vocabulary = tokenizer.get_vocab()
     return _OPENED in vocabulary or all(token in vocabulary for token in HARMONY)
+
+
+def longest_closing(tokenizer: Any) -> str:
+    """The most that may have to be put before a question, for the ledger."""
+    return f"<|message|><|end|>{_FINAL}" if _FINAL_MARK in tokenizer.get_vocab() else f"\n{_CLOSED}\n\n"
 
 
 def closing(tokenizer: Any, text: str) -> str:

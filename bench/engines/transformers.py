@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
+from transformers import DynamicCache
 
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from bench.engines.chat import closing, has_reasoning_marks, prompt_ids
@@ -32,7 +33,7 @@ from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from bench.sandbox import Sandbox
 from bench.tool_use import ToolUse, format_of
-from methods.base import PrefixCache, Probe, Signal, share_weights
+from methods.base import PrefixCache, Probe, Signal, has_windows, share_weights
 from methods.pool import Pool
 
 DEFAULTS = ModelOptions()
@@ -66,6 +67,11 @@ class _Cache(Protocol):
 
     length: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether every position is still there."""
+        ...
+
     def select(self, rows: torch.Tensor) -> None: ...
 
     def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]: ...
@@ -92,6 +98,10 @@ class _Buffers:
         keys[:, :, self.length : end] = key
         values[:, :, self.length : end] = value
         return keys[:, :, :end], values[:, :, :end]
+
+    @property
+    def whole(self) -> bool:
+        return True
 
     def select(self, rows: torch.Tensor) -> None:
         self.pairs = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.pairs]
@@ -138,7 +148,9 @@ class _PoolForward:
         self.model = share_weights(model)
         self.model.set_attn_implementation(_ATTENTION)
 
-    def prefill(self, ids: torch.Tensor, states: bool) -> tuple[_Cache, torch.Tensor, list[torch.Tensor]]:
+    def prefill(
+        self, ids: torch.Tensor, states: bool, whole: bool = True
+    ) -> tuple[_Cache, torch.Tensor, list[torch.Tensor]]:
         """(B, S) ids -> cache, final states (B, S, H), and the states of all layers if asked for."""
         cache = _Buffers()
         positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
@@ -180,10 +192,15 @@ class _PoolForward:
 
 
 class _OwnCache:
-    """Keys and values in the architecture's own cache class."""
+    """Keys and values in the architecture's own cache class; a sliding window keeps the last ones only."""
 
     def __init__(self, cache: Any, length: int) -> None:
         self.cache, self.length = cache, length
+
+    @property
+    def whole(self) -> bool:
+        layers = self.cache.layers
+        return all(getattr(one, "keys", None) is not None and one.keys.shape[2] == self.length for one in layers)
 
     def select(self, rows: torch.Tensor) -> None:
         self.cache.batch_select_indices(rows)
@@ -198,8 +215,12 @@ class _CacheForward:
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def prefill(self, ids: torch.Tensor, states: bool) -> tuple[_Cache, torch.Tensor, list[torch.Tensor]]:
-        out = self.model.base_model(input_ids=ids, use_cache=True, output_hidden_states=states)
+    def prefill(
+        self, ids: torch.Tensor, states: bool, whole: bool = False
+    ) -> tuple[_Cache, torch.Tensor, list[torch.Tensor]]:
+        """With ``whole`` no layer lets go of a position, not even one with a sliding window."""
+        kept = {"past_key_values": DynamicCache()} if whole else {}
+        out = self.model.base_model(input_ids=ids, use_cache=True, output_hidden_states=states, **kept)
         hidden = list(out.hidden_states) if states else []
         return _OwnCache(out.past_key_values, ids.shape[1]), out.last_hidden_state, hidden
 
@@ -384,8 +405,10 @@ class TransformersLivePool:
         return self.engine.next_logprobs(pool, suffix_ids, token_ids)
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
-        """The cache that sampling left behind: nothing is computed again."""
+        """The cache that sampling left behind: nothing is computed again, unless a sliding window let go of a part."""
         assert self.lane.cache is not None
+        if not self.lane.cache.whole:
+            return self.engine.kv(pool, rows)
         index = torch.tensor(list(rows), device=self.lane.logits.device)
         lengths = len(self.request.prompt_ids) + pool.lengths[np.array(list(rows))]
         width = int(lengths.max())
@@ -438,10 +461,11 @@ class TransformersEngine:
         self._ends = torch.tensor([*known, *_stop_ids(tokenizer, options)], dtype=torch.long, device=self.device)
         self._banned = torch.tensor(list(settings.suppress_tokens or []), dtype=torch.long, device=self.device)
         self.forward: _PoolForward | _CacheForward = _CacheForward(self.model)
-        if set(getattr(model.config, "layer_types", None) or ["full_attention"]) == {"full_attention"}:
+        if not getattr(model, "hf_device_map", None) and not has_windows(model.config.get_text_config()):
             pooled = _PoolForward(self.model)
             if self._agrees(pooled):
                 self.forward = pooled
+        self._require_known_logits()
 
     @classmethod
     def load(
@@ -632,7 +656,7 @@ class TransformersEngine:
     def _logits(self, states: torch.Tensor) -> torch.Tensor:
         padding = -len(states) % _ROW_MULTIPLE
         logits = self.model.get_output_embeddings()(functional.pad(states, (0, 0, 0, padding)))
-        return logits[: len(states)].float()  # type: ignore[no-any-return]
+        return _finished(logits[: len(states)].float(), self.model.config.get_text_config())
 
     @_one_thread()
     def _advance(self, lanes: Sequence[_Lane]) -> None:
@@ -713,7 +737,7 @@ class TransformersEngine:
         started = time.perf_counter()
         distinct, inverse = _distinct(pool.take(wanted))
         ids, lengths = self._right_padded(pool, [wanted[row] for row in distinct])
-        cache, _, _ = self.forward.prefill(ids, states=False)
+        cache, _, _ = self.forward.prefill(ids, states=False, whole=True)
         index = torch.from_numpy(inverse).to(self.device)
         layers = tuple((keys.index_select(0, index), values.index_select(0, index)) for keys, values in cache.layers())
         found = PrefixCache(self.model, layers, lengths[inverse])
@@ -827,6 +851,32 @@ class TransformersEngine:
         scale = float(expected.abs().max())
         tolerance = 1e-4 if expected.dtype == torch.float32 else 5e-2
         return bool((torch.stack(finals, 1) - expected).abs().max() <= tolerance * max(1.0, scale))
+
+    @torch.inference_mode()
+    def _require_known_logits(self) -> None:
+        """Raises UserError where the model makes its logits otherwise than :func:`_finished` knows."""
+        generator = torch.Generator().manual_seed(0)
+        vocabulary = self.model.config.get_text_config().vocab_size
+        ids = torch.randint(0, vocabulary, (2, 24), generator=generator).to(self.device)
+        whole = self.model(input_ids=ids, use_cache=False).logits[:, -1].float()
+        told = self._logits(self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, -1])
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 5e-2
+        if (told - whole).abs().max() > tolerance * max(1.0, float(whole.abs().max())):
+            raise UserError(
+                f"model '{self.name}' ({self.model.config.model_type}) makes its logits in a way that is not known "
+                "here; give another architecture"
+            )
+
+
+def _finished(logits: torch.Tensor, config: Any) -> torch.Tensor:
+    """What architectures do to their logits behind the head: a factor, a divisor, a soft cap."""
+    if factor := getattr(config, "logit_scale", None):
+        logits = logits * factor
+    if divisor := getattr(config, "logits_scaling", None):
+        logits = logits / divisor
+    if bound := getattr(config, "final_logit_softcapping", None):
+        logits = bound * torch.tanh(logits / bound)
+    return logits
 
 
 def _varentropy(logits: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,7 @@ class ForcedAnswers(Pruner):
     def cost(self, pool: Pool) -> Cost:
         """Suffix and generated tokens of every row that is asked."""
         answers = self.told(pool).token_ids
-        suffix = len(pool.words.answer) if pool.words else 0
+        suffix = pool.words.closing + len(pool.words.answer) if pool.words else 0
         return Cost(probe_tokens=sum(suffix + len(ids) for ids in answers))
 
 

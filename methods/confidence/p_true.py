@@ -36,4 +36,4 @@ class PTrue(Pruner):
     def cost(self, pool: Pool) -> Cost:
         if pool.words is None:
             raise MissingSignalError(Signal.PROBE)
-        return Cost(probe_tokens=len(pool.words.question) * len(pool))
+        return Cost(probe_tokens=(pool.words.closing + len(pool.words.question)) * len(pool))

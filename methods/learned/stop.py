@@ -20,6 +20,7 @@ from methods.base import (
     Setting,
     Signal,
     Source,
+    has_windows,
     share_weights,
 )
 from methods.learned.fitting import Schedule, fingerprint, fit_module
@@ -85,6 +86,7 @@ class Stop(LearnablePruner):
     def attention(self, pool: Pool, rows: Sequence[int]) -> NDArray[np.float32]:
         """What the [STOP] tokens of these rows attend to: (rows, layers, heads, A, width), sums of 1 over the width.
 
+        In a model with attention sinks the sums are less.
         The width holds the prompt, the longest of the prefixes, and the A [STOP] tokens themselves, which stand last;
         positions behind a shorter prefix have no weight.
         """
@@ -158,6 +160,7 @@ class Reader:
         twin = share_weights(model)
         _attend_in_groups(twin)
         table = twin.get_input_embeddings().weight
+        self.windows = has_windows(twin.config.get_text_config())
         self.vector = torch.nn.Parameter(table.detach().float().mean(0))
         self.head = torch.nn.Linear(table.shape[1], 2, device=table.device)
         self.twin = twin
@@ -175,8 +178,11 @@ class Reader:
         rows, width = len(lengths), layers[0][0].shape[2]
         device = self.vector.device
         lengths = lengths.to(device)
+        exists = torch.arange(width, device=device) < lengths[:, None]
+        if self.windows and not bool(exists.all()):
+            layers, exists = _moved_to_the_end(layers, lengths), exists.flip(1)
         mask = torch.ones(rows, width + self.tokens, dtype=torch.long, device=device)
-        mask[:, :width] = torch.arange(width, device=device) < lengths[:, None]
+        mask[:, :width] = exists
         # Without the offsets PEFT would only warn, and run the bare model.
         offsets = {"alora_offsets": [self.tokens] * rows} if self.adapter else {}
         with warnings.catch_warnings():
@@ -212,6 +218,10 @@ class Reader:
         watched = [module for module in self.network.modules() if hasattr(module, _TOLD)]
         watched.sort(key=lambda module: int(module.layer_idx))
         told = torch.stack([module.__dict__.pop(_TOLD) for module in watched], 1)
+        if self.windows:  # the prefixes stood at the end of the width
+            for row, length in enumerate(cache.lengths):
+                width = cache.layers[0][0].shape[2]
+                told[row, ..., :width] = told[row, ..., :width].roll(int(length) - width, -1)
         weights: NDArray[np.float32] = told.float().cpu().numpy()
         return weights
 
@@ -265,6 +275,20 @@ def _cache_of(layers: Sequence[tuple[Any, Any]]) -> Any:
     return cache
 
 
+def _moved_to_the_end(layers: Sequence[tuple[Any, Any]], lengths: Any) -> list[tuple[Any, Any]]:
+    """Right-padded keys and values as left-padded ones: a sliding window counts places, and gaps are places too."""
+    import torch
+
+    width = layers[0][0].shape[2]
+    places = (torch.arange(width, device=lengths.device) - (width - lengths[:, None])) % width
+
+    def moved(tensor: Any) -> Any:
+        index = places[:, None, :, None].to(tensor.device).expand(-1, tensor.shape[1], -1, tensor.shape[3])
+        return tensor.gather(2, index)
+
+    return [(moved(keys), moved(values)) for keys, values in layers]
+
+
 def _attend_in_groups(model: Any, way: str = "") -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
@@ -276,13 +300,17 @@ def _attend_in_groups(model: Any, way: str = "") -> None:
 
 
 def _grouped_attention(
-    _module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float | None = None, **_options: Any
+    _module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float | None = None, **options: Any
 ) -> tuple[Any, None]:
     """Attention of few queries over long keys: the heads that share keys are stacked, the keys are never repeated."""
     import torch
     from torch.nn import functional
 
     rows, heads, length, width = query.shape
+    if options.get("softcap") is not None or options.get("s_aux") is not None:
+        weights = _weights(query, key, mask, scaling, **options).to(value.dtype)
+        stacked = weights.reshape(rows, key.shape[1], -1, key.shape[2])
+        return (stacked @ value).reshape(rows, heads, length, width).transpose(1, 2).contiguous(), None
     if mask is None:  # left out where every position sees all before it
         mask = torch.ones(1, 1, length, key.shape[2], dtype=torch.bool, device=key.device).tril(key.shape[2] - length)
     groups = heads // key.shape[1]
@@ -297,15 +325,27 @@ def _watched_attention(
     module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float | None = None, **options: Any
 ) -> tuple[Any, None]:
     """The same, with the weights (rows, heads, A, width) left on the module."""
+    setattr(module, _TOLD, _weights(query, key, mask, scaling, **options))
+    return _grouped_attention(module, query, key, value, mask, scaling, **options)
+
+
+def _weights(
+    query: Any, key: Any, mask: Any, scaling: float | None, softcap: float | None = None, s_aux: Any = None, **_: Any
+) -> Any:
+    """(rows, heads, A, width) weights; a sink ``s_aux`` (heads,) takes its share of every head and gives nothing."""
     import torch
 
     rows, heads, length, width = query.shape
-    groups = heads // key.shape[1]
-    scores = query.reshape(rows, key.shape[1], groups * length, width) @ key.transpose(2, 3)
+    scores = query.reshape(rows, key.shape[1], -1, width) @ key.transpose(2, 3)
     scores = scores.reshape(rows, heads, length, -1) * (width**-0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     seen = mask if mask is not None else torch.ones_like(scores, dtype=torch.bool).tril(key.shape[2] - length)
-    setattr(module, _TOLD, scores.masked_fill(~seen, -torch.inf).softmax(-1))
-    return _grouped_attention(module, query, key, value, mask, scaling, **options)
+    scores = scores.masked_fill(~seen, -torch.inf)
+    if s_aux is None:
+        return scores.softmax(-1)
+    sinks = s_aux.reshape(1, heads, 1, 1).expand(rows, heads, length, 1).to(scores.dtype)
+    return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
 
 
 class _Lesson:

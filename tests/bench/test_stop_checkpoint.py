@@ -3,17 +3,23 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
+import peft
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from bench.engines.base import Request, Sampling
 from bench.engines.transformers import TransformersEngine
 from bench.errors import UserError
 from bench.stop_checkpoint import import_stop
 from bench.training import load_method
+from methods.base import Signal, share_weights
 from methods.learned.stop import Reader, Stop
+from methods.pool import Pool
+from tests.bench.engines.checkpoints import checkpoint as model_folder
 from tests.methods.test_stop import pool_of
 
 RANK, ALPHA, TOKENS = 8, 32, 3
@@ -139,3 +145,98 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(engine, checkpoint,
     with pytest.raises(UserError, match=told):
         import_stop(checkpoint, engine, 10, tmp_path / "learned")
     assert not (tmp_path / "learned").exists() and "ran code" not in capsys.readouterr().out
+
+
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+KINDS = {"llama": ALL, "qwen3": ALL, "gemma2": ALL, "gpt-oss": ["q_proj", "v_proj"]}
+
+
+def prefixes(engine) -> Pool:
+    """Sampled prefixes of several lengths, longer than the sliding window."""
+    request = Request("p", engine.encode_prompt("What is 17 + 25?"), tuple(range(6)))
+    (rollout,) = engine.sample([request], Sampling(max_new_tokens=20), 0)
+    ids = tuple(path.token_ids[: 20 - 3 * row] for row, path in enumerate(rollout.paths))
+    return Pool(
+        problem="p",
+        task="test",
+        position=20,
+        prompt="",
+        prompt_ids=request.prompt_ids,
+        paths=np.arange(6),
+        lengths=np.array([len(one) for one in ids]),
+        finished=np.zeros(6, bool),
+        answer_class=np.full(6, -1),
+        signals={Signal.TOKEN_IDS: ids},
+        generator=engine,
+    )
+
+
+class Published:
+    """A scorer as the paper describes it, on PEFT alone: prefix by the bare model, then [STOP] with the adapter."""
+
+    def __init__(self, engine, targets, rank=4, alpha=12, tokens=3, rslora=False) -> None:
+        lora = peft.LoraConfig(
+            r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM", use_rslora=rslora
+        )
+        twin = share_weights(engine.model)
+        twin.set_attn_implementation("eager")
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.network = peft.get_peft_model(twin, lora, adapter_name="classifier").eval()
+            with torch.no_grad():
+                for name, parameter in self.network.named_parameters():
+                    if "lora_" in name:
+                        parameter.normal_(0, 0.3)
+            width = engine.model.config.hidden_size
+            self.vector, self.head = torch.randn(width) * 0.3, torch.nn.Linear(width, 2)
+        self.tokens = tokens
+
+    @torch.no_grad()
+    def scores(self, pool: Pool) -> np.ndarray:
+        return np.array([self._score(np.concatenate([pool.prompt_ids, ids])) for ids in pool.token_ids])
+
+    def _score(self, text) -> float:
+        from transformers import DynamicCache
+
+        with self.network.disable_adapter():
+            cache = self.network(torch.from_numpy(text)[None], past_key_values=DynamicCache()).past_key_values
+        out = self.network(
+            inputs_embeds=self.vector.expand(1, self.tokens, -1),
+            position_ids=torch.arange(len(text), len(text) + self.tokens)[None],
+            past_key_values=cache,
+            output_hidden_states=True,
+        )
+        return float(self.head(out.hidden_states[-1][0, -1]).softmax(-1)[1])
+
+    def write(self, folder: Path, pickled: bool = True) -> Path:
+        """``pickled``: the adapter as a .bin, which is what the authors' script saves."""
+        self.network.save_pretrained(folder / "adapter", selected_adapters=["classifier"], save_embedding_layers=False)
+        adapter = folder / "adapter" / "classifier"
+        if pickled:
+            torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
+            (adapter / "adapter_model.safetensors").unlink()
+        torch.save(dict(self.head.state_dict()), folder / "classifier_head.pth")
+        torch.save(
+            {"assess_token": "[A]", "special_token_id": 399, "input_embedding": self.vector, "output_embedding": None},
+            folder / "assess_token_embedding.pth",
+        )
+        settings = {
+            "assess_token": "[A]", "special_token_id": 399, "num_assess_tokens": self.tokens,
+            "tokenizer_dir": "tokenizer", "embedding_path": "assess_token_embedding.pth",
+        }  # fmt: skip
+        (folder / "assess_token_config.json").write_text(json.dumps(settings))
+        return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rslora", [False, True])
+def test_an_imported_checkpoint_scores_as_published(tmp_path, kind, rslora):
+    """Sliding windows, soft caps and sinks; unequal prefixes; a scale that is not ours."""
+    engine = TransformersEngine.load(str(model_folder(tmp_path / "model", kind)))
+    scorer = Published(engine, KINDS[kind], rslora=rslora)
+    pool = prefixes(engine)
+    import_stop(scorer.write(tmp_path / "checkpoint"), engine, 20, tmp_path / "out")
+    imported = load_method("stop", tmp_path / "out", engine.digest, 20).pruner
+    expected = scorer.scores(pool)
+    assert np.ptp(expected) > 1e-3
+    np.testing.assert_allclose(imported.score(pool), expected, atol=2e-5)

@@ -5,18 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    GemmaConfig,
-    GemmaForCausalLM,
-    GptOssConfig,
-    GptOssForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import PreTrainedTokenizerFast
 
 TEXT = "Find x with 2x = 6. So x = 3 and \\boxed{3}."
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
@@ -48,22 +39,37 @@ def tokenizer(extra=(), template=None):
     return fast
 
 
-def network(kind, size):
-    shape = {
+def shape(kind, size):
+    """A configuration of two layers and 32 dimensions."""
+    common = {
         "vocab_size": size, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "head_dim": 8,
-        "initializer_range": 0.3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
         "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None,
     }  # fmt: skip
-    torch.manual_seed(0)
-    if kind == "llama":
-        return LlamaForCausalLM(LlamaConfig(**shape))
-    if kind == "gemma":
-        return GemmaForCausalLM(GemmaConfig(**shape))
-    if kind == "gpt-oss":
-        window = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
-        return GptOssForCausalLM(GptOssConfig(**shape, num_local_experts=4, num_experts_per_tok=2, **window))
-    return Qwen2ForCausalLM(Qwen2Config(**shape))
+    window = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 8}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    return {
+        "llama": lambda: transformers.LlamaConfig(**common),
+        "qwen2": lambda: transformers.Qwen2Config(**common),
+        "qwen3": lambda: transformers.Qwen3Config(**common, head_dim=8),
+        "gemma": lambda: transformers.GemmaConfig(**common, head_dim=8),
+        "gemma2": lambda: transformers.Gemma2Config(**common, **window, query_pre_attn_scalar=8),
+        "gpt-oss": lambda: transformers.GptOssConfig(**common, **window, **experts),
+        "mistral": lambda: transformers.MistralConfig(**common, sliding_window=30),
+        "granite": lambda: transformers.GraniteConfig(**common, logits_scaling=3.0, attention_multiplier=0.3),
+    }[kind]()
+
+
+def network(kind, size):
+    """Random weights; the distributions are peaked, and sinks and biases matter."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(shape(kind, size))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "norm" not in name:
+                    parameter.normal_(0, 0.15)
+    return model
 
 
 def checkpoint(folder: Path, kind: str = "qwen2", template: str | None = None, extra=(), ends=1) -> Path:

@@ -15,7 +15,8 @@ from bench.engines.transformers import TransformersEngine, _CacheForward
 from bench.errors import UserError
 from tests.bench.engines.checkpoints import CHANNELS, CHATML, HARMONY, NO_SYSTEM, THINKING, checkpoint, tokenizer
 
-KINDS = ("qwen2", "llama", "gemma", "gpt-oss")
+KINDS = ("qwen2", "qwen3", "llama", "mistral", "granite", "gemma", "gemma2", "gpt-oss")
+WINDOWS = {"mistral", "gemma2", "gpt-oss"}
 PROMPT = "Find x with 2x = 6."
 
 
@@ -42,16 +43,16 @@ def test_every_architecture_samples_and_resumes_exactly_where_it_was_cut(tmp_pat
     requests = [Request("p", prompt, (0, 1, 2, 3))]
     (rollout,) = engine.sample(requests, Sampling(temperature=1.0, max_new_tokens=30), 0, NOTHING)
     assert len({path.token_ids.tobytes() for path in rollout.paths}) == 4
-    assert isinstance(engine.forward, _CacheForward) == (kind == "gpt-oss"), (
-        "sliding windows run on the model's own cache"
-    )
+    assert isinstance(engine.forward, _CacheForward) == (kind in WINDOWS), "windows run on the model's own cache"
 
 
-def test_greedy_decoding_is_that_of_the_library(tmp_path):
-    engine = load(checkpoint(tmp_path, "llama", ends=[299]))
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_decoding_is_that_of_the_library(tmp_path, kind):
+    """Logits that are scaled, divided or capped, attention sinks, windows of 8 and 30 tokens."""
+    engine = load(checkpoint(tmp_path, kind, ends=[299]))
     prompt = torch.from_numpy(engine.encode_prompt(PROMPT))[None]
-    theirs = engine.model.generate(prompt, max_new_tokens=25, do_sample=False, attention_mask=torch.ones_like(prompt))
-    np.testing.assert_array_equal(greedy(engine, prompt[0].numpy(), 25), theirs[0, prompt.shape[1] :].numpy())
+    theirs = engine.model.generate(prompt, max_new_tokens=40, do_sample=False, attention_mask=torch.ones_like(prompt))
+    np.testing.assert_array_equal(greedy(engine, prompt[0].numpy(), 40), theirs[0, prompt.shape[1] :].numpy())
 
 
 def test_prompts_go_through_the_template(tmp_path):
@@ -217,3 +218,10 @@ def test_an_id_that_cannot_be_reached_is_told(monkeypatch):
         UserError, match=r"model 'nobody/nothing' could not be loaded: .*; give a local folder or a reach"
     ):
         load("nobody/nothing")
+
+
+def test_logits_that_are_made_in_an_unknown_way_are_refused(tmp_path, monkeypatch):
+    folder = checkpoint(tmp_path, "granite")
+    monkeypatch.setattr("bench.engines.transformers._finished", lambda logits, config: logits)
+    with pytest.raises(UserError, match=r"\(granite\) makes its logits in a way that is not known here"):
+        load(folder)
