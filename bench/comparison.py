@@ -25,7 +25,7 @@ from bench.reasoner.config import REASONERS
 from bench.records import ProblemRecord
 from bench.replay import record_of
 from bench.results import Representative, Results
-from bench.rollouts import problems_of, sample_rollouts, tasks_of, versions
+from bench.rollouts import problems_of, sample_configured, tasks_of, versions
 from bench.shards import write_atomically
 from bench.store import IMPORTED, RolloutStore, StoredProblem
 from bench.stored import stored_problems, task_of
@@ -235,14 +235,11 @@ def _rollouts(
     if inputs.store is None:
         if engine is None:
             raise ValueError("without an engine nothing can be sampled: name a store")
-        store = sample_rollouts(
+        store = sample_configured(
             engine,
+            config,
             problems,
             out / "rollouts",
-            n=config.n,
-            sampling=config.sampling,
-            seed=config.seed,
-            recording=config.recording,
             progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
             processes=processes,
         )

@@ -16,7 +16,8 @@ from bench.errors import UserError
 from bench.near_duplicates import near_duplicates
 from bench.shards import write_atomically
 from tasks.answers import TYPES, answers_of
-from tasks.dataset_task import MATH, SPLITS, TaskSpec
+from tasks.dataset_task import MATH, TaskSpec
+from tasks.errors import NoProblemsError
 from tasks.rows import Row, rows_of
 from tasks.task import Problem, Task
 
@@ -115,7 +116,7 @@ def examination(task: Task, engine: TransformersEngine | None = None) -> Iterato
     Raises UserError for rows that do not serve.
     """
     limit = FEW if task.endless else None
-    splits = {name: found for name in SPLITS if (found := _of_split(task, name, limit))}
+    splits = {name: found for name in task.splits if (found := _of_split(task, name, limit))}
     if not splits:
         raise UserError(f"task {task.name}: holds no problem")
     yield f"task {task.name}: " + ", ".join(f"{len(found)} {name}" for name, found in splits.items())
@@ -139,10 +140,8 @@ def examination(task: Task, engine: TransformersEngine | None = None) -> Iterato
 def _of_split(task: Task, name: str, limit: int | None) -> list[Problem]:
     try:
         return task.problems(name, limit)
-    except (UserError, ValueError) as error:
-        if "split" in str(error):
-            return []
-        raise
+    except NoProblemsError:
+        return []
 
 
 def _alike(splits: dict[str, list[Problem]]) -> Iterator[str]:

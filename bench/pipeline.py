@@ -21,7 +21,7 @@ from bench.plan import Extent, kv_bytes_of
 from bench.potential import cuts_of, label_cuts
 from bench.reasoner.config import REASONERS, RECIPES, LabelPlan
 from bench.recommendation import Recommendation, recommend
-from bench.rollouts import engine_in_process, problems_of, sample_rollouts, tasks_of
+from bench.rollouts import engine_in_process, problems_of, sample_configured, tasks_of
 from bench.store import IMPORTED, RolloutStore
 from bench.stored import first_problems
 from bench.sweep import Grid, Sweep, playable_of, sweep
@@ -35,6 +35,7 @@ from bench.training import (
     setting_of,
     train_method,
 )
+from tasks.errors import NoProblemsError
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -195,17 +196,8 @@ def _make_in_process(config: RunConfig, plan: LabelPlan, task: Task, split: str,
 def sampled(engine: TransformersEngine, config: RunConfig, folder: Path, processes: int, watch: Watch) -> RolloutStore:
     """The rollouts of the configuration's problems, in ``folder``."""
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
-    return sample_rollouts(
-        engine,
-        chosen,
-        folder,
-        n=config.n,
-        sampling=config.sampling,
-        seed=config.seed,
-        recording=config.recording,
-        processes=processes,
-        progress=watch.stretch(f"sampling {len(chosen)} problems x {config.n} paths", len(chosen) * config.n),
-    )
+    tick = watch.stretch(f"sampling {len(chosen)} problems x {config.n} paths", len(chosen) * config.n)
+    return sample_configured(engine, config, chosen, folder, progress=tick, processes=processes)
 
 
 def labelled(
@@ -322,6 +314,6 @@ def _nothing_to_learn_from(config: RunConfig) -> str | None:
     for task in training_tasks(config):
         try:
             count += len(task.problems("train", FEWEST_TO_LEARN_FROM)) if task.problems("validation", 1) else 0
-        except UserError as error:
+        except NoProblemsError as error:
             return str(error)
     return f"{count} training problems are too few to learn from" if count < FEWEST_TO_LEARN_FROM else None

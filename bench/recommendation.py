@@ -8,7 +8,7 @@ random half of the problems is measured on the other half, many times over, so t
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,9 +113,7 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
     """
     table = {_key(cell): cell for cell in sweep.cells if cell.budget == budget}
     first = sweep.cells[0]
-    base = [
-        table[first.method, first.prefix, 1.0, task] for task in sweep.tasks
-    ]  # the same for every method and prefix
+    base = [table[first.method, first.prefix, 1.0, task] for task in sweep.tasks]  # the same for all methods
     none = _of(base)
     keys = sorted({(m, p, g) for m, p, g, _ in table if g < 1})
     everything = {key: _of([table[(*key, task)] for task in sweep.tasks]) for key in keys}
@@ -125,7 +123,7 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
     majs = np.array([everything[key] for key in rivals])
     chosen, agreement = _halved(majs, [key[0] for key in rivals])
     best = rivals[int(np.argmax(majs.mean(axis=1)))]
-    cell = table[(*best, sweep.tasks[0])]
+    cells = [table[(*best, task)] for task in sweep.tasks]
     picked = (chosen * majs).sum(axis=0) - none
     chance = next(
         (everything[key] for key in keys if key[0] in CONTROLS and key[1:] == best[1:]), np.full_like(none, np.nan)
@@ -139,7 +137,7 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
         budget=budget,
         none=mean_interval(100 * none),
         none_paths=round(float(np.mean([one.n for one in base]))),
-        choice=Choice(method=best[0], prefix=best[1], gamma=best[2], n=cell.n, k=cell.k, cost=cell.cost),
+        choice=Choice(method=best[0], prefix=best[1], gamma=best[2], **_size(cells)),
         gain=mean_interval(100 * picked),
         at_hand=100 * float((everything[best] - none).mean()),
         chance=mean_interval(100 * (chance - none)),
@@ -148,6 +146,12 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
         needed=_needed(picked),
         candidates=len(rivals),
     )
+
+
+def _size(cells: list[Cell]) -> dict[str, Any]:
+    """N, k and cost, means over the tasks: a budget pays for more paths where they are short."""
+    means = np.mean([(cell.n, cell.k, cell.cost) for cell in cells], axis=0)
+    return {"n": round(float(means[0])), "k": round(float(means[1])), "cost": float(means[2])}
 
 
 def _key(cell: Cell) -> tuple[str, int, float, str]:

@@ -96,6 +96,29 @@ def sample_rollouts(
     return store
 
 
+def sample_configured(
+    engine: TransformersEngine,
+    config: RunConfig,
+    problems: Sequence[tuple[Task, Problem]],
+    folder: Path,
+    *,
+    progress: Progress = no_progress,
+    processes: int = 1,
+) -> RolloutStore:
+    """Sample ``problems`` as the configuration says; see :func:`sample_rollouts`."""
+    return sample_rollouts(
+        engine,
+        problems,
+        folder,
+        n=config.n,
+        sampling=config.sampling,
+        seed=config.seed,
+        recording=config.recording,
+        progress=progress,
+        processes=processes,
+    )
+
+
 def _told(problems: Iterable[StoredProblem], progress: Progress) -> Iterator[StoredProblem]:
     for stored in problems:
         yield stored

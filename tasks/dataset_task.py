@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.answers import Answers, answers_of
-from tasks.errors import UserError
+from tasks.errors import NoProblemsError, UserError
 from tasks.rows import SUFFIXES, Row, rows_of
 from tasks.task import Problem, Task
 
@@ -217,10 +217,10 @@ class DatasetTask(Task):
     def problems(self, split: str, limit: int | None = None, seed: int = 0) -> list[Problem]:
         """In the order of the rows. Raises UserError for rows that do not serve, and for a split without problems."""
         if split not in self.spec.splits:
-            raise UserError(f"task {self.name}: has no split '{split}'; it has {', '.join(self.spec.splits)}")
+            raise NoProblemsError(f"task {self.name}: has no split '{split}'; it has {', '.join(self.spec.splits)}")
         found = self._loaded.splits[split]
         if not found:
-            raise UserError(f"task {self.name}: split '{split}' is empty; give it a larger share or more rows")
+            raise NoProblemsError(f"task {self.name}: split '{split}' is empty; give it a larger share or more rows")
         if limit is None or limit >= len(found):
             return list(found)
         chosen = set(sorted(found, key=lambda problem: _hash(f"{seed}/{problem.id}"))[:limit])

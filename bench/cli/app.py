@@ -46,7 +46,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model-option",
         help="KEY=VALUE: revision, dtype, device_map, trust_remote_code, chat_template, system, reasoning_effort, stop "
-        "(several times).",
+        "(several times), tools (python).",
     ),
 ]
 Problems = Annotated[int | None, typer.Option(help="Problems per task.")]

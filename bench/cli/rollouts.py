@@ -56,7 +56,7 @@ def rollouts(
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
     """Sample and grade complete paths into a store; the same command resumes."""
-    from bench.rollouts import problems_of, sample_rollouts, tasks_of
+    from bench.rollouts import problems_of, sample_configured, tasks_of
 
     config = config_from(
         preset_name, config_file, tasks=task, data=data_of(data), model=model,
@@ -66,17 +66,8 @@ def rollouts(
     engine = engine_of(config.model, device, config.model_options, engine_kind)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     with watching() as watch:
-        store = sample_rollouts(
-            engine,
-            chosen,
-            out,
-            n=config.n,
-            sampling=config.sampling,
-            seed=config.seed,
-            recording=config.recording,
-            processes=processes_on(device),
-            progress=watch.stretch("sampling paths", len(chosen) * config.n),
-        )
+        tick = watch.stretch("sampling paths", len(chosen) * config.n)
+        store = sample_configured(engine, config, chosen, out, progress=tick, processes=processes_on(device))
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
 
 

@@ -582,14 +582,18 @@ class TransformersEngine:
     def _lane(
         self, request: Request, sampling: Sampling, seed: int, recording: Recording, hold: int, purpose: str
     ) -> _Lane:
+        limit = self._limit(request, sampling)
+        return _Lane(request, sampling, noise_key(seed, purpose, request.problem), recording, min(hold, limit), limit)
+
+    def _limit(self, request: Request, sampling: Sampling) -> int:
+        """The most tokens that a path can have. Raises UserError for a prompt that fills the context."""
         room = self.context - len(request.prompt_ids)
         if room < 1:
             raise UserError(
                 f"problem {request.problem}: its prompt of {len(request.prompt_ids)} tokens leaves no room in the "
                 f"context of {self.context} tokens of {self.name}"
             )
-        limit = min(sampling.max_new_tokens, room)
-        return _Lane(request, sampling, noise_key(seed, purpose, request.problem), recording, min(hold, limit), limit)
+        return min(sampling.max_new_tokens, room)
 
     @torch.inference_mode()
     def _run(self, source: Iterator[_Lane], until: int | None) -> Iterator[_Lane]:

@@ -104,15 +104,6 @@ class VllmEngine(TransformersEngine):
             paths = [_path(path, next(outputs).outputs[0], recording) for path in request.paths]
             yield Rollout(request.problem, paths)
 
-    def _limit(self, request: Request, sampling: Sampling) -> int:
-        room = self.context - len(request.prompt_ids)
-        if room < 1:
-            raise UserError(
-                f"problem {request.problem}: its prompt of {len(request.prompt_ids)} tokens leaves no room in the "
-                f"context of {self.context} tokens of {self.name}"
-            )
-        return min(sampling.max_new_tokens, room)
-
     def _params(self, key: int, path: int, given: int, limit: int, sampling: Sampling, recording: Recording) -> Any:
         from vllm import SamplingParams
 

@@ -161,3 +161,10 @@ def test_a_plan_of_the_paper_needs_neither_model_nor_network(prunebench):
 def test_a_plan_of_a_task_that_has_nothing_to_learn_from(prunebench):
     code, out, _ = prunebench("plan", "--task", "aime24", "--speed", "3000")
     assert code == 0 and out.startswith("30 problems x 64 paths") and "training" not in out
+
+
+def test_a_question_in_two_splits_is_refused_by_the_examination_too(prunebench, tmp_path):
+    (tmp_path / "p.csv").write_text("question,answer,fold\na?,1,x\na?,1,y\n")
+    spec = {"name": "two", "data": "p.csv", "split_field": "fold", "splits": {"train": "x", "test": "y"}}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(spec))
+    assert "there in split 'train' and here in 'test'" in refused(prunebench("check-task", "two.yaml"))
