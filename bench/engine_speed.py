@@ -277,6 +277,8 @@ def held_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
     """Memory in use on a GPU with a live pool, before and after the cut; None on a CPU, which does not count it."""
     import torch
 
+    from bench.engines.transformers import TransformersLivePool
+
     if engine.device.type != "cuda":
         return None
     engine._held = None  # the prefixes of the last check, which no live pool brings along
@@ -285,6 +287,7 @@ def held_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
         (pool,) = engine.launch([request], Sampling(max_new_tokens=2 * prefix), 0, NOTHING, prefix)
         finish_work()
         before = torch.cuda.memory_allocated()
+        assert isinstance(pool, TransformersLivePool)
         lane = pool.lane
         lane.hold = 0
         lane.compact((np.arange(rows) < kept)[lane.rows])

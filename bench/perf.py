@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from methods.base import Generator, PrefixCache, Signal
+from methods.base import Generator, LearnedTokens, PrefixCache, Signal
 from methods.learned.stop import Stop
 from methods.pool import Pool
 
@@ -47,6 +47,9 @@ class _Held:
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
         return self.cache
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> None:
+        return None
 
 
 def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows: int = 64) -> CheckCost:

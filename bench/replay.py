@@ -13,7 +13,7 @@ from bench.engines.chat import longest_closing
 from bench.labels import LabelStore
 from bench.records import ProblemRecord
 from bench.store import StoredPath, StoredProblem
-from methods.base import PrefixCache, Probe, Signal, Words
+from methods.base import LearnedTokens, PrefixCache, Probe, Signal, Words
 from methods.pool import LabelledPool, Pool, PrefixDataset
 from tasks import catalogue
 from tasks.task import Task
@@ -59,6 +59,9 @@ class Grading:
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
         return self._asked.kv(pool, rows)
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
+        return self._asked.behind(pool, learned)
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
         found = np.empty((len(pool), len(token_ids)))

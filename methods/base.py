@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -157,6 +157,20 @@ class PrefixCache:
     lengths: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class LearnedTokens:
+    """Learned tokens to be read behind a prefix: ``vector`` float32 (H,), repeated ``count`` times.
+
+    ``adapter`` maps a module of the frozen model, as ``layers.0.self_attn.q_proj``, to its LoRA matrices A (r, in) and
+    B (out, r), float32; ``scale`` is alpha / r. It is active on these tokens only.
+    """
+
+    vector: NDArray[np.float32]
+    count: int
+    adapter: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    scale: float
+
+
 def share_weights(model: Any) -> Any:
     """A second module tree over the same parameter tensors: hooks, adapters and settings of one leave the other be."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
@@ -180,6 +194,13 @@ class Generator(Protocol):
         ...
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache: ...
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
+        """(N, H): the final state of the last learned token behind every prefix.
+
+        None where the engine does not run learned tokens itself: its cache is to be had instead (:meth:`kv`).
+        """
+        ...
 
     @property
     def replay_seconds(self) -> float:

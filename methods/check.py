@@ -20,6 +20,7 @@ from methods.base import (
     Cost,
     Generator,
     LearnablePruner,
+    LearnedTokens,
     MissingSignalError,
     NotFittedError,
     PrefixCache,
@@ -512,6 +513,9 @@ class _Declared:
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
         return self._generator.kv(self._whole(pool, Signal.KV_CACHE), rows)
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
+        return self._generator.behind(self._whole(pool, Signal.KV_CACHE), learned)
 
     @property
     def replay_seconds(self) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import PRIVILEGED, Generator, MissingSignalError, PrefixCache, Probe, Signal, Words
+from methods.base import PRIVILEGED, Generator, LearnedTokens, MissingSignalError, PrefixCache, Probe, Signal, Words
 
 Ragged = tuple[NDArray[Any], ...]
 """One array per path; the first axis counts that path's prefix tokens."""
@@ -140,6 +140,12 @@ class Pool:
         if self.generator is None:
             raise MissingSignalError(Signal.KV_CACHE)
         return self.generator.kv(self, range(len(self)) if rows is None else rows)
+
+    def behind(self, learned: LearnedTokens) -> NDArray[np.float32] | None:
+        """(N, H): the final state of the last of these tokens behind every prefix; None where :meth:`kv` serves."""
+        if self.generator is None:
+            raise MissingSignalError(Signal.KV_CACHE)
+        return self.generator.behind(self, learned)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Pool:
         """The pool of some rows only, in the given order."""

@@ -127,18 +127,23 @@ class Path:
 
 @dataclass
 class Rollout:
-    """The finished paths of one request, in the order of its ``paths``, and the seconds that its phases took."""
+    """The finished paths of one request, in the order of its ``paths``, and the seconds that its phases took.
+
+    ``recomputed_tokens``: those of the kept prefixes that Resume had to encode again, where a cache let go of them.
+    """
 
     problem: str
     paths: list[Path]
     launch_seconds: float = float("nan")
     resume_seconds: float = float("nan")
+    recomputed_tokens: int = 0
 
 
 class LivePool(Protocol):
     """A pool stopped at a checkpoint with its keys and values in memory."""
 
-    request: Request
+    @property
+    def request(self) -> Request: ...
 
     @property
     def paths(self) -> Sequence[Path]:

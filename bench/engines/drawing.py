@@ -1,4 +1,4 @@
-"""From logits and noise to tokens: the filters of a sampling setting, and inverse CDF."""
+"""From logits to tokens and signals: the filters of a sampling setting, inverse CDF, and what is told of a step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.engines.base import Sampling
+from bench.engines.base import Recording, Sampling
 
 
 def filtered_probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -34,3 +34,20 @@ def draw(logits: torch.Tensor, noise: NDArray[np.float64], sampling: Sampling) -
     cumulative = filtered_probabilities(logits, sampling).cumsum(-1)
     point = torch.from_numpy(noise).to(logits.device)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+
+
+def signals_of(logits: torch.Tensor, tokens: torch.Tensor, recording: Recording) -> dict[str, NDArray[np.float32]]:
+    """What is recorded of (R, V) raw (temperature 1, unbanned) distributions and (R,) drawn tokens; float32, nats."""
+    if not (recording.logprobs or recording.entropy or recording.self_certainty or recording.topk_tokens):
+        return {}
+    logprobs = logits.log_softmax(-1)
+    told = {}
+    if recording.logprobs:
+        told["logprobs"] = logprobs.gather(1, tokens[:, None])[:, 0]
+    if recording.entropy:
+        told["entropy"] = torch.special.entr(logprobs.exp()).sum(-1)
+    if recording.self_certainty:
+        told["self_certainty"] = -logprobs.mean(-1) - float(np.log(logits.shape[-1]))
+    if recording.topk_tokens:
+        told["topk"] = logprobs.topk(min(recording.topk, logits.shape[-1]), dim=-1).values
+    return {name: values.cpu().numpy() for name, values in told.items()}

@@ -26,14 +26,14 @@ from transformers import DynamicCache
 
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from bench.engines.chat import closing, has_reasoning_marks, prompt_ids
-from bench.engines.drawing import draw
+from bench.engines.drawing import draw, signals_of
 from bench.engines.noise import noise_key, uniforms
 from bench.engines.options import ModelOptions
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from bench.sandbox import Sandbox
 from bench.tool_use import ToolUse, format_of
-from methods.base import PrefixCache, Probe, Signal, has_windows, share_weights
+from methods.base import LearnedTokens, PrefixCache, Probe, Signal, has_windows, share_weights
 from methods.pool import Pool
 
 DEFAULTS = ModelOptions()
@@ -404,6 +404,9 @@ class TransformersLivePool:
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
         return self.engine.next_logprobs(pool, suffix_ids, token_ids)
 
+    def behind(self, pool: Pool, learned: LearnedTokens) -> None:
+        return None
+
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
         """The cache that sampling left behind: nothing is computed again, unless a sliding window let go of a part."""
         assert self.lane.cache is not None
@@ -558,7 +561,7 @@ class TransformersEngine:
 
     def launch(
         self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, until: int
-    ) -> Iterator[TransformersLivePool]:
+    ) -> Iterator[LivePool]:
         lanes = (self._lane(request, sampling, seed, recording, until, "rollout") for request in requests)
         for lane in self._run(lanes, until=until):
             yield TransformersLivePool(lane, self)
@@ -673,7 +676,7 @@ class TransformersEngine:
         )
         allowed = logits if not len(self._banned) else logits.index_fill(1, self._banned, -torch.inf)
         tokens = draw(allowed, noise, lanes[0].sampling)
-        signals = self._signals(logits, tokens, lanes[0].recording)
+        signals = signals_of(logits, tokens, lanes[0].recording)
         ends = torch.isin(tokens, self._ends).cpu().numpy()
         drawn = tokens.cpu().numpy()
         start = 0
@@ -710,24 +713,11 @@ class TransformersEngine:
                 lane.keep_states(stacked[start : start + len(lane.rows)])
             start += len(lane.rows)
 
-    @staticmethod
-    def _signals(logits: torch.Tensor, tokens: torch.Tensor, recording: Recording) -> dict[str, NDArray[np.float32]]:
-        """What is recorded of raw (temperature 1, unbanned) distributions; float32, nats."""
-        if not (recording.logprobs or recording.entropy or recording.self_certainty or recording.topk_tokens):
-            return {}
-        logprobs = logits.log_softmax(-1)
-        signals = {}
-        if recording.logprobs:
-            signals["logprobs"] = logprobs.gather(1, tokens[:, None])[:, 0]
-        if recording.entropy:
-            signals["entropy"] = torch.special.entr(logprobs.exp()).sum(-1)
-        if recording.self_certainty:
-            signals["self_certainty"] = -logprobs.mean(-1) - float(np.log(logits.shape[-1]))
-        if recording.topk_tokens:
-            signals["topk"] = logprobs.topk(min(recording.topk, logits.shape[-1]), dim=-1).values
-        return {name: values.cpu().numpy() for name, values in signals.items()}
-
     # Check
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
+        """None: whoever has learned tokens reads the cache with them (see :meth:`kv`)."""
+        return None
 
     @torch.inference_mode()
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
@@ -739,7 +729,7 @@ class TransformersEngine:
         if self._held is not None and self._held[0] is pool.token_ids and self._held[1] == wanted:
             return self._held[2]
         started = time.perf_counter()
-        distinct, inverse = _distinct(pool.take(wanted))
+        distinct, inverse = distinct_rows(pool.take(wanted))
         ids, lengths = self._right_padded(pool, [wanted[row] for row in distinct])
         cache, _, _ = self.forward.prefill(ids, states=False, whole=True)
         index = torch.from_numpy(inverse).to(self.device)
@@ -758,7 +748,7 @@ class TransformersEngine:
         if not wanted:
             return {}
         started = time.perf_counter()
-        distinct, inverse = _distinct(pool)
+        distinct, inverse = distinct_rows(pool)
         columns: dict[Signal, Any] = {}
         with torch.inference_mode():
             ids, lengths = self._right_padded(pool, distinct)
@@ -775,7 +765,7 @@ class TransformersEngine:
                     }
             if wanted - _OF_STATES:
                 logits = self._logits(final[:, start - 1 : -1].flatten(0, 1))
-                told = self._signals(logits, ids[:, start:].flatten(), _EVERYTHING)
+                told = signals_of(logits, ids[:, start:].flatten(), _EVERYTHING)
                 if Signal.VARENTROPY in wanted:
                     told["varentropy"] = _varentropy(logits).cpu().numpy()
                 for signal in wanted - _OF_STATES:
@@ -797,7 +787,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
         started = time.perf_counter()
-        distinct, inverse = _distinct(pool)
+        distinct, inverse = distinct_rows(pool)
         suffix = torch.tensor(list(suffix_ids), device=self.device)
         ids, lengths = self._right_padded(pool, distinct)
         ids = functional.pad(ids, (0, len(suffix)))
@@ -814,7 +804,7 @@ class TransformersEngine:
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         """Greedy decoding after prefix + suffix. ``answer_class`` is left to the harness, which can grade: all -1."""
-        distinct, inverse = _distinct(pool)
+        distinct, inverse = distinct_rows(pool)
         ids: dict[int, NDArray[np.int64]] = {}
         logprobs: dict[int, NDArray[np.float64]] = {}
         suffix = np.array(list(suffix_ids), np.int64)
@@ -893,7 +883,7 @@ def _varentropy(logits: torch.Tensor) -> torch.Tensor:
     return spread
 
 
-def _distinct(pool: Pool) -> tuple[list[int], NDArray[np.int64]]:
+def distinct_rows(pool: Pool) -> tuple[list[int], NDArray[np.int64]]:
     """Rows with distinct prefixes, and for every row of the pool its place among them."""
     first: dict[bytes, int] = {}
     rows: list[int] = []

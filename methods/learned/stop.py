@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from methods.base import (
     Cost,
     LearnablePruner,
+    LearnedTokens,
     NotFittedError,
     PrefixCache,
     Scores,
@@ -30,6 +32,9 @@ from methods.registry import pruner
 _ATTENTION = "prunebench_grouped"
 _WATCHED, _TOLD = f"{_ATTENTION}_watched", "prunebench_weights"
 _PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_LORA = re.compile(r"(?P<module>layers\.\d+\..+)\.lora_(?P<half>[AB])\.")
+_SCALE = 2
+"""alpha / rank of the adapter."""
 _PADDING = 1.5
 """Rows of one forward may be padded to so many times their own width; a wider batch is read in several parts."""
 
@@ -79,9 +84,24 @@ class Stop(LearnablePruner):
     def score(self, pool: Pool) -> Scores:
         import torch
 
-        cache = pool.kv()
+        states = pool.behind(self._learned_tokens())
         with torch.no_grad():
+            if states is not None:
+                head = self.weights_["head.weight"], self.weights_["head.bias"]
+                return _probabilities(torch.nn.functional.linear(torch.from_numpy(states), *head))
+            cache = pool.kv()
             return self._reader(cache.model).scores(cache)
+
+    def _learned_tokens(self) -> LearnedTokens:
+        """Vector and adapter as an engine takes them that runs the frozen model itself."""
+        if not hasattr(self, "weights_"):
+            raise NotFittedError(self.name)
+        halves: dict[str, dict[str, NDArray[np.float32]]] = {}
+        for name, tensor in self.weights_.items():
+            if found := _LORA.search(name):
+                halves.setdefault(found["module"], {})[found["half"]] = tensor.numpy()
+        adapter = {module: (half["A"], half["B"]) for module, half in halves.items()}
+        return LearnedTokens(self.weights_["vector"].numpy(), self.tokens, adapter, _SCALE)
 
     def attention(self, pool: Pool, rows: Sequence[int]) -> NDArray[np.float32]:
         """What the [STOP] tokens of these rows attend to: (rows, layers, heads, A, width), sums of 1 over the width.
@@ -203,8 +223,7 @@ class Reader:
         """(rows,) probabilities of success."""
         import torch
 
-        logits = self(cache.layers, torch.from_numpy(cache.lengths))
-        return logits.double().softmax(-1)[:, 1].cpu().numpy()  # type: ignore[no-any-return]
+        return _probabilities(self(cache.layers, torch.from_numpy(cache.lengths)))
 
     def attention(self, cache: PrefixCache) -> NDArray[np.float32]:
         """See :meth:`Stop.attention`."""
@@ -246,13 +265,18 @@ class Reader:
                 parameter.copy_(weights[name])
 
 
+def _probabilities(logits: Any) -> Scores:
+    """(rows,) probabilities of success from (rows, 2) logits."""
+    return logits.double().softmax(-1)[:, 1].cpu().numpy()  # type: ignore[no-any-return]
+
+
 def _with_adapter(model: Any, settings: Stop) -> Any:
     """``model`` with a LoRA that is active on the [STOP] tokens only."""
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(
         r=settings.rank,
-        lora_alpha=2 * settings.rank,
+        lora_alpha=_SCALE * settings.rank,
         lora_dropout=settings.dropout,
         target_modules=_PROJECTIONS,
         alora_invocation_tokens=[0],  # never matched: the offsets are always given

@@ -113,6 +113,9 @@ def test_the_base_model_and_the_cache_are_left_as_they_were(engine, fitted):
         def kv(self, pool, rows):
             return held[0]
 
+        def behind(self, pool, learned):
+            return None
+
     object.__setattr__(pool, "generator", Holding())
     stop.score(pool)
     for (k, v), (k2, v2) in zip(before, held[0].layers, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,20 @@ import pytest
 from bench.engines.base import NOTHING, Recording, Request, Sampling
 from bench.engines.options import ModelOptions
 from bench.engines.transformers import TransformersEngine
+from bench.engines.vllm import _pool_of
 from bench.errors import UserError
+from bench.reasoner.config import REASONERS
 from bench.rollouts import rollout_manifest
+from bench.training import load_method
+from methods.base import Signal
 from tasks import catalogue
 from tests.bench.conftest import refused
 
+EMBEDDED = REASONERS["embedded"]
 INSTALLED = importlib.util.find_spec("vllm") is not None
 SAMPLING = Sampling(temperature=0.8, max_new_tokens=400)
+RECORDING = Recording(topk=5, topk_tokens=40)
+PREFIX = 40
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +57,13 @@ def requests(engine, rows=8, problems=2):
 
 @pytest.fixture(scope="module")
 def both(reader, engine):
-    return [list(one.sample(requests(one), SAMPLING, 0, Recording())) for one in (reader, engine)]
+    return [list(one.sample(requests(one), SAMPLING, 0, RECORDING)) for one in (reader, engine)]
 
 
-def test_both_engines_read_a_text_alike(engine):
-    assert engine.agree() < 1e-4
+def test_both_engines_read_given_ids_alike(engine):
+    found = engine.agree()
+    assert set(found) == {"logprob", "state", "score"}
+    assert max(found.values()) < 1e-4
 
 
 def test_paths_are_those_of_the_default_engine(both):
@@ -65,7 +75,8 @@ def test_paths_are_those_of_the_default_engine(both):
     for a, b in pairs:
         if np.array_equal(a.token_ids, b.token_ids):
             assert a.finish == b.finish
-            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+            for signal in ("logprobs", "entropy", "self_certainty", "topk"):
+                np.testing.assert_allclose(getattr(a, signal), getattr(b, signal), atol=1e-4)
 
 
 def test_a_path_does_not_depend_on_what_is_sampled_beside(engine, both):
@@ -94,6 +105,120 @@ def test_filters_are_applied_as_by_the_default_engine(reader, engine):
     assert found[0] == found[1]
 
 
+@pytest.fixture(scope="module")
+def pools(reader, both):
+    """The prefixes of the default engine's 32 paths."""
+    return [
+        _pool_of(tuple(path.token_ids[:PREFIX] for path in rollout.paths), request.prompt_ids)
+        for request, rollout in zip(requests(reader), both[0], strict=True)
+    ]
+
+
+def test_last_states_are_those_of_the_default_engine(reader, engine, pools):
+    for pool in pools:
+        ours, theirs = (one.reread(pool, {Signal.ALL_LAYERS})[Signal.ALL_LAYERS] for one in (reader, engine))
+        assert list(ours) == list(theirs) == list(range(6))
+        for layer in ours:
+            np.testing.assert_allclose(theirs[layer], ours[layer], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["stop", "stop-without-adapter"])
+def test_learned_tokens_score_as_behind_the_default_engines_cache(reader, engine, pools, name):
+    pruner = load_method(name, EMBEDDED.learned, reader.digest, PREFIX).pruner
+    for pool in pools:
+        ours, theirs = (pruner.score(replace(pool, generator=one)) for one in (reader, engine))
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
+        assert np.ptp(ours) > 1e-3
+
+
+def test_what_stands_for_learned_tokens_leaves_the_prefix_as_it_was(engine, pools):
+    """Two methods in turn: neither reads the other's rows out of the prefix cache, nor does a plain reading."""
+    first, second = (load_method(name, EMBEDDED.learned, engine.digest, PREFIX).pruner
+                     for name in ("stop", "stop-without-adapter"))  # fmt: skip
+    pool = replace(pools[0], generator=engine)
+    plain = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
+    told = [pruner.score(pool) for pruner in (first, second, first)]
+    np.testing.assert_array_equal(told[0], told[2])
+    assert not np.allclose(told[0], told[1])
+    again = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
+    for layer in plain:
+        np.testing.assert_allclose(again[layer], plain[layer], atol=1e-4)
+
+
+def test_a_prefix_with_the_token_that_stands_for_learned_ones_is_refused(engine, pools):
+    stop = load_method("stop", EMBEDDED.learned, engine.digest, PREFIX).pruner
+    spoilt = tuple(np.append(ids, engine.spare_ids) for ids in pools[0].token_ids)
+    with pytest.raises(UserError, match="which stands for learned tokens in vLLM"):
+        stop.score(replace(_pool_of(spoilt, pools[0].prompt_ids), generator=engine))
+
+
+def test_opinions_and_probes_are_those_of_the_default_engine(reader, engine, pools):
+    pool = pools[0]
+    suffix, asked = tuple(reader.encode_prompt("12")[-2:].tolist()), (10, 11)
+    ours, theirs = (one.next_logprobs(pool, suffix, asked) for one in (reader, engine))
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    ours, theirs = (one.probe(pool, suffix, 8) for one in (reader, engine))
+    for a, b in zip(ours.token_ids, theirs.token_ids, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(ours.token_logprobs, theirs.token_logprobs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def online(engine, rows=64, problems=2):
+    """Launch, STOP's check, and Resume of the best eighth; (kept rows, rollouts, live paths) per problem."""
+    stop = load_method("stop", EMBEDDED.learned, engine.digest, PREFIX).pruner
+    told = []
+
+    def decided():
+        for live in engine.launch(requests(engine, rows, problems), SAMPLING, 0, RECORDING, PREFIX):
+            pool = _pool_of(tuple(path.token_ids for path in live.paths), live.request.prompt_ids)
+            scores = stop.score(replace(pool, generator=live))
+            keep = np.zeros(rows, np.bool_)
+            keep[np.argsort(-scores, kind="stable")[: rows // 8]] = True
+            told.append((keep, live.paths))
+            yield live, keep
+
+    return [(keep, rollout, paths) for rollout, (keep, paths) in zip(engine.resume(decided()), told, strict=False)]
+
+
+def test_online_pruning_keeps_the_same_eight_of_64_and_goes_on_as_the_default_engine(reader, engine):
+    for ours, theirs in zip(online(reader), online(engine), strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        assert theirs[1].recomputed_tokens == 0
+        assert theirs[1].launch_seconds > 0 and theirs[1].resume_seconds > 0
+        for a, b in zip(ours[1].paths, theirs[1].paths, strict=True):
+            np.testing.assert_array_equal(a.token_ids, b.token_ids)
+            assert (a.path, a.finish) == (b.path, b.finish)
+            for signal in ("logprobs", "entropy", "self_certainty", "topk"):
+                np.testing.assert_allclose(getattr(a, signal), getattr(b, signal), atol=1e-4)
+
+
+def test_a_recomputed_resume_is_seen(engine):
+    (live,) = engine.launch(requests(engine, 8, 1)[:1], SAMPLING, 0, NOTHING, PREFIX)
+    engine.llm.reset_prefix_cache()
+    keep = np.arange(8) < 2
+    (rollout,) = engine.resume([(live, keep)])
+    again = (len(live.request.prompt_ids) + PREFIX - 1) // engine.block_tokens * engine.block_tokens
+    assert 0 < rollout.recomputed_tokens <= 2 * again
+
+
+def test_a_pool_that_the_cache_cannot_hold_is_refused_before_it_is_launched(engine, monkeypatch):
+    monkeypatch.setattr(type(engine), "capacity", 10)
+    with pytest.raises(UserError, match=r"cache holds 320 tokens; 64 paths .* lower --n, --prefix or max_new"):
+        next(iter(engine.launch(requests(engine, 64, 1), SAMPLING, 0, NOTHING, PREFIX)))
+
+
+def test_as_many_pools_are_launched_together_as_the_cache_holds(engine, monkeypatch):
+    asked = requests(engine, 8, 2)
+    first, second, third, last = (engine.blocks(request, SAMPLING, PREFIX) for request in asked)
+    capacity = max(first + second, third + last)
+    assert capacity < first + second + third
+    monkeypatch.setattr(type(engine), "capacity", capacity)
+    live = list(engine.launch(asked, SAMPLING, 0, NOTHING, PREFIX))
+    assert [pool.last for pool in live] == [False, True, False, True]
+    assert [pool.request.problem for pool in live] == [request.problem for request in asked]
+
+
 def test_the_manifest_names_the_engine(reader, engine):
     ours, theirs = (rollout_manifest(one, SAMPLING, NOTHING, 0, 8) for one in (reader, engine))
     assert (
@@ -104,7 +229,14 @@ def test_the_manifest_names_the_engine(reader, engine):
 def test_a_disagreement_is_refused(engine, monkeypatch):
     exact = engine._prompt_logprobs
     monkeypatch.setattr(engine, "_prompt_logprobs", lambda ids: exact(ids) + 0.01)
-    with pytest.raises(UserError, match=r"vLLM and transformers disagree on model 'embedded': .* differ by 0\.01 nats"):
+    with pytest.raises(UserError, match=r"disagree on model 'embedded': a logprob differs by 0\.01"):
+        engine.agree()
+
+
+def test_a_disagreement_of_the_learned_tokens_is_refused(engine, monkeypatch):
+    exact = engine.read_behind
+    monkeypatch.setattr(engine, "read_behind", lambda pool, learned: exact(pool, learned) + 0.1)
+    with pytest.raises(UserError, match="a score differs by"):
         engine.agree()
 
 
