@@ -13,6 +13,7 @@ from bench.analysis import Candidate, analyse, timings_csv
 from bench.config import RunConfig
 from bench.decisions import write_decisions
 from bench.engines.base import Sampling
+from bench.engines.openai import refusal
 from bench.environment import code_digest, environment
 from bench.errors import UserError
 from bench.labels import LabelStore
@@ -138,7 +139,7 @@ def run_comparison(
     model_hash = engine.digest if engine else IMPORTED
     device = str(engine.device) if engine else "cpu"
     judges = Judges(inputs.judges, inputs.learned, device, shipped=engine is not None and engine.name in REASONERS)
-    chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges)
+    chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges, engine is None or engine.reads)
     members = {
         part: load_method(part, inputs.learned, model_hash, config.prefix_tokens, judges)
         for name in chosen
@@ -168,7 +169,7 @@ def run_comparison(
         {name: Candidate(c.pruner, c.policy, describe(c.pruner), c.note) for name, c in chosen.items()},
         policy,
         config.model,
-        arithmetic_of(engine) if engine else None,
+        arithmetic_of(engine) if engine and engine.reads else None,
         watch.stretch,
     )
     write_decisions(found.records, found.scored, out)
@@ -288,9 +289,11 @@ class Runnable(Chosen):
 
 
 def choose_methods(
-    config: RunConfig, learned: Path, model_hash: str, judges: Judges
+    config: RunConfig, learned: Path, model_hash: str, judges: Judges, readable: bool = True
 ) -> tuple[dict[str, Runnable], dict[str, str]]:
     """Methods and procedures ready to run, and why others are left out.
+
+    Where prefixes are not ``readable``, the model being on a server, these are the methods that look from outside.
 
     A method that was asked for by name must run: its error is raised. With no names, every registered one is tried.
     """
@@ -300,6 +303,8 @@ def choose_methods(
         try:
             if model_hash == IMPORTED:
                 _refuse_learned(name)
+            if not readable and (reason := refusal(name, _all_reads(name))):
+                raise UserError(reason)
             chosen[name] = _runnable(name, config, learned, model_hash, judges)
         except UserError as error:
             if config.methods:
@@ -309,6 +314,12 @@ def choose_methods(
         if control not in chosen:  # every difference is taken to these two
             chosen = {control: _runnable(control, config, learned, model_hash, judges), **chosen}
     return chosen, left_out
+
+
+def _all_reads(name: str) -> frozenset[Signal]:
+    """What a method or procedure reads."""
+    base = PROCEDURES[name].method if name in PROCEDURES else name
+    return reads_of([base]) if base else frozenset()
 
 
 def _refuse_learned(name: str) -> None:
@@ -360,7 +371,7 @@ def _labels_at_hand(
     out: Path,
 ) -> tuple[Labels | None, str]:
     """The labels of every prefix, a few of them made now; or None and the reason."""
-    if engine is None:
+    if engine is None or not engine.reads:
         return None, "Monte Carlo labels need the model that sampled the rollouts"
     digest = str(rollouts.store.manifest["sampling_digest"])
     for label_store in stores:

@@ -138,7 +138,8 @@ def pool_of(
     """The pool of ``rows`` (default: all paths) at ``position``, with every signal that the store recorded.
 
     Signals in ``reads`` that were not recorded there are had by encoding the prefixes again. Without an engine
-    (rollouts from elsewhere) they are missing, and so are texts whose tokens' places are not known.
+    (rollouts from elsewhere) they are missing, and so are texts whose tokens' places are not known. An engine that does
+    not read (a server) gives texts and answers only.
     """
     chosen = list(range(len(stored.paths))) if rows is None else list(rows)
     paths = [stored.paths[row] for row in chosen]
@@ -165,7 +166,7 @@ def pool_of(
         words=words_of(engine, grading.task) if engine else None,
     )
     missing = frozenset(reads) - frozenset(pool.signals)
-    if engine is None or not missing:
+    if engine is None or not engine.reads or not missing:
         return pool
     return replace(pool, signals={**pool.signals, **engine.reread(pool, missing)})
 

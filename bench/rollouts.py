@@ -79,6 +79,7 @@ def sample_rollouts(
     ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, or one of each of
     several ``processes``. The paths do not depend on their number.
     """
+    recording = engine.recordable(recording)
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
     store.keep_tasks({task.name: task for task, _ in problems}.values())
     done = store.problems()

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,8 +81,26 @@ Record = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Plan of the labels: small, cpu, gpu or paper.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-ENGINES = ("transformers", "vllm")
-Engine = Annotated[str, typer.Option("--engine", help="What samples the paths: transformers or vllm.")]
+ENGINES = ("transformers", "vllm", "openai")
+Engine = Annotated[str, typer.Option("--engine", help="What samples the paths: transformers, vllm or openai.")]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="The server of --engine openai, as in http://127.0.0.1:8000/v1.")
+]
+KvMemory = Annotated[
+    float | None, typer.Option("--kv-memory", help="GiB that vLLM may take for keys and values (4 on a CPU).")
+]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """What samples: one of :data:`ENGINES`, the server of ``openai``, the memory of ``vllm`` in GiB."""
+
+    kind: str = "transformers"
+    base_url: str | None = None
+    kv_memory: float | None = None
+
+
+DEFAULT_ENGINE = EngineChoice()
 
 
 def main() -> None:
@@ -212,9 +231,9 @@ def known(look: Callable[[], Any]) -> Any:
 
 
 def engine_of(
-    model: str, device: str, options: ModelOptions | None = None, kind: str = "transformers"
+    model: str, device: str, options: ModelOptions | None = None, choice: EngineChoice = DEFAULT_ENGINE
 ) -> TransformersEngine:
-    """The model; ``kind`` vllm: with vLLM for all sampling. Raises UserError for another kind."""
+    """The model, sampled as chosen. Raises UserError for an unknown kind, and for options that another kind has."""
     import logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -226,14 +245,21 @@ def engine_of(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("datasets").setLevel(logging.ERROR)
-    if kind not in ENGINES:
-        raise UserError(f"--engine {kind}: write {' or '.join(ENGINES)}")
+    if choice.kind not in ENGINES:
+        raise UserError(f"--engine {choice.kind}: write {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
+    for option, kind in (("base_url", "openai"), ("kv_memory", "vllm")):
+        if getattr(choice, option) is not None and choice.kind != kind:
+            raise UserError(f"--{option.replace('_', '-')} belongs to --engine {kind}; this is {choice.kind}")
+    if choice.kind == "openai":
+        from bench.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(model, choice.base_url, options)  # type: ignore[return-value]
     engine = TransformersEngine.load(model, device=device, options=options or ModelOptions())
-    if kind == "transformers":
+    if choice.kind == "transformers":
         return engine
     from bench.engines.vllm import VllmEngine
 
-    return VllmEngine.beside(engine)
+    return VllmEngine.beside(engine, choice.kv_memory)
 
 
 def engine_of_store(store: RolloutStore, device: str) -> TransformersEngine:

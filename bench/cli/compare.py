@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.app import (
+    DEFAULT_ENGINE,
     EMBEDDED,
+    BaseUrl,
     ConfigFile,
     Data,
     Device,
     Engine,
+    EngineChoice,
     Judge,
     Kept,
+    KvMemory,
     Methods,
     Model,
     ModelOption,
@@ -100,11 +104,14 @@ def compare(
     ] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
     engine_kind: Engine = "transformers",
+    base_url: BaseUrl = None,
+    kv_memory: KvMemory = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
     from bench.comparison import Inputs
+    from bench.engines.openai import BACKEND
     from bench.store import RolloutStore
     from bench.stored import config_of
 
@@ -134,19 +141,27 @@ def compare(
                    "--config": config_file, "--data": data}  # fmt: skip
         _refuse_with_store(sampled)
         config = config_of(store, **options)
-    sampling = config.sampling.digest if store is None else RolloutStore.open(store).manifest.get("sampling_digest")
+    choice = EngineChoice(engine_kind, base_url, kv_memory)
+    sampling: str | None = config.sampling.digest
+    if store is not None:
+        manifest = RolloutStore.open(store).manifest
+        sampling = manifest.get("sampling_digest")
+        if manifest.get("engine") == BACKEND:
+            choice = EngineChoice("openai")
+    # What is shipped was learned from the shipped model's own cache, not from one on a server.
+    at_hand = config.model if choice.kind != "openai" else ""
     inputs = Inputs(
-        learned_for(config.model, learned),
-        tuple(shipped_labels(config.model, sampling, config.model_options) if labels is None else labels),
+        learned_for(at_hand, learned),
+        tuple(shipped_labels(at_hand, sampling, config.model_options) if labels is None else labels),
         judged(judge),
         tuple(plugin or ()),
         store,
     )
-    compare_with(config, out or Path("runs/compare"), inputs, device, engine_kind)
+    compare_with(config, out or Path("runs/compare"), inputs, device, choice)
 
 
 def compare_with(
-    config: RunConfig, out: Path, inputs: Inputs, device: str, engine_kind: str = "transformers"
+    config: RunConfig, out: Path, inputs: Inputs, device: str, choice: EngineChoice = DEFAULT_ENGINE
 ) -> Results:
     from bench.comparison import run_comparison
     from bench.rollouts import tasks_of
@@ -156,7 +171,7 @@ def compare_with(
     if inputs.store is None:
         tasks_of(config)
     check_methods(config)
-    engine = None if config.model == IMPORTED else engine_of(config.model, device, config.model_options, engine_kind)
+    engine = None if config.model == IMPORTED else engine_of(config.model, device, config.model_options, choice)
     with watching() as watch:
         results = run_comparison(
             engine,

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from bench.cli.app import (
+    BaseUrl,
     ConfigFile,
     Data,
     Device,
     Engine,
+    EngineChoice,
+    KvMemory,
     Model,
     ModelOption,
     Paths,
@@ -52,6 +55,8 @@ def rollouts(
     split: Split = None,
     record: Record = None,
     engine_kind: Engine = "transformers",
+    base_url: BaseUrl = None,
+    kv_memory: KvMemory = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
@@ -63,7 +68,7 @@ def rollouts(
         model_options=model_options_of(model_option), problems=problems, n=n,
         prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
     )  # fmt: skip
-    engine = engine_of(config.model, device, config.model_options, engine_kind)
+    engine = engine_of(config.model, device, config.model_options, EngineChoice(engine_kind, base_url, kv_memory))
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     with watching() as watch:
         tick = watch.stretch("sampling paths", len(chosen) * config.n)

@@ -25,10 +25,10 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
-from bench.engines.chat import closing, has_reasoning_marks, prompt_ids
 from bench.engines.drawing import draw, signals_of
 from bench.engines.noise import noise_key, uniforms
 from bench.engines.options import ModelOptions
+from bench.engines.texts import Texts, distinct_rows, forced_answers
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from bench.sandbox import Sandbox
@@ -436,7 +436,7 @@ def _one_thread() -> Iterator[None]:
 # --- the engine ---------------------------------------------------------------------------------------------------
 
 
-class TransformersEngine:
+class TransformersEngine(Texts):
     """Launch, Check and Resume on one ``AutoModelForCausalLM`` (see :class:`bench.engines.base.Engine`).
 
     ``rows_in_flight`` bounds the paths that are decoded together; results do not depend on it.
@@ -461,7 +461,7 @@ class TransformersEngine:
         settings = model.generation_config
         ends = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
         known = [ends] if isinstance(ends, int) else list(ends or [])
-        self._ends = torch.tensor([*known, *_stop_ids(tokenizer, options)], dtype=torch.long, device=self.device)
+        self._ends = torch.tensor([*known, *stop_ids(tokenizer, options)], dtype=torch.long, device=self.device)
         self._banned = torch.tensor(list(settings.suppress_tokens or []), dtype=torch.long, device=self.device)
         self.forward: _PoolForward | _CacheForward = _CacheForward(self.model)
         if not getattr(model, "hf_device_map", None) and not has_windows(model.config.get_text_config()):
@@ -499,6 +499,12 @@ class TransformersEngine:
 
     backend = ""
     """What samples, where it is not this engine itself."""
+    reads = True
+    """Whether prefixes can be read with the model: without it only what was told while sampling is known."""
+
+    def recordable(self, recording: Recording) -> Recording:
+        """What of it sampling can record."""
+        return recording
 
     @property
     def context(self) -> int:
@@ -513,24 +519,6 @@ class TransformersEngine:
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
-
-    def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
-        """Prompt text -> ids: through the chat template if there is one, else with the tokenizer's BOS in front."""
-        return np.array(prompt_ids(self.tokenizer, prompt, self.options), np.int64)
-
-    def decode(self, token_ids: NDArray[np.int64]) -> str:
-        """Ids -> text without special tokens; a last character that is cut in its bytes is left out."""
-        return str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=True)).rstrip("\ufffd")
-
-    @property
-    def reasons(self) -> bool:
-        """Whether it thinks between marks, which have to be closed before an answer can be forced."""
-        return has_reasoning_marks(self.tokenizer)
-
-    def closing_ids(self, token_ids: NDArray[np.int64]) -> tuple[int, ...]:
-        """What closes the reasoning that is open at the end of these ids (prompt and prefix); empty if none is."""
-        text = str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=False))
-        return tuple(self.tokenizer(closing(self.tokenizer, text), add_special_tokens=False)["input_ids"])
 
     # Launch, Resume, continuations
 
@@ -803,25 +791,17 @@ class TransformersEngine:
         return told
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        """Greedy decoding after prefix + suffix. ``answer_class`` is left to the harness, which can grade: all -1."""
-        distinct, inverse = distinct_rows(pool)
-        ids: dict[int, NDArray[np.int64]] = {}
-        logprobs: dict[int, NDArray[np.float64]] = {}
-        suffix = np.array(list(suffix_ids), np.int64)
-        for length in np.unique(pool.lengths[distinct]):
-            rows = np.array([row for row in distinct if pool.lengths[row] == length])
-            prefixes = np.stack([np.concatenate([pool.token_ids[row], suffix]) for row in rows])
-            request = Request(pool.problem, pool.prompt_ids, tuple(rows.tolist()), prefixes)
-            greedy = Sampling(temperature=0.0, max_new_tokens=prefixes.shape[1] + max_new_tokens)
-            recording = Recording(entropy=False, self_certainty=False)
-            (rollout,) = self._sample([request], greedy, 0, recording)
-            read = len(pool.prompt_ids) + length
-            self.replay_seconds += rollout.launch_seconds * read / (read + len(suffix))  # online it lies in the cache
-            for row, path in zip(rows, rollout.paths, strict=True):
-                assert path.logprobs is not None
-                ids[row], logprobs[row] = path.token_ids, path.logprobs.astype(np.float64)
-        source = [distinct[place] for place in inverse]
-        return Probe(tuple(ids[row] for row in source), tuple(logprobs[row] for row in source), np.full(len(pool), -1))
+        """See :func:`bench.engines.texts.forced_answers`."""
+
+        def ask(request: Request, sampling: Sampling, recording: Recording) -> Rollout:
+            (rollout,) = self._sample([request], sampling, 0, recording)
+            assert request.prefixes is not None
+            length = request.prefixes.shape[1] + len(request.prompt_ids)
+            # online the prefix lies in the cache
+            self.replay_seconds += rollout.launch_seconds * (length - len(suffix_ids)) / length
+            return rollout
+
+        return forced_answers(pool, suffix_ids, max_new_tokens, ask)
 
     def _right_padded(self, pool: Pool, rows: Sequence[int]) -> tuple[torch.Tensor, NDArray[np.int64]]:
         texts = [np.concatenate([pool.prompt_ids, pool.token_ids[row]]) for row in rows]
@@ -883,19 +863,6 @@ def _varentropy(logits: torch.Tensor) -> torch.Tensor:
     return spread
 
 
-def distinct_rows(pool: Pool) -> tuple[list[int], NDArray[np.int64]]:
-    """Rows with distinct prefixes, and for every row of the pool its place among them."""
-    first: dict[bytes, int] = {}
-    rows: list[int] = []
-    places = []
-    for row, ids in enumerate(pool.token_ids):
-        place = first.setdefault(ids.tobytes(), len(rows))
-        if place == len(rows):
-            rows.append(row)
-        places.append(place)
-    return rows, np.array(places, np.int64)
-
-
 def _refuse_incomplete(folder: FilePath) -> None:
     """Raises UserError for a local folder that is no checkpoint."""
     if not folder.is_dir():
@@ -934,7 +901,7 @@ def _whole_model(source: str, dtype: Any, options: ModelOptions, named: Mapping[
     return network
 
 
-def _stop_ids(tokenizer: Any, options: ModelOptions) -> list[int]:
+def stop_ids(tokenizer: Any, options: ModelOptions) -> list[int]:
     """The ids of the stop tokens. Raises UserError for a text that is not one token."""
     found: list[int] = []
     for stop in options.stop:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from bench.engines.noise import noise_key
 from bench.engines.options import ModelOptions
-from bench.engines.transformers import TransformersEngine, distinct_rows
+from bench.engines.texts import distinct_rows
+from bench.engines.transformers import TransformersEngine
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from methods.base import LearnedTokens, PrefixCache, Probe, Signal
@@ -35,8 +36,8 @@ ROWS_TOGETHER = 1024
 """Paths that are handed to vLLM at a time; it schedules them itself."""
 CHECK_TOKENS = 8
 """Tokens per prefix that the plan of the memory leaves for a check."""
-BLOCK = {"cpu": 32}
-"""Tokens per block of the cache, where vLLM's default (128 on a CPU) is too coarse to reuse a prefix."""
+CPU_BLOCK, CPU_GIB = 32, 4.0
+"""Tokens per block of the cache, where vLLM's own 128 is too coarse to reuse a short prefix; and its size."""
 
 
 @dataclass
@@ -91,8 +92,10 @@ class VllmEngine(TransformersEngine):
     """The spare id of learned tokens, by their digest."""
 
     @classmethod
-    def beside(cls, reader: TransformersEngine, memory_gib: float = 4.0) -> VllmEngine:
-        """Start vLLM with the model of ``reader`` and so much memory for keys and values (of a CPU).
+    def beside(cls, reader: TransformersEngine, memory_gib: float | None = None) -> VllmEngine:
+        """Start vLLM with the model of ``reader`` and so much memory for keys and values.
+
+        Without a number it is 4 GiB on a CPU, and what vLLM takes on a GPU.
 
         Raises UserError where it is not installed, cannot hold one path, or does not agree with ``reader``.
         """
@@ -127,7 +130,7 @@ class VllmEngine(TransformersEngine):
         generator = np.random.default_rng(0)
         known = min([self.model.config.get_text_config().vocab_size, *self.spare_ids])
         texts = tuple(generator.integers(min(4, known - 1), known, 5 + 6 * row) for row in range(8))
-        pool = _pool_of(texts, generator.integers(min(4, known - 1), known, 24))
+        pool = pool_of_ids(texts, generator.integers(min(4, known - 1), known, 24))
         ours, theirs = self._logprobs_of(texts[-1]), self._prompt_logprobs(texts[-1])
         found = {"logprob": float(np.abs(ours - theirs).max())}
         layers = {Signal.ALL_LAYERS}
@@ -177,6 +180,10 @@ class VllmEngine(TransformersEngine):
 
     # Launch, Resume, continuations
 
+    def recordable(self, recording: Recording) -> Recording:
+        """Hidden states are not recorded: they can be read again."""
+        return replace(recording, checkpoints=())
+
     def sample(
         self,
         requests: Iterable[Request],
@@ -198,7 +205,7 @@ class VllmEngine(TransformersEngine):
         recording: Recording = NOTHING,
         purpose: str = "rollout",
     ) -> Iterator[Rollout]:
-        """Hidden states are not recorded: they can be read again. ``launch_seconds`` are not known."""
+        """``launch_seconds`` are not known."""
         for group in _groups(requests, lambda request: len(request.paths), ROWS_TOGETHER):
             for request, (paths, _, _) in zip(
                 group, self._generate(group, sampling, seed, recording, purpose), strict=True
@@ -505,7 +512,7 @@ def _joined(launched: Path, rest: Path | None, recording: Recording) -> Path:
     return Path(launched.path, np.concatenate([launched.token_ids, rest.token_ids]), rest.finish, **told)
 
 
-def _pool_of(prefixes: tuple[NDArray[np.int64], ...], prompt: NDArray[np.int64]) -> Pool:
+def pool_of_ids(prefixes: tuple[NDArray[np.int64], ...], prompt: NDArray[np.int64]) -> Pool:
     """Given ids as a pool."""
     count = len(prefixes)
     return Pool(
@@ -521,10 +528,10 @@ def _version() -> str:
     return str(vllm.__version__)
 
 
-def _start(reader: TransformersEngine, memory_gib: float) -> Any:
+def _start(reader: TransformersEngine, memory_gib: float | None) -> Any:
     import warnings
 
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(memory_gib)))
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(memory_gib or CPU_GIB)))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # what the hooks read is the first one's
     try:
@@ -537,7 +544,11 @@ def _start(reader: TransformersEngine, memory_gib: float) -> Any:
         warnings.warn(f"vLLM {_version()} was not tested ({TESTED} was); the self-test decides", stacklevel=2)
     options: ModelOptions = reader.options
     source = str(REASONERS[reader.name].weights) if reader.name in REASONERS else reader.name
-    block = BLOCK.get(reader.device.type)
+    placed: dict[str, Any] = {}
+    if reader.device.type == "cpu":
+        placed = {"block_size": CPU_BLOCK}
+    elif memory_gib is not None:
+        placed = {"kv_cache_memory_bytes": int(memory_gib * 2**30)}
     try:
         return vllm.LLM(
             model=source,
@@ -550,7 +561,7 @@ def _start(reader: TransformersEngine, memory_gib: float) -> Any:
             logits_processors=[KeyedNoise],
             worker_extension_cls="bench.engines.vllm_worker.PrefixReader",
             disable_log_stats=True,
-            **({} if block is None else {"block_size": block}),
+            **placed,
         )
     except (ValueError, RuntimeError, OSError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -13,7 +13,7 @@ import pytest
 from bench.engines.base import NOTHING, Recording, Request, Sampling
 from bench.engines.options import ModelOptions
 from bench.engines.transformers import TransformersEngine
-from bench.engines.vllm import _pool_of
+from bench.engines.vllm import pool_of_ids
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from bench.rollouts import rollout_manifest
@@ -109,7 +109,7 @@ def test_filters_are_applied_as_by_the_default_engine(reader, engine):
 def pools(reader, both):
     """The prefixes of the default engine's 32 paths."""
     return [
-        _pool_of(tuple(path.token_ids[:PREFIX] for path in rollout.paths), request.prompt_ids)
+        pool_of_ids(tuple(path.token_ids[:PREFIX] for path in rollout.paths), request.prompt_ids)
         for request, rollout in zip(requests(reader), both[0], strict=True)
     ]
 
@@ -149,7 +149,7 @@ def test_a_prefix_with_the_token_that_stands_for_learned_ones_is_refused(engine,
     stop = load_method("stop", EMBEDDED.learned, engine.digest, PREFIX).pruner
     spoilt = tuple(np.append(ids, engine.spare_ids) for ids in pools[0].token_ids)
     with pytest.raises(UserError, match="which stands for learned tokens in vLLM"):
-        stop.score(replace(_pool_of(spoilt, pools[0].prompt_ids), generator=engine))
+        stop.score(replace(pool_of_ids(spoilt, pools[0].prompt_ids), generator=engine))
 
 
 def test_opinions_and_probes_are_those_of_the_default_engine(reader, engine, pools):
@@ -171,7 +171,7 @@ def online(engine, rows=64, problems=2):
 
     def decided():
         for live in engine.launch(requests(engine, rows, problems), SAMPLING, 0, RECORDING, PREFIX):
-            pool = _pool_of(tuple(path.token_ids for path in live.paths), live.request.prompt_ids)
+            pool = pool_of_ids(tuple(path.token_ids for path in live.paths), live.request.prompt_ids)
             scores = stop.score(replace(pool, generator=live))
             keep = np.zeros(rows, np.bool_)
             keep[np.argsort(-scores, kind="stable")[: rows // 8]] = True
