@@ -72,7 +72,7 @@ class Inputs:
     ``learned`` holds tuned methods and their cards; ``labels`` are label stores of these problems (for the
     ``potential`` control and the expected accuracies). ``judges`` name the models of methods that use one; ``plugins``
     are the files whose pruners were registered for this run. ``store``: rollouts that are there already; None: they are
-    sampled.
+    sampled. ``judge_engine``: what runs generative judges, transformers or vllm.
     """
 
     learned: Path
@@ -80,6 +80,7 @@ class Inputs:
     judges: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     store: Path | None = None
+    judge_engine: str = "transformers"
 
     def described(self) -> dict[str, Any]:
         """As ``results.json`` holds it; what is shipped is named by its place in the package, wherever that lies."""
@@ -89,6 +90,7 @@ class Inputs:
             "judges": dict(self.judges),
             "plugins": [_named(path) for path in self.plugins],
             "store": None if self.store is None else _named(self.store),
+            **({} if self.judge_engine == Inputs.judge_engine else {"judge_engine": self.judge_engine}),
         }
 
     @classmethod
@@ -100,6 +102,7 @@ class Inputs:
             described["judges"],
             tuple(map(_found, described["plugins"])),
             None if store is None else _found(store),
+            described.get("judge_engine", cls.judge_engine),
         )
 
 
@@ -138,7 +141,8 @@ def run_comparison(
     policy = parse_policy(config.policy or f"topk:{config.k}")
     model_hash = engine.digest if engine else IMPORTED
     device = str(engine.device) if engine else "cpu"
-    judges = Judges(inputs.judges, inputs.learned, device, shipped=engine is not None and engine.name in REASONERS)
+    shipped = engine is not None and engine.name in REASONERS
+    judges = Judges(inputs.judges, inputs.learned, device, shipped=shipped, engine=inputs.judge_engine)
     chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges, engine is None or engine.reads)
     members = {
         part: load_method(part, inputs.learned, model_hash, config.prefix_tokens, judges)

@@ -63,7 +63,8 @@ class LedgerRow:
 
     Tokens by kind; ``flops`` of all models; ``peak_kv_bytes``: the most that the paths' keys and values take at once
     when all paths alive march in step (the check holds what the launch left). NaN where nobody knows the model.
-    ``tool_tokens``: those of the decoded tokens that a tool wrote and the model only read.
+    ``tool_tokens``: those of the decoded tokens that a tool wrote and the model only read. ``judge_bytes``: the weights
+    of a method's own model, which lie beside the generator while it checks.
     """
 
     task: str
@@ -77,6 +78,7 @@ class LedgerRow:
     flops: float
     peak_kv_bytes: float
     tool_tokens: float = 0.0
+    judge_bytes: float = 0.0
 
     @property
     def tokens(self) -> float:
@@ -89,7 +91,13 @@ def entries(
 ) -> tuple[LedgerRow, LedgerRow, LedgerRow]:
     """Launch, Check and Resume of the draws ``played`` of one method on one problem."""
     prompt = len(record.pool.prompt_ids)
-    rows = np.mean([np.column_stack([_phases(prompt, one, model), _tools(record, one)]) for one in played], axis=0)
+    rows = np.mean(
+        [
+            np.column_stack([_phases(prompt, one, model), _tools(record, one), [0, one.cost.model_bytes, 0]])
+            for one in played
+        ],
+        axis=0,
+    )
     launch, check, resume = (
         LedgerRow(record.task, record.problem, method, phase, *map(float, numbers))  # type: ignore[arg-type]
         for phase, numbers in zip(("launch", "check", "resume"), rows, strict=True)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
 
 EMBEDDED = "embedded"
+JUDGE_GIB = 2.0
+"""What vLLM takes for the keys and values of a judge."""
 EMBEDDED_JUDGES = Path(__file__).parent / "reasoner" / "judges"
 
 PROBLEMS = "problems.jsonl"
@@ -301,11 +303,21 @@ def describe_configuration(configuration: Mapping[str, Any]) -> str:
 class Judges:
     """Gives methods that use another model that model: ``named`` maps a method's name to a folder or hub id.
 
-    Generative judges share one engine per model. The ``shipped`` ones serve the shipped reasoners only.
+    Generative judges share one engine per model, of the kind ``engine``: transformers or vllm. The ``shipped`` ones
+    serve the shipped reasoners only.
     """
 
-    def __init__(self, named: Mapping[str, str], learned: Path, device: str = "cpu", *, shipped: bool = True) -> None:
+    def __init__(
+        self,
+        named: Mapping[str, str],
+        learned: Path,
+        device: str = "cpu",
+        *,
+        shipped: bool = True,
+        engine: str = "transformers",
+    ) -> None:
         self._named, self._learned, self._device, self._shipped = dict(named), learned, device, shipped
+        self._engine = engine
         self._engines: dict[str, Generate] = {}
         self.digests: dict[str, str] = {}
         """Of every model that was bound so far, by method."""
@@ -339,7 +351,12 @@ class Judges:
         from bench.engines.transformers import TransformersEngine
 
         if source not in self._engines:
-            self._engines[source] = EngineJudge(TransformersEngine.load(source, device=self._device))
+            engine = TransformersEngine.load(source, device=self._device)
+            if self._engine == "vllm":
+                from bench.engines.vllm import VllmEngine
+
+                engine = VllmEngine.beside(engine, JUDGE_GIB)
+            self._engines[source] = EngineJudge(engine)
         return self._engines[source]
 
 

@@ -82,7 +82,7 @@ class Cost:
 
     ``flops`` counts the judge's or probe's own arithmetic where tokens alone would not tell (another model's size);
     None means: 2 * generator parameters per token. Where ``flops`` is given, ``generator_tokens`` of the tokens are the
-    generator's besides, and not counted in it.
+    generator's besides, and not counted in it. ``model_bytes``: weights of another model that lie beside the generator.
     """
 
     reencoded_tokens: int = 0
@@ -90,6 +90,7 @@ class Cost:
     check_tokens: int = 0
     flops: float | None = None
     generator_tokens: int = 0
+    model_bytes: int = 0
 
     @property
     def tokens(self) -> int:
@@ -105,6 +106,7 @@ class Cost:
             self.check_tokens + other.check_tokens,
             flops,
             0 if flops is None else sum(own),
+            max(self.model_bytes, other.model_bytes),
         )
 
 
@@ -214,6 +216,11 @@ class Generate(Protocol):
     @property
     def parameters(self) -> int:
         """What its arithmetic is charged by: 2 FLOPs per parameter and token."""
+        ...
+
+    @property
+    def weight_bytes(self) -> int:
+        """What its weights take beside the generator's."""
         ...
 
     def encode(self, text: str) -> NDArray[np.int64]:

@@ -82,6 +82,7 @@ Record = Annotated[
 Recipe = Annotated[str, typer.Option(help="Plan of the labels: small, cpu, gpu or paper.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 ENGINES = ("transformers", "vllm", "openai")
+JUDGE_ENGINES = ("transformers", "vllm")
 Engine = Annotated[str, typer.Option("--engine", help="What samples the paths: transformers, vllm or openai.")]
 BaseUrl = Annotated[
     str | None, typer.Option("--base-url", help="The server of --engine openai, as in http://127.0.0.1:8000/v1.")

@@ -10,6 +10,7 @@ import typer
 from bench.cli.app import (
     DEFAULT_ENGINE,
     EMBEDDED,
+    JUDGE_ENGINES,
     BaseUrl,
     ConfigFile,
     Data,
@@ -104,6 +105,9 @@ def compare(
     ] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
     engine_kind: Engine = "transformers",
+    judge_engine: Annotated[
+        str, typer.Option(help="What runs the models of generative judges: transformers or vllm.")
+    ] = "transformers",
     base_url: BaseUrl = None,
     kv_memory: KvMemory = None,
     device: Device = "cpu",
@@ -141,6 +145,8 @@ def compare(
                    "--config": config_file, "--data": data}  # fmt: skip
         _refuse_with_store(sampled)
         config = config_of(store, **options)
+    if judge_engine not in JUDGE_ENGINES:
+        raise UserError(f"--judge-engine {judge_engine}: write {' or '.join(JUDGE_ENGINES)}")
     choice = EngineChoice(engine_kind, base_url, kv_memory)
     sampling: str | None = config.sampling.digest
     if store is not None:
@@ -156,6 +162,7 @@ def compare(
         judged(judge),
         tuple(plugin or ()),
         store,
+        judge_engine,
     )
     compare_with(config, out or Path("runs/compare"), inputs, device, choice)
 

@@ -143,6 +143,53 @@ def perf_engine(
     _write_json(json_file, {**asdict(found), "check_speed_up": 1 / found.check.ratio, "ratio": found.saved.ratio})
 
 
+@perf.command("engines")
+def perf_engines(
+    problems: Annotated[int, typer.Option(help="Problems in flight.")] = 16,
+    rows: Annotated[int, typer.Option(help="Paths per problem.")] = 64,
+    repeats: Annotated[int, typer.Option(help="Every time is the median of so many.")] = 3,
+    device: Device = "cpu",
+    json_file: JsonFile = None,
+) -> None:
+    """The default engine against vLLM: Launch, STOP's check and Resume, and what pruning saves, at equal memory."""
+    import os
+    from dataclasses import asdict
+
+    from bench.config import preset
+    from bench.engine_comparison import Run, compare_engines
+    from bench.engines.base import Request
+    from bench.environment import device_name
+    from bench.rollouts import problems_of, tasks_of
+    from bench.training import load_method
+    from methods.learned.stop import Stop
+
+    require_weights()
+    if device == "cpu":
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"  # one thread, as the default engine takes
+    config = preset("demo")
+    tasks = tasks_of(config)
+    engine = engine_of("embedded", device)
+    stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
+    assert isinstance(stop, Stop)
+    chosen = problems_of(tasks, config.split, -(-problems // len(tasks)), config.seed)[:problems]
+    requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(rows))) for _, p in chosen]
+    kept = max(1, rows * config.k // config.n)
+    paths = f"{len(requests)} problems x {rows} paths -> {kept} at {config.prefix_tokens} tokens"
+    typer.echo(f"{device_name(device)}: {paths}")
+
+    def tell(run: Run) -> None:
+        typer.echo(run.told)
+
+    def vllm(kv_tokens: int) -> Any:
+        from bench.engines.vllm import VllmEngine
+
+        return VllmEngine.beside(engine, kv_tokens=kv_tokens)
+
+    runs = compare_engines(engine, vllm, stop, requests, config.sampling, config.prefix_tokens, kept, repeats, tell)
+    told = [{**asdict(run), "ratio": run.ratio} for run in runs]
+    _write_json(json_file, {"device": device_name(device), "runs": told})
+
+
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
     import json
 

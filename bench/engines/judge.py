@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from bench.engines.base import Request, Sampling
 from bench.errors import UserError
-from methods.base import Signal
-from methods.pool import Pool
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
@@ -35,6 +33,10 @@ class EngineJudge:
     @property
     def parameters(self) -> int:
         return self.engine.parameters
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(weights.numel() * weights.element_size() for weights in self.engine.model.parameters())
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Ids of a text with nothing added; special tokens that are written out in it are recognised."""
@@ -63,12 +65,9 @@ class EngineJudge:
 
     def next_logprobs(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
         """(len(contexts), len(token_ids)) raw log-probabilities, in nats; nothing is banned."""
-        told = {key: self._next(ids, token_ids) for key, ids in self._distinct(contexts).items()}
+        distinct = self._distinct(contexts)
+        told = dict(zip(distinct, self.engine.read_next(list(distinct.values()), token_ids), strict=True))
         return np.array([told[ids.tobytes()] for ids in contexts], np.float64).reshape(len(contexts), len(token_ids))
-
-    def _next(self, ids: NDArray[np.int64], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        told: NDArray[np.float64] = self.engine.next_logprobs(_alone(ids), ids[-1:].tolist(), token_ids)[0]
-        return told
 
     def _distinct(self, contexts: Sequence[NDArray[np.int64]]) -> dict[bytes, NDArray[np.int64]]:
         longest = self.engine.context - 1
@@ -79,22 +78,6 @@ class EngineJudge:
                     "check at an earlier position or name a judge with a longer context"
                 )
         return {np.asarray(ids, np.int64).tobytes(): np.asarray(ids, np.int64) for ids in contexts}
-
-
-def _alone(ids: NDArray[np.int64]) -> Pool:
-    """A pool of one path that has not begun, behind all tokens but the last."""
-    return Pool(
-        problem="judge",
-        task="judge",
-        position=0,
-        prompt="",
-        prompt_ids=ids[:-1],
-        paths=np.zeros(1, np.int64),
-        lengths=np.zeros(1, np.int64),
-        finished=np.zeros(1, np.bool_),
-        answer_class=np.full(1, -1, np.int64),
-        signals={Signal.TOKEN_IDS: (ids[:0],)},
-    )
 
 
 def _name(key: bytes) -> int:

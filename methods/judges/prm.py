@@ -110,7 +110,7 @@ class Prm(PretrainedJudge):
     def cost(self, pool: Pool) -> Cost:
         """Tokens of the distinct prefixes with their problem, in the judge's own tokens and by its own size."""
         reader, encoder = self._judge()
-        return reader.cost(pool, encoder.parameters)
+        return reader.cost(pool, encoder)
 
     def _judge(self) -> tuple[Reader, Encoder]:
         if not hasattr(self, "source_"):
@@ -263,13 +263,14 @@ class Reader:
         self._sizes.update((_key(pool.prompt, text), len(reading.ids)) for text, reading in readings.items())
         return readings
 
-    def cost(self, pool: Pool, parameters: int) -> Cost:
-        """What reading the distinct texts of a pool costs a judge of that size."""
+    def cost(self, pool: Pool, encoder: Encoder) -> Cost:
+        """What reading the distinct texts of a pool costs that judge."""
         keys = [_key(pool.prompt, text) for text in set(pool.text)]
         if any(key not in self._sizes for key in keys):
             self.distinct(pool)
         tokens = sum(self._sizes[key] for key in keys)
-        return Cost(reencoded_tokens=tokens, flops=2.0 * parameters * tokens)
+        flops = 2.0 * encoder.parameters * tokens
+        return Cost(reencoded_tokens=tokens, flops=flops, model_bytes=encoder.weight_bytes)
 
     def _checked(self, pool: Pool, text: str) -> Reading:
         reading = self.read(pool.prompt, text)
@@ -386,6 +387,10 @@ class Encoder:
     @property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(parameter.numel() * parameter.element_size() for parameter in self.module.parameters())
 
     def logits(self, readings: Sequence[Reading]) -> Any:
         """(steps of all readings, outputs) float32, in their order; the shorter ones are padded on the right."""

@@ -97,7 +97,7 @@ class PrmRetrain(UsesJudge, LearnablePruner):
 
     def cost(self, pool: Pool) -> Cost:
         """Tokens of the distinct prefixes with their problem, in the judge's own tokens and by its own size."""
-        return self._reader().cost(pool, self._fitted().parameters)
+        return self._reader().cost(pool, self._fitted())
 
     def save(self, path: Path) -> None:
         from safetensors.torch import save_file

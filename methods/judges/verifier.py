@@ -110,4 +110,4 @@ def yes_probabilities(
 def verifier_cost(generate: Generate, context_tokens: int, written_tokens: int) -> Cost:
     """Contexts are read anew, the rest is decoded; 2 FLOPs per parameter of the verifier and token."""
     flops = 2.0 * generate.parameters * (context_tokens + written_tokens)
-    return Cost(reencoded_tokens=context_tokens, probe_tokens=written_tokens, flops=flops)
+    return Cost(context_tokens, written_tokens, flops=flops, model_bytes=generate.weight_bytes)

@@ -67,9 +67,11 @@ class SlimSC(Pruner):
         """``embedding``: the encoder's arithmetic, on a text as long as in the generator's tokens. Else nothing."""
         if self.similarity != "embedding":
             return Cost()
-        parameters = sum(tensor.numel() for tensor in self._encoder().parameters())
+        weights = list(self._encoder().parameters())
+        parameters = sum(tensor.numel() for tensor in weights)
         tokens = int(pool.lengths.sum())
-        return Cost(reencoded_tokens=tokens, flops=2.0 * parameters * tokens)
+        held = sum(tensor.numel() * tensor.element_size() for tensor in weights)
+        return Cost(reencoded_tokens=tokens, flops=2.0 * parameters * tokens, model_bytes=held)
 
     def score(self, pool: Pool) -> Scores:
         order = np.argsort(pool.paths, kind="stable")

@@ -126,7 +126,15 @@ def test_the_shape_of_a_model_is_read_from_its_configuration():
 def test_the_ledger_is_a_line_per_phase():
     lines = ledger_csv(entries(record(), "m", [played()], None)).splitlines()
     assert lines[0].startswith("task,problem,method,phase,decoded_tokens")
-    assert lines[3] == "t,p,m,resume,20,0,0,0,nan,nan,0"
+    assert lines[3] == "t,p,m,resume,20,0,0,0,nan,nan,0,0"
+
+
+def test_a_model_beside_the_generator_is_held_while_it_checks():
+    rows = entries(
+        record(), "m", [played(Cost(flops=1.0, model_bytes=100)), played(Cost(flops=1.0, model_bytes=300))], None
+    )
+    assert [row.judge_bytes for row in rows] == [0, 200, 0]
+    assert (Cost(model_bytes=3) + Cost(model_bytes=5)).model_bytes == 5
 
 
 def test_what_tools_wrote_is_counted_where_it_was_decoded():

@@ -140,7 +140,7 @@ def test_rollouts_with_tools_are_stored_compared_and_labelled(prunebench, engine
     )
     assert code == 0, err
     ledger = (tmp_path / "runs/compare/ledger.csv").read_text().splitlines()
-    assert ledger[0].endswith(",tool_tokens")
+    assert ledger[0].endswith(",tool_tokens,judge_bytes")
     rows = [dict(zip(ledger[0].split(","), line.split(","), strict=True)) for line in ledger[1:]]
     of_none = {(row["problem"], row["phase"]): float(row["tool_tokens"]) for row in rows if row["method"] == "none"}
     for problem in stored:

@@ -250,7 +250,7 @@ def test_an_embedder_is_charged_by_its_parameters(embedder):
     pool = example_pool()
     tokens = int(pool.lengths.sum())
     method = SlimSC(similarity="embedding", embedder=embedder)
-    assert method.cost(pool) == Cost(reencoded_tokens=tokens, flops=2.0 * 6 * tokens)
+    assert method.cost(pool) == Cost(reencoded_tokens=tokens, flops=2.0 * 6 * tokens, model_bytes=24)
 
 
 def test_a_folder_that_is_not_there_is_named(embedder):

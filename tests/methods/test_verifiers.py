@@ -22,6 +22,7 @@ class Spoken:
     """Texts are words parted by spaces. ``critiques``: by a phrase of the context; ``odds``: P(yes), P(no) likewise."""
 
     parameters = 1000
+    weight_bytes = 4000
 
     def __init__(self, odds: Mapping[str, tuple[float, float]], critiques: Mapping[str, str] | None = None) -> None:
         self.odds, self.critiques = odds, critiques or {}
@@ -65,6 +66,7 @@ class Hashed:
     """Answers that hang on every token of the context, for the conformance suite."""
 
     parameters = 7
+    weight_bytes = 28
 
     def encode(self, text):
         return np.array([sum(map(ord, word)) % 97 for word in text.split(" ") if word], np.int64)
@@ -139,7 +141,7 @@ def test_thinkprm_without_tokens_asks_at_once():
     judge = ThinkPrm(max_new_tokens=0).bind("anywhere", verifier)
     np.testing.assert_allclose(judge.score(pool_of("a")), [0.75], rtol=1e-12)
     assert verifier.completed == []
-    assert judge.cost(pool_of("a")) == Cost(reencoded_tokens=5, probe_tokens=1, flops=2.0 * 1000 * 6)
+    assert judge.cost(pool_of("a")) == Cost(reencoded_tokens=5, probe_tokens=1, flops=2.0 * 1000 * 6, model_bytes=4000)
 
 
 def test_thinkprm_charges_contexts_critiques_and_the_question():
@@ -147,9 +149,9 @@ def test_thinkprm_charges_contexts_critiques_and_the_question():
     critiques = {"t4 t5 a check:": "x y", "t4 t5 b c check:": "z"}
     pool = pool_of("a", "b c", "a")
     fresh = ThinkPrm().bind("anywhere", Spoken({"": (0.5, 0.5)}, critiques))
-    assert fresh.cost(pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18)
+    assert fresh.cost(pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18, model_bytes=4000)
     fresh.score(pool_of("a"))
-    assert fresh.cost(pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18)
+    assert fresh.cost(pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18, model_bytes=4000)
 
 
 def test_the_cost_after_a_score_writes_nothing_again():
@@ -181,7 +183,7 @@ def test_mav_is_the_share_of_aspects_that_approve():
 def test_mav_charges_every_aspect_of_every_distinct_prefix():
     """Six tokens per question about ``a``, three questions."""
     judge = Mav().bind("anywhere", Spoken({"": (0.5, 0.5)}))
-    assert judge.cost(pool_of("a", "a")) == Cost(reencoded_tokens=18, flops=2.0 * 1000 * 18)
+    assert judge.cost(pool_of("a", "a")) == Cost(reencoded_tokens=18, flops=2.0 * 1000 * 18, model_bytes=4000)
 
 
 def test_aspects_that_nobody_knows_are_refused_in_a_sentence():

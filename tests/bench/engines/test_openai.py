@@ -19,8 +19,8 @@ import pytest
 from bench.engines import openai as served
 from bench.engines.base import NOTHING, Recording, Request, Sampling
 from bench.engines.openai import OpenAIEngine, refusal
+from bench.engines.texts import pool_of_ids
 from bench.engines.transformers import TransformersEngine
-from bench.engines.vllm import pool_of_ids
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from bench.store import RolloutStore

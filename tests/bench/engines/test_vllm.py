@@ -10,10 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.engine_comparison import timed
 from bench.engines.base import NOTHING, Recording, Request, Sampling
+from bench.engines.judge import EngineJudge
 from bench.engines.options import ModelOptions
+from bench.engines.texts import pool_of_ids
 from bench.engines.transformers import TransformersEngine
-from bench.engines.vllm import pool_of_ids
+from bench.engines.vllm import require_room, warn_if_untested
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 from bench.rollouts import rollout_manifest
@@ -219,6 +222,34 @@ def test_as_many_pools_are_launched_together_as_the_cache_holds(engine, monkeypa
     assert [pool.request.problem for pool in live] == [request.problem for request in asked]
 
 
+def test_a_judge_that_vllm_runs_judges_as_the_default_engine(reader, engine):
+    """The same model as generator and judge: what it writes and how sure it is of a next token."""
+    contexts = [request.prompt_ids for request in requests(engine)]
+    ours, theirs = (EngineJudge(one) for one in (reader, engine))
+    np.testing.assert_allclose(
+        theirs.next_logprobs(contexts, (10, 11)), ours.next_logprobs(contexts, (10, 11)), atol=1e-4
+    )
+    for a, b in zip(ours.complete(contexts, 24, 0.7, 1), theirs.complete(contexts, 24, 0.7, 1), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert theirs.weight_bytes == ours.weight_bytes == 4 * reader.parameters
+
+
+def test_both_engines_write_the_same_tokens_when_they_are_timed(reader, engine):
+    """What `prunebench perf engines` measures: two pools in flight, whole and pruned."""
+    stop = load_method("stop", EMBEDDED.learned, reader.digest, PREFIX).pruner
+    ours, theirs = (
+        timed(one, stop, requests(one, 16, 1), SAMPLING, PREFIX, kept=2, repeats=1, kv_tokens=0)
+        for one in (reader, engine)
+    )
+    assert (ours.engine, theirs.engine) == ("transformers", "vllm 0.32.0")
+    for run in (ours, theirs):
+        assert run.pruned.launch_tokens <= 2 * 16 * PREFIX and run.pruned.recomputed_tokens == 0
+        assert run.pruned.check_tokens == 2 * 16 * stop.tokens
+        assert 0.3 < run.tokens_saved < 0.95
+        assert min(run.pruned.launch_seconds, run.pruned.check_seconds, run.pruned.resume_seconds) > 0
+    assert (ours.whole_tokens, ours.pruned.tokens) == (theirs.whole_tokens, theirs.pruned.tokens)
+
+
 def test_the_manifest_names_the_engine(reader, engine):
     ours, theirs = (rollout_manifest(one, SAMPLING, NOTHING, 0, 8) for one in (reader, engine))
     assert (
@@ -240,6 +271,28 @@ def test_a_disagreement_of_the_learned_tokens_is_refused(engine, monkeypatch):
         engine.agree()
 
 
+def test_another_version_is_warned_about():
+    with pytest.warns(UserWarning, match=r"vLLM 0\.99\.0 was not tested \(0\.32\.0 was\); the self-test decides"):
+        warn_if_untested("0.99.0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_untested("0.32.0")
+        warn_if_untested("0.32.0+cpu")
+
+
+def test_too_little_memory_for_one_path_is_refused_before_vllm_starts(reader):
+    """The shipped reasoner keeps 2 x 5 layers x 64 floats per token: 2,560 bytes."""
+    require_room(reader, 1.0, None)
+    require_room(reader, None, 1024)
+    require_room(reader, None, None)
+    with pytest.raises(
+        UserError, match=r"would hold 419 tokens, and one path .* have 1024 .*--kv-memory"
+    ):
+        require_room(reader, 0.001, None)
+    with pytest.raises(UserError, match="would hold 1023 tokens"):
+        require_room(reader, None, 1023)
+
+
 @pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
 def test_without_vllm_one_sentence_says_how_to_get_it(prunebench):
     told = refused(prunebench("rollouts", "--engine", "vllm", "--problems", "1", "--out", "x"))
@@ -248,7 +301,7 @@ def test_without_vllm_one_sentence_says_how_to_get_it(prunebench):
 
 
 def test_an_unknown_engine_is_told(prunebench):
-    assert "--engine llama: write transformers or vllm" in refused(prunebench("rollouts", "--engine", "llama"))
+    assert "--engine llama: write transformers, vllm or openai" in refused(prunebench("rollouts", "--engine", "llama"))
 
 
 def test_tools_are_refused(reader, engine):
@@ -258,3 +311,8 @@ def test_tools_are_refused(reader, engine):
     with_tools.__dict__.update({**engine.__dict__, "tools": object(), "options": ModelOptions(tools="python")})
     with pytest.raises(UserError, match="tool use with vLLM is not there yet"):
         next(iter(with_tools.sample(requests(reader), SAMPLING, 0)))
+
+
+def test_an_unknown_engine_for_judges_is_told(prunebench):
+    told = refused(prunebench("compare", "--judge-engine", "llama"))
+    assert "--judge-engine llama: write transformers or vllm" in told
