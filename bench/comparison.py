@@ -46,6 +46,7 @@ from methods.registry import PRUNERS
 from tasks.task import Task
 
 if TYPE_CHECKING:
+    from bench.engines.ray import Cluster
     from bench.engines.transformers import TransformersEngine
 
 SAMPLED_ON_THE_SPOT = 0.02
@@ -127,11 +128,12 @@ def run_comparison(
     command: str = "",
     watch: Watch | None = None,
     processes: int = 1,
+    cluster: Cluster | None = None,
 ) -> Results:
     """Results of ``config``; rollouts and finished results that lie in ``out`` are not made again.
 
     Without an engine the rollouts come from elsewhere: what needs the model is left out. Sampling takes so many
-    ``processes``. The ledger and the measured seconds are written to ``out`` as CSV.
+    ``processes``, or the workers of a ``cluster``. The ledger and the measured seconds are written to ``out`` as CSV.
     """
     watch = watch or Unwatched()
     if engine is not None and config.prefix_tokens >= engine.context:
@@ -149,7 +151,7 @@ def run_comparison(
         for name in chosen
         for part in parts_of(name)[1:]
     }
-    rollouts = _rollouts(engine, config, inputs, out, {**members, **chosen}, watch, processes)
+    rollouts = _rollouts(engine, config, inputs, out, {**members, **chosen}, watch, processes, cluster)
     stores = [LabelStore.open(path) for path in inputs.labels]
     hashes = {
         "model": model_hash,
@@ -226,6 +228,7 @@ def _rollouts(
     learned: Mapping[str, Chosen],
     watch: Watch,
     processes: int,
+    cluster: Cluster | None,
 ) -> Rollouts:
     """Rollouts that are there, or sampled now. Raises UserError first when one of ``learned`` was trained on them."""
     if inputs.store is not None:
@@ -247,6 +250,7 @@ def _rollouts(
             out / "rollouts",
             progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
             processes=processes,
+            cluster=cluster,
         )
     remarks = [remark for task in tasks.values() for remark in task.remarks()] if inputs.store is None else []
     return Rollouts(store, wanted, tasks, remarks)

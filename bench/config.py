@@ -34,6 +34,7 @@ class RunConfig(BaseModel):
     ``draws`` pools. ``data`` names files or folders that stand for the data of tasks. Learned methods learn from the
     splits train and validation of ``train_tasks`` (empty: of the tasks themselves), labelled as the plan ``recipe``
     says. ``kv_bytes_per_token`` is what the model keeps per token; a plan needs it where the model is not at hand.
+    ``gpus_per_worker``: what each engine of several takes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -61,6 +62,7 @@ class RunConfig(BaseModel):
     kv_bytes_per_token: Positive | None = None
     model_options: Annotated[ModelOptions, Field(strict=False)] = ModelOptions()
     draws: Positive = 4
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def sampling(self) -> Sampling:

@@ -193,7 +193,7 @@ def limits(device: str, size: int) -> Limits:
 def decoding(engine: TransformersEngine, rows: int, length: int, bound: Limits) -> Decoding:
     """Steps of ``rows`` rows in pools of at most 256 that hold ``length`` tokens each."""
     seconds = step_seconds(engine, rows, length)
-    traffic = _weight_bytes(engine) + rows * length * _kv_bytes(engine)
+    traffic = weight_bytes(engine) + rows * length * _kv_bytes(engine)
     return Decoding(rows, length, rows / seconds, rows * bound.bytes_per_second / traffic)
 
 
@@ -295,7 +295,7 @@ def held_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
         return HeldMemory(rows, kept, before, torch.cuda.memory_allocated())
 
 
-def _weight_bytes(engine: TransformersEngine) -> int:
+def weight_bytes(engine: TransformersEngine) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in engine.model.parameters())
 
 

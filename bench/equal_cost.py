@@ -134,7 +134,7 @@ def _point(
         n,
         float(over_draws(lambda _, one: float(one.keep.sum())).mean()),
         over_draws(cost) * expected / met,
-        over_draws(lambda record, one: metrics.avg_at_k(correct_of(record, one), one.keep)),
+        over_draws(lambda record, one: float(metrics.avg_at_k(correct_of(record, one), one.keep))),
         over_draws(lambda record, one: Majority().elect(one.answer_class[one.keep]).correctness(record.gold_class)),
     )
 

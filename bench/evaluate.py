@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench import metrics
 from bench.ledger import Arithmetic, LedgerRow, entries, generator_token, in_generator_tokens, paper_tokens
-from bench.play import Played, play, visible
+from bench.play import Played, play_draws, visible
 from bench.policies import CheckRecord, Policy, tied
 from bench.records import ProblemRecord
 from bench.results import ResultRow
@@ -23,7 +23,7 @@ from bench.statistics import (
     ratio_of_means,
     sign_flip_p,
 )
-from bench.votes import Majority
+from bench.votes import Majority, majorities
 from methods.base import PRIVILEGED, Pruner, Quadrant, Signal, Source
 
 Array = NDArray[np.float64]
@@ -74,7 +74,7 @@ def _draws(pruner: Pruner, policy: Policy, record: ProblemRecord) -> list[Played
     """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws."""
     draws = type(pruner).draws
     pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
-    return [play(one, policy, record.complete, record.pool.position, keeps_all(pruner)) for one in pruners]
+    return play_draws(pruners, policy, record.complete, record.pool.position, keeps_all(pruner))
 
 
 def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
@@ -276,14 +276,15 @@ def _grade(
     measures: list[list[float]] = []
     ledger: list[LedgerRow] = []
     for record, draws in zip(records, played, strict=True):
-        means = [float(value) for value in np.mean([_measured(record, one, type_ii) for one in draws], 0)]
+        means = _measured(record, draws, type_ii)
         if reads_labels and not keeps_all(pruner):
             means[1] = _split_half(record, policy)
         scores = np.stack([one.scores for one in draws])
         ranked = not policy.over_completed
-        means.append(metrics.auroc(scores, record.correct) if ranked else math.nan)
+        placed = metrics.ranks(scores)
+        means.append(metrics.auroc(scores, record.correct, placed) if ranked else math.nan)
         potential = record.potential
-        means.append(math.nan if potential is None or not ranked else metrics.spearman(scores, potential))
+        means.append(math.nan if potential is None or not ranked else metrics.spearman(scores, potential, placed))
         phases = entries(record, name, draws, arithmetic)
         means += [sum(phase.tokens for phase in phases), in_generator_tokens(phases, draws, unit)]
         ledger += phases
@@ -309,24 +310,30 @@ def _grade(
     )
 
 
-def _measured(record: ProblemRecord, played: Played, type_ii: bool) -> list[float]:
-    """The measures of one draw on one problem that need no ledger; see :class:`_Graded`."""
-    keep, position = played.keep, record.pool.position
-    correct = correct_of(record, played)
-    potential = None if played.stopped else record.potential
-    elected = Majority().elect(played.answer_class[keep])
-    one_check = bool((played.decoded == np.where(keep, record.lengths, np.minimum(record.lengths, position))).all())
-    return [
+def _measured(record: ProblemRecord, draws: Sequence[Played], type_ii: bool) -> list[float]:
+    """The measures of one problem that need no ledger, means over the draws; see :class:`_Graded`."""
+    position = record.pool.position
+    keep, scores = np.stack([one.keep for one in draws]), np.stack([one.scores for one in draws])
+    correct = np.stack([correct_of(record, one) for one in draws])
+    whole = np.array([not one.stopped for one in draws])
+    expected = np.full(len(draws), math.nan)
+    if record.potential is not None:
+        expected[whole] = metrics.avg_at_k(record.potential, keep[whole])
+    right, vote_tied = majorities(np.stack([one.answer_class for one in draws]), keep, record.gold_class)
+    decoded = np.stack([one.decoded for one in draws])
+    one_check = (decoded == np.where(keep, record.lengths, np.minimum(record.lengths, position))).all(-1)
+    measures = (
         metrics.avg_at_k(correct, keep),
-        math.nan if potential is None else metrics.avg_at_k(potential, keep),
-        elected.correctness(record.gold_class),
-        float(elected.tied),
+        expected,
+        right,
+        vote_tied,
         metrics.pass_at_k(correct, keep),
-        paper_tokens(record.lengths, position, keep, type_ii) if one_check else math.nan,
-        float(tied(played.scores, keep)) if one_check else math.nan,
-        played.seconds,
-        float(keep.sum()),
-    ]
+        np.where(one_check, paper_tokens(record.lengths, position, keep, type_ii), math.nan),
+        np.where(one_check, tied(scores, keep), math.nan),
+        np.array([one.seconds for one in draws]),
+        keep.sum(-1),
+    )
+    return [float(np.mean(values)) for values in measures]
 
 
 def correct_of(record: ProblemRecord, played: Played) -> Array:

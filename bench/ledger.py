@@ -43,7 +43,7 @@ class Arithmetic:
         return cls(parameters, layers, heads * size, 2 * layers * kv_heads * size * bytes_per_number)
 
     def decoding(self, prompt: int, begin: Lengths, end: Lengths) -> float:
-        """FLOPs of decoding tokens begin+1 .. end of every path behind ``prompt`` tokens.
+        """FLOPs of decoding tokens begin+1 .. end of every path behind ``prompt`` tokens, summed over all of them.
 
         A token costs 2 per parameter, and 4 * layers * width per position that it attends to (scores and sums).
         """
@@ -90,14 +90,8 @@ def entries(
     record: ProblemRecord, method: str, played: Sequence[Played], model: Arithmetic | None
 ) -> tuple[LedgerRow, LedgerRow, LedgerRow]:
     """Launch, Check and Resume of the draws ``played`` of one method on one problem."""
-    prompt = len(record.pool.prompt_ids)
-    rows = np.mean(
-        [
-            np.column_stack([_phases(prompt, one, model), _tools(record, one), [0, one.cost.model_bytes, 0]])
-            for one in played
-        ],
-        axis=0,
-    )
+    held = float(np.mean([one.cost.model_bytes for one in played]))
+    rows = np.column_stack([_phases(len(record.pool.prompt_ids), played, model), _tools(record, played), [0, held, 0]])
     launch, check, resume = (
         LedgerRow(record.task, record.problem, method, phase, *map(float, numbers))  # type: ignore[arg-type]
         for phase, numbers in zip(("launch", "check", "resume"), rows, strict=True)
@@ -105,43 +99,54 @@ def entries(
     return launch, check, resume
 
 
-def _tools(record: ProblemRecord, played: Played) -> NDArray[np.float64]:
-    """(3,) tokens of tools per phase."""
-    launched, decoded = played.launched, played.decoded
-    return np.array(
-        [record.tool_tokens(np.zeros_like(launched), launched), 0, record.tool_tokens(launched, decoded)], np.float64
-    )
+def _tools(record: ProblemRecord, played: Sequence[Played]) -> NDArray[np.float64]:
+    """(3,) tokens of tools per phase, means over the draws."""
+    if record.tool_spans is None:
+        return np.zeros(3)
+    told = [
+        [
+            record.tool_tokens(np.zeros_like(one.launched), one.launched),
+            0,
+            record.tool_tokens(one.launched, one.decoded),
+        ]
+        for one in played
+    ]
+    means: NDArray[np.float64] = np.mean(told, axis=0)
+    return means
 
 
-def _phases(prompt: int, played: Played, model: Arithmetic | None) -> NDArray[np.float64]:
-    """(3, 6): per phase the numbers of a :class:`LedgerRow`."""
-    nothing, launched, decoded = np.zeros_like(played.launched), played.launched, played.decoded
-    cost = played.cost
+def _phases(prompt: int, played: Sequence[Played], model: Arithmetic | None) -> NDArray[np.float64]:
+    """(3, 6): per phase the numbers of a :class:`LedgerRow`, means over the draws."""
+    draws = len(played)
+    launched, decoded = np.stack([one.launched for one in played]), np.stack([one.decoded for one in played])
+    nothing = np.zeros_like(launched)
     flops, held = np.full(3, np.nan), np.full(3, np.nan)
     if model is not None:
-        context = prompt + int(launched.max(initial=0))
+        contexts = prompt + launched.max(axis=1, initial=0)
+        beyond = [model.beyond(one.cost, int(context)) for one, context in zip(played, contexts, strict=True)]
         flops = np.array(
-            [
-                model.decoding(prompt, nothing, launched),
-                model.beyond(cost, context),
-                model.decoding(prompt, launched, decoded),
-            ]
+            [model.decoding(prompt, nothing, launched), sum(beyond), model.decoding(prompt, launched, decoded)]
         )
         after = np.where(decoded > launched, decoded, 0)
-        held = model.kv_bytes * np.array([_most_held(prompt, launched)] * 2 + [_most_held(prompt, after)])
-    return np.array(
+        held = model.kv_bytes * np.array([_most_held(prompt, launched).sum()] * 2 + [_most_held(prompt, after).sum()])
+    own = [
+        sum(getattr(one.cost, name) for one in played) for name in ("reencoded_tokens", "probe_tokens", "check_tokens")
+    ]
+    totals = np.array(
         [
             [launched.sum(), 0, 0, 0, flops[0], held[0]],
-            [0, cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens, flops[1], held[1]],
+            [0, *own, flops[1], held[1]],
             [(decoded - launched).sum(), 0, 0, 0, flops[2], held[2]],
         ]
     )
+    return totals / draws
 
 
-def _most_held(prompt: int, lengths: Lengths) -> int:
-    """The most tokens held at once: at t tokens those paths are alive that have at least t."""
-    there = np.sort(lengths[lengths > 0])[::-1]
-    return int((np.arange(1, len(there) + 1) * (prompt + there)).max(initial=0))
+def _most_held(prompt: int, lengths: Lengths) -> Lengths:
+    """(draws,) the most tokens held at once, from (draws, N): at t tokens those paths are alive that have as many."""
+    there = -np.sort(-lengths, axis=1)
+    held: Lengths = np.where(there > 0, np.arange(1, lengths.shape[1] + 1) * (prompt + there), 0).max(axis=1, initial=0)
+    return held
 
 
 def whole_cost(record: ProblemRecord, model: Arithmetic | None) -> float:
@@ -174,18 +179,20 @@ def ledger_csv(rows: Iterable[LedgerRow]) -> str:
     return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows), digits=10)
 
 
-def paper_tokens(lengths: NDArray[np.int64], position: int, keep: NDArray[np.bool_], type_ii: bool) -> int:
+def paper_tokens(
+    lengths: NDArray[np.int64], position: int, keep: NDArray[np.bool_], type_ii: bool
+) -> NDArray[np.int64]:
     """The STOP paper's count: every path up to ``position``, the kept ones to their end, and for Type II ``position``
     for each discarded prefix as well.
 
     It explains Table 2 of arXiv 2604.16029 within its noise. It is not what Type II costs: see :class:`LedgerRow`.
-    ``lengths`` int64 (N,) counts the tokens of the complete paths; ``keep`` is bool (N,).
+    ``lengths`` int64 (N,) counts the tokens of the complete paths; ``keep`` is bool (..., N), the result (...).
     """
-    if keep.dtype != np.bool_ or keep.shape != lengths.shape:
+    if keep.dtype != np.bool_ or keep.shape[-1:] != lengths.shape:
         raise ValueError(f"keep must be bool {lengths.shape}, not {keep.dtype} {keep.shape}")
     if position < 0:
         raise ValueError(f"position = {position}: a checkpoint cannot be negative")
     launched = np.minimum(lengths, position).sum()
-    resumed = np.maximum(lengths[keep] - position, 0).sum()
-    discarded = int(len(keep) - np.count_nonzero(keep))
-    return int(launched + resumed) + (position * discarded if type_ii else 0)
+    resumed = (np.maximum(lengths - position, 0) * keep).sum(-1)
+    discarded = (~keep).sum(-1)
+    return np.asarray(launched + resumed + (position * discarded if type_ii else 0), np.int64)

@@ -10,14 +10,21 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def avg_at_k(correct: Array, keep: NDArray[np.bool_]) -> float:
-    """Mean correctness of the kept paths; NaN when none is kept. ``correct`` (N,) 0/1 or rates, ``keep`` bool (N,)."""
-    return float(correct[keep].mean()) if keep.any() else math.nan
+def avg_at_k(correct: Array, keep: NDArray[np.bool_]) -> Array:
+    """(...) mean correctness of the kept paths, NaN when none is kept.
+
+    ``correct`` (N,) or (..., N): 0/1 or rates; ``keep`` bool (..., N).
+    """
+    count = keep.sum(-1)
+    total = np.where(keep, correct, 0.0).sum(-1)
+    mean: Array = np.divide(total, count, out=np.full(np.shape(count), math.nan), where=count > 0)
+    return mean
 
 
-def pass_at_k(correct: Array, keep: NDArray[np.bool_]) -> float:
-    """1 when a kept path is correct, else 0; NaN when none is kept."""
-    return float(correct[keep].max()) if keep.any() else math.nan
+def pass_at_k(correct: Array, keep: NDArray[np.bool_]) -> Array:
+    """(...) 1 when a kept path is correct, else 0; NaN when none is kept. Shapes as for :func:`avg_at_k`."""
+    best = np.where(keep, correct, -math.inf).max(-1, initial=-math.inf)
+    return np.where(keep.any(-1), best, math.nan)
 
 
 def expected_pass_at_k(n: int, correct: int, k: int) -> float:
@@ -30,34 +37,40 @@ def expected_pass_at_k(n: int, correct: int, k: int) -> float:
     return 1 - math.comb(n - correct, k) / math.comb(n, k)
 
 
-def auroc(scores: Array, correct: Array) -> float:
-    """P(a correct path scores above a wrong one), ties half; NaN when all paths have the same verdict.
-
-    ``scores`` is (N,) or (draws, N), then the mean over draws; ``correct`` (N,) is 0/1.
-    """
+def ranks(scores: Array) -> Array:
+    """(draws, N) ranks of (N,) or (draws, N) scores, ties their mean."""
     from scipy.stats import rankdata
 
+    found: Array = rankdata(np.atleast_2d(scores), axis=1)
+    return found
+
+
+def auroc(scores: Array, correct: Array, ranked: Array | None = None) -> float:
+    """P(a correct path scores above a wrong one), ties half; NaN when all paths have the same verdict.
+
+    ``scores`` is (N,) or (draws, N), then the mean over draws; ``correct`` (N,) is 0/1. ``ranked``: their ranks,
+    where they are known.
+    """
     right = correct > 0.5
     n_right = int(right.sum())
     n_wrong = len(right) - n_right
     if not n_right or not n_wrong:
         return math.nan
-    ranks = rankdata(np.atleast_2d(scores), axis=1)
-    wins = ranks[:, right].sum(axis=1) - n_right * (n_right + 1) / 2
+    placed = ranks(scores) if ranked is None else ranked
+    wins = placed[:, right].sum(axis=1) - n_right * (n_right + 1) / 2
     return float((wins / (n_right * n_wrong)).mean())
 
 
-def spearman(scores: Array, values: Array) -> float:
+def spearman(scores: Array, values: Array, ranked: Array | None = None) -> float:
     """Rank correlation with ``values`` (N,); NaN when either side is constant.
 
-    ``scores`` is (N,) or (draws, N), then the mean over draws (NaN when one draw is constant).
+    ``scores`` is (N,) or (draws, N), then the mean over draws (NaN when one draw is constant). ``ranked`` as for
+    :func:`auroc`.
     """
-    from scipy.stats import rankdata
-
-    left = rankdata(np.atleast_2d(scores), axis=1)
-    right = rankdata(values)
-    left -= left.mean(axis=1, keepdims=True)
-    right -= right.mean()
+    left = ranks(scores) if ranked is None else ranked
+    right = ranks(values)[0]
+    left = left - left.mean(axis=1, keepdims=True)
+    right = right - right.mean()
     scale = np.sqrt((left**2).sum(axis=1) * (right**2).sum())
     if len(right) < 2 or not (scale > 0).all():
         return math.nan

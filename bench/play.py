@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,38 +60,72 @@ def play(pruner: Pruner, policy: Policy, complete: Complete, position: int, keep
         return _over_completed(pruner, policy, complete)
     count = len(complete.lengths)
     alive = np.ones(count, dtype=np.bool_)
-    stopped_at = complete.lengths.copy()
+    stopped_at = complete.lengths
     history: list[CheckRecord] = []
     cost, seconds = Cost(), 0.0
     first: Array | None = None
     answers = complete.answer_class
     stop = False
     for checkpoint in policy.checkpoints(position):
-        rows = np.flatnonzero(alive)
         pool = visible(complete.at(checkpoint), pruner)
-        pool = pool if len(rows) == count else pool.take(rows)
-        scores = np.full(count, np.nan)
-        scores[rows], spent = score(pruner, pool)
+        rows = None if alive.all() else np.flatnonzero(alive)
+        pool = pool if rows is None else pool.take(rows)
+        scores, spent = score(pruner, pool)
+        stated = pruner.answers(pool) if policy.reads_answers else pool.answer_class
+        if rows is not None:
+            scores, stated = _spread(scores, rows, count, np.nan), _spread(stated, rows, count, -1)
         seconds += spent
         cost += pruner.cost(pool)
         first = scores if first is None else first
-        stated = np.full(count, -1, dtype=np.int64)
-        stated[rows] = pruner.answers(pool) if policy.reads_answers else pool.answer_class
-        history.append(CheckRecord(checkpoint, scores, complete.lengths <= checkpoint, stated, alive.copy()))
+        history.append(CheckRecord(checkpoint, scores, complete.lengths <= checkpoint, stated, alive))
         if keeps_all:
             break
         decision = policy.decide(history)
-        dropped = alive & ~decision.keep
-        stopped_at[dropped] = np.minimum(complete.lengths[dropped], checkpoint)
+        at_most = np.minimum(complete.lengths, checkpoint)
+        stopped_at = np.where(alive & ~decision.keep, at_most, stopped_at)
         alive = decision.keep.copy()
         if decision.stop_all:
             stop = True
-            stopped_at[alive] = np.minimum(complete.lengths[alive], checkpoint)
+            stopped_at = np.where(alive, at_most, stopped_at)
             answers = np.where(complete.lengths <= checkpoint, complete.answer_class, stated)
             break
     assert first is not None
     launched = np.minimum(complete.lengths, history[0].position)
     return Played(alive, stopped_at, launched, answers, stop, first, cost, seconds)
+
+
+def play_draws(
+    pruners: Sequence[Pruner], policy: Policy, complete: Complete, position: int, keeps_all: bool = False
+) -> list[Played]:
+    """:func:`play` for several draws of one pruner, which differ in their seeds alone.
+
+    Where there is one check, what does not depend on the draw is had once.
+    """
+    once = not policy.over_completed and not keeps_all and not policy.reads_answers
+    if len(pruners) == 1 or not once or len(policy.checkpoints(position)) > 1:
+        return [play(pruner, policy, complete, position, keeps_all) for pruner in pruners]
+    (checkpoint,) = policy.checkpoints(position)
+    pool = visible(complete.at(checkpoint), pruners[0])
+    cost = pruners[0].cost(pool)
+    launched = np.minimum(complete.lengths, checkpoint)
+    finished, everything = complete.lengths <= checkpoint, np.ones(len(launched), dtype=np.bool_)
+    found = []
+    for pruner in pruners:
+        scores, seconds = score(pruner, pool)
+        decision = policy.decide([CheckRecord(checkpoint, scores, finished, pool.answer_class, everything)])
+        if decision.stop_all:
+            found.append(play(pruner, policy, complete, position))
+            continue
+        decoded = np.where(decision.keep, complete.lengths, launched)
+        found.append(Played(decision.keep, decoded, launched, complete.answer_class, False, scores, cost, seconds))
+    return found
+
+
+def _spread(values: NDArray[Any], rows: NDArray[np.int64], count: int, missing: float) -> NDArray[Any]:
+    """(count,): ``values`` at their ``rows``, ``missing`` elsewhere."""
+    spread = np.full(count, missing, values.dtype)
+    spread[rows] = values
+    return spread
 
 
 def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Played:
@@ -126,9 +161,9 @@ def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Playe
 
 def visible(pool: Pool, pruner: Pruner) -> Pool:
     """The pool as ``pruner`` may see it: privileged signals only for a control, and only those that it declares."""
-    if type(pruner).source is not Source.CONTROL:
-        return pool.public()
-    hidden = PRIVILEGED - type(pruner).requires
+    hidden = PRIVILEGED - type(pruner).requires if type(pruner).source is Source.CONTROL else PRIVILEGED
+    if hidden.isdisjoint(pool.signals):
+        return pool
     return replace(pool, signals={signal: column for signal, column in pool.signals.items() if signal not in hidden})
 
 

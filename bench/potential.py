@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from bench.store import StoredProblem
 from tasks.task import Task
 
 if TYPE_CHECKING:
+    from bench.engines.ray import Cluster
     from bench.engines.transformers import TransformersEngine
 
 PURPOSE = "label"
@@ -27,6 +29,7 @@ PURPOSE = "label"
 _ROWS = 128
 """The fewest rows of a request, where there are so many continuations."""
 _SHARD_LABELS = 512
+_JOB_GROUPS = 8
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,11 @@ def label_cuts(
     sampling: Sampling,
     seed: int,
     progress: Progress = no_progress,
+    cluster: Cluster | None = None,
 ) -> LabelStore:
     """Label every cut that the store in ``folder`` does not hold yet; ``progress`` is told the cuts that are done.
+
+    By the workers of a ``cluster`` where there is one.
 
     The noise of a continuation is addressed by problem, prefix and number: a label does not depend on what else is
     labelled.
@@ -95,41 +101,58 @@ def label_cuts(
     progress(len(cuts) - len(missing))
     if not missing:
         return store
+    work = Continued(continuations, sampling, seed)
+    groups = work.groups(missing, engine.rows_in_flight)
+    if cluster is None:
+        sampled = work.stream(engine, groups)
+    else:
+        sampled = cluster.run(engine, list(in_groups(groups, _JOB_GROUPS)), work)
     with store.shards:
-        for chunk in in_groups(_labels(engine, missing, continuations, sampling, seed, progress), _SHARD_LABELS):
+        for chunk in in_groups(_told(chain(_finished(missing), sampled), progress), _SHARD_LABELS):
             store.append(chunk)
     return store
 
 
-def _labels(
-    engine: TransformersEngine,
-    cuts: Sequence[Cut],
-    continuations: int,
-    sampling: Sampling,
-    seed: int,
-    progress: Progress,
-) -> Iterator[Label]:
+def _finished(cuts: Sequence[Cut]) -> Iterator[Label]:
+    """A path that has ended needs no continuation: its verdict is its label."""
     for cut in cuts:
         if cut.verdict is not None:
             yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), 0, int(cut.verdict), int(cut.verdict))
-            progress(1)
-    rows = max(_ROWS, engine.rows_in_flight // 4)
-    groups = list(_groups([cut for cut in cuts if cut.verdict is None], max(1, rows // continuations)))
-    rollouts = engine.sample((_request(group, continuations) for group in groups), sampling, seed, purpose=PURPOSE)
-    for group, rollout in zip(groups, rollouts, strict=True):
-        for number, cut in enumerate(group):
-            paths = rollout.paths[number * continuations : (number + 1) * continuations]
-            verdicts = [_verdict(engine, cut, path.token_ids) for path in paths]
-            yield Label(
-                cut.task.name,
-                cut.problem,
-                cut.hash,
-                len(cut.prefix),
-                continuations,
-                sum(verdicts[0::2]),
-                sum(verdicts[1::2]),
-            )
-            progress(1)
+
+
+def _told(labels: Iterable[Label], progress: Progress) -> Iterator[Label]:
+    for label in labels:
+        yield label
+        progress(1)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """How prefixes are continued and judged, wherever that is done."""
+
+    continuations: int
+    sampling: Sampling
+    seed: int
+
+    def groups(self, cuts: Sequence[Cut], rows_in_flight: int) -> list[list[Cut]]:
+        """Prefixes that are continued together."""
+        rows = max(_ROWS, rows_in_flight // 4)
+        return list(_groups([cut for cut in cuts if cut.verdict is None], max(1, rows // self.continuations)))
+
+    def __call__(self, engine: TransformersEngine, job: Sequence[list[Cut]]) -> list[Label]:
+        return list(self.stream(engine, job))
+
+    def stream(self, engine: TransformersEngine, groups: Sequence[list[Cut]]) -> Iterator[Label]:
+        """Label by label, as soon as a group's continuations are there."""
+        count = self.continuations
+        requests = (_request(group, count) for group in groups)
+        rollouts = engine.sample(requests, self.sampling, self.seed, purpose=PURPOSE)
+        for group, rollout in zip(groups, rollouts, strict=True):
+            for number, cut in enumerate(group):
+                paths = rollout.paths[number * count : (number + 1) * count]
+                verdicts = [_verdict(engine, cut, path.token_ids) for path in paths]
+                halves = sum(verdicts[0::2]), sum(verdicts[1::2])
+                yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), count, *halves)
 
 
 def _groups(cuts: Sequence[Cut], size: int) -> Iterator[list[Cut]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -26,6 +26,7 @@ from tasks.task import Problem, Task
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
+    from bench.engines.ray import Cluster
     from bench.engines.transformers import TransformersEngine
 
 Progress = Callable[[int], None]
@@ -73,11 +74,12 @@ def sample_rollouts(
     recording: Recording,
     progress: Progress = no_progress,
     processes: int = 1,
+    cluster: Cluster | None = None,
 ) -> RolloutStore:
     """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
 
     ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, or one of each of
-    several ``processes``. The paths do not depend on their number.
+    several ``processes`` or workers of a ``cluster``. The paths do not depend on their number.
     """
     recording = engine.recordable(recording)
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
@@ -87,11 +89,14 @@ def sample_rollouts(
     missing = [(task, problem) for task, problem in problems if (task.name, problem.id) not in done]
     if not missing:
         return store
+    work = Sampled(n, sampling, seed, recording)
     with store.shards:
-        if processes > 1 and not engine.backend and len(missing) > SHARD_PROBLEMS:
-            sampled = _sampled_by(processes, engine, missing, n, sampling, seed, recording)
+        if cluster is not None:
+            sampled = cluster.run(engine, list(in_groups(missing, SHARD_PROBLEMS)), work)
+        elif processes > 1 and not engine.backend and len(missing) > SHARD_PROBLEMS:
+            sampled = _sampled_by(processes, engine, missing, work)
         else:
-            sampled = _sampled(engine, missing, n, sampling, seed, recording)
+            sampled = work.stream(engine, missing)
         for chunk in in_groups(_told(sampled, progress), SHARD_PROBLEMS):
             store.append(chunk)
     return store
@@ -105,6 +110,7 @@ def sample_configured(
     *,
     progress: Progress = no_progress,
     processes: int = 1,
+    cluster: Cluster | None = None,
 ) -> RolloutStore:
     """Sample ``problems`` as the configuration says; see :func:`sample_rollouts`."""
     return sample_rollouts(
@@ -117,6 +123,7 @@ def sample_configured(
         recording=config.recording,
         progress=progress,
         processes=processes,
+        cluster=cluster,
     )
 
 
@@ -126,20 +133,37 @@ def _told(problems: Iterable[StoredProblem], progress: Progress) -> Iterator[Sto
         progress(len(stored.paths))
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """How problems are sampled, wherever that is done: here, in another process, on another machine."""
+
+    n: int
+    sampling: Sampling
+    seed: int
+    recording: Recording
+
+    def __call__(self, engine: TransformersEngine, job: Sequence[tuple[Task, Problem]]) -> list[StoredProblem]:
+        return list(self.stream(engine, job))
+
+    def stream(self, engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]]) -> Iterator[StoredProblem]:
+        """Problem by problem, as soon as its paths are there."""
+        requests = [
+            Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(self.n)))
+            for task, problem in problems
+        ]
+        rollouts = engine.sample(requests, self.sampling, self.seed, self.recording)
+        for (task, problem), request, rollout in zip(problems, requests, rollouts, strict=True):
+            yield stored_problem(engine, task, problem, request, rollout)
+
+
 def _sampled_by(
-    processes: int,
-    engine: TransformersEngine,
-    problems: Sequence[tuple[Task, Problem]],
-    n: int,
-    sampling: Sampling,
-    seed: int,
-    recording: Recording,
+    processes: int, engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]], work: Sampled
 ) -> Iterator[StoredProblem]:
     """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
     try:
         jobs = [
-            pool.submit(_job, engine.name, engine.options, engine.digest, job, n, sampling, seed, recording)
+            pool.submit(_job, engine.name, engine.options, engine.digest, job, work)
             for job in in_groups(problems, SHARD_PROBLEMS)
         ]
         for job in jobs:
@@ -149,20 +173,13 @@ def _sampled_by(
 
 
 def _job(
-    model: str,
-    options: ModelOptions,
-    digest: str,
-    problems: Sequence[tuple[Task, Problem]],
-    n: int,
-    sampling: Sampling,
-    seed: int,
-    recording: Recording,
+    model: str, options: ModelOptions, digest: str, problems: Sequence[tuple[Task, Problem]], work: Sampled
 ) -> list[StoredProblem]:
     """One process's share. The model is loaded once per process."""
     engine = engine_in_process(model, options)
     if engine.digest != digest:
         raise UserError(f"model '{model}' changed while it was sampled: {engine.digest} instead of {digest}")
-    return list(_sampled(engine, problems, n, sampling, seed, recording))
+    return work(engine, problems)
 
 
 @cache
@@ -174,24 +191,6 @@ def engine_in_process(model: str, options: ModelOptions) -> TransformersEngine:
 
     logging.disable_progress_bar()
     return TransformersEngine.load(model, options=options)
-
-
-def _sampled(
-    engine: TransformersEngine,
-    problems: Sequence[tuple[Task, Problem]],
-    n: int,
-    sampling: Sampling,
-    seed: int,
-    recording: Recording,
-) -> Iterator[StoredProblem]:
-    requests = [
-        Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(n)))
-        for task, problem in problems
-    ]
-    for (task, problem), request, rollout in zip(
-        problems, requests, engine.sample(requests, sampling, seed, recording), strict=True
-    ):
-        yield stored_problem(engine, task, problem, request, rollout)
 
 
 def stored_problem(

@@ -67,6 +67,24 @@ class Majority(Vote):
         return np.ones(len(evidence))
 
 
+def majorities(
+    classes: NDArray[np.int64], keep: NDArray[np.bool_], gold: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """:class:`Majority` over many draws at once: (D,) expected correctness and whether the vote was tied.
+
+    ``classes`` and ``keep`` are (D, N).
+    """
+    values = np.unique(classes[classes >= 0])
+    if not len(values):
+        return np.zeros(len(keep)), np.zeros(len(keep), np.bool_)
+    votes = np.stack([(keep & (classes == value)).sum(-1) for value in values], -1)
+    best = votes.max(-1, keepdims=True)
+    winners = (votes == best) & (best > 0)
+    number = winners.sum(-1)
+    right = winners[:, values == gold].any(-1)
+    return np.where(right, 1 / np.maximum(number, 1), 0.0), number > 1
+
+
 @dataclass(frozen=True)
 class ScoreWeighted(Vote):
     """Weight = the path's score, as confidence-weighted majority does (DeepConf, arXiv 2508.15260)."""

@@ -10,18 +10,19 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine
 from bench.errors import UserError
 from bench.reasoner.config import REASONERS
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
     from bench.engines.options import ModelOptions
+    from bench.engines.ray import Cluster
     from bench.engines.transformers import TransformersEngine
     from bench.reasoner.config import LabelPlan
     from bench.store import RolloutStore
@@ -81,27 +82,19 @@ Record = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Plan of the labels: small, cpu, gpu or paper.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-ENGINES = ("transformers", "vllm", "openai")
-JUDGE_ENGINES = ("transformers", "vllm")
 Engine = Annotated[str, typer.Option("--engine", help="What samples the paths: transformers, vllm or openai.")]
 BaseUrl = Annotated[
     str | None, typer.Option("--base-url", help="The server of --engine openai, as in http://127.0.0.1:8000/v1.")
 ]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Engines that sample, one per Ray actor (see docs/scale-out.md).")
+]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", help="The Ray cluster of --workers (default: one on this machine).")
+]
 KvMemory = Annotated[
     float | None, typer.Option("--kv-memory", help="GiB that vLLM may take for keys and values (4 on a CPU).")
 ]
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """What samples: one of :data:`ENGINES`, the server of ``openai``, the memory of ``vllm`` in GiB."""
-
-    kind: str = "transformers"
-    base_url: str | None = None
-    kv_memory: float | None = None
-
-
-DEFAULT_ENGINE = EngineChoice()
 
 
 def main() -> None:
@@ -208,6 +201,19 @@ def pairs_of(option: str, pairs: list[str] | None, form: str) -> dict[str, str]:
     return {name.strip(): value for name, _, value in (pair.partition("=") for pair in pairs or [])}
 
 
+def cluster_of(
+    workers: int | None, address: str | None, device: str, gpus: float = 0.0, choice: EngineChoice = DEFAULT_ENGINE
+) -> Cluster | None:
+    """The engines that sample, where --workers asks for several."""
+    from bench.engines.ray import Cluster
+
+    if workers is None:
+        if address is not None:
+            raise UserError("--ray-address belongs to --workers: say how many engines are wanted")
+        return None
+    return Cluster(workers, address, gpus, device, choice)
+
+
 def load_plugins(paths: list[Path] | None) -> None:
     from bench.plugins import load_plugin
 
@@ -231,43 +237,11 @@ def known(look: Callable[[], Any]) -> Any:
         raise UserError(str(error)) from error
 
 
-def engine_of(
-    model: str, device: str, options: ModelOptions | None = None, choice: EngineChoice = DEFAULT_ENGINE
-) -> TransformersEngine:
-    """The model, sampled as chosen. Raises UserError for an unknown kind, and for options that another kind has."""
-    import logging
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging as transformers_logging
-
-    from bench.engines.options import ModelOptions
-    from bench.engines.transformers import TransformersEngine
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("datasets").setLevel(logging.ERROR)
-    if choice.kind not in ENGINES:
-        raise UserError(f"--engine {choice.kind}: write {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
-    for option, kind in (("base_url", "openai"), ("kv_memory", "vllm")):
-        if getattr(choice, option) is not None and choice.kind != kind:
-            raise UserError(f"--{option.replace('_', '-')} belongs to --engine {kind}; this is {choice.kind}")
-    if choice.kind == "openai":
-        from bench.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(model, choice.base_url, options)  # type: ignore[return-value]
-    engine = TransformersEngine.load(model, device=device, options=options or ModelOptions())
-    if choice.kind == "transformers":
-        return engine
-    from bench.engines.vllm import VllmEngine
-
-    return VllmEngine.beside(engine, choice.kv_memory)
-
-
 def engine_of_store(store: RolloutStore, device: str) -> TransformersEngine:
     """The model that sampled the rollouts of a store, loaded as it was then."""
     from bench.engines.options import ModelOptions
 
-    return engine_of(str(store.manifest["model"]), device, ModelOptions(**store.manifest.get("model_options", {})))
+    return load_engine(str(store.manifest["model"]), device, ModelOptions(**store.manifest.get("model_options", {})))
 
 
 def require_weights() -> None:

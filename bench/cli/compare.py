@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.app import (
-    DEFAULT_ENGINE,
     EMBEDDED,
-    JUDGE_ENGINES,
     BaseUrl,
     ConfigFile,
     Data,
     Device,
     Engine,
-    EngineChoice,
     Judge,
     Kept,
     KvMemory,
@@ -28,17 +25,19 @@ from bench.cli.app import (
     Prefix,
     Preset,
     Problems,
+    RayAddress,
     Record,
     Seed,
     Split,
     Task,
     Temperature,
+    Workers,
     app,
     check_methods,
+    cluster_of,
     command_line,
     config_from,
     data_of,
-    engine_of,
     judged,
     learned_for,
     load_plugins,
@@ -50,11 +49,13 @@ from bench.cli.app import (
     tokens_of,
     watching,
 )
+from bench.engines.choice import DEFAULT_ENGINE, JUDGE_ENGINES, EngineChoice, load_engine
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.comparison import Inputs
     from bench.config import RunConfig
+    from bench.engines.ray import Cluster
     from bench.results import Results
 
 
@@ -110,6 +111,8 @@ def compare(
     ] = "transformers",
     base_url: BaseUrl = None,
     kv_memory: KvMemory = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
 ) -> None:
@@ -164,11 +167,17 @@ def compare(
         store,
         judge_engine,
     )
-    compare_with(config, out or Path("runs/compare"), inputs, device, choice)
+    cluster = cluster_of(workers, ray_address, device, config.gpus_per_worker, choice)
+    compare_with(config, out or Path("runs/compare"), inputs, device, choice, cluster)
 
 
 def compare_with(
-    config: RunConfig, out: Path, inputs: Inputs, device: str, choice: EngineChoice = DEFAULT_ENGINE
+    config: RunConfig,
+    out: Path,
+    inputs: Inputs,
+    device: str,
+    choice: EngineChoice = DEFAULT_ENGINE,
+    cluster: Cluster | None = None,
 ) -> Results:
     from bench.comparison import run_comparison
     from bench.rollouts import tasks_of
@@ -178,7 +187,7 @@ def compare_with(
     if inputs.store is None:
         tasks_of(config)
     check_methods(config)
-    engine = None if config.model == IMPORTED else engine_of(config.model, device, config.model_options, choice)
+    engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, choice)
     with watching() as watch:
         results = run_comparison(
             engine,
@@ -188,6 +197,7 @@ def compare_with(
             command=command_line(),
             watch=watch,
             processes=processes_on(device),
+            cluster=cluster,
         )
         tick = watch.stretch("tables and figures", 1)
         write_outputs(results, out)

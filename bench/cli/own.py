@@ -26,7 +26,6 @@ from bench.cli.app import (
     command_line,
     config_from,
     data_of,
-    engine_of,
     judged,
     label_plan,
     learned_for,
@@ -37,6 +36,7 @@ from bench.cli.app import (
     tokens_of,
     watching,
 )
+from bench.engines.choice import load_engine
 from bench.errors import UserError
 
 CHEAP = "step,text-classifier"
@@ -85,7 +85,7 @@ def check_task(
     settings = {"tasks": [task], "model": model or "embedded", "n": 2, "k": 1, "prefix_tokens": 1, "temperature": 1.0,
                 "max_new_tokens": 2, "data": data_of(data) or {}}  # fmt: skip
     config = configured("options", settings, settings)
-    engine = None if model is None else engine_of(model, "cpu", model_options_of(model_option))
+    engine = None if model is None else load_engine(model, "cpu", model_options_of(model_option))
     for one in tasks_of(config):
         for line in examination(one, engine):
             typer.echo(line)
@@ -122,7 +122,7 @@ def plan(
         prefix_tokens=prefix, recipe=recipe,
     )  # fmt: skip
     at_hand = speed is not None and config.kv_bytes_per_token is not None
-    engine = None if at_hand else engine_of(config.model, device, config.model_options)
+    engine = None if at_hand else load_engine(config.model, device, config.model_options)
     extent = extent_of(config, engine, speed, mean_tokens)
     for line in plan_of(config, label_plan(config.recipe), extent):
         typer.echo(line)
@@ -170,7 +170,7 @@ def advise(
         seed=seed,
         recipe=recipe,
     )
-    engine = engine_of(config.model, device, config.model_options)
+    engine = load_engine(config.model, device, config.model_options)
     trial = Trial.of(engine, config)
     config = trial.fitted(config, engine, prefix)
     taught = [] if train == "none" else names_of(train) or []
@@ -230,7 +230,7 @@ def run(
     shipped, processes = config.model in REASONERS, processes_on(device)
     learned = learned_for(config.model, None)
     labels = shipped_labels(config.model, config.sampling.digest, config.model_options)
-    engine = engine_of(config.model, device, config.model_options)
+    engine = load_engine(config.model, device, config.model_options)
     judges = Judges(judged(judge), out / "training", device, shipped=shipped)
     with watching() as watch:
         if not shipped or config.model_options.given:

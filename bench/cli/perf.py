@@ -11,15 +11,38 @@ from bench.cli.app import (
     EMBEDDED,
     Device,
     app,
-    engine_of,
     require_weights,
 )
+from bench.engines.choice import load_engine
 from bench.errors import UserError
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers there as well.")]
 
-perf = typer.Typer(help="Measure the reasoner's acceptance card and the cost of a check.", no_args_is_help=True)
+perf = typer.Typer(help="Speed as ratios within one run; the reasoner's card; devices and engines side by side.")
 app.add_typer(perf, name="perf")
+
+
+@perf.callback(invoke_without_command=True)
+def perf_all(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Decoding, check, saving, replay, training, help and grading against their goals: about four minutes.
+
+    The commands below measure one thing each.
+    """
+    import json
+
+    from bench.speed import measure
+
+    if context.invoked_subcommand is not None:
+        return
+    require_weights()
+    load_engine("embedded", device)  # quiet, and refused here where the device is none
+    found = measure(device, (lambda _: None) if as_json else typer.echo)
+    if as_json:
+        typer.echo(json.dumps(found.described(), indent=1))
 
 
 @perf.command("reasoner")
@@ -74,7 +97,7 @@ def perf_check(
     from methods.learned.stop import Stop
 
     require_weights()
-    engine = engine_of("embedded", device)
+    engine = load_engine("embedded", device)
     stop = load_method("stop", EMBEDDED.learned, engine.digest, preset("demo").prefix_tokens).pruner
     assert isinstance(stop, Stop)
     for length in prefix or [512, preset("demo").prefix_tokens]:
@@ -104,7 +127,7 @@ def perf_agreement(
 
     require_weights()
     config = preset("demo", problems=problems)
-    engines = engine_of("embedded", "cpu"), engine_of("embedded", device)
+    engines = load_engine("embedded", "cpu"), load_engine("embedded", device)
     stops = []
     for engine in engines:
         stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
@@ -168,7 +191,7 @@ def perf_engines(
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"  # one thread, as the default engine takes
     config = preset("demo")
     tasks = tasks_of(config)
-    engine = engine_of("embedded", device)
+    engine = load_engine("embedded", device)
     stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
     assert isinstance(stop, Stop)
     chosen = problems_of(tasks, config.split, -(-problems // len(tasks)), config.seed)[:problems]

@@ -13,7 +13,6 @@ from bench.cli.app import (
     Data,
     Device,
     Engine,
-    EngineChoice,
     KvMemory,
     Model,
     ModelOption,
@@ -21,21 +20,24 @@ from bench.cli.app import (
     Prefix,
     Preset,
     Problems,
+    RayAddress,
     Record,
     Seed,
     Split,
     Task,
     Temperature,
+    Workers,
     app,
+    cluster_of,
     config_from,
     data_of,
-    engine_of,
     engine_of_store,
     model_options_of,
     pairs_of,
     processes_on,
     watching,
 )
+from bench.engines.choice import EngineChoice, load_engine
 from bench.errors import UserError
 
 
@@ -57,6 +59,8 @@ def rollouts(
     engine_kind: Engine = "transformers",
     base_url: BaseUrl = None,
     kv_memory: KvMemory = None,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
@@ -68,11 +72,15 @@ def rollouts(
         model_options=model_options_of(model_option), problems=problems, n=n,
         prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
     )  # fmt: skip
-    engine = engine_of(config.model, device, config.model_options, EngineChoice(engine_kind, base_url, kv_memory))
+    choice = EngineChoice(engine_kind, base_url, kv_memory)
+    cluster = cluster_of(workers, ray_address, device, config.gpus_per_worker, choice)
+    engine = load_engine(config.model, device, config.model_options, choice)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     with watching() as watch:
         tick = watch.stretch("sampling paths", len(chosen) * config.n)
-        store = sample_configured(engine, config, chosen, out, progress=tick, processes=processes_on(device))
+        store = sample_configured(
+            engine, config, chosen, out, progress=tick, processes=processes_on(device), cluster=cluster
+        )
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
 
 
@@ -134,6 +142,9 @@ def label(
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
     prefixes: Annotated[int | None, typer.Option(help="At most so many distinct prefixes per problem.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the continuations' noise.")] = 1,
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    gpus_per_worker: Annotated[float, typer.Option(help="What each of the workers takes.")] = 0.0,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
@@ -165,5 +176,6 @@ def label(
             sampling=sampling,
             seed=seed,
             progress=watch.stretch("labelling prefixes", len(cuts)),
+            cluster=cluster_of(workers, ray_address, device, gpus_per_worker),
         )
     typer.echo(f"{len(labels)} labels of {continuations} continuations in {out}")

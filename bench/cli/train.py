@@ -15,13 +15,13 @@ from bench.cli.app import (
     ModelOption,
     Plugin,
     app,
-    engine_of,
     judged,
     known,
     label_plan,
     load_plugins,
     model_options_of,
 )
+from bench.engines.choice import load_engine
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def train(
     names = list(method or tunable())
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
-    engine = engine_of(model, device, model_options_of(model_option))
+    engine = load_engine(model, device, model_options_of(model_option))
     judges = Judges(judged(judge), out, device)
     train_set, validation, sampling_digest = labelled_folder(engine, data, prefix, reads_of(names))
     for name in names:
@@ -87,7 +87,7 @@ def import_stop(
     """Bring a STOP that was trained elsewhere: its files as learned files with a card; nothing in them is run."""
     from bench.stop_checkpoint import import_stop as run
 
-    card = run(folder, engine_of(model, device, model_options_of(model_option)), prefix, out)
+    card = run(folder, load_engine(model, device, model_options_of(model_option)), prefix, out)
     settings = ", ".join(f"{name} {card.configuration[name]}" for name in ("tokens", "rank"))
     typer.echo(f"{settings}: in {out}; next: prunebench compare --model {model} --learned {out} --methods stop,none")
 
@@ -123,7 +123,7 @@ def ablate(
     from methods.registry import PRUNERS
 
     known(lambda: PRUNERS.get(method))
-    engine = engine_of(model, device, model_options_of(model_option))
+    engine = load_engine(model, device, model_options_of(model_option))
     tuned = load_method(method, learned, engine.digest, prefix).pruner
     if not isinstance(tuned, LearnablePruner):
         raise UserError(f"'{method}' has nothing to train, so there is nothing to ablate; take stop")

@@ -119,13 +119,14 @@ def keep_best(record: CheckRecord, k: int, finished: FinishedRule = "rank") -> N
     Raises ValueError as :func:`finite_scores` does.
     """
     scores = finite_scores(record)
-    if finished == "rank":
-        last = np.zeros(len(scores), dtype=np.bool_)
+    alive = int(record.alive.sum())
+    if finished == "rank" and alive == len(scores):
+        order = np.argsort(-scores, kind="stable")
     else:
-        last = record.finished if finished == "drop" else ~record.finished
-    order = np.lexsort((np.arange(len(scores)), -scores, last, ~record.alive))
+        last = np.zeros_like(record.finished) if finished == "rank" else record.finished ^ (finished == "keep")
+        order = np.lexsort((np.arange(len(scores)), -scores, last, ~record.alive))
     keep = np.zeros(len(scores), dtype=np.bool_)
-    keep[order[: min(k, int(record.alive.sum()))]] = True
+    keep[order[: min(k, alive)]] = True
     return keep
 
 
@@ -157,8 +158,10 @@ def finite_scores(record: CheckRecord) -> NDArray[np.float64]:
     return np.where(record.alive, scores, 0.0)
 
 
-def tied(scores: NDArray[np.float64], keep: NDArray[np.bool_]) -> bool:
-    """Whether the cut fell into a tie: a dropped path scores exactly as the last kept one, so the index decided."""
-    if keep.all() or not keep.any():
-        return False
-    return bool(scores[keep].min() == scores[~keep].max())
+def tied(scores: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool (...): whether the cut of (..., N) fell into a tie: a dropped path scores exactly as the last kept one, so
+    that the index decided."""
+    last = np.where(keep, scores, np.inf).min(-1, initial=np.inf)
+    first = np.where(keep, -np.inf, scores).max(-1, initial=-np.inf)
+    found: NDArray[np.bool_] = (last == first) & keep.any(-1) & ~keep.all(-1)
+    return found

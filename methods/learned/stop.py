@@ -127,7 +127,7 @@ class Stop(LearnablePruner):
         reader = self._reader_
         self.history_: list[dict[str, float]] = fit_module(
             reader.module,
-            _Lesson(reader, kept, targets).losses,
+            Lesson(reader, kept, targets).losses,
             len(targets),
             lambda: [reader.scores(cache) for cache in judged],
             validation,
@@ -372,7 +372,7 @@ def _weights(
     return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
 
 
-class _Lesson:
+class Lesson:
     """The kept caches of the training prefixes, and the loss of any batch of them."""
 
     def __init__(self, reader: Reader, caches: Sequence[PrefixCache], targets: NDArray[np.float64]) -> None:

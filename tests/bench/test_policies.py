@@ -83,7 +83,7 @@ def test_paths_that_are_not_alive_are_never_kept_and_need_no_score():
 def test_tied_says_whether_the_index_decided():
     scores = np.array([3.0, 2.0, 2.0, 1.0])
     for k, expected in [(1, False), (2, True), (3, False), (4, False)]:
-        assert tied(scores, TopK(k).decide([record(scores)]).keep) is expected
+        assert tied(scores, TopK(k).decide([record(scores)]).keep) == expected
 
 
 @pytest.mark.parametrize("policy", [TopK(1), Ratio(0.5), Threshold(0), WarmupPercentile(50, 1), MemoryTriggered(9),

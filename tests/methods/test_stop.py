@@ -13,7 +13,7 @@ from bench.engines.transformers import TransformersEngine
 from methods.base import NotFittedError, PrefixCache, Setting, Signal
 from methods.check import check_pruner
 from methods.learned.otv import OneTokenVerification
-from methods.learned.stop import Stop, _Lesson, of_like_width
+from methods.learned.stop import Lesson, Stop, of_like_width
 from methods.learned.stop_without_adapter import StopWithoutAdapter
 from methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
 
@@ -192,7 +192,7 @@ def test_the_loss_of_a_mixed_batch_is_the_mean_over_its_prefixes_one_by_one(engi
     stop = Stop(rank=4)
     kept = [one.pool.kv() for one in train]
     stop._attach(engine.model)
-    lesson = _Lesson(stop._reader_, kept, train.success)
+    lesson = Lesson(stop._reader_, kept, train.success)
     batch = np.random.default_rng(0).permutation(len(train.success))[:40]
     whole = sum(part.item() for part in lesson.losses(batch))
     singles = []

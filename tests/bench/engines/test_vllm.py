@@ -285,9 +285,7 @@ def test_too_little_memory_for_one_path_is_refused_before_vllm_starts(reader):
     require_room(reader, 1.0, None)
     require_room(reader, None, 1024)
     require_room(reader, None, None)
-    with pytest.raises(
-        UserError, match=r"would hold 419 tokens, and one path .* have 1024 .*--kv-memory"
-    ):
+    with pytest.raises(UserError, match=r"would hold 419 tokens, and one path .* have 1024 .*--kv-memory"):
         require_room(reader, 0.001, None)
     with pytest.raises(UserError, match="would hold 1023 tokens"):
         require_room(reader, None, 1023)

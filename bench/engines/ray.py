@@ -1,0 +1,138 @@
+"""Many engines at once: one per Ray actor, jobs streamed to them through Ray Data.
+
+Ray schedules, bounds the memory of what is finished but not taken yet, and gives the job of a worker that was lost to
+another. Results come in the order of the jobs, so that a store does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine
+from bench.engines.options import ModelOptions
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.engines.transformers import TransformersEngine
+
+IN_FLIGHT = 2
+"""Jobs that an actor holds: one at work and one at hand."""
+
+
+class Work(Protocol):
+    """What an engine does with one job; it travels to the workers."""
+
+    def __call__(self, engine: TransformersEngine, job: Any) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """``workers`` engines, on the Ray cluster at ``address`` or, without one, on this machine."""
+
+    workers: int
+    address: str | None = None
+    gpus_per_worker: float = 0.0
+    device: str = "cpu"
+    choice: EngineChoice = DEFAULT_ENGINE
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError(f"--workers {self.workers}: at least one is needed")
+
+    def run(self, engine: TransformersEngine, jobs: Sequence[Any], work: Work) -> Iterator[Any]:
+        """What ``work`` gives for each job, job by job in their order; every worker loads the model of ``engine``.
+
+        Raises UserError without Ray, for a cluster that cannot be reached, and what a worker raises.
+        """
+        ray = self._started()
+        from ray.exceptions import RayError
+
+        try:
+            # Not as arguments of the actors: these could not be started again where the node that has them is lost.
+            pipeline = ray.data.from_items([{"job": _Boxed(job)} for job in jobs], override_num_blocks=len(jobs))
+            found = pipeline.map_batches(
+                _Worker,
+                fn_constructor_args=(engine.name, self.device, engine.options, self.choice, engine.digest, work),
+                batch_size=1,
+                num_cpus=1,
+                num_gpus=self.gpus_per_worker or None,
+                compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=IN_FLIGHT),
+            )
+            for row in found.iter_rows():
+                if isinstance(row["found"].content, UserError):
+                    raise row["found"].content
+                yield from row["found"].content
+        except RayError as error:
+            raise UserError(f"Ray gave up ({str(error).splitlines()[0][:300]}); the same command goes on") from error
+
+    def _started(self) -> Any:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise UserError("Ray is not installed: pip install 'prunebench[ray]'") from error
+        if not ray.is_initialized():
+            here = self.address is None
+            try:
+                ray.init(
+                    address=self.address,
+                    num_cpus=max(self.workers + 1, os.cpu_count() or 1) if here else None,
+                    include_dashboard=False if here else None,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                first = str(error).strip().splitlines()[0][:300]
+                raise UserError(f"--ray-address {self.address}: no cluster there ({first})") from error
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.execution_options.verbose_progress = False
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        return ray
+
+
+@dataclass(frozen=True)
+class _Boxed:
+    """Keeps Ray Data from taking a list apart."""
+
+    content: Any
+
+
+class _Worker:
+    """One engine, in an actor. What the user did wrong comes back as a result: Ray would wrap it beyond recognition."""
+
+    def __init__(
+        self, model: str, device: str, options: ModelOptions, choice: EngineChoice, digest: str, work: Work
+    ) -> None:
+        self.work = work
+        self.refused: UserError | None = None
+        try:
+            self.engine = load_engine(model, device, options, choice)
+        except UserError as error:
+            self.refused = error
+            return
+        if self.engine.digest != digest:
+            self.refused = UserError(
+                f"model '{model}' is another one on a worker: {self.engine.digest} instead of {digest}"
+            )
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        found = np.empty(len(batch["job"]), object)
+        for place, job in enumerate(batch["job"]):
+            found[place] = _Boxed(self.refused or self._done(job.content))
+        return {"found": found}
+
+    def _done(self, job: Any) -> Any:
+        try:
+            return self.work(self.engine, job)
+        except UserError as error:
+            return error
