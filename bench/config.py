@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.engines.base import RECORDABLE, Recording, Sampling
 from bench.engines.options import ModelOptions
 from bench.errors import UserError
 from bench.policies import CheckRecord, Policy, parse_policy
+from tasks.errors import shown
+from tasks.settings_file import read_settings
 
 PRESETS = Path(__file__).parent / "presets"
 STANDARD = PRESETS / "paper" / "_standard.yaml"
@@ -109,19 +110,11 @@ def _try_policy(policy: Policy, n: int, position: int, max_new_tokens: int) -> N
 
 
 def _content_of(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; the shipped presets are {', '.join(preset_names())}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{where} ({getattr(error, 'problem', error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no settings; write lines of the form 'n: 64'")
-    return content
+    return read_settings(
+        path,
+        f"the shipped presets are {', '.join(preset_names())}",
+        "holds no settings; write lines of the form 'n: 64'",
+    )
 
 
 def load_config(file: Path | str, **overrides: Any) -> RunConfig:
@@ -182,7 +175,7 @@ def _sentence(path: str, error: ValidationError, overrides: Mapping[str, Any]) -
     elif not key:
         text = f"{source}: {first['msg'].removeprefix('Value error, ')}"
     else:
-        text = f"{source}: {key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        text = f"{source}: {key} = {shown(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return f"{text} (and {len(others)} more)" if others else text
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.shards import Shards
+from tasks.errors import first_line
 
 KIND = "labels"
 _SCHEMA = pa.schema(
@@ -74,7 +75,10 @@ class LabelStore:
         self._labels: dict[tuple[str, str, str], Label] = {}
         for name in shards.names():
             shards.require_intact(name)
-            table = pq.read_table(shards.folder / f"{name}.parquet")
+            try:
+                table = pq.read_table(shards.folder / f"{name}.parquet")
+            except (pa.ArrowException, OSError) as error:
+                raise UserError(f"{shards.folder / name}.parquet: cannot be read ({first_line(error)})") from error
             if not table.schema.equals(_SCHEMA):
                 raise UserError(f"{shards.folder / name}.parquet: its columns are not those of this version")
             for row in table.to_pylist():

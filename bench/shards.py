@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,9 +22,11 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 from bench.errors import UserError
+from tasks.errors import first_line, shown
 
 MANIFEST, LISTING, LOCK = "manifest.json", "shards.json", "writer.lock"
 SCHEMA_VERSION = 1
+_SHARD = re.compile(r"shard-\d+(\.[a-z]+)?")
 T = TypeVar("T")
 
 
@@ -60,14 +63,9 @@ class Shards:
     @classmethod
     def open(cls, folder: Path, kind: str) -> Shards:
         """An existing folder. Raises UserError when it is none, or of another kind or schema."""
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-        except FileNotFoundError as error:
-            raise UserError(f"{folder}: no {MANIFEST}, so this is no {kind} store; check the path") from error
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{folder / MANIFEST}: not valid JSON (line {error.lineno}); restore or delete it"
-            ) from error
+        manifest = _read_object(folder / MANIFEST, "restore or delete it")
+        if manifest is None:
+            raise UserError(f"{folder}: no {MANIFEST}, so this is no {kind} store; check the path")
         for key, wanted in (("kind", kind), ("schema_version", SCHEMA_VERSION)):
             if manifest.get(key) != wanted:
                 raise UserError(
@@ -189,13 +187,28 @@ def _numbered() -> Iterator[str]:
 
 
 def _read_listing(folder: Path) -> dict[str, dict[str, str]]:
+    """The files of every shard. A name that is none of this folder's own files is refused."""
     path = folder / LISTING
-    try:
-        listing: dict[str, dict[str, str]] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: not valid JSON (line {error.lineno}); restore it, or delete it to have every shard made again"
-        ) from error
+    listing = _read_object(path, "restore it, or delete it to have every shard made again") or {}
+    for shard, files in listing.items():
+        whole = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
+        if not whole or not all(_SHARD.fullmatch(name) for name in (shard, *files)):
+            raise UserError(
+                f"{path}: {shown({shard: files})} is no shard; restore it, or delete it to have every shard made again"
+            )
     return listing
+
+
+def _read_object(path: Path, hint: str) -> dict[str, Any] | None:
+    """A JSON object; None where there is no file. Raises UserError for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON (line {error.lineno}); {hint}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({first_line(error)}); {hint}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {shown(content)} where a JSON object is wanted; {hint}")
+    return content

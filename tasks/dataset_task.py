@@ -18,12 +18,12 @@ from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.answers import Answers, answers_of
-from tasks.errors import NoProblemsError, UserError
+from tasks.errors import NoProblemsError, UserError, first_line, shown
 from tasks.rows import SUFFIXES, Row, rows_of
+from tasks.settings_file import read_settings
 from tasks.task import Problem, Task
 
 SHIPPED = Path(__file__).parent / "benchmarks"
@@ -133,18 +133,8 @@ class TaskSpec(BaseModel):
 
 def read_spec(path: Path) -> TaskSpec:
     """The task in a YAML file. Raises UserError with file, key, value and what to do."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; write one with: prunebench new-task") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: describes no task; write one with: prunebench new-task")
+    hint = "write one with: prunebench new-task"
+    content = read_settings(path, hint, f"describes no task; {hint}")
     return checked(str(path), content)
 
 
@@ -161,7 +151,7 @@ def checked(source: str, content: Mapping[str, Any]) -> TaskSpec:
             raise UserError(f"{source}: {key} is missing") from error
         if not key:
             raise UserError(f"{source}: {first['msg'].removeprefix('Value error, ')}") from error
-        raise UserError(f"{source}: {key} = {first['input']!r}: {first['msg'].lower()}") from error
+        raise UserError(f"{source}: {key} = {shown(first['input'])}: {first['msg'].lower()}") from error
 
 
 def _nearest(key: str) -> str:
@@ -274,7 +264,7 @@ class DatasetTask(Task):
             choices, answer = self._choices(row, answer, key)
             if not self.answers.accepts(answer):
                 raise UserError(
-                    f"{row.where}: answer {_short(answer)} is not {self.answers.form}, which answer_type "
+                    f"{row.where}: answer {shown(answer)} is not {self.answers.form}, which answer_type "
                     f"'{self.spec.answer_type}' wants; mend the row, or choose another answer_type"
                 )
         prompt = self.spec.prompt.replace("{choices}", choices).replace("{problem}", question)
@@ -288,7 +278,7 @@ class DatasetTask(Task):
         same = first.row.place if first.row.file == again.row.file else first.row.where
         where = f"{again.row.where}: the question of {same} again"
         if first.answer != again.answer:
-            raise UserError(f"{where}, with answer {_short(again.answer)} instead of {_short(first.answer)}; keep one")
+            raise UserError(f"{where}, with answer {shown(again.answer)} instead of {shown(first.answer)}; keep one")
         if first.split != again.split:
             raise UserError(f"{where}, there in split '{first.split}' and here in '{again.split}'; delete one of them")
 
@@ -388,14 +378,14 @@ class DatasetTask(Task):
                 try:
                     rows = list(load_dataset(str(source), self.spec.config, split=part, cache_dir=cache))
                 except Exception as error:
-                    raise UserError(f"{source}: cannot be read as a data set ({_first_line(error)})") from error
+                    raise UserError(f"{source}: cannot be read as a data set ({first_line(error)})") from error
         else:
             go_offline_where_there_is_no_hub()
             try:
                 rows = load_dataset(str(source), self.spec.config, split=part, revision=self.spec.revision)
             except Exception as error:
                 raise UserError(
-                    f"task {self.name}: data set {source} could not be had ({_first_line(error)}); without a network, "
+                    f"task {self.name}: data set {source} could not be had ({first_line(error)}); without a network, "
                     f"fetch its file elsewhere and give it: --data {self.name}=FILE (or its folder)"
                 ) from error
         for number, values in enumerate(rows, 1):
@@ -409,7 +399,7 @@ class DatasetTask(Task):
             try:
                 inside = low <= float(str(value)) <= high
             except ValueError as error:
-                raise UserError(f"{row.where}: field '{name}' is {_short(value)}, where a number is wanted") from error
+                raise UserError(f"{row.where}: field '{name}' is {shown(value)}, where a number is wanted") from error
             if not inside:
                 return False
         return True
@@ -434,7 +424,7 @@ class DatasetTask(Task):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float | None):
             raise UserError(
-                f"{row.where}: field '{self._field(row, names)}' is {_short(value)}, where a text or a number is wanted"
+                f"{row.where}: field '{self._field(row, names)}' is {shown(value)}, where a text or a number is wanted"
             )
         return (str(value).strip() or None) if value is not None else None
 
@@ -445,7 +435,7 @@ class DatasetTask(Task):
         if self.spec.gold is not None:
             found = re.search(self.spec.gold, text)
             if found is None:
-                raise UserError(f"{row.where}: the pattern gold = {self.spec.gold!r} finds no answer in {_short(text)}")
+                raise UserError(f"{row.where}: the pattern gold = {self.spec.gold!r} finds no answer in {shown(text)}")
             return found[1].strip() or None
         return (self.answers.stated(text) or None) if "\\boxed" in text else text
 
@@ -461,17 +451,15 @@ class DatasetTask(Task):
         else:
             value = self._value(row, names, "choices")
             if not isinstance(value, list | tuple) or not value:
-                raise UserError(
-                    f"{row.where}: field '{names[0]}' is {_short(value)}, where a list of choices is wanted"
-                )
+                raise UserError(f"{row.where}: field '{names[0]}' is {shown(value)}, where a list of choices is wanted")
             texts, right = [str(one).strip() for one in value], answer
         letters = [chr(ord("A") + place) for place in range(len(texts))]
-        shown = "\n".join(f"{letter}) {text}" for letter, text in zip(letters, texts, strict=True))
+        listed = "\n".join(f"{letter}) {text}" for letter, text in zip(letters, texts, strict=True))
         if right in texts:
-            return shown, letters[texts.index(right)]
+            return listed, letters[texts.index(right)]
         if right in letters:
-            return shown, right
-        raise UserError(f"{row.where}: answer {_short(right)} is none of the choices {_short(texts)}")
+            return listed, right
+        raise UserError(f"{row.where}: answer {shown(right)} is none of the choices {shown(texts)}")
 
     def _question(self, row: Row) -> str | None:
         question = self._text(row, self.spec.problem, "problem")
@@ -509,13 +497,3 @@ def _normal(question: str) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    told = str(error).strip()
-    return f"{type(error).__name__}: {told.splitlines()[0][:160]}" if told else type(error).__name__
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 70 else shown[:67] + "..."

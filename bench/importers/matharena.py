@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from bench.errors import UserError
 from bench.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
-from bench.importers.rows import Gathering, rows_of, schema_of
+from bench.importers.rows import Gathering, rows_of, schema_of, values_of
 from bench.importers.values import Record
 from methods.base import Signal
 from tasks.grading import boxed
@@ -39,7 +37,7 @@ def _model(files: list[Path], wanted: str | None) -> str:
                 f"{file}: no column {', '.join(absent)}; outputs of MathArena with final answers have "
                 f"{', '.join(NEEDED)} (those of proofs cannot be imported)"
             )
-        models |= set(pq.read_table(file, columns=["model_name"])["model_name"].unique().to_pylist())
+        models |= {str(name) for name in values_of(file, "model_name")}
     if wanted in models:
         return str(wanted)
     if wanted is None and len(models) == 1:

@@ -30,6 +30,15 @@ def schema_of(file: Path) -> pa.Schema:
         raise _unreadable(file, error) from error
 
 
+def values_of(file: Path, column: str) -> list[object]:
+    """The distinct values of a column of a Parquet file. Raises UserError when it cannot be read."""
+    try:
+        values: list[object] = pq.read_table(file, columns=[column])[column].unique().to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(file, error) from error
+    return values
+
+
 def _parquet(file: Path, names: Mapping[str, str]) -> Iterator[Record]:
     try:
         with pq.ParquetFile(file) as table:

@@ -112,10 +112,10 @@ def test_a_wrong_option_is_not_blamed_on_the_file(write):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("n: [1", "not valid YAML in line 2"),
+        ("n: [1", ", line 2: not valid YAML"),
         ("", "holds no settings"),
         ("- n", "holds no settings"),
-        ("a: !!python/object/apply:os.getcwd []", "not valid YAML in line 1"),
+        ("a: !!python/object/apply:os.getcwd []", ", line 1: not valid YAML"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, sentence):

@@ -1,0 +1,311 @@
+"""Hostile input: whatever a file holds, it is read, or refused in one sentence; nothing else, and never for long.
+
+About 2,000 inputs; PRUNEBENCH_FUZZ=100000 asks for so many (``make torture``).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import signal
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.config import PRESETS, load_config
+from bench.errors import UserError
+from bench.importers import Options, import_rollouts
+from bench.reproduce import read_results
+from bench.store import RolloutStore
+from tasks import catalogue
+from tasks.answers import Answers, Choices, Integers, Texts
+from tests.bench.importers import test_deepconf as deepconf
+from tests.bench.importers import test_lighteval as lighteval
+from tests.bench.importers import test_lm_eval as lm_eval
+from tests.bench.importers import test_matharena as matharena
+from tests.bench.importers import test_matrix as matrix
+from tests.bench.test_store import fill
+
+WANTED = int(os.environ.get("PRUNEBENCH_FUZZ", "2000"))
+SECONDS = 20
+"""No single input takes longer."""
+
+
+def inputs(share):
+    return settings(
+        max_examples=max(10, int(WANTED * share)), derandomize=True, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+@contextmanager
+def one_sentence():
+    """It works, or it raises a UserError of one line; within :data:`SECONDS`."""
+
+    def late(*_):
+        raise AssertionError(f"longer than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UserError as error:
+        said = str(error)
+        assert said and said == said.strip() and len(said.splitlines()) == 1, said
+        assert len(said) < 2000, said
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+STRANGE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from([
+        "", "\x00", "\ud83d", "../../etc/passwd", "/etc/passwd", "<script>alert(1)</script>", "NaN", "1e999",
+        "{{ 7*7 }}",
+        "\\boxed{", "\\frac{1}{0}", "9" * 5000, "(" * 3000, "\\boxed{" * 400, "é" * 300, "%s%n", "true", "-0", "0x1f",
+    ]),
+    st.lists(st.integers(-5, 5), max_size=3),
+    st.dictionaries(st.sampled_from(["a", "problem", "text"]), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+def places(content, at=()):
+    """Every place in nested lists and dictionaries."""
+    yield at
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from places(value, (*at, key))
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            yield from places(value, (*at, index))
+
+
+@st.composite
+def spoilt(draw, content):
+    """A copy of ``content`` with one to three places changed, dropped, doubled or wrapped."""
+    content = copy.deepcopy(content)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.sampled_from(list(places(content))[:300]))
+        if not at:
+            content = draw(st.one_of(st.just(content), st.just([content]), STRANGE)) if draw(st.booleans()) else content
+            continue
+        holder = content
+        for step in at[:-1]:
+            holder = holder[step]
+        how = draw(st.sampled_from(["replace", "replace", "drop", "double", "wrap"]))
+        if how == "replace":
+            holder[at[-1]] = draw(STRANGE)
+        elif how == "drop":
+            del holder[at[-1]]
+        elif how == "double" and isinstance(holder, list):
+            holder.insert(at[-1], copy.deepcopy(holder[at[-1]]))
+        else:
+            holder[at[-1]] = [holder[at[-1]]]
+    return content
+
+
+@st.composite
+def damaged(draw, content):
+    """The bytes of ``content`` cut, flipped, or with bytes put in."""
+    content = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        place = draw(st.integers(0, max(0, len(content) - 1)))
+        how = draw(st.sampled_from(["cut", "flip", "put"]))
+        if how == "cut":
+            del content[place : place + draw(st.integers(1, len(content) or 1))]
+        elif how == "flip" and content:
+            content[place] ^= 1 << draw(st.integers(0, 7))
+        else:
+            content[place:place] = draw(st.binary(max_size=8))
+    return bytes(content)
+
+
+PLAIN = [
+    {"problem": "sum", "prompt": "2 + 3?", "answer": "5", "text": "So \\boxed{5}", "correct": True, "finish": "stop"},
+    {"problem": "sum", "answer": "5", "text": "\\boxed{6}", "token_ids": [1, 2], "tokens": ["\\boxed", "{6}"],
+     "logprobs": [-0.5, -1.0], "entropy": [0.1, 0.2], "path": 4},
+    {"problem": "half", "answer": "\\frac{1}{2}", "text": ["\\boxed{0.5}", "I do not know"]},
+]  # fmt: skip
+SOURCES = {
+    "plain": ("rows.jsonl", PLAIN),
+    "matrix": ("aime24.json", matrix.PROBLEMS),
+    "lm-eval": ("samples_t.jsonl", [lm_eval.sample(0, ["\\boxed{5}", "no"], lm_eval.GSM8K, exact_match=0.0)]),
+    "lighteval": ("rows.parquet", [lighteval.structs()]),
+    "matharena": ("rows.parquet", [row for row in matharena.ROWS if row["model_name"] == "A"]),
+    "deepconf": ("q.pkl", deepconf.question()),
+}
+
+
+def written(name, content):
+    """The bytes of a file of that kind; None where it cannot hold the content."""
+    if name.endswith(".jsonl"):
+        rows = content if isinstance(content, list) else [content]
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if name.endswith(".json"):
+        return json.dumps(content).encode()
+    if name.endswith(".pkl"):
+        return pickle.dumps(content)
+    try:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(content), sink)
+        return sink.getvalue().to_pybytes()
+    except (pa.ArrowException, TypeError, AttributeError, OverflowError, ValueError):
+        return None
+
+
+def imports(format_, content):
+    if content is None:
+        return
+    name, _ = SOURCES[format_]
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        path = Path(folder) / name
+        path.write_bytes(content)
+        task = None if format_ == "matrix" else "t"
+        import_rollouts(format_, path, Path(folder) / "out", Options(task, None, "equivalence", {}))
+
+
+@pytest.mark.parametrize("format_", SOURCES)
+def test_an_importer_reads_or_refuses(format_):
+    name, good = SOURCES[format_]
+    assert written(name, good) is not None
+
+    @inputs(0.06)
+    @given(spoilt(good))
+    def content(changed):
+        imports(format_, written(name, changed))
+
+    @inputs(0.03)
+    @given(damaged(written(name, good)))
+    def file(changed):
+        imports(format_, changed)
+
+    content()
+    file()
+
+
+CONFIG = yaml.safe_load((PRESETS / "demo.yaml").read_text())
+TASK = {
+    "name": "sums", "prompt": "{problem}", "data": "rows.csv", "answer_type": "integer",
+    "fields": {"problem": "question", "answer": "answer"}, "splits": {"test": 1.0},
+}  # fmt: skip
+
+
+def yaml_file(folder, content):
+    path = Path(folder) / "mine.yaml"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(yaml.safe_dump(content), encoding="utf-8", errors="surrogatepass")
+    return path
+
+
+@inputs(0.12)
+@given(st.one_of(spoilt(CONFIG), damaged(yaml.safe_dump(CONFIG).encode())))
+def test_a_configuration_is_read_or_refused(content):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        load_config(yaml_file(folder, content))
+
+
+@inputs(0.1)
+@given(st.one_of(spoilt(TASK), damaged(yaml.safe_dump(TASK).encode())))
+def test_a_task_is_read_or_refused(content):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        (Path(folder) / "rows.csv").write_text("question,answer\n2+3,5\n1+1,2\n")
+        task = catalogue.load_task(yaml_file(folder, content))
+        task.problems("test", 2)
+
+
+BITS = [
+    "\\frac{1}{2}", "\\sqrt{3}", "025", "1/2", "x^2", "(1,2)", "\\{1,2\\}", "50\\%", "\\pi", "-", "^", "{", "}", "\\",
+    "\\text{cm}", "10^{10^{10}}", "9999999999", "!", "\\boxed{", "$", " ", "inf", "=", "\x00", "٣", "\\int", "A", ")",
+]  # fmt: skip
+ANSWERS = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(BITS), max_size=8).map("".join))
+
+
+@pytest.mark.parametrize("kind", [Answers, Integers, Choices, Texts])
+def test_answers_end_in_a_verdict(kind):
+    answers = kind()
+
+    @inputs(0.05)
+    @given(ANSWERS, ANSWERS)
+    def graded(text, gold):
+        with one_sentence():
+            stated = answers.stated(text)
+            verdict = answers.grade(text, gold)
+            assert verdict.correct in (True, False, None)
+            assert len(answers.classes([text, gold, stated, None])) == 4
+
+    graded()
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sealed") / "store"
+    fill(folder, ["a", "b"], ["c"])
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_store_is_read_or_refused(sealed):
+    def opened(files):
+        with tempfile.TemporaryDirectory() as folder, one_sentence():
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            store = RolloutStore.open(Path(folder))
+            store.lengths()
+            for problem in store.read():
+                assert len(problem.paths) == 3
+
+    @inputs(0.08)
+    @given(st.data())
+    def bytes_(data):
+        name = data.draw(st.sampled_from(sorted(name for name in sealed if not name.endswith(".lock"))))
+        opened({**sealed, name: data.draw(damaged(sealed[name]))})
+
+    @inputs(0.08)
+    @given(st.data())
+    def fields(data):
+        name = data.draw(st.sampled_from(["manifest.json", "shards.json"]))
+        changed = data.draw(spoilt(json.loads(sealed[name])))
+        opened({**sealed, name: json.dumps(changed).encode()})
+
+    bytes_()
+    fields()
+
+
+DEMO = json.loads((Path(__file__).parents[1] / "docs" / "demo" / "results.json").read_text())
+DEMO = {**DEMO, **{name: DEMO[name][:2] for name in ("rows", "equal_cost", "votes", "calibration", "policies")}}
+
+
+@inputs(0.06)
+@given(st.one_of(spoilt(DEMO), damaged(json.dumps(DEMO).encode())))
+def test_results_are_read_or_refused(content):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        path = Path(folder) / "results.json"
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        read_results(path)
+
+
+def test_the_check_can_fail():
+    with pytest.raises(KeyError), one_sentence():
+        raise KeyError("x")
+    with pytest.raises(AssertionError), one_sentence():
+        raise UserError("")
+    with pytest.raises(AssertionError), one_sentence():
+        raise UserError("x" * 5000)
