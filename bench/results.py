@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.number import Number
+from bench.shards import write_atomically
 
 QuadrantName = Literal["control", "I", "II", "III", "IV", "mixed"]
 
@@ -231,9 +232,7 @@ class Results(BaseModel):
     notes: list[str] = []
 
     def write(self, path: Path) -> None:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(self.model_dump_json(indent=1) + "\n")
-        temporary.replace(path)
+        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> Results:

@@ -33,11 +33,15 @@ T = TypeVar("T")
 def write_atomically(path: Path, content: bytes) -> None:
     """Either the old file or the whole new one is there, whatever happens."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:  # a full disk would stay full of it
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def in_groups(stream: Iterable[T], size: int) -> Iterator[list[T]]:

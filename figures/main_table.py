@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.results import ResultRow, Results
+from bench.shards import write_atomically
 from figures.style import QUADRANTS, caption, rows_of
 
 DASH, MINUS = "–", "−"
@@ -140,14 +141,12 @@ class MainTable:
         return "\n".join(parts)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write ``main_table.csv``, ``.md`` and ``.tex``, each under a temporary name first."""
+        """Write ``main_table.csv``, ``.md`` and ``.tex``, each whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for suffix, text in (("csv", self.csv()), ("md", self.markdown()), ("tex", self.latex())):
             path = folder / f"main_table.{suffix}"
-            temporary = path.with_name(f"{path.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            write_atomically(path, text.encode())
             written.append(path)
         return written
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -22,6 +23,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.results import QuadrantName, ResultRow, Results
+from bench.shards import write_atomically
 
 WIDTH_INCHES = 3.4
 """One text column. Figures are drawn at this width, so that they need no scaling in a paper."""
@@ -91,16 +93,15 @@ def new_figure(height_inches: float) -> Figure:
 
 
 def save(figure: Figure, path_without_suffix: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write the figure once per format, each under a temporary name first; equal figures give equal bytes."""
+    """Write the figure once per format, each whole or not at all; equal figures give equal bytes."""
     path_without_suffix.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix in formats:
         path = path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}")
-        temporary = path.with_name(f"{path.name}.tmp")
         metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
         with theme():
-            figure.savefig(temporary, format=suffix, metadata=metadata)
-        temporary.replace(path)
+            figure.savefig(drawn := io.BytesIO(), format=suffix, metadata=metadata)
+        write_atomically(path, drawn.getvalue())
         written.append(path)
     return written
 

@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that help and lists answer 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -97,12 +98,22 @@ KvMemory = Annotated[
 ]
 
 
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
 def main() -> None:
-    """Entry point: a UserError becomes one sentence and exit code 2."""
+    """Entry point: a UserError becomes one sentence and exit code 2, and so does a disk that takes nothing."""
     try:
         app()
     except UserError as error:
         typer.echo(f"prunebench: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        said = f"cannot write{place} ({error.strerror}): make room or choose another folder; what is finished is kept"
+        typer.echo(f"prunebench: {UserError(said)}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("prunebench: stopped; the same command goes on from here", err=True)

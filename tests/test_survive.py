@@ -1,0 +1,122 @@
+"""Every command that writes is stopped at every write, killed for real, and met by a disk that takes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench import cli, shards
+from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
+from tests.torture import commands, left_by, leftovers, prepare, tortured
+
+COMMANDS = ("rollouts", "label", "train", "compare")
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """What the commands start from."""
+    folder = tmp_path_factory.mktemp("base")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(folder, lambda line: called(patch, line))
+    return folder
+
+
+def called(patch, line):
+    patch.setattr("sys.argv", ["prunebench", *line])
+    patch.setenv("COLUMNS", "140")
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+
+
+def stopping(patch, at, before):
+    """Renames are the moments at which something comes to stand; the ``at``-th is the last. None: only count."""
+    rename, count = Path.replace, [0]
+
+    def replace(path, target):
+        count[0] += 1
+        if before and count[0] == at:
+            raise Stopped
+        done = rename(path, target)
+        if not before and count[0] == at:
+            raise Stopped
+        return done
+
+    patch.setattr(Path, "replace", replace)
+    return count
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_is_stopped_at_any_write_ends_as_if_it_had_not_been(base, tmp_path, command, monkeypatch):
+    """Stopped before and after every single write, and then called again."""
+    whole = tmp_path / "whole"
+    with monkeypatch.context() as patch:
+        count = stopping(patch, None, before=False)
+        called(patch, commands(base, whole)[command])
+    wanted, writes = left_by(command, whole), count[0]
+    assert wanted and writes >= 3 and not leftovers(whole)
+    for at in range(1, writes + 1):
+        for before in (True, False):
+            out = tmp_path / "out"
+            with monkeypatch.context() as patch, pytest.raises(Stopped):
+                stopping(patch, at, before)
+                called(patch, commands(base, out)[command])
+            with monkeypatch.context() as patch:
+                called(patch, commands(base, out)[command])
+            assert left_by(command, out) == wanted, (at, before)
+            shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_is_killed_three_times_ends_as_if_it_had_not_been(base, command):
+    assert "3 kills" in tortured(command, base, kills=3, seed=1)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_one_sentence_and_loses_nothing(
+    base, tmp_path, command, reason, monkeypatch, prunebench  # noqa: F811
+):  # fmt: skip
+    """The second write fails; with room again the same command ends as if there had always been."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    called(monkeypatch, commands(base, whole)[command])
+    written, sync = [], os.fsync
+
+    def full(descriptor):
+        written.append(descriptor)
+        if len(written) == 2:
+            raise OSError(reason, os.strerror(reason))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        told = refused(prunebench(*commands(base, out)[command]))
+    assert f"({os.strerror(reason)}): make room or choose another folder; what is finished is kept" in told
+    assert not leftovers(out)
+    called(monkeypatch, commands(base, out)[command])
+    assert left_by(command, out) == left_by(command, whole)
+
+
+def test_a_folder_that_cannot_be_made_is_named(base, tmp_path, prunebench):  # noqa: F811
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = prunebench(*commands(base, tmp_path / "file")["rollouts"])
+    assert (code, "Traceback" in err) == (2, False)
+    assert f"{tmp_path / 'file'}" in err
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="full"):
+        shards.write_atomically(tmp_path / "a", b"x")
+    assert not list(tmp_path.iterdir())
