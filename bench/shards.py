@@ -73,7 +73,7 @@ class Shards:
         for key, wanted in (("kind", kind), ("schema_version", SCHEMA_VERSION)):
             if manifest.get(key) != wanted:
                 raise UserError(
-                    f"{folder / MANIFEST}: {key} is {manifest.get(key)!r}, this version reads {wanted!r}; "
+                    f"{folder / MANIFEST}: {key} is {shown(manifest.get(key))}, this version reads {wanted!r}; "
                     "use another folder"
                 )
         return cls(folder, manifest, _read_listing(folder))

@@ -166,7 +166,7 @@ def written(name, content):
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(content), sink)
         return sink.getvalue().to_pybytes()
-    except (pa.ArrowException, TypeError, AttributeError, OverflowError, ValueError):
+    except (pa.ArrowException, TypeError, AttributeError, OverflowError, ValueError, KeyError):
         return None
 
 

@@ -1,4 +1,8 @@
-"""Every command that writes is stopped at every write, killed for real, and met by a disk that takes nothing."""
+"""Every command that writes is stopped at its writes, killed for real, and met by a disk that takes nothing.
+
+By default a command is stopped at its first and its last write; with PRUNEBENCH_SURVIVE=1, as continuous integration
+sets it, at every one of them, and killed three times. That takes some ten minutes.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,25 @@ from bench import cli, shards
 from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
 from tests.torture import commands, left_by, leftovers, prepare, tortured
 
+THOROUGH = os.environ.get("PRUNEBENCH_SURVIVE") == "1"
 COMMANDS = ("rollouts", "label", "train", "compare")
 
 
 class Stopped(BaseException):
     """The process ends here."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Equal bytes are promised for one number of threads, and under load libraries take fewer than they may."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +81,7 @@ def test_a_command_that_is_stopped_at_any_write_ends_as_if_it_had_not_been(base,
         called(patch, commands(base, whole)[command])
     wanted, writes = left_by(command, whole), count[0]
     assert wanted and writes >= 3 and not leftovers(whole)
-    for at in range(1, writes + 1):
+    for at in range(1, writes + 1) if THOROUGH else (1, writes):
         for before in (True, False):
             out = tmp_path / "out"
             with monkeypatch.context() as patch, pytest.raises(Stopped):
@@ -75,6 +93,7 @@ def test_a_command_that_is_stopped_at_any_write_ends_as_if_it_had_not_been(base,
             shutil.rmtree(out)
 
 
+@pytest.mark.skipif(not THOROUGH, reason="PRUNEBENCH_SURVIVE=1 asks for it")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_is_killed_three_times_ends_as_if_it_had_not_been(base, command):
     assert "3 kills" in tortured(command, base, kills=3, seed=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -74,7 +75,10 @@ def leftovers(out: Path) -> list[str]:
 def killed_once(line: list[str], after: float) -> bool:
     """Run the command in a process that is killed after so many seconds; whether it ended before."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "bench.cli", *line],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
         _, told = process.communicate(timeout=after)
