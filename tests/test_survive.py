@@ -25,19 +25,6 @@ class Stopped(BaseException):
     """The process ends here."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Equal bytes are promised for one number of threads, and under load libraries take fewer than they may."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """What the commands start from."""
