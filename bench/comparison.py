@@ -43,6 +43,7 @@ from bench.training import (
 from methods.base import LearnablePruner, Quadrant, Signal
 from methods.pool import Pool
 from methods.registry import PRUNERS
+from tasks.errors import shown
 from tasks.task import Task
 
 if TYPE_CHECKING:
@@ -116,7 +117,12 @@ def _named(path: Path) -> str:
 
 
 def _found(name: str) -> Path:
-    return PACKAGE / name.removeprefix(SHIPPED) if name.startswith(SHIPPED) else Path(name)
+    if not name.startswith(SHIPPED):
+        return Path(name)
+    inside = (PACKAGE / name.removeprefix(SHIPPED)).resolve()
+    if not inside.is_relative_to(PACKAGE.resolve()):
+        raise UserError(f"{shown(name)}: what is shipped lies in {PACKAGE}; this does not")
+    return inside
 
 
 def run_comparison(

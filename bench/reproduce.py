@@ -9,8 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bench.comparison import Inputs
+from bench.config import RunConfig
 from bench.errors import UserError
 from bench.results import Results
+from tasks.catalogue import is_file
+from tasks.dataset_task import read_spec
 
 SECONDS = frozenset({"launch_seconds", "check_seconds", "resume_seconds"})
 """Measured, hence never the same twice."""
@@ -40,6 +44,18 @@ def read_results(path: Path) -> Results:
     if not results.setup:
         raise UserError(f"{path}: it does not say how it was made (setup); run the comparison with this version first")
     return results
+
+
+def code_in(config: RunConfig, inputs: Inputs) -> list[str]:
+    """The options that name the code of other people which a run of this would start."""
+    options = [f"--plugin {path}" for path in inputs.plugins]
+    for name in (*config.tasks, *config.train_tasks):
+        grades_itself = is_file(name) and Path(name).suffix != ".py" and ":" in read_spec(Path(name)).answer_type
+        if name.endswith(".py") or grades_itself:
+            options.append(f"--task {name}")
+    if config.model_options.trust_remote_code:
+        options.append("--model-option trust_remote_code=true")
+    return options
 
 
 def differences(before: Results, after: Results) -> list[str]:

@@ -12,6 +12,7 @@ from bench.config import RunConfig, configured
 from bench.errors import UserError
 from bench.store import IMPORTED, RolloutStore
 from tasks import catalogue
+from tasks.errors import shown
 from tasks.imported import ImportedTask
 from tasks.task import Task
 
@@ -29,7 +30,17 @@ def task_of(store: RolloutStore, name: str) -> Task:
     if is_imported(store):
         return ImportedTask(name, str(store.manifest["grading"]))
     own = store.own_task(name)
-    return catalogue.get(name) if own is None else catalogue.from_description(own)
+    if own is None and catalogue.is_file(name):
+        raise UserError(f"{store.shards.folder}: its task {shown(name)} is the name of a file; a store runs no file")
+    if own is None:
+        return catalogue.get(name)
+    place, folder = Path(str(own.get("python") or own.get("folder"))), store.shards.folder.resolve()
+    if not place.is_absolute() or place.resolve().is_relative_to(folder):
+        raise UserError(
+            f"{store.shards.folder}: its task '{name}' lies in {shown(str(place))}; a store runs no code of its own: "
+            "put the task elsewhere and sample again"
+        )
+    return catalogue.from_description(own)
 
 
 def stored_problems(store: RolloutStore, tasks: Sequence[str], limit: int | None) -> list[tuple[str, str]]:

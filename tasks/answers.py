@@ -146,6 +146,8 @@ def answers_of(kind: str, folder: Path | None = None) -> Answers:
     module, _, name = kind.partition(":")
     if not (module and name):
         raise UserError(f"answer type '{kind}' is not known: write {', '.join(TYPES)}, or module:function")
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise UserError(f"grader '{kind}': {module} is Python's own and holds no grader; name a function of your own")
     try:
         function = getattr(_module(module, folder), name)
     except (ImportError, AttributeError, SyntaxError) as error:

@@ -81,11 +81,14 @@ def load_task(path: Path, data: Data | None = None) -> Task:
 
 def from_description(described: Mapping[str, Any]) -> Task:
     """The task that a store keeps (see :meth:`Task.described`). Raises UserError where its file is gone."""
-    if "python" in described:
-        return load_task(Path(described["python"]))
     from tasks.dataset_task import DatasetTask, checked
 
-    return DatasetTask(checked("the task in the store", described["spec"]), Path(described["folder"]))
+    match described:
+        case {"python": str() as file}:
+            return load_task(Path(file))
+        case {"spec": dict() as spec, "folder": str() as folder}:
+            return DatasetTask(checked("the task in the store", spec), Path(folder))
+    raise UserError("the description of the task in the store is damaged; use another store")
 
 
 def _data_of(name: str, data: Data | None) -> Path | None:

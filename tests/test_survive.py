@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from bench import cli, shards
 from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
@@ -23,6 +25,16 @@ COMMANDS = ("rollouts", "label", "train", "compare")
 
 class Stopped(BaseException):
     """The process ends here."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Equal bytes are promised for one number of threads; under load libraries take fewer than they may."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

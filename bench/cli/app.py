@@ -52,6 +52,10 @@ ModelOption = Annotated[
         "(several times), tools (python).",
     ),
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--model-option", help="trust_remote_code=true, where the store's model brings code of its own."),
+]
 Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
 Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
 Kept = Annotated[int | None, typer.Option("--k", help="Paths kept by the pruner.")]
@@ -248,11 +252,28 @@ def known(look: Callable[[], Any]) -> Any:
         raise UserError(str(error)) from error
 
 
-def engine_of_store(store: RolloutStore, device: str) -> TransformersEngine:
-    """The model that sampled the rollouts of a store, loaded as it was then."""
+def engine_of_store(store: RolloutStore, device: str, given: list[str] | None = None) -> TransformersEngine:
+    """The model that sampled the rollouts of a store, loaded as it was then; ``given`` are the --model-options."""
+    from pydantic import ValidationError
+
     from bench.engines.options import ModelOptions
 
-    return load_engine(str(store.manifest["model"]), device, ModelOptions(**store.manifest.get("model_options", {})))
+    folder = store.shards.folder
+    try:
+        options = ModelOptions(**store.manifest.get("model_options", {}))
+    except (ValidationError, TypeError) as error:
+        raise UserError(f"{folder}: its model_options are not those of this version; use another store") from error
+    require_trust(folder, options, given)
+    return load_engine(str(store.manifest["model"]), device, options)
+
+
+def require_trust(store: Path, options: ModelOptions, given: list[str] | None = None) -> None:
+    """A file does not decide that the code of a model runs. Raises UserError unless the command line says so."""
+    allowed = model_options_of(given)
+    if options.trust_remote_code and not (allowed and allowed.trust_remote_code):
+        raise UserError(
+            f"{store}: its model brings code of its own; if you trust it, say so: --model-option trust_remote_code=true"
+        )
 
 
 def require_weights() -> None:

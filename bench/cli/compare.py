@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,7 @@ from bench.cli.app import (
     model_options_of,
     names_of,
     processes_on,
+    require_trust,
     require_weights,
     shipped_labels,
     tokens_of,
@@ -123,7 +125,8 @@ def compare(
     from bench.stored import config_of
 
     if reproduce is not None:
-        _reproduce(reproduce, out or Path("runs/reproduced"), device)
+        named = {"--plugin": plugin, "--task": task, "--model-option": model_option}
+        _reproduce(reproduce, out or Path("runs/reproduced"), device, named)
         return
     load_plugins(plugin)
     options = {
@@ -148,6 +151,7 @@ def compare(
                    "--config": config_file, "--data": data}  # fmt: skip
         _refuse_with_store(sampled)
         config = config_of(store, **options)
+        require_trust(store, config.model_options, model_option)
     if judge_engine not in JUDGE_ENGINES:
         raise UserError(f"--judge-engine {judge_engine}: write {' or '.join(JUDGE_ENGINES)}")
     choice = EngineChoice(engine_kind, base_url, kv_memory)
@@ -206,18 +210,26 @@ def compare_with(
     return results
 
 
-def _reproduce(path: Path, out: Path, device: str) -> None:
-    """Run the comparison of a results.json again and hold the numbers together; exit code 1 if they differ."""
+def _reproduce(path: Path, out: Path, device: str, named: Mapping[str, Sequence[object] | None]) -> None:
+    """Run the comparison of a results.json again and hold the numbers together; exit code 1 if they differ.
+
+    Raises UserError for code of other people that the file names and the command line does not.
+    """
     from bench.comparison import Inputs
     from bench.config import configured
-    from bench.reproduce import differences, read_results
+    from bench.reproduce import code_in, differences, read_results
 
     before = read_results(path)
-    (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
     settings = before.setup["config"]
     inputs = Inputs.of(before.setup)
+    config = configured(str(path), settings, {})
+    given = {f"{option} {value}" for option, values in named.items() for value in values or ()}
+    unnamed = [option for option in code_in(config, inputs) if option not in given]
+    if unnamed:
+        raise UserError(f"{path}: it runs code of its own; look at it, then name it yourself: {' '.join(unnamed)}")
+    (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
     load_plugins(list(inputs.plugins))
-    after = compare_with(configured(str(path), settings, {}), out, inputs, device)
+    after = compare_with(config, out, inputs, device)
     found = differences(before, after)
     for line in found:
         typer.echo(line)

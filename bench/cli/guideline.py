@@ -10,6 +10,7 @@ import typer
 from bench.cli.app import (
     Device,
     Judge,
+    Trust,
     app,
     command_line,
     engine_of_store,
@@ -37,6 +38,7 @@ def sweep(
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     learned: Annotated[Path | None, typer.Option(help="Folder of learned files (default: the shipped one).")] = None,
     judge: Judge = None,
+    model_option: Trust = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Where the sweep and the guideline go.")] = Path("runs/sweep"),
 ) -> None:
@@ -58,7 +60,7 @@ def sweep(
     )
     opened = RolloutStore.open(store)
     model = str(opened.manifest["model"])
-    engine = None if is_imported(opened) else engine_of_store(opened, device)
+    engine = None if is_imported(opened) else engine_of_store(opened, device, model_option)
     if engine is not None:
         require_model(opened, store, engine)
     folder = learned_for(model, learned)

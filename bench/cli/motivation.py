@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import Device, app, command_line, engine_of_store, learned_for, watching
+from bench.cli.app import Device, Trust, app, command_line, engine_of_store, learned_for, watching
 from bench.errors import UserError
 
 
@@ -19,6 +19,7 @@ def motivation(
     paths: Annotated[int, typer.Option(help="Paths per problem.")] = 16,
     continuations: Annotated[int, typer.Option(help="K: continuations per prefix.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the continuations' noise.")] = 1,
+    model_option: Trust = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Where labels and results go.")] = Path("runs/motivation"),
 ) -> None:
@@ -31,7 +32,7 @@ def motivation(
     except ValueError as error:
         raise UserError(f"--prefix {prefix}: write numbers of tokens joined by commas") from error
     extent = Extent(lengths, problems, paths, continuations, seed)
-    engine = engine_of_store(RolloutStore.open(store), device)
+    engine = engine_of_store(RolloutStore.open(store), device, model_option)
     with watching() as watch:
         found = measure(engine, store, extent, out, command=command_line(), stretch=watch.stretch)
     for length in found.lengths:
@@ -53,6 +54,7 @@ def attention(
     number: Annotated[int, typer.Option(help="Which of its problems, from 1.")] = 1,
     prefix: Annotated[int, typer.Option(help="Tokens of a path when it is scored.")] = 40,
     learned: Annotated[Path | None, typer.Option(help="Folder of learned files (default: the shipped one).")] = None,
+    model_option: Trust = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("runs/attention"),
 ) -> None:
@@ -62,7 +64,7 @@ def attention(
     from bench.training import load_method
     from methods.learned.stop import Stop
 
-    engine = engine_of_store(RolloutStore.open(store), device)
+    engine = engine_of_store(RolloutStore.open(store), device, model_option)
     stop = load_method("stop", learned_for(engine.name, learned), engine.digest, prefix).pruner
     assert isinstance(stop, Stop)
     found = record_attention(engine, stop, store, out, prefix=prefix, task=task, number=number, command=command_line())

@@ -26,6 +26,7 @@ from bench.cli.app import (
     Split,
     Task,
     Temperature,
+    Trust,
     Workers,
     app,
     cluster_of,
@@ -145,6 +146,7 @@ def label(
     workers: Workers = None,
     ray_address: RayAddress = None,
     gpus_per_worker: Annotated[float, typer.Option(help="What each of the workers takes.")] = 0.0,
+    model_option: Trust = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
@@ -159,7 +161,7 @@ def label(
         raise UserError(
             f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
         )
-    engine = engine_of_store(rollout_store, device)
+    engine = engine_of_store(rollout_store, device, model_option)
     require_model(rollout_store, store, engine)
     cuts = [
         cut
