@@ -1,7 +1,7 @@
 """Every command that writes is stopped at its writes, killed for real, and met by a disk that takes nothing.
 
-By default a command is stopped at its first and its last write; with PRUNEBENCH_SURVIVE=1, as continuous integration
-sets it, at every one of them, and killed three times. That takes some ten minutes.
+By default a command is stopped at its first and its last write; with PRUNEBENCH_SURVIVE=1 at every one of them, and
+killed three times. That takes some ten minutes.
 """
 
 from __future__ import annotations
