@@ -217,13 +217,13 @@ def train_method(
         train_seconds=round(time.perf_counter() - started, 1),
         seed=seed,
     )
-    card.write(done)
     _remember_problems(folder, (*train, *validation))
     for one in proposed:
         _state_of(folder, one, digest).unlink(missing_ok=True)
     with suppress(OSError):  # another method's training may still be there
         (folder / ".work").rmdir()
-    return card
+    card.write(done)  # last: it says that all is done
+    return Card.read(done)  # as every later call finds it
 
 
 def learned_problems(folder: Path) -> dict[str, str]:
