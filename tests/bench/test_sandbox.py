@@ -99,6 +99,7 @@ def test_without_bubblewrap_tool_use_is_refused(monkeypatch):
 
 def test_where_bubblewrap_may_not_isolate_the_reason_is_told(monkeypatch):
     told = "echo 'No permissions to create new namespace'; exit 1"
+    monkeypatch.setattr(module.shutil, "which", lambda _: "/usr/bin/bwrap")
     monkeypatch.setattr(Sandbox, "_command", lambda self: ["/bin/sh", "-c", told])
     with pytest.raises(UserError, match=r"bubblewrap cannot isolate here .*No permissions to create new namespace"):
         Sandbox.probe()
