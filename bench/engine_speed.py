@@ -6,23 +6,22 @@ does not matter for what it costs.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.comparison import arithmetic_of
 from bench.engines.base import NOTHING, Request, Sampling
 from bench.environment import device_name
 from bench.errors import UserError
-from bench.perf import CheckCost, check_cost, finish_work, seconds_of
+from bench.perf import CheckCost, check_cost, finish_work, median_seconds
 from bench.reasoner.config import REASONERS
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
-
-REPEATS = 5
+    from methods.learned.stop import Stop
 
 SHAPES: dict[str, dict[str, int]] = {
     "qwen2-1.5b": {
@@ -127,7 +126,7 @@ def measure(shape: str, device: str, plan: Plan, say: Callable[[str], None]) -> 
             f"decoding {rows} rows of {plan.prefix} tokens: {steps[-1].tokens_per_second:.0f} tokens/s, "
             f"{steps[-1].share:.0%} of what memory traffic allows"
         )
-    cost = check(engine, plan.prefix, plan.rows)
+    cost = check_cost(engine, untrained(engine), plan.prefix, plan.rows)
     say(
         f"check of {cost.rows} prefixes of {plan.prefix} tokens: {cost.check_seconds:.4f} s, re-encoding "
         f"{cost.reencode_seconds:.4f} s, {1 / cost.ratio:.1f} times as long (goal: at least 20)"
@@ -185,15 +184,15 @@ def limits(device: str, size: int) -> Limits:
     left = torch.randn(width, width, device=device, dtype=dtype)
     target.copy_(source)
     left @ left
-    copies = _median(lambda: target.copy_(source))
-    products = _median(lambda: left @ left)
+    copies = median_seconds(lambda: target.copy_(source))
+    products = median_seconds(lambda: left @ left)
     return Limits(2 * source.numel() * source.element_size() / copies, 2 * width**3 / products)
 
 
 def decoding(engine: TransformersEngine, rows: int, length: int, bound: Limits) -> Decoding:
     """Steps of ``rows`` rows in pools of at most 256 that hold ``length`` tokens each."""
     seconds = step_seconds(engine, rows, length)
-    traffic = weight_bytes(engine) + rows * length * _kv_bytes(engine)
+    traffic = engine.weight_bytes + rows * length * arithmetic_of(engine).kv_bytes
     return Decoding(rows, length, rows / seconds, rows * bound.bytes_per_second / traffic)
 
 
@@ -212,7 +211,7 @@ def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
             lanes.append(lane)
         for _ in range(2):
             engine._advance(lanes)
-        seconds = _median(lambda: engine._advance(lanes))
+        seconds = median_seconds(lambda: engine._advance(lanes))
     finish_work()
     return seconds
 
@@ -231,13 +230,13 @@ def _filled(cache: Any, length: int) -> Any:
     return cache
 
 
-def check(engine: TransformersEngine, prefix_tokens: int, rows: int = 64) -> CheckCost:
-    """STOP's check by the kept cache against encoding the prefixes again, with an untrained adapter."""
+def untrained(engine: TransformersEngine) -> Stop:
+    """STOP with the weights that its training begins with: what it says does not matter for what it costs."""
     from methods.learned.stop import Reader, Stop
 
     stop = Stop()
     stop.weights_ = Reader(engine.model, stop).learned()
-    return check_cost(engine, stop, prefix_tokens, rows)
+    return stop
 
 
 def saved_by_pruning(
@@ -293,19 +292,3 @@ def held_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
         lane.compact((np.arange(rows) < kept)[lane.rows])
         finish_work()
         return HeldMemory(rows, kept, before, torch.cuda.memory_allocated())
-
-
-def weight_bytes(engine: TransformersEngine) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in engine.model.parameters())
-
-
-def _kv_bytes(engine: TransformersEngine) -> int:
-    """Bytes of keys and values of one token."""
-    config = engine.model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    element = next(engine.model.parameters()).element_size()
-    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * element)
-
-
-def _median(action: Any) -> float:
-    return statistics.median(seconds_of(action) for _ in range(REPEATS))

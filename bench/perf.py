@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.engines.texts import pool_of_ids
 from methods.base import Generator, LearnedTokens, PrefixCache, Signal
 from methods.learned.stop import Stop
 from methods.pool import Pool
@@ -56,19 +57,7 @@ def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows:
     """Both sides in turn, :data:`REPEATS` times, on random prefixes: what they say does not matter for the cost."""
     generator = np.random.default_rng(0)
     prefixes = tuple(generator.integers(4, 400, prefix_tokens).astype(np.int64) for _ in range(rows))
-    pool = Pool(
-        problem="perf",
-        task="perf",
-        position=prefix_tokens,
-        prompt="",
-        prompt_ids=generator.integers(4, 400, 32).astype(np.int64),
-        paths=np.arange(rows),
-        lengths=np.full(rows, prefix_tokens),
-        finished=np.zeros(rows, bool),
-        answer_class=np.full(rows, -1),
-        signals={Signal.TOKEN_IDS: prefixes},
-        generator=engine,
-    )
+    pool = replace(pool_of_ids(prefixes, generator.integers(4, 400, 32).astype(np.int64)), generator=engine)
     held = replace(pool, generator=_Held(engine, pool.kv()))  # type: ignore[arg-type]
     stop.score(held)
     checks, encodings = [], []
@@ -96,6 +85,11 @@ def seconds_of(action: Callable[[], object]) -> float:
     action()
     finish_work()
     return time.perf_counter() - started
+
+
+def median_seconds(action: Callable[[], object]) -> float:
+    """Of :data:`REPEATS` times."""
+    return statistics.median(seconds_of(action) for _ in range(REPEATS))
 
 
 def finish_work() -> None:

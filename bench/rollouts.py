@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.engines.base import Path as SampledPath
 from bench.engines.base import Recording, Request, Rollout, Sampling
+from bench.engines.choice import load_engine, require_digest
 from bench.engines.options import ModelOptions
 from bench.errors import UserError
 from bench.shards import in_groups
@@ -177,20 +178,14 @@ def _job(
 ) -> list[StoredProblem]:
     """One process's share. The model is loaded once per process."""
     engine = engine_in_process(model, options)
-    if engine.digest != digest:
-        raise UserError(f"model '{model}' changed while it was sampled: {engine.digest} instead of {digest}")
+    require_digest(engine, digest)
     return work(engine, problems)
 
 
 @cache
 def engine_in_process(model: str, options: ModelOptions) -> TransformersEngine:
     """The engine of a process that was started for sampling, loaded once."""
-    from transformers.utils import logging
-
-    from bench.engines.transformers import TransformersEngine
-
-    logging.disable_progress_bar()
-    return TransformersEngine.load(model, options=options)
+    return load_engine(model, "cpu", options)
 
 
 def stored_problem(

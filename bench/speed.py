@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bench.engine_speed import Limits, engine_of_shape, limits, step_seconds, weight_bytes
+from bench.comparison import arithmetic_of
+from bench.engine_speed import Limits, limits, step_seconds, untrained
 from bench.engines.base import Recording, Request, Sampling
+from bench.engines.choice import load_engine
 from bench.evaluate import compare, play_methods
 from bench.ledger import Arithmetic
-from bench.perf import check_cost, seconds_of
+from bench.perf import REPEATS, check_cost, median_seconds, seconds_of
 from bench.policies import Ratio
 from bench.records import ProblemRecord
 from methods.base import Pruner, Scores, Signal, Source
@@ -37,7 +39,6 @@ from tasks.answers import Answers
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
 
-REPEATS = 5
 GOALS: dict[str, tuple[str, float]] = {
     "decode_vs_dynamic": (">=", 2.5),
     "check_vs_reencode": (">=", 20),
@@ -118,7 +119,7 @@ def measure(device: str, say: Callable[[str], None]) -> Speed:
     speed.limits = limits(device, 1 << 22)
     say(f"{speed.device}: copies {speed.limits.bytes_per_second / 1e9:.1f} GB/s, products "
         f"{speed.limits.flops_per_second / 1e9:.0f} GFLOP/s")  # fmt: skip
-    engine = engine_of_shape("embedded", device)
+    engine = load_engine("embedded", device)
     for part in (_help, _grading, _replay, _check, _training, _decoding, _pruning):
         known = set(speed.values)
         part(speed, engine)
@@ -177,8 +178,8 @@ def _decoding(speed: Speed, engine: TransformersEngine) -> None:
         Growth.measured("length", (128, 256, 512, 896), lambda size: step_seconds(engine, rows, size)),
     ]
     assert speed.limits is not None
-    charged = _arithmetic(engine)
-    moved = weight_bytes(engine) + rows * 256 * charged.kv_bytes
+    charged = arithmetic_of(engine)
+    moved = engine.weight_bytes + rows * 256 * charged.kv_bytes
     step = step_seconds(engine, rows, 256)
     # Whichever takes longer on this machine: moving weights and cache, or the products.
     done = charged.decoding(256, np.zeros(rows, np.int64), np.ones(rows, np.int64))
@@ -191,7 +192,7 @@ def _decoding(speed: Speed, engine: TransformersEngine) -> None:
 
 def _check(speed: Speed, engine: TransformersEngine) -> None:
     """STOP's check of 64 prefixes of 512 tokens by the kept cache, against encoding them again."""
-    stop = _untrained(engine)
+    stop = untrained(engine)
     cost = check_cost(engine, stop, 512)
     speed.values["check_vs_reencode"] = 1 / cost.ratio
     speed.growth["check_vs_reencode"] = [
@@ -199,7 +200,7 @@ def _check(speed: Speed, engine: TransformersEngine) -> None:
         Growth.measured("rows", (16, 64, 256), lambda size: check_cost(engine, stop, 128, size).check_seconds),
     ]
     assert speed.limits is not None
-    charged = _arithmetic(engine)
+    charged = arithmetic_of(engine)
     lengths = np.full(64, 512)
     flops = charged.decoding(32, np.zeros(64, np.int64), lengths)
     speed.share_of_limit["encoding 64 prefixes of 512 tokens"] = (
@@ -216,24 +217,26 @@ def _check(speed: Speed, engine: TransformersEngine) -> None:
 def _pruning(speed: Speed, engine: TransformersEngine) -> None:
     """What 64 -> 8 saves with 16 problems in flight, on the demo's problems, by the shipped STOP."""
     from bench.config import preset
-    from bench.engine_comparison import timed
+    from bench.engine_comparison import Trial, timed
     from bench.reasoner.config import REASONERS
     from bench.rollouts import problems_of, tasks_of
     from bench.training import load_method
 
     config = preset("demo")
-    reasoner = engine_of_shape("embedded", engine.device.type)
+    reasoner = load_engine("embedded", str(engine.device))
     stop = load_method("stop", REASONERS["embedded"].learned, reasoner.digest, config.prefix_tokens).pruner
     assert isinstance(stop, Stop)
     chosen = problems_of(tasks_of(config), config.split, 6, config.seed)[:16]
     requests = [Request(p.id, reasoner.encode_prompt(p.prompt), tuple(range(64))) for _, p in chosen]
-    timed(reasoner, stop, requests[:1], config.sampling, config.prefix_tokens, 8, 1, 0)  # what is made once
-    run = timed(reasoner, stop, requests, config.sampling, config.prefix_tokens, 8, 3, 0)
+    trial = Trial(stop, config.sampling, config.prefix_tokens, kept=8, repeats=3)
+    once = replace(trial, repeats=1)
+    timed(reasoner, once, requests[:1])  # what is made once is not timed
+    run = timed(reasoner, trial, requests)
     speed.values["seconds_over_tokens_saved"] = run.ratio
     speed.details["tokens_saved"], speed.details["seconds_saved"] = run.tokens_saved, run.seconds_saved
 
     def pruned(count: int) -> float:
-        return timed(reasoner, stop, requests[:count], config.sampling, config.prefix_tokens, 8, 1, 0).pruned.seconds
+        return timed(reasoner, once, requests[:count]).pruned.seconds
 
     speed.growth["seconds_over_tokens_saved"] = [Growth.measured("problems", (4, 8, 16), pruned)]
 
@@ -245,7 +248,7 @@ def _training(speed: Speed, engine: TransformersEngine) -> None:
     """A training step of STOP on 8 prefixes of 512 tokens, their caches kept, against encoding them in every step."""
     import torch
 
-    stop = _untrained(engine)
+    stop = untrained(engine)
 
     def step(length: int, kept: bool) -> float:
         pool = _prefixes(engine, 8, length)
@@ -264,7 +267,7 @@ def _training(speed: Speed, engine: TransformersEngine) -> None:
             optimizer.zero_grad(set_to_none=True)
 
         once()
-        return statistics.median(seconds_of(once) for _ in range(REPEATS))
+        return median_seconds(once)
 
     with_kept, without = step(512, True), step(512, False)
     speed.values["train_step_speedup"] = without / with_kept
@@ -346,9 +349,7 @@ def _made_up(number: int, paths: int = 64, position: int = 40) -> ProblemRecord:
 def _help(speed: Speed, _engine: TransformersEngine) -> None:
     """Help and list, each in a new process: the slower of the two."""
     asked = (["--help"], ["list", "methods"])
-    speed.values["help_seconds"] = max(
-        statistics.median(seconds_of(partial(_called, words)) for _ in range(REPEATS)) for words in asked
-    )
+    speed.values["help_seconds"] = max(median_seconds(partial(_called, words)) for words in asked)
 
 
 def _called(words: Sequence[str]) -> None:
@@ -385,19 +386,9 @@ def _in_turn(actions: dict[str, Callable[[], None]], repeats: int) -> dict[str, 
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _untrained(engine: TransformersEngine) -> Stop:
-    stop = Stop()
-    stop.weights_ = Reader(engine.model, stop).learned()
-    return stop
-
-
 def _prefixes(engine: TransformersEngine, rows: int, length: int) -> Pool:
     from bench.engines.texts import pool_of_ids
 
     random = np.random.default_rng(0)
     prefixes = tuple(random.integers(4, 400, length) for _ in range(rows))
     return replace(pool_of_ids(prefixes, random.integers(4, 400, 32)), generator=engine)
-
-
-def _arithmetic(engine: TransformersEngine) -> Arithmetic:
-    return Arithmetic.of(engine.model.config, engine.parameters, engine.model.dtype.itemsize)

@@ -51,7 +51,7 @@ from bench.cli.app import (
     tokens_of,
     watching,
 )
-from bench.engines.choice import DEFAULT_ENGINE, JUDGE_ENGINES, EngineChoice, load_engine
+from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -152,8 +152,6 @@ def compare(
         _refuse_with_store(sampled)
         config = config_of(store, **options)
         require_trust(store, config.model_options, model_option)
-    if judge_engine not in JUDGE_ENGINES:
-        raise UserError(f"--judge-engine {judge_engine}: write {' or '.join(JUDGE_ENGINES)}")
     choice = EngineChoice(engine_kind, base_url, kv_memory)
     sampling: str | None = config.sampling.digest
     if store is not None:

@@ -39,7 +39,6 @@ def perf_all(
     if context.invoked_subcommand is not None:
         return
     require_weights()
-    load_engine("embedded", device)  # quiet, and refused here where the device is none
     found = measure(device, (lambda _: None) if as_json else typer.echo)
     if as_json:
         typer.echo(json.dumps(found.described(), indent=1))
@@ -179,7 +178,7 @@ def perf_engines(
     from dataclasses import asdict
 
     from bench.config import preset
-    from bench.engine_comparison import Run, compare_engines
+    from bench.engine_comparison import Run, Trial, compare_engines
     from bench.engines.base import Request
     from bench.environment import device_name
     from bench.rollouts import problems_of, tasks_of
@@ -208,7 +207,8 @@ def perf_engines(
 
         return VllmEngine.beside(engine, kv_tokens=kv_tokens)
 
-    runs = compare_engines(engine, vllm, stop, requests, config.sampling, config.prefix_tokens, kept, repeats, tell)
+    trial = Trial(stop, config.sampling, config.prefix_tokens, kept, repeats)
+    runs = compare_engines(engine, vllm, trial, requests, tell)
     told = [{**asdict(run), "ratio": run.ratio} for run in runs]
     _write_json(json_file, {"device": device_name(device), "runs": told})
 

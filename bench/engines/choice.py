@@ -28,6 +28,12 @@ class EngineChoice:
 DEFAULT_ENGINE = EngineChoice()
 
 
+def require_digest(engine: TransformersEngine, digest: str) -> None:
+    """Raises UserError where a process or a worker has loaded another model than the one that began."""
+    if engine.digest != digest:
+        raise UserError(f"model '{engine.name}' is another one here: {engine.digest} instead of {digest}")
+
+
 def load_engine(
     model: str, device: str, options: ModelOptions | None = None, choice: EngineChoice = DEFAULT_ENGINE
 ) -> TransformersEngine:

@@ -36,7 +36,7 @@ class EngineJudge:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(weights.numel() * weights.element_size() for weights in self.engine.model.parameters())
+        return self.engine.weight_bytes
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Ids of a text with nothing added; special tokens that are written out in it are recognised."""

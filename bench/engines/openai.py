@@ -26,9 +26,10 @@ from bench.engines.noise import noise_key
 from bench.engines.options import ModelOptions
 from bench.engines.texts import Texts, distinct_rows, forced_answers
 from bench.errors import UserError
-from bench.reasoner.config import REASONERS
+from bench.reasoner.config import source_of
 from methods.base import LearnedTokens, PrefixCache, Probe, Signal
 from methods.pool import Pool
+from tasks.errors import first_line
 
 BACKEND = "openai"
 TOLD = frozenset({Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS, Signal.TOPK_LOGPROBS, Signal.PROBE})
@@ -60,18 +61,18 @@ class OpenAIEngine(Texts):
         self.name, self.base_url, self.options = model, base_url, options or ModelOptions()
         if self.options.tools is not None:
             raise UserError("tool use with --engine openai is not there: leave out --model-option tools")
-        source = str(REASONERS[model].weights) if model in REASONERS else model
+        source = source_of(model)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source, revision=self.options.revision)
         except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0][:300]
             raise UserError(
-                f"no tokenizer of '{model}' ({first}); name the folder or hub id that the server's model came from"
+                f"no tokenizer of '{model}' ({first_line(error)}); name the folder or hub id that the server's model "
+                "came from"
             ) from error
         self.digest = self.options.digest(hashlib.sha256(f"served:{model}".encode()).hexdigest()[:16])
         self._banned, self._stops = _banned(source), stop_ids(self.tokenizer, self.options)
 
-    @cached_property
+    @property
     def context(self) -> int:
         """The longest prompt + path, as the server says; without a server what the tokenizer says."""
         told = getattr(self._served, "max_model_len", None) if self.base_url else None
@@ -147,18 +148,12 @@ class OpenAIEngine(Texts):
     def _path(self, request: Request, row: int, key: int, sampling: Sampling, recording: Recording) -> Path:
         path = request.paths[row]
         prefix = [] if request.prefixes is None else request.prefixes[row].tolist()
-        room = self.context - len(request.prompt_ids)
-        if room < 1:
-            raise UserError(
-                f"problem {request.problem}: its prompt of {len(request.prompt_ids)} tokens leaves no room in the "
-                f"context of {self.context} tokens of {self.name}"
-            )
         told = recording.topk if recording.topk_tokens else 0 if recording.logprobs else None
         with self._told_in_a_sentence():
             (choice,) = self.client.completions.create(
                 model=self.name,
                 prompt=[*request.prompt_ids.tolist(), *prefix],
-                max_tokens=max(1, min(sampling.max_new_tokens, room) - len(prefix)),
+                max_tokens=max(1, self.limit(request, sampling) - len(prefix)),
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 seed=_seed(key, path),

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine
+from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine, require_digest
 from bench.engines.options import ModelOptions
 from bench.errors import UserError
+from tasks.errors import first_line
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
@@ -69,11 +70,10 @@ class Cluster:
                     raise row["found"].content
                 yield from row["found"].content
         except RayError as error:
-            raise UserError(f"Ray gave up ({str(error).splitlines()[0][:300]}); the same command goes on") from error
+            raise UserError(f"Ray gave up ({first_line(error)}); the same command goes on") from error
 
     def _started(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         try:
             import ray
             import ray.data
@@ -90,11 +90,9 @@ class Cluster:
                     logging_level="ERROR",
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
-                first = str(error).strip().splitlines()[0][:300]
-                raise UserError(f"--ray-address {self.address}: no cluster there ({first})") from error
+                raise UserError(f"--ray-address {self.address}: no cluster there ({first_line(error)})") from error
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
-        context.execution_options.verbose_progress = False
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         return ray
@@ -117,13 +115,9 @@ class _Worker:
         self.refused: UserError | None = None
         try:
             self.engine = load_engine(model, device, options, choice)
+            require_digest(self.engine, digest)
         except UserError as error:
             self.refused = error
-            return
-        if self.engine.digest != digest:
-            self.refused = UserError(
-                f"model '{model}' is another one on a worker: {self.engine.digest} instead of {digest}"
-            )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         found = np.empty(len(batch["job"]), object)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bench.engines.base import Recording, Request, Rollout, Sampling
 from bench.engines.chat import closing, has_reasoning_marks, prompt_ids
 from bench.engines.options import ModelOptions
+from bench.errors import UserError
 from methods.base import Probe, Signal
 from methods.pool import Pool
 
@@ -18,8 +19,24 @@ from methods.pool import Pool
 class Texts:
     """The tokenizer's side of an engine."""
 
+    name: str
     tokenizer: Any
     options: ModelOptions
+
+    @property
+    def context(self) -> int:
+        """The longest prompt + path that the model takes, in tokens."""
+        raise NotImplementedError
+
+    def limit(self, request: Request, sampling: Sampling) -> int:
+        """The most tokens that a path can have. Raises UserError for a prompt that fills the context."""
+        room = self.context - len(request.prompt_ids)
+        if room < 1:
+            raise UserError(
+                f"problem {request.problem}: its prompt of {len(request.prompt_ids)} tokens leaves no room in the "
+                f"context of {self.context} tokens of {self.name}"
+            )
+        return min(sampling.max_new_tokens, room)
 
     def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
         """Prompt text -> ids: through the chat template if there is one, else with the tokenizer's BOS in front."""

@@ -30,7 +30,7 @@ from bench.engines.noise import noise_key, uniforms
 from bench.engines.options import ModelOptions
 from bench.engines.texts import Texts, distinct_rows, forced_answers, pool_of_ids
 from bench.errors import UserError
-from bench.reasoner.config import REASONERS
+from bench.reasoner.config import REASONERS, source_of
 from bench.sandbox import Sandbox
 from bench.tool_use import ToolUse, format_of
 from methods.base import LearnedTokens, PrefixCache, Probe, Signal, has_windows, share_weights
@@ -486,7 +486,7 @@ class TransformersEngine(Texts):
         """
         from transformers import AutoTokenizer
 
-        source = str(REASONERS[model].weights) if model in REASONERS else model
+        source = source_of(model)
         _refuse_incomplete(FilePath(source))
         usual = "float32" if model in REASONERS or device == "cpu" else "auto"
         wanted = dtype or options.dtype or usual
@@ -520,6 +520,10 @@ class TransformersEngine(Texts):
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     # Launch, Resume, continuations
 
@@ -574,18 +578,8 @@ class TransformersEngine(Texts):
     def _lane(
         self, request: Request, sampling: Sampling, seed: int, recording: Recording, hold: int, purpose: str
     ) -> _Lane:
-        limit = self._limit(request, sampling)
+        limit = self.limit(request, sampling)
         return _Lane(request, sampling, noise_key(seed, purpose, request.problem), recording, min(hold, limit), limit)
-
-    def _limit(self, request: Request, sampling: Sampling) -> int:
-        """The most tokens that a path can have. Raises UserError for a prompt that fills the context."""
-        room = self.context - len(request.prompt_ids)
-        if room < 1:
-            raise UserError(
-                f"problem {request.problem}: its prompt of {len(request.prompt_ids)} tokens leaves no room in the "
-                f"context of {self.context} tokens of {self.name}"
-            )
-        return min(sampling.max_new_tokens, room)
 
     @torch.inference_mode()
     def _run(self, source: Iterator[_Lane], until: int | None) -> Iterator[_Lane]:

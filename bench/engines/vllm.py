@@ -27,7 +27,7 @@ from bench.engines.texts import distinct_rows, pool_of_ids
 from bench.engines.transformers import TransformersEngine
 from bench.errors import UserError
 from bench.ledger import Arithmetic
-from bench.reasoner.config import REASONERS
+from bench.reasoner.config import source_of
 from methods.base import LearnedTokens, PrefixCache, Probe, Signal
 from methods.pool import Pool
 
@@ -76,18 +76,11 @@ class VllmLivePool:
     def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
         return self.engine.read_behind(pool, learned)
 
-    def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:
-        return self.engine.reread(pool, signals)
-
 
 class VllmEngine(TransformersEngine):
-    """The default engine with vLLM for sampling and checks. ``close`` ends vLLM's process.
-
-    ``recomputed_tokens`` counts what vLLM had to encode again of prefixes that were to lie in its cache.
-    """
+    """The default engine with vLLM for sampling and checks. ``close`` ends vLLM's process."""
 
     llm: Any
-    recomputed_tokens: int
     _in_cache: Any
     """The prefixes that were put into the cache last."""
     _adapted: dict[str, int]
@@ -107,7 +100,7 @@ class VllmEngine(TransformersEngine):
         engine = cls.__new__(cls)
         engine.__dict__.update(reader.__dict__)
         engine.llm, engine.backend = llm, f"vllm {_version()}"
-        engine.recomputed_tokens, engine._in_cache, engine._adapted = 0, None, {}
+        engine._in_cache, engine._adapted = None, {}
         try:
             engine._ask("prunebench_hook")
             engine.agree()
@@ -225,7 +218,7 @@ class VllmEngine(TransformersEngine):
             short = replace(sampling, max_new_tokens=min(until, sampling.max_new_tokens))
             found = self._generate(group, short, seed, recording, "rollout")
             for place, (request, (paths, seconds, _)) in enumerate(zip(group, found, strict=True)):
-                limit = self._limit(request, sampling)
+                limit = self.limit(request, sampling)
                 done = np.array([path.finish == "stop" or len(path.token_ids) >= limit for path in paths])
                 yield VllmLivePool(
                     self, request, paths, done, sampling, seed, recording, seconds, place == len(group) - 1
@@ -270,7 +263,7 @@ class VllmEngine(TransformersEngine):
         prompts: list[Any] = []
         params: list[Any] = []
         for request in requests:
-            key, limit = noise_key(seed, purpose, request.problem), self._limit(request, sampling)
+            key, limit = noise_key(seed, purpose, request.problem), self.limit(request, sampling)
             given = 0 if request.prefixes is None else request.prefixes.shape[1]
             for row, path in enumerate(request.paths):
                 prefix = [] if request.prefixes is None else request.prefixes[row].tolist()
@@ -332,7 +325,7 @@ class VllmEngine(TransformersEngine):
         Raises UserError where the cache does not hold that many.
         """
         prompt, count = len(request.prompt_ids), len(request.paths)
-        rest = max(0, self._limit(request, sampling) - until)
+        rest = max(0, self.limit(request, sampling) - until)
         held = count * -(-(prompt + until + CHECK_TOKENS) // self.block_tokens)
         growth = -(-count // 8) * -(-rest // self.block_tokens)
         if held + growth > self.capacity:
@@ -346,9 +339,7 @@ class VllmEngine(TransformersEngine):
     def _recomputed(self, output: Any) -> int:
         """Tokens in whole blocks of a prompt that were not found in the cache; the last token is always encoded."""
         whole = (len(output.prompt_token_ids) - 1) // self.block_tokens * self.block_tokens
-        missing = max(0, whole - int(output.num_cached_tokens or 0))
-        self.recomputed_tokens += missing
-        return missing
+        return max(0, whole - int(output.num_cached_tokens or 0))
 
     # Check
 
@@ -567,7 +558,7 @@ def _start(reader: TransformersEngine, memory_gib: float | None, kv_tokens: int 
         placed["num_gpu_blocks_override"] = -(-kv_tokens // placed["block_size"])
     try:
         return vllm.LLM(
-            model=str(REASONERS[reader.name].weights) if reader.name in REASONERS else reader.name,
+            model=source_of(reader.name),
             revision=options.revision,
             dtype=str(reader.model.dtype).removeprefix("torch."),
             trust_remote_code=options.trust_remote_code,

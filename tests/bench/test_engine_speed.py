@@ -35,7 +35,7 @@ def test_rows_that_do_not_fit_run_one_set_after_another(monkeypatch):
 
 
 def test_limits_are_counted_by_what_was_moved_and_computed(monkeypatch):
-    monkeypatch.setattr("bench.engine_speed._median", lambda _action: 2.0)
+    monkeypatch.setattr("bench.engine_speed.median_seconds", lambda _action: 2.0)
     found = limits("cpu", 1 << 16)
     assert found.bytes_per_second == 2 * 4 * 2**16 / 2  # read and written, four bytes each
     assert found.flops_per_second == 2 * 256**3 / 2

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.engine_comparison import timed
+from bench.engine_comparison import Trial, timed
 from bench.engines.base import NOTHING, Recording, Request, Sampling
 from bench.engines.judge import EngineJudge
 from bench.engines.options import ModelOptions
@@ -237,10 +237,8 @@ def test_a_judge_that_vllm_runs_judges_as_the_default_engine(reader, engine):
 def test_both_engines_write_the_same_tokens_when_they_are_timed(reader, engine):
     """What `prunebench perf engines` measures: two pools in flight, whole and pruned."""
     stop = load_method("stop", EMBEDDED.learned, reader.digest, PREFIX).pruner
-    ours, theirs = (
-        timed(one, stop, requests(one, 16, 1), SAMPLING, PREFIX, kept=2, repeats=1, kv_tokens=0)
-        for one in (reader, engine)
-    )
+    trial = Trial(stop, SAMPLING, PREFIX, kept=2, repeats=1)
+    ours, theirs = (timed(one, trial, requests(one, 16, 1)) for one in (reader, engine))
     assert (ours.engine, theirs.engine) == ("transformers", "vllm 0.32.0")
     for run in (ours, theirs):
         assert run.pruned.launch_tokens <= 2 * 16 * PREFIX and run.pruned.recomputed_tokens == 0
