@@ -146,23 +146,24 @@ def answers_of(kind: str, folder: Path | None = None) -> Answers:
     module, _, name = kind.partition(":")
     if not (module and name):
         raise UserError(f"answer type '{kind}' is not known: write {', '.join(TYPES)}, or module:function")
-    if module.partition(".")[0] in sys.stdlib_module_names:
-        raise UserError(f"grader '{kind}': {module} is Python's own and holds no grader; name a function of your own")
     try:
-        function = getattr(_module(module, folder), name)
+        source = _module(module, folder)
+        function = getattr(source, name)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise UserError(f"grader '{kind}': {error}; a file {module}.py with a function {name} is wanted") from error
+    if source.__name__.partition(".")[0] in sys.stdlib_module_names:  # a file of one's own has another name
+        raise UserError(f"grader '{kind}': {module} is Python's own and holds no grader; name a function of your own")
     return Function(kind, function)
 
 
-def _module(name: str, folder: Path | None) -> object:
+def _module(name: str, folder: Path | None) -> ModuleType:
     file = folder / f"{name.replace('.', '/')}.py" if folder else None
     if file is None or not file.is_file():
         return importlib.import_module(name)
     return module_of(file)
 
 
-def module_of(file: Path) -> object:
+def module_of(file: Path) -> ModuleType:
     """The module in a file, run once per process. Whatever it raises is raised."""
     name = f"prunebench_own_{file.stem}_{abs(hash(str(file.resolve())))}"
     if name not in sys.modules:
