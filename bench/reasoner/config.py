@@ -50,10 +50,10 @@ class TrainingPlan:
 class LabelPlan:
     """How many problems, prefixes and continuations, per task.
 
-    ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L. ``test_problems`` and
-    ``test_paths`` are sampled; of these the first ``test_labelled`` problems get labels, for the prefixes of the first
-    paths of a comparison. None: as many as the comparison has. ``record``: whether the signals are stored as well; they
-    can be had again by reading the paths.
+    ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
+    ``validation_problems`` are sampled and labelled, ``test_problems`` and ``test_paths`` sampled; of these the first
+    ``test_labelled`` problems get labels, for the prefixes of the first paths of a comparison. None: as many as the
+    comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the paths.
     """
 
     train_problems: int = 100
@@ -64,6 +64,7 @@ class LabelPlan:
     correct_at_most: int = 28
     validation_continuations: int = 16
     test_continuations: int = 32
+    validation_problems: int | None = None
     test_problems: int | None = None
     test_paths: int | None = None
     test_labelled: int | None = None
@@ -90,6 +91,18 @@ RECIPES = {
         test_paths=256,
         test_labelled=12,
         batch=64,
+        record=False,
+    ),
+    "cpu-base": LabelPlan(
+        train_problems=40,
+        train_prefixes=(2, 4, 2),
+        train_continuations=8,
+        validation_problems=8,
+        validation_continuations=4,
+        test_continuations=8,
+        test_problems=25,
+        test_paths=256,
+        test_labelled=8,
         record=False,
     ),
     "paper": LabelPlan(train_prefixes=(32, 32, 32), train_continuations=32, validation_continuations=32),
