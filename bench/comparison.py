@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,11 +26,11 @@ from bench.potential import Cut, cuts_of, label_cuts
 from bench.procedures import PROCEDURES
 from bench.reasoner.config import REASONERS
 from bench.records import ProblemRecord
-from bench.replay import record_of
+from bench.replay import Shelves, record_of
 from bench.results import Representative, Results
 from bench.rollouts import problems_of, sample_configured, tasks_of, versions
 from bench.shards import write_atomically
-from bench.store import IMPORTED, RolloutStore, StoredProblem
+from bench.store import IMPORTED, RolloutStore
 from bench.stored import stored_problems, task_of
 from bench.training import (
     Chosen,
@@ -42,7 +43,6 @@ from bench.training import (
     refuse_leak,
 )
 from methods.base import LearnablePruner, Quadrant, Signal
-from methods.pool import Pool
 from methods.registry import PRUNERS
 from tasks.errors import shown
 from tasks.task import Task
@@ -440,13 +440,11 @@ def _records(
     position: int,
     reads: frozenset[Signal],
 ) -> list[ProblemRecord]:
-    wanted = set(rollouts.wanted)
-    found: dict[tuple[str, str], StoredProblem] = {
-        (s.task, s.problem): s for s in rollouts.store.read() if (s.task, s.problem) in wanted
-    }
-    shelf: dict[tuple[str, str, int], Pool] = {}
+    """Of the paths only what is compared stays in memory; the rest is read again where it is wanted."""
+    read, shelves = rollouts.store.reader(), Shelves()
     return [
-        record_of(engine, found[key], position, labels, reads, shelf, rollouts.tasks[key[0]]) for key in rollouts.wanted
+        record_of(engine, read(key), position, labels, reads, shelves, rollouts.tasks[key[0]], again=partial(read, key))
+        for key in rollouts.wanted
     ]
 
 

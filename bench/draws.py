@@ -49,18 +49,15 @@ def light(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
     """
     shelf: dict[tuple[int, int], Pool] = {}
 
-    def without(pool: Pool) -> Pool:
-        return replace(pool, signals={s: column for s, column in pool.signals.items() if s is not Signal.STATES})
-
     def held(index: int, position: int) -> Pool:
         if (index, position) not in shelf:
             if len(shelf) >= LIGHT_POOLS:
                 del shelf[next(iter(shelf))]
-            shelf[index, position] = without(records[index].at(position))
+            shelf[index, position] = records[index].at(position).without({Signal.STATES})
         return shelf[index, position]
 
     return [
-        replace(record, pool=without(record.pool), elsewhere=partial(held, index))
+        replace(record, pool=record.pool.without({Signal.STATES}), elsewhere=partial(held, index))
         for index, record in enumerate(records)
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -162,9 +162,7 @@ def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Playe
 def visible(pool: Pool, pruner: Pruner) -> Pool:
     """The pool as ``pruner`` may see it: privileged signals only for a control, and only those that it declares."""
     hidden = PRIVILEGED - type(pruner).requires if type(pruner).source is Source.CONTROL else PRIVILEGED
-    if hidden.isdisjoint(pool.signals):
-        return pool
-    return replace(pool, signals={signal: column for signal, column in pool.signals.items() if signal not in hidden})
+    return pool if hidden.isdisjoint(pool.signals) else pool.without(hidden)
 
 
 def score(pruner: Pruner, pool: Pool) -> tuple[Array, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from bench.engines.chat import longest_closing
 from bench.labels import LabelStore
 from bench.records import ProblemRecord
+from bench.shelf import Shelf
 from bench.store import StoredPath, StoredProblem
 from methods.base import LearnedTokens, PrefixCache, Probe, Signal, Words
-from methods.pool import LabelledPool, Pool, PrefixDataset
+from methods.pool import Columns, LabelledPool, Pool, PrefixDataset
 from tasks import catalogue
 from tasks.task import Task
 
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
 
 
-SHELF_POOLS = 8
-"""So many pools at other checkpoints are held at a time."""
+@dataclass(frozen=True)
+class Shelves:
+    """What the records of one comparison share: columns at their own checkpoint, and pools at others.
+
+    Methods come one after another to the same few checkpoints of a problem, and then never again.
+    """
+
+    columns: Shelf[Mapping[Signal, Any]] = field(default_factory=lambda: Shelf(768 << 20))
+    elsewhere: Shelf[Pool] = field(default_factory=lambda: Shelf(128 << 20))
 
 
 Answer = tuple[NDArray[np.int64], NDArray[np.float64], int]
@@ -168,7 +176,7 @@ def pool_of(
     missing = frozenset(reads) - frozenset(pool.signals)
     if engine is None or not engine.reads or not missing:
         return pool
-    return replace(pool, signals={**pool.signals, **engine.reread(pool, missing)})
+    return replace(pool, signals={**signals, **engine.reread(pool, missing)})
 
 
 def _prefix_texts(
@@ -192,7 +200,8 @@ def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict
     """The columns that the store holds for all of these prefixes."""
     paths = [stored.paths[row] for row in rows]
     signals: dict[Signal, Any] = {}
-    prefixes = [None if path.token_ids is None else path.token_ids[:position] for path in paths]
+    # Copies: a view would hold the whole path.
+    prefixes = [None if path.token_ids is None else path.token_ids[:position].copy() for path in paths]
     if all(prefix is not None for prefix in prefixes):
         signals[Signal.TOKEN_IDS] = tuple(prefixes)
     for signal, name in (
@@ -206,7 +215,7 @@ def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict
             continue
         wanted = [min(path.length, position) for path in paths]
         if all(len(column) >= tokens for column, tokens in zip(columns, wanted, strict=True)):
-            signals[signal] = tuple(column[:position] for column in columns)
+            signals[signal] = tuple(column[:position].copy() for column in columns)
     if position in stored.hidden:
         states = stored.hidden[position][list(rows)]
         by_layer = {layer: states[:, layer] for layer in range(states.shape[1])}
@@ -220,15 +229,16 @@ def record_of(
     position: int,
     labels: LabelStore | None,
     reads: Collection[Signal] = (),
-    shelf: dict[tuple[str, str, int], Pool] | None = None,
+    shelves: Shelves | None = None,
     task: Task | None = None,
+    again: Callable[[], StoredProblem] | None = None,
 ) -> ProblemRecord:
     """One problem as the evaluation wants it. Without labels, or with missing ones, there is no POTENTIAL signal.
 
-    Pools at other checkpoints are kept on the ``shelf``, which the records of a comparison share: methods come one
-    after another to the same few checkpoints of a problem, and then never again. ``task`` reads and grades answers;
-    default: the known task of that name.
+    ``task`` reads and grades answers; default: the known task of that name. With ``again``, which reads the problem
+    once more, nothing of ``stored`` is kept but what the ``shelves`` have room for.
     """
+    shelves = shelves or Shelves()
     grading = Grading.of(engine, task or catalogue.get(stored.task), stored)
     pool = pool_of(engine, stored, position, reads=reads, grading=grading)
     correct = np.array([float(path.correct is True) for path in stored.paths])
@@ -242,22 +252,31 @@ def record_of(
             halves = both
             potential = {Signal.POTENTIAL: success}
 
-    def elsewhere(other: int) -> Pool:
-        key = (stored.task, stored.problem, other)
-        if shelf is not None and key in shelf:
-            return shelf[key]
-        there = pool_of(engine, stored, other, reads=reads, grading=grading)
-        there = replace(there, signals={**there.signals, Signal.OUTCOME: correct})
-        if shelf is not None:
-            shelf[key] = there
-            while len(shelf) > SHELF_POOLS:
-                del shelf[next(iter(shelf))]
-        return there
+    identity = (stored.task, stored.problem)
+    kept = again or (lambda: stored)
 
+    def elsewhere(other: int) -> Pool:
+        return shelves.elsewhere.get(
+            (identity, other),
+            lambda: pool_of(engine, kept(), other, reads=reads, grading=grading).adding({Signal.OUTCOME: correct}),
+        )
+
+    if again is not None:
+        first: list[Mapping[Signal, Any]] = [pool.signals]  # given to the shelf, and gone from here
+
+        def columns() -> Mapping[Signal, Any]:
+            return first.pop() if first else pool_of(engine, again(), position, reads=reads, grading=grading).signals
+
+        def column(signal: Signal) -> Any:
+            return shelves.columns.get(identity, columns)[signal]
+
+        names = tuple(pool.signals)
+        shelves.columns.get(identity, columns)
+        pool = replace(pool, signals=Columns(names, column))
     return ProblemRecord(
         task=stored.task,
         problem=stored.problem,
-        pool=replace(pool, signals={**pool.signals, Signal.OUTCOME: correct, **potential}),
+        pool=pool.adding({Signal.OUTCOME: correct, **potential}),
         lengths=np.array([path.length for path in stored.paths]),
         correct=correct,
         answer_class=classes,

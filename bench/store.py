@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,21 @@ class RolloutStore:
         for name in self.shards.names():
             self.shards.require_intact(name)
             yield from self._read_shard(name, hidden)
+
+    def reader(self) -> Callable[[tuple[str, str]], StoredProblem]:
+        """Reads a problem by (task, problem); the shard that was read last is held, since problems come in order."""
+        place: dict[tuple[str, str], str] = {}
+        for name in self.shards.names():
+            self.shards.require_intact(name)
+            table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem"])
+            place |= dict.fromkeys(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True), name)
+
+        @lru_cache(maxsize=1)
+        def shard(name: str) -> dict[tuple[str, str], StoredProblem]:
+            self.shards.require_intact(name)
+            return {(stored.task, stored.problem): stored for stored in self._read_shard(name, hidden=True)}
+
+        return lambda key: shard(place[key])[key]
 
     def _read_shard(self, name: str, hidden: bool) -> Iterator[StoredProblem]:
         path = self.shards.folder / f"{name}.parquet"

@@ -345,7 +345,7 @@ class _Kept:
         if file.exists():
             return _read(file)
         reads = reads_of(methods)
-        record = record_of(engine, stored, prefix, None, reads, {}, task_of(store, stored.task))
+        record = record_of(engine, stored, prefix, None, reads, task=task_of(store, stored.task))
         found = _Scored(Paths.of(record), {}, {})
         for method, pruner in methods.items():
             found.scores[method] = _scores(pruner, record)

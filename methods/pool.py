@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,27 @@ from methods.base import PRIVILEGED, Generator, LearnedTokens, MissingSignalErro
 
 Ragged = tuple[NDArray[Any], ...]
 """One array per path; the first axis counts that path's prefix tokens."""
+
+
+class Columns(Mapping[Signal, Any]):
+    """Columns of which each is had by ``read`` when it is asked for: what nobody asks for takes no memory."""
+
+    def __init__(self, names: Iterable[Signal], read: Callable[[Signal], Any]) -> None:
+        self._names, self._read = tuple(names), read
+
+    def __getitem__(self, signal: Signal) -> Any:
+        if signal not in self._names:
+            raise KeyError(signal)
+        return self._read(signal)
+
+    def __contains__(self, signal: object) -> bool:
+        return signal in self._names
+
+    def __iter__(self) -> Iterator[Signal]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True)
@@ -149,7 +170,7 @@ class Pool:
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Pool:
         """The pool of some rows only, in the given order."""
-        index = np.asarray(rows, dtype=np.int64)
+        index, whole = np.asarray(rows, dtype=np.int64), self.signals
 
         def some(column: Any) -> Any:
             if isinstance(column, dict):
@@ -162,12 +183,24 @@ class Pool:
             lengths=self.lengths[index],
             finished=self.finished[index],
             answer_class=self.answer_class[index],
-            signals={signal: some(column) for signal, column in self.signals.items()},
+            signals=Columns(self.signals, cache(lambda signal: some(whole[signal]))),
         )
+
+    def without(self, signals: Collection[Signal]) -> Pool:
+        """The same pool without these signals."""
+        return replace(self, signals=Columns((s for s in self.signals if s not in signals), self.signals.__getitem__))
 
     def public(self) -> Pool:
         """The same pool without privileged signals: what any plugin gets to see."""
-        return replace(self, signals={s: v for s, v in self.signals.items() if s not in PRIVILEGED})
+        return self.without(PRIVILEGED)
+
+    def adding(self, columns: Mapping[Signal, Any]) -> Pool:
+        """The same pool with more columns, or with others in their places."""
+        known = self.signals
+        names = (*known, *(signal for signal in columns if signal not in known))
+        return replace(
+            self, signals=Columns(names, lambda signal: columns[signal] if signal in columns else known[signal])
+        )
 
 
 @dataclass(frozen=True)

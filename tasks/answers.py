@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from tasks.errors import UserError
 from tasks.grading import Verdict, boxed, classes, equal, number, read

@@ -117,7 +117,7 @@ def _python_task(path: Path) -> Task:
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     found = [
         one for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, Task) and one.__module__ == module.__name__  # type: ignore[attr-defined]
+        if isinstance(one, type) and issubclass(one, Task) and one.__module__ == module.__name__
     ]  # fmt: skip
     if len(found) != 1:
         raise UserError(f"{path}: defines {len(found)} subclasses of tasks.task.Task; one is wanted")

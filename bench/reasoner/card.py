@@ -233,8 +233,7 @@ def _mean_states(engine: TransformersEngine, dataset: PrefixDataset) -> PrefixDa
         pool = labelled.pool
         states, exists = engine.prefix_states(pool)
         means = np.einsum("lnth,nt->lnh", states, exists / exists.sum(1, keepdims=True)).astype(np.float32)
-        signals = {**pool.signals, Signal.HIDDEN_STATE: dict(enumerate(means))}
-        found.append(replace(labelled, pool=replace(pool, signals=signals)))
+        found.append(replace(labelled, pool=pool.adding({Signal.HIDDEN_STATE: dict(enumerate(means))})))
     return PrefixDataset(tuple(found))
 
 
