@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from bench.labelled_data import LABEL_SEED, make_held_data, make_train_data
 from bench.perf import seconds_of
 from bench.plan import Extent, kv_bytes_of
 from bench.potential import cuts_of, label_cuts
+from bench.processes import started
 from bench.reasoner.config import REASONERS, RECIPES, LabelPlan
 from bench.recommendation import Recommendation, recommend
 from bench.rollouts import engine_in_process, problems_of, sample_configured, tasks_of
@@ -156,7 +156,7 @@ def learn(
     jobs = [(task, split, data / split / task.name.replace("/", "-")) for task in training_tasks(config)
             for split in ("train", "validation")]  # fmt: skip
     if processes > 1 and len(jobs) > 1:
-        with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+        with started(min(processes, len(jobs))) as pool:
             made = [pool.submit(_make_in_process, config, plan, *job) for job in jobs]
             for one in as_completed(made):
                 say(one.result())

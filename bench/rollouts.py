@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from bench.engines.base import Recording, Request, Rollout, Sampling
 from bench.engines.choice import load_engine, require_digest
 from bench.engines.options import ModelOptions
 from bench.errors import UserError
+from bench.processes import started
 from bench.shards import in_groups
 from bench.store import RolloutStore, StoredPath, StoredProblem
 from tasks import catalogue
@@ -161,7 +160,7 @@ def _sampled_by(
     processes: int, engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]], work: Sampled
 ) -> Iterator[StoredProblem]:
     """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    pool = started(processes)
     try:
         jobs = [
             pool.submit(_job, engine.name, engine.options, engine.digest, job, work)

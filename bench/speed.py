@@ -12,10 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,6 +26,7 @@ from bench.evaluate import compare, play_methods
 from bench.ledger import Arithmetic
 from bench.perf import REPEATS, check_cost, median_seconds, seconds_of
 from bench.policies import Ratio
+from bench.processes import started
 from bench.records import ProblemRecord
 from methods.base import Pruner, Scores, Signal, Source
 from methods.controls.none import KeepAll
@@ -323,7 +322,7 @@ def _replay(speed: Speed, _engine: TransformersEngine) -> None:
 
 
 def _elsewhere(work: Callable[..., Any], *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with started(1) as pool:
         return pool.submit(work, *arguments).result()
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config import RunConfig, preset
 from bench.labelled_data import TRAIN_SEED, make_held_data, make_train_data
+from bench.processes import started
 from bench.reasoner.card import Labelled, acceptance, write_card
 from bench.reasoner.config import HOME, REASONERS, RECIPES, Reasoner
 from bench.store import RolloutStore
@@ -79,7 +79,7 @@ def make_data(
     """All rollouts, and labels if wanted; a split of a family per worker."""
     os.environ["OMP_NUM_THREADS"] = "1"
     jobs = [(split, family) for split in SPLITS for family in FAMILIES]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with started(workers) as pool:
         futures = [pool.submit(_worker, name, root, recipe, device, label, split, family) for split, family in jobs]
         for future in as_completed(futures):
             say(future.result())
@@ -118,7 +118,7 @@ def train_all(
     os.environ["OMP_NUM_THREADS"] = "1"
     first = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
     for jobs in (first, [name for name in names if name not in first]):
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with started(workers) as pool:
             for future in as_completed([pool.submit(_train, reasoner, folder, learned, device, name) for name in jobs]):
                 say(future.result())
 

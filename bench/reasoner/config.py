@@ -100,8 +100,6 @@ RECIPES = {
         validation_problems=8,
         validation_continuations=4,
         test_continuations=8,
-        test_problems=25,
-        test_paths=256,
         test_labelled=8,
         record=False,
     ),

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from bench.processes import started
 from bench.reasoner.config import REASONERS, ReasonerShape, TrainingPlan
 from bench.reasoner.recipe import STAGES, Document, Stage, chunk_of, stage_at
 from bench.reasoner.vocabulary import BOS, EOS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
@@ -128,7 +128,7 @@ class _Texts:
 
     def __enter__(self) -> _Texts:
         if self.plan.writers:
-            self._writers = ProcessPoolExecutor(self.plan.writers, mp_context=get_context("spawn"))
+            self._writers = started(self.plan.writers)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,9 +13,9 @@ from methods.registry import PRUNERS
 
 
 def test_the_least_recently_used_go_first_and_are_made_again():
-    made = []
+    made, shelf = [], Shelf(2_400)
 
-    def asked(key, shelf=Shelf(2_400)):
+    def asked(key):
         return shelf.get(key, lambda: made.append(key) or np.full(100, key))
 
     for key in (1, 2, 3, 1, 4, 2):

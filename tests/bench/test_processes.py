@@ -1,0 +1,57 @@
+"""Processes that were started end with the one that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.processes import started
+
+STARTS = """
+import os, time
+from bench.processes import started
+
+if __name__ == "__main__":
+    pool = started(2)
+    for found in [pool.submit(os.getpid) for _ in range(2)]:
+        print(found.result(), flush=True)
+    pool.submit(time.sleep, 600)
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_kill_leaves_nobody_at_work(tmp_path):
+    (tmp_path / "starts.py").write_text(STARTS)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "starts.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    workers = set()
+    while (line := process.stdout.readline().strip()) != "ready":
+        workers.add(int(line))
+    assert workers and all(map(_runs, workers))
+    process.send_signal(signal.SIGKILL)
+    assert process.stdout.read() == "", "a worker that lives would hold the pipe"
+    process.wait()
+    end = time.monotonic() + 30
+    while any(map(_runs, workers)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_what_they_are_given_comes_back():
+    with started(1) as pool:
+        assert pool.submit(abs, -3).result() == 3
+
+
+def _runs(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
