@@ -1,7 +1,7 @@
 """Pruning of parallel reasoning: engines, stores, policies, protocol, statistics, commands.
 
-On a CPU a path does not depend on the batch that it is in, to the last bit. Intel's kernels keep to that only where they
-are told so before the first product: for few rows they take others that round otherwise.
+On a CPU a path does not depend on the batch that it is in, to the last bit. Kernels of Intel keep to that only where
+they are told so before the first product: few rows would take others, which round otherwise.
 """
 
 import os

@@ -30,7 +30,7 @@ class Shelves:
     Methods come one after another to the same few checkpoints of a problem, and then never again.
     """
 
-    columns: Shelf[Mapping[Signal, Any]] = field(default_factory=lambda: Shelf(768 << 20))
+    columns: Shelf[Mapping[Signal, Any]] = field(default_factory=lambda: Shelf(512 << 20))
     elsewhere: Shelf[Pool] = field(default_factory=lambda: Shelf(128 << 20))
 
 
@@ -255,24 +255,14 @@ def record_of(
     identity = (stored.task, stored.problem)
     kept = again or (lambda: stored)
 
+    def rebuilt(at: int = position) -> Pool:
+        return pool_of(engine, kept(), at, reads=reads, grading=grading)
+
     def elsewhere(other: int) -> Pool:
-        return shelves.elsewhere.get(
-            (identity, other),
-            lambda: pool_of(engine, kept(), other, reads=reads, grading=grading).adding({Signal.OUTCOME: correct}),
-        )
+        return shelves.elsewhere.get((identity, other), lambda: rebuilt(other).adding({Signal.OUTCOME: correct}))
 
     if again is not None:
-        first: list[Mapping[Signal, Any]] = [pool.signals]  # given to the shelf, and gone from here
-
-        def columns() -> Mapping[Signal, Any]:
-            return first.pop() if first else pool_of(engine, again(), position, reads=reads, grading=grading).signals
-
-        def column(signal: Signal) -> Any:
-            return shelves.columns.get(identity, columns)[signal]
-
-        names = tuple(pool.signals)
-        shelves.columns.get(identity, columns)
-        pool = replace(pool, signals=Columns(names, column))
+        pool = replace(pool, signals=_on_the_shelf(shelves.columns, identity, pool.signals, reads, rebuilt))
     return ProblemRecord(
         task=stored.task,
         problem=stored.problem,
@@ -289,6 +279,28 @@ def record_of(
         ungraded=np.array([path.correct is None for path in stored.paths]),
         tool_spans=tuple(path.tool_spans for path in stored.paths) if any(p.tool_spans for p in stored.paths) else None,
     )
+
+
+def _on_the_shelf(
+    shelf: Shelf[Mapping[Signal, Any]],
+    key: tuple[str, str],
+    columns: Mapping[Signal, Any],
+    reads: Collection[Signal],
+    rebuilt: Callable[[], Pool],
+) -> Columns:
+    """``columns``, of which those that methods declare to read are held while there is room; the rest is had again."""
+    names, lasting = tuple(columns), {*reads, Signal.TEXT, Signal.TOKEN_IDS}
+
+    def held(found: Mapping[Signal, Any]) -> Mapping[Signal, Any]:
+        return {signal: found[signal] for signal in names if signal in lasting}
+
+    def column(signal: Signal) -> Any:
+        if signal in lasting:
+            return shelf.get(key, lambda: held(rebuilt().signals))[signal]
+        return rebuilt().signals[signal]
+
+    shelf.get(key, lambda: held(columns))
+    return Columns(names, column)
 
 
 def _mean_entropy(stored: StoredProblem) -> NDArray[np.float64] | None:
