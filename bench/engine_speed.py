@@ -197,10 +197,11 @@ def decoding(engine: TransformersEngine, rows: int, length: int, bound: Limits) 
 
 
 def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
-    """Median seconds of one step, from drawing a token to the logits of the next one."""
+    """Median seconds of one step, from drawing a token to the logits of the next one. No row ends meanwhile."""
     import torch
 
     sampling = Sampling(max_new_tokens=engine.context - 8)
+    ends, engine._ends = engine._ends, torch.empty(0, dtype=torch.long, device=engine.device)
     with torch.inference_mode():
         lanes = []
         for start in range(0, rows, 256):
@@ -212,6 +213,7 @@ def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
         for _ in range(2):
             engine._advance(lanes)
         seconds = median_seconds(lambda: engine._advance(lanes))
+    engine._ends = ends
     finish_work()
     return seconds
 

@@ -213,6 +213,68 @@ def perf_engines(
     _write_json(json_file, {"device": device_name(device), "runs": told})
 
 
+@perf.command("cluster")
+def perf_cluster(
+    problems: Annotated[int, typer.Option(help="Problems of the run.")] = 1000,
+    paths: Annotated[int, typer.Option(help="Paths per problem.")] = 1024,
+    tokens: Annotated[int, typer.Option(help="Mean length of a path.")] = 32_768,
+    prefix: Annotated[int, typer.Option(help="Tokens of a path when it is scored.")] = 2048,
+    gpus: Annotated[int, typer.Option(help="Devices, each with a copy of the model.")] = 64,
+    simulated: Annotated[int, typer.Option(help="So many of them are simulated, the rest is scaled up.")] = 2,
+    kv_gigabytes: Annotated[float, typer.Option(help="What keys and values may take on each.")] = 115.0,
+    share: Annotated[float, typer.Option(help="Share of bandwidth and products that is reached.")] = 0.5,
+    fixed: Annotated[float, typer.Option(help="Seconds on top of every step.")] = 0.0,
+    rate: Annotated[float, typer.Option(help="Problems that arrive per second; 0: all are there.")] = 0.0,
+    price: Annotated[float, typer.Option(help="Of one device for an hour, in any money.")] = 3.0,
+    measure: Annotated[bool, typer.Option(help="First hold the simulation to a measured run.")] = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Pruning on a batch-served cluster, simulated, and held to a measured run of the shipped reasoner."""
+    from dataclasses import asdict
+
+    from bench.config import preset
+    from bench.engine_comparison import Trial
+    from bench.engines.base import Request
+    from bench.environment import device_name
+    from bench.rollouts import problems_of, tasks_of
+    from bench.scale import Case, Reproduced, described, outcomes, reproduce, step_cost
+    from bench.training import load_method
+    from methods.learned.stop import Stop
+
+    case = Case(
+        problems=problems, paths=paths, tokens=tokens, prefix=prefix, gpus=gpus, simulated=min(simulated, gpus),
+        kv_gigabytes=kv_gigabytes, share=share, fixed=fixed, rate=rate, price=price,
+    )  # fmt: skip
+    runs: list[Reproduced] = []
+    if measure:
+        require_weights()
+        config = preset("demo", problems=4)
+        engine = load_engine("embedded", "cpu")
+        stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
+        assert isinstance(stop, Stop)
+        chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+        requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(config.n))) for _, p in chosen]
+        engine.rows_in_flight = config.n * len(requests)
+        trial = Trial(stop, config.sampling, config.prefix_tokens, config.k, repeats=3)
+        cost = step_cost(engine, (8, 64, 256, 1024), (config.prefix_tokens, 160, 320))
+        typer.echo(f"{device_name('cpu')}: {cost}")
+        for some in (requests, requests[:1]):
+            runs.append(reproduce(engine, trial, some, cost))
+            typer.echo(runs[-1].told)
+    typer.echo(f"{case}: room for {case.capacity:,} tokens on each, {case.cost}")
+    found = outcomes(
+        case,
+        lambda one: typer.echo(
+            f"{one.policy}: {one.decoded / 1e9:.1f}G tokens decoded, {one.recomputed / 1e9:.2f}G encoded again, "
+            f"{one.hours:.1f} h, {one.gpu_hours:.0f} GPU-hours, price {one.price:.0f}; a problem takes "
+            f"{one.latency_median:.2f} h (95 %: {one.latency_95:.2f}), memory in use {one.occupancy:.0%}"
+        ),
+    )
+    _write_json(
+        json_file, {"reproduced": [{**asdict(run), "told": run.told} for run in runs], **described(case, found)}
+    )
+
+
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
     import json
 

@@ -424,7 +424,7 @@ class TransformersLivePool:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """On a CPU, threads share attention by the number of rows, which moves the last bit with the batch."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -625,7 +625,7 @@ class TransformersEngine(Texts):
             else:
                 lane.resume_seconds += share
 
-    @_one_thread()
+    @one_thread()
     def _start(self, lane: _Lane) -> None:
         started = time.perf_counter()
         prompt = torch.from_numpy(lane.request.prompt_ids).to(self.device)
@@ -648,7 +648,7 @@ class TransformersEngine(Texts):
         logits = self.model.get_output_embeddings()(functional.pad(states, (0, 0, 0, padding)))
         return _finished(logits[: len(states)].float(), self.model.config.get_text_config())
 
-    @_one_thread()
+    @one_thread()
     def _advance(self, lanes: Sequence[_Lane]) -> None:
         """One token for every row of every lane."""
         logits = torch.cat([lane.logits for lane in lanes])
