@@ -31,7 +31,7 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "rollouts": ["rollouts", *sampled, "--problems", "9", "--seed", "3", "--out", str(out / "rollouts")],
         "label": ["label", str(base / "rollouts"), "--continuations", "4", "--prefix", PREFIX, "--prefixes", "4",
                   "--out", str(out / "labels")],
-        "train": ["train", "linear-probe", "stop-without-adapter", "--data", str(base / "data"), "--prefix", PREFIX,
+        "train": ["train", "linear-probe", "stop", "--data", str(base / "data"), "--prefix", PREFIX,
                   "--out", str(out / "learned")],
         "compare": ["compare", "--store", str(base / "rollouts"), "--prefix", PREFIX, "--k", "2", "--methods",
                     "entropy,deepconf,perplexity", "--learned", str(base / "none"), "--out", str(out / "compare")],
