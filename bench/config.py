@@ -128,9 +128,13 @@ def load_config(file: Path | str, **overrides: Any) -> RunConfig:
     chain: list[Path] = []
     following: Path | None = path
     while following is not None:
-        if following.resolve() in chain:
+        try:
+            place = following.resolve()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{chain[-1] if chain else 'settings'}: extends {shown(following)} is no file") from error
+        if place in chain:
             raise UserError(f"{path}: extends itself by way of {following}; take that line out")
-        chain.append(following.resolve())
+        chain.append(place)
         content = _content_of(following)
         parent = content.pop("extends", None)
         settings = {**content, **settings}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,8 @@ def read_decisions(folder: Path) -> list[Decisions]:
         raise UserError(f"{path}: cannot be read ({error}); run the comparison again") from error
     if not table.schema.equals(_SCHEMA):
         raise UserError(f"{path}: its columns are not those of this version; run the comparison again")
+    if any(column.null_count for column in table.columns):
+        raise UserError(f"{path}: a value is missing; run the comparison again")
     columns = {name: table[name].to_pylist() for name in ("task", "problem", "method")}
     numbers = {name: np.asarray(table[name]) for name in ("path", "score", "kept", "decoded_tokens")}
     keys = list(zip(*columns.values(), strict=True))
@@ -88,5 +91,5 @@ def read_decisions(folder: Path) -> list[Decisions]:
             kept=numbers["kept"][start:end],
             decoded_tokens=numbers["decoded_tokens"][start:end].astype(np.int64),
         )
-        for start, end in zip(starts, [*starts[1:], len(keys)], strict=True)
+        for start, end in (pairwise([*starts, len(keys)]) if keys else ())
     ]

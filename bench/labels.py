@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.shards import Shards
-from tasks.errors import first_line
+from tasks.errors import first_line, shown
 
 KIND = "labels"
 _SCHEMA = pa.schema(
@@ -53,6 +53,17 @@ class Label:
     correct_odd: int
 
     @property
+    def possible(self) -> bool:
+        """Whether it can have been counted."""
+        values = (self.prefix_tokens, self.continuations, self.correct_even, self.correct_odd)
+        if any(not text for text in (self.task, self.problem, self.prefix)) or any(v is None or v < 0 for v in values):
+            return False
+        if self.continuations == 0:
+            return self.correct_even == self.correct_odd <= 1
+        even = (self.continuations + 1) // 2
+        return self.correct_even <= even and self.correct_odd <= self.continuations - even
+
+    @property
     def halves(self) -> tuple[float, float]:
         """The success rates of the two halves."""
         if self.continuations == 0:
@@ -81,8 +92,11 @@ class LabelStore:
                 raise UserError(f"{shards.folder / name}.parquet: cannot be read ({first_line(error)})") from error
             if not table.schema.equals(_SCHEMA):
                 raise UserError(f"{shards.folder / name}.parquet: its columns are not those of this version")
-            for row in table.to_pylist():
-                self._add(Label(**row))
+            for number, row in enumerate(table.to_pylist()):
+                label = Label(**row)
+                if not label.possible:
+                    raise UserError(f"{shards.folder / name}.parquet: row {number} is no label: {shown(row)}")
+                self._add(label)
 
     @classmethod
     def create_or_open(cls, folder: Path, manifest: Mapping[str, Any]) -> LabelStore:

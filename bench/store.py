@@ -8,8 +8,10 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.shards import Shards, write_atomically
+from tasks.errors import first_line
 from tasks.task import Task
 
 KIND = "rollouts"
@@ -158,7 +161,7 @@ class RolloutStore:
         return dict(json.loads(file.read_text())) if file.exists() else None
 
     def _task_file(self, name: str) -> Path:
-        return self.shards.folder / "tasks" / f"{name.replace('/', '-')}.json"
+        return self.shards.folder / "tasks" / f"{quote(name, safe='')}.json"
 
     def problems(self) -> set[tuple[str, str]]:
         """(task, problem) of everything that is sealed."""
@@ -265,20 +268,41 @@ class RolloutStore:
                 *_FACTS,
             )
         }
-        for index, (start, end) in enumerate(zip(starts, [*starts[1:], len(keys)], strict=True)):
-            yield StoredProblem(
-                task=keys[start][0],
-                problem=keys[start][1],
-                prompt=plain["prompt"][start],
-                prompt_ids=lists["prompt_ids"].require(start).astype(np.int64),
-                gold=plain["gold"][start],
-                launch_seconds=plain["launch_seconds"][start],
-                paths=[_path(plain, lists, row) for row in range(start, end)],
-                hidden={
+        for index, (start, end) in enumerate(pairwise([*starts, len(keys)]) if keys else ()):
+            try:
+                hidden_there = {
                     int(key.split("/")[1]): value for key, value in states.items() if key.split("/")[0] == str(index)
-                },
-                probe_every=plain["probe_every"][start],
-            )
+                }
+                stored = StoredProblem(
+                    task=keys[start][0],
+                    problem=keys[start][1],
+                    prompt=plain["prompt"][start],
+                    prompt_ids=lists["prompt_ids"].require(start).astype(np.int64),
+                    gold=plain["gold"][start],
+                    launch_seconds=plain["launch_seconds"][start],
+                    paths=[_path(plain, lists, row) for row in range(start, end)],
+                    hidden=hidden_there,
+                    probe_every=plain["probe_every"][start],
+                )
+                _require_whole(stored)
+            except (ValueError, TypeError, IndexError) as error:
+                raise UserError(
+                    f"{path}: row {start} and those after it are no problem ({first_line(error)}); use another folder"
+                ) from error
+            yield stored
+
+
+def _require_whole(stored: StoredProblem) -> None:
+    """Raises ValueError for what no run writes: nothing where something must be, states of other paths."""
+    for name in ("task", "problem", "prompt", "gold", "launch_seconds"):
+        if getattr(stored, name) is None:
+            raise ValueError(f"{name} is missing")
+    for path in stored.paths:
+        if path.path is None or path.finish is None or path.grader is None:
+            raise ValueError("path, finish or grader is missing")
+    for checkpoint, states in stored.hidden.items():
+        if states.ndim != 3 or len(states) != len(stored.paths):
+            raise ValueError(f"states of shape {states.shape} at {checkpoint} for {len(stored.paths)} paths")
 
 
 class _Lists:
@@ -297,7 +321,8 @@ class _Lists:
 
     def require(self, row: int) -> NDArray[Any]:
         values = self.get(row)
-        assert values is not None
+        if values is None:
+            raise ValueError("a list is missing")
         return values
 
 

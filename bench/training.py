@@ -12,6 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+
 from bench.errors import UserError
 from bench.labels import LabelStore
 from bench.records import ProblemRecord
@@ -23,6 +26,7 @@ from methods.base import Generate, LearnablePruner, Pruner, Quadrant, Setting, S
 from methods.ensembles.mean_rank import MeanRank
 from methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 from methods.registry import PRUNERS
+from tasks.errors import first_line
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
@@ -62,9 +66,12 @@ class Card:
     def read(cls, path: Path) -> Card:
         """Raises UserError for a card that is damaged or of another version."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise UserError(f"{path}: not a card of this version ({error}); train again") from error
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except (ValidationError, OSError) as error:
+            told = first_line(error)
+            if isinstance(error, ValidationError):
+                told = ": ".join([*map(str, error.errors()[0]["loc"]), error.errors()[0]["msg"]])
+            raise UserError(f"{path}: not a card of this version ({told}); train again") from error
 
     def write(self, path: Path) -> None:
         write_atomically(path, (json.dumps(self.__dict__, indent=1, sort_keys=True) + "\n").encode())
@@ -200,7 +207,13 @@ def train_method(
     ranking, pruner = best
     if isinstance(pruner, LearnablePruner):
         temporary = folder / f".{name}.tmp"
-        pruner.save(temporary)
+        try:
+            pruner.save(temporary)
+        except SafetensorError as error:  # also where the disk is full
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f"{temporary}: {first_line(error)}: make room or choose another folder; what is finished is kept"
+            ) from error
         temporary.replace(folder / f"{name}.safetensors")
     fitted = isinstance(pruner, LearnablePruner)
     card = Card(
@@ -219,7 +232,9 @@ def train_method(
     )
     _remember_problems(folder, (*train, *validation))
     for one in proposed:
-        _state_of(folder, one, digest).unlink(missing_ok=True)
+        state = _state_of(folder, one, digest)
+        for left in (state, *state.parent.glob(f"*{state.name}*.tmp")):  # of a kill, perhaps
+            left.unlink(missing_ok=True)
     with suppress(OSError):  # another method's training may still be there
         (folder / ".work").rmdir()
     card.write(done)  # last: it says that all is done
@@ -232,12 +247,18 @@ def learned_problems(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     prompts = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); delete it and train") from error
+    for number, line in enumerate(filter(None, lines), 1):
         try:
             one = json.loads(line)
             prompts[str(one["problem"])] = str(one["prompt"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: no problem and prompt ({error}); delete it and train") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"{path}, line {number}: no problem and prompt ({first_line(error)}); delete it and train"
+            ) from error
     return prompts
 
 
@@ -393,7 +414,10 @@ def _restored(name: str, card: Card | None, folder: Path, judges: Judges) -> Pru
     entry = entry_of(name)
     if card is None and issubclass(entry, LearnablePruner):
         raise UserError(f"method '{name}' has no learned files in {folder}; train it: prunebench train {name}")
-    pruner = entry(**card.configuration) if card else entry()
+    try:
+        pruner = entry(**card.configuration) if card else entry()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / name}.json: not a configuration of '{name}' ({first_line(error)})") from error
     if name != base_name(name):
         if not issubclass(entry, MeanRank):
             raise UserError(
@@ -401,7 +425,13 @@ def _restored(name: str, card: Card | None, folder: Path, judges: Judges) -> Pru
             )
         pruner = entry(members=name[len(base_name(name)) + 1 : -1])
     if isinstance(pruner, LearnablePruner):
-        pruner.load(folder / f"{name}.safetensors")
+        file = folder / f"{name}.safetensors"
+        try:
+            pruner.load(file)
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{file}: cannot be read ({first_line(error)}); train it again: prunebench train {name}"
+            ) from error
     judges.prepare(pruner)
     return pruner
 

@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bench.ablation import AblationRow
 from bench.attention import Attention
@@ -38,6 +38,9 @@ class Timing:
     launch_seconds: float
     check_seconds: float
     resume_seconds: float
+
+
+T = TypeVar("T", LedgerRow, Timing)
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,12 @@ class RunFolder:
     @cached_property
     def ledger(self) -> list[LedgerRow]:
         """A row per problem, method and phase."""
-        return [LedgerRow(**cells) for cells in self._cells("ledger.csv", LedgerRow)]
+        return self._cells("ledger.csv", LedgerRow)
 
     @cached_property
     def timings(self) -> list[Timing]:
         """A row per problem and method."""
-        return [Timing(**cells) for cells in self._cells("timings.csv", Timing)]
+        return self._cells("timings.csv", Timing)
 
     @cached_property
     def decisions(self) -> list[Decisions]:
@@ -139,19 +142,18 @@ class RunFolder:
                 return place
         raise UserError(f"no {name} in {places[0]} or {places[1]}; make it with: {command} --out {places[1]}")
 
-    def _cells(self, name: str, kind: type[Any]) -> list[dict[str, Any]]:
-        """The lines of a CSV whose columns are the fields of ``kind``; what is annotated ``float`` is a number."""
-        path = self.path / name
+    def _cells(self, name: str, kind: type[T]) -> list[T]:
+        """The lines of a CSV whose columns are the fields of ``kind``."""
+        path, read = self.path / name, TypeAdapter(kind)
         expected = [one.name for one in fields(kind)]
-        numbers = {one.name for one in fields(kind) if one.type in ("float", float)}
         rows = []
         for line, cells in _lines(path):
             if list(cells) != expected:
                 raise UserError(f"{path}: its columns are not those of this version; run the comparison again")
             try:
-                rows.append({key: float(cell) if key in numbers else cell for key, cell in cells.items()})
-            except (TypeError, ValueError) as error:
-                raise UserError(f"{path}, line {line}: {error}; run the comparison again") from error
+                rows.append(read.validate_python(cells))
+            except ValidationError as error:
+                raise UserError(f"{path}, line {line}: {_what_is_wrong(error)}; run the comparison again") from error
         return rows
 
 

@@ -22,11 +22,20 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import bench.decisions
+import bench.labels
+import bench.store
 from bench.config import PRESETS, load_config
 from bench.errors import UserError
+from bench.guideline import read_guidelines
 from bench.importers import Options, import_rollouts
+from bench.labels import LabelStore
+from bench.reasoner.config import REASONERS
 from bench.reproduce import read_results
+from bench.shards import Shards
 from bench.store import RolloutStore
+from bench.training import learned_problems, load_method
+from figures.run_folder import RunFolder
 from tasks import catalogue
 from tasks.answers import Answers, Choices, Integers, Texts
 from tests.bench.importers import test_deepconf as deepconf
@@ -300,6 +309,128 @@ def test_results_are_read_or_refused(content):
         path = Path(folder) / "results.json"
         path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
         read_results(path)
+
+
+CARD = json.loads((REASONERS["embedded"].learned / "entropy.json").read_text())
+CARD = {**CARD, "candidates": CARD["candidates"][:2], "validation_problems": CARD["validation_problems"][:2]}
+
+
+@inputs(0.03)
+@given(st.one_of(spoilt(CARD), damaged(json.dumps(CARD).encode())))
+def test_a_card_is_read_or_refused(content):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        path = Path(folder) / "entropy.json"
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        load_method("entropy", Path(folder), CARD["model_hash"], 40)
+
+
+@inputs(0.02)
+@given(damaged(b'{"problem": "a", "prompt": "1 + 1"}\n{"problem": "b", "prompt": "2 + 2"}\n'))
+def test_the_prompts_of_what_was_learned_are_read_or_refused(content):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        (Path(folder) / "problems.jsonl").write_bytes(content)
+        learned_problems(Path(folder))
+
+
+@inputs(0.02)
+@given(st.sampled_from(["text-classifier", "linear-probe", "stop"]), st.data())
+def test_what_was_learned_is_read_or_refused(name, data):
+    source = REASONERS["embedded"].learned
+    card = json.loads((source / f"{name}.json").read_text())
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        (Path(folder) / f"{name}.json").write_text(json.dumps(card))
+        content = (source / f"{name}.safetensors").read_bytes()
+        (Path(folder) / f"{name}.safetensors").write_bytes(data.draw(damaged(content[:4000])) + content[4000:])
+        load_method(name, Path(folder), card["model_hash"], 40)
+
+
+def columns_of(schema):
+    """Rows of the right types, with what no run writes in them."""
+    values = {
+        pa.string(): st.none() | st.text(max_size=3), pa.int32(): st.none() | st.integers(-2, 9),
+        pa.float64(): st.none() | st.floats(), pa.bool_(): st.none() | st.booleans(),
+        pa.list_(pa.int32()): st.none() | st.lists(st.integers(0, 9), max_size=3),
+        pa.list_(pa.float32()): st.none() | st.lists(st.just(0.5), max_size=3),
+    }  # fmt: skip
+    return st.lists(st.fixed_dictionaries({field.name: values[field.type] for field in schema}), max_size=4)
+
+
+def sealed_with(folder, kind, rows, schema):
+    """A store whose checksums are right."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    made = Shards.create_or_open(folder, kind, {"continuations": 4})
+    with made:
+        made.seal("shard-00000", {"shard-00000.parquet": sink.getvalue().to_pybytes()})
+
+
+@pytest.mark.parametrize(("store", "module"), [(RolloutStore, bench.store), (LabelStore, bench.labels)])
+def test_rows_that_no_run_writes_are_read_or_refused(store, module):
+    @inputs(0.05)
+    @given(columns_of(module._SCHEMA))
+    def rows(drawn):
+        with tempfile.TemporaryDirectory() as folder, one_sentence():
+            sealed_with(Path(folder), module.KIND, drawn, module._SCHEMA)
+            opened = store.open(Path(folder))
+            if isinstance(opened, RolloutStore):
+                opened.lengths()
+                list(opened.read())
+            else:
+                opened.lookup("t", "p", [])
+
+    rows()
+
+
+@inputs(0.02)
+@given(columns_of(bench.decisions._SCHEMA))
+def test_decisions_that_no_run_writes_are_read_or_refused(drawn):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        table = pa.Table.from_pylist(drawn, schema=bench.decisions._SCHEMA)
+        pq.write_table(table, Path(folder) / bench.decisions.FILE)
+        assert sum(len(one.kept) for one in bench.decisions.read_decisions(Path(folder))) == len(drawn)
+
+
+RUN = {
+    "ledger.csv": b"task,problem,method,phase,decoded_tokens,reencoded_tokens,probe_tokens,check_tokens,flops,"
+    b"peak_kv_bytes,tool_tokens,judge_bytes\nt,p,stop,check,1,0,0,2,3e9,100,0,0\n",
+    "timings.csv": b"task,problem,method,launch_seconds,check_seconds,resume_seconds\nt,p,stop,1.5,0.2,nan\n",
+}
+
+
+@inputs(0.04)
+@given(st.sampled_from(sorted(RUN)), st.data())
+def test_a_run_folder_is_read_or_refused(name, data):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        (Path(folder) / name).write_bytes(data.draw(damaged(RUN[name])))
+        for row in getattr(RunFolder(Path(folder)), name.removesuffix(".csv")):
+            assert row.method is not None
+
+
+GUIDELINE = json.loads((REASONERS["embedded"].guideline / "guideline-stop.json").read_text())
+
+
+@inputs(0.03)
+@given(st.one_of(spoilt(GUIDELINE), damaged(json.dumps(GUIDELINE).encode())))
+def test_a_guideline_is_read_or_refused(content):
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        path = Path(folder) / "guideline-stop.json"
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        read_guidelines(path)
+
+
+def test_settings_do_not_refer_to_themselves():
+    """A few lines of references can stand for more than any memory holds."""
+    bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        path = yaml_file(folder, bomb.encode())
+        with pytest.raises(UserError, match=r"mine\.yaml, line 2: not valid YAML \(references .* are not read"):
+            load_config(path)
+        path.write_text("tasks: [" + "x, " * 100_000 + "]")
+        with pytest.raises(UserError, match="more than 256 KiB, so no file of settings"):
+            load_config(path)
+        path.write_text('extends: "a\\0b"\n')
+        with pytest.raises(UserError, match=r"extends .* is no file"):
+            load_config(path)
 
 
 def test_the_check_can_fail():

@@ -56,7 +56,14 @@ def test_results_of_another_schema_version_are_refused_by_name(folder: Path) -> 
         ("results.json", None, "results", "no such file; make it with"),
         ("ledger.csv", None, "ledger", "no such file"),
         ("ledger.csv", "a,b\n1,2\n", "ledger", "its columns are not those of this version"),
-        ("timings.csv", TIMINGS.replace("0.75", "soon"), "timings", r"timings\.csv, line 3: could not convert"),
+        ("ledger.csv", ledger_csv(LEDGER).replace("resume", "rest"), "ledger", r"ledger\.csv, line 4: .*phase: Input"),
+        (
+            "timings.csv",
+            TIMINGS + "power,c\n",
+            "timings",
+            r"timings\.csv, line 4: .*method: Input should be a valid st",
+        ),
+        ("timings.csv", TIMINGS.replace("0.75", "soon"), "timings", r"timings\.csv, line 3: .*check_seconds: Inp"),
     ],
 )
 def test_a_fault_is_one_sentence(folder: Path, name: str, content: str | None, part: str, message: str) -> None:
