@@ -471,8 +471,7 @@ def _duplicates(scored: Scored, names: Sequence[str], problems: NDArray[np.int64
     """Groups of two and more methods whose scores order the paths alike, ties included, on all ``problems``."""
     groups: dict[bytes, list[str]] = {}
     for name in names:
-        ranks = [
-            np.unique(row, return_inverse=True)[1].astype(np.int64) for i in problems for row in scored.scores(name, i)
-        ]
-        groups.setdefault(np.concatenate(ranks).tobytes(), []).append(name)
+        rows = [scored.scores(name, i) for i in problems]
+        together = [np.concatenate(rows)] if len({row.shape[1] for row in rows}) == 1 else rows
+        groups.setdefault(b"".join(metrics.ranks(some).tobytes() for some in together), []).append(name)
     return [group for group in groups.values() if len(group) > 1]

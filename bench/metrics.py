@@ -38,10 +38,22 @@ def expected_pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def ranks(scores: Array) -> Array:
-    """(draws, N) ranks of (N,) or (draws, N) scores, ties their mean."""
-    from scipy.stats import rankdata
+    """(draws, N) ranks of (N,) or (draws, N) finite scores, ties their mean.
 
-    found: Array = rankdata(np.atleast_2d(scores), axis=1)
+    Those of ``scipy.stats.rankdata``, whose calls were a quarter of a replay's time.
+    """
+    rows = np.atleast_2d(scores)
+    order = rows.argsort(axis=1)
+    ordered = np.take_along_axis(rows, order, 1)
+    place = np.arange(rows.shape[1])
+    new = np.ones(rows.shape, np.bool_)  # where a run of ties begins
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    begin = np.maximum.accumulate(np.where(new, place, 0), axis=1)
+    last = np.ones(rows.shape, np.bool_)
+    last[:, :-1] = new[:, 1:]
+    end = np.minimum.accumulate(np.where(last, place, rows.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    found = np.empty(rows.shape)
+    np.put_along_axis(found, order, (begin + end) / 2 + 1, 1)
     return found
 
 

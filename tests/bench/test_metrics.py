@@ -4,10 +4,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from bench.metrics import auroc, avg_at_k, expected_pass_at_k, pass_at_k, spearman
+from bench.metrics import auroc, avg_at_k, expected_pass_at_k, pass_at_k, ranks, spearman
 
 CORRECT = np.array([1.0, 0.0, 0.0, 1.0])
 
@@ -68,3 +68,10 @@ def test_what_is_undefined_is_nan():
     assert np.isnan(auroc(np.arange(4.0), np.zeros(4)))
     assert np.isnan(spearman(np.ones(4), np.arange(4.0)))
     assert np.isnan(spearman(np.arange(4.0), np.full(4, 0.3)))
+
+
+@pytest.mark.parametrize("shape", [(1,), (64,), (5, 7), (200, 64), (3, 1), (2, 0)])
+def test_ranks_are_scipys(shape):
+    generator = np.random.default_rng(0)
+    for scores in (generator.standard_normal(shape), generator.integers(0, 3, shape).astype(float), np.zeros(shape)):
+        np.testing.assert_array_equal(ranks(scores), rankdata(np.atleast_2d(scores), axis=1))
