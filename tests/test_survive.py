@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,29 @@ def test_a_disk_that_takes_nothing_is_one_sentence_and_loses_nothing(
     assert not leftovers(out)
     called(monkeypatch, commands(base, out)[command])
     assert left_by(command, out) == left_by(command, whole)
+
+
+@pytest.mark.parametrize("command", ["rollouts", "label"])
+def test_a_second_process_is_refused_with_the_first_ones_number_and_machine(
+    base, tmp_path, command, monkeypatch, prunebench  # noqa: F811
+):  # fmt: skip
+    """The first one is another process, held in the middle; afterwards the refused command goes through."""
+    out = tmp_path / "out"
+    called(monkeypatch, commands(base, out)[command])
+    wanted = left_by(command, out)
+    folder = out / command if command == "rollouts" else out / "labels"
+    (folder / "shards.json").unlink()  # all of it is to be made again
+    holds = "import fcntl, sys, time; lock = open(sys.argv[1], 'a+'); fcntl.flock(lock, fcntl.LOCK_EX);"
+    tells = "lock.truncate(0); lock.write('process 4711 on elsewhere'); lock.flush(); print(); input()"
+    first = subprocess.Popen(
+        [sys.executable, "-c", holds + tells, folder / "writer.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    first.stdout.readline()
+    told = refused(prunebench(*commands(base, out)[command]))
+    assert f"{folder}: process 4711 on elsewhere is writing here; wait for it to end" in told
+    first.communicate(b"\n")
+    called(monkeypatch, commands(base, out)[command])
+    assert left_by(command, out) == wanted
 
 
 def test_a_folder_that_cannot_be_made_is_named(base, tmp_path, prunebench):  # noqa: F811
