@@ -149,6 +149,17 @@ def make_card(
     write_card(cards, engine.digest, settings, path)
 
 
+def begin_with_shipped(shipped: Path, folder: Path) -> None:
+    """Where nothing was made yet, go on from the rollouts and labels that are shipped."""
+    if (shipped / folder.name).is_dir() and not folder.exists():
+        shutil.copytree(shipped / folder.name, folder)
+
+
+def ship_data(folder: Path, shipped: Path) -> None:
+    """Copy what there is of rollouts and labels into the package; it is read again from there."""
+    shutil.copytree(folder, shipped / folder.name, ignore=shutil.ignore_patterns("*.lock", "*.tmp"), dirs_exist_ok=True)
+
+
 def ship_test_labels(folder: Path, target: Path) -> None:
     """Copy the labels of the test problems into the package."""
     if target.exists():
@@ -174,11 +185,12 @@ def build(
     if until == "weights":
         return
     train_judges(JUDGES, root / "judges", say)
+    engine, config = TransformersEngine.load(reasoner.name, device=device), preset(reasoner.preset)
+    folder = data_folder(engine, config, root, recipe)
+    begin_with_shipped(reasoner.data, folder)
     make_data(reasoner.name, root, recipe, workers, say, device, label=until != "rollouts")
     if until == "rollouts":
         return
-    engine, config = TransformersEngine.load(reasoner.name, device=device), preset(reasoner.preset)
-    folder = data_folder(engine, config, root, recipe)
     ship_test_labels(folder, reasoner.labels)
     if until == "labels":
         return

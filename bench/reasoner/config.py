@@ -130,6 +130,11 @@ class Reasoner:
         return self.home / "learned"
 
     @property
+    def data(self) -> Path:
+        """Rollouts and labels that are shipped, in folders named by :func:`bench.reasoner.build.data_folder`."""
+        return self.home / "data"
+
+    @property
     def labels(self) -> Path:
         return self.home / "labels"
 
