@@ -28,15 +28,19 @@ reasoner: .venv/.installed
 
 # On a machine with a CUDA device, each resumes. Without a virtual environment of this project:
 # make gpu-check RUN="python3 -m bench.cli" PYTEST="python3 -m pytest"
+# Tried first, on any machine and in a minute: make gpu-train gpu-rollouts gpu-label NAME=toy DEVICE=cpu
 DEVICE ?= cuda
 RUN ?= $(BIN)/prunebench
 PYTEST ?= $(BIN)/pytest
-BASE := $(RUN) reasoner --name embedded-base --device $(DEVICE)
+NAME ?= embedded-base
+PRESET ?= base
+SHAPE ?= qwen2-1.5b
+BASE := $(RUN) reasoner --name $(NAME) --device $(DEVICE)
 
 gpu-check:
 	PRUNEBENCH_DEVICE=$(DEVICE) $(PYTEST) tests/bench/engines/test_transformers.py
 	$(RUN) perf agreement --device $(DEVICE) --json runs/gpu/agreement.json
-	$(RUN) perf engine --device $(DEVICE) --json runs/gpu/engine.json
+	$(RUN) perf engine --device $(DEVICE) --shape $(SHAPE) --json runs/gpu/engine.json
 
 gpu-train:
 	$(BASE) --until weights
@@ -49,7 +53,7 @@ gpu-label:
 
 gpu-compare:
 	$(BASE) --workers 8
-	$(RUN) compare --preset base --device $(DEVICE) --out runs/base
+	$(RUN) compare --preset $(PRESET) --device $(DEVICE) --out runs/$(PRESET)
 
 # An hour or more: 50 kills per command, 100,000 hostile inputs (docs/reliability.md).
 torture: .venv/.installed

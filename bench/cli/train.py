@@ -137,10 +137,10 @@ def ablate(
 
 @app.command()
 def reasoner(
-    name: Annotated[str, typer.Option(help="embedded or embedded-base.")] = "embedded",
+    name: Annotated[str, typer.Option(help="embedded, embedded-base, or toy, which tries the chain.")] = "embedded",
     work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
     recipe: Annotated[
-        str | None, typer.Option(help="Plan of the labels: cpu, gpu or paper (default: its own).")
+        str | None, typer.Option(help="Plan of the labels: small, cpu, cpu-base, gpu, paper, toy (default: its own).")
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
     device: Device = "cpu",

@@ -103,6 +103,17 @@ RECIPES = {
         test_labelled=8,
         record=False,
     ),
+    "toy": LabelPlan(
+        train_problems=1,
+        train_paths=4,
+        train_prefixes=(1, 1, 1),
+        train_continuations=2,
+        correct_at_least=0,
+        correct_at_most=4,
+        validation_continuations=2,
+        test_continuations=2,
+        batch=1,
+    ),
     "paper": LabelPlan(train_prefixes=(32, 32, 32), train_continuations=32, validation_continuations=32),
 }
 
@@ -178,6 +189,26 @@ REASONERS = {
             ),
             preset="base",
             recipe="gpu",
+        ),
+        Reasoner(  # tries the chain on a new machine; it learns nothing
+            "toy",
+            Path("runs/toy"),
+            ReasonerShape(
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=64,
+            ),
+            TrainingPlan(
+                tokens=20_000,
+                warmup_tokens=2_000,
+                decay_tokens=5_000,
+                batch_tokens=2_000,
+                chunk_documents=16,
+            ),
+            preset="toy",
+            recipe="toy",
         ),
     )
 }
