@@ -42,7 +42,7 @@ def bytes_of(value: Any) -> int:
             return 0
         seen.add(id(one))
         if isinstance(one, np.ndarray):
-            return one.nbytes if one.base is None else count(one.base)
+            return count(one.base) if isinstance(one.base, np.ndarray) else one.nbytes
         if isinstance(one, str):
             return len(one)
         if isinstance(one, Pool):
