@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from bench.errors import UserError
@@ -53,7 +53,7 @@ class Card:
     candidates: list[dict[str, Any]]
     model_hash: str
     sampling_digest: str
-    prefix_tokens: list[int]
+    prefix_tokens: Annotated[list[int], Field(min_length=1)]
     train_data: str
     train_problems: list[str]
     validation_problems: list[str]

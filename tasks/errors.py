@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+LONGEST = 1500
+"""Characters of a sentence; of a longer one the middle is left out."""
+
 
 class UserError(Exception):
     """Bad input or a broken file. The command line prints the sentence and exits with code 2, without a traceback.
 
-    Values from files stand in it: whatever they hold, it is one line of printable characters.
+    Values from files stand in it: whatever they hold, it is one line of printable characters, and no book.
     """
 
     def __init__(self, sentence: str) -> None:
         line = " ".join(part.strip() for part in sentence.splitlines())
-        super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line).strip())
+        line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line).strip()
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}"
+        super().__init__(line)
 
 
 class NoProblemsError(UserError):

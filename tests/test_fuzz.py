@@ -440,3 +440,22 @@ def test_the_check_can_fail():
         raise UserError("")
     with pytest.raises(AssertionError), one_sentence():
         raise UserError("x" * 5000)
+
+
+def test_what_a_hundred_thousand_inputs_found_stays_mended(sealed, tmp_path):
+    """A sentence with a name of 5,000 characters; a shard without its rows; a card without a prefix length."""
+    with pytest.raises(UserError) as told:
+        raise UserError(f"there are the models {'9' * 5000}; choose one")
+    assert len(str(told.value)) < 1500
+    assert str(told.value).startswith("there are the models 99")
+    assert str(told.value).endswith("99; choose one")
+    for name, content in sealed.items():
+        (tmp_path / name).write_bytes(content)
+    listing = json.loads(sealed["shards.json"])
+    listing["shard-0009"] = listing.pop("shard-00000")
+    (tmp_path / "shards.json").write_text(json.dumps(listing))
+    with pytest.raises(UserError, match="is no shard; restore it"):
+        RolloutStore.open(tmp_path)
+    (tmp_path / "entropy.json").write_text(json.dumps({**CARD, "prefix_tokens": []}))
+    with pytest.raises(UserError, match=r"not a card of this version .prefix_tokens: List should have at least 1 item"):
+        load_method("entropy", tmp_path, CARD["model_hash"], 40)
