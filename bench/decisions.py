@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.errors import UserError
 from bench.evaluate import Scored
 from bench.records import ProblemRecord
-from bench.shards import write_atomically
+from bench.shards import table_of, write_atomically
 
 FILE = "decisions.parquet"
 _SCHEMA = pa.schema(
@@ -67,12 +67,9 @@ def write_decisions(records: Sequence[ProblemRecord], scored: Scored, folder: Pa
 def read_decisions(folder: Path) -> list[Decisions]:
     """What :func:`write_decisions` wrote, problem by problem, methods in order. Raises UserError where nothing is."""
     path = folder / FILE
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; make it with: prunebench compare --out {folder}") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run the comparison again") from error
+    if not path.exists():
+        raise UserError(f"{path}: no such file; make it with: prunebench compare --out {folder}")
+    table = table_of(path)
     if not table.schema.equals(_SCHEMA):
         raise UserError(f"{path}: its columns are not those of this version; run the comparison again")
     if any(column.null_count for column in table.columns):

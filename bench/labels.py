@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.shards import Shards
-from tasks.errors import first_line, shown
+from bench.shards import Shards, table_of
+from tasks.errors import shown
 
 KIND = "labels"
 _SCHEMA = pa.schema(
@@ -86,10 +86,7 @@ class LabelStore:
         self._labels: dict[tuple[str, str, str], Label] = {}
         for name in shards.names():
             shards.require_intact(name)
-            try:
-                table = pq.read_table(shards.folder / f"{name}.parquet")
-            except (pa.ArrowException, OSError) as error:
-                raise UserError(f"{shards.folder / name}.parquet: cannot be read ({first_line(error)})") from error
+            table = table_of(shards.folder / f"{name}.parquet")
             if not table.schema.equals(_SCHEMA):
                 raise UserError(f"{shards.folder / name}.parquet: its columns are not those of this version")
             for number, row in enumerate(table.to_pylist()):

@@ -15,11 +15,14 @@ import os
 import re
 import socket
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bench.errors import UserError
 from tasks.errors import first_line, shown
@@ -49,6 +52,16 @@ def in_groups(stream: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(stream)
     while group := list(islice(rest, size)):
         yield group
+
+
+def table_of(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a Parquet file, all or some columns. Raises UserError where it cannot be read, texts included."""
+    try:
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); run the command that made it again") from error
+    return table
 
 
 def file_digest(path: Path) -> str:

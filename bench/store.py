@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.shards import Shards, write_atomically
+from bench.shards import Shards, table_of, write_atomically
 from tasks.errors import first_line
 from tasks.task import Task
 
@@ -168,7 +168,7 @@ class RolloutStore:
         found: set[tuple[str, str]] = set()
         for name in self.shards.names():
             self.shards.require_intact(name)
-            table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem"])
+            table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem"])
             found.update(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True))
         return found
 
@@ -177,7 +177,7 @@ class RolloutStore:
         digest = hashlib.sha256(json.dumps(dict(self.manifest), sort_keys=True).encode())
         for name in self.shards.names():
             self.shards.require_intact(name)
-            table = pq.read_table(self.shards.folder / f"{name}.parquet").drop_columns(["launch_seconds"])
+            table = table_of(self.shards.folder / f"{name}.parquet").drop_columns(["launch_seconds"])
             stream = io.BytesIO()
             with pa.ipc.new_stream(stream, table.schema) as writer:
                 writer.write_table(table.combine_chunks())
@@ -190,7 +190,7 @@ class RolloutStore:
         found: dict[tuple[str, str], list[int]] = {}
         for name in self.shards.names():
             self.shards.require_intact(name)
-            table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem", "length"])
+            table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem", "length"])
             for task, problem, length in zip(*(table[one].to_pylist() for one in table.column_names), strict=True):
                 found.setdefault((task, problem), []).append(length)
         return found
@@ -224,7 +224,7 @@ class RolloutStore:
         place: dict[tuple[str, str], str] = {}
         for name in self.shards.names():
             self.shards.require_intact(name)
-            table = pq.read_table(self.shards.folder / f"{name}.parquet", columns=["task", "problem"])
+            table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem"])
             place |= dict.fromkeys(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True), name)
 
         @lru_cache(maxsize=1)
@@ -236,10 +236,7 @@ class RolloutStore:
 
     def _read_shard(self, name: str, hidden: bool) -> Iterator[StoredProblem]:
         path = self.shards.folder / f"{name}.parquet"
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); run the command that made it again") from error
+        table = table_of(path)
         if not table.schema.equals(_schema(set(table.column_names))):
             raise UserError(f"{path}: its columns are not those of this version; use another folder")
         states: dict[str, NDArray[np.float32]] = {}

@@ -29,6 +29,7 @@ from bench.config import PRESETS, load_config
 from bench.errors import UserError
 from bench.guideline import read_guidelines
 from bench.importers import Options, import_rollouts
+from bench.importers.rows import schema_of
 from bench.labels import LabelStore
 from bench.reasoner.config import REASONERS
 from bench.reproduce import read_results
@@ -462,3 +463,21 @@ def test_what_a_hundred_thousand_inputs_found_stays_mended(sealed, tmp_path):
     (tmp_path / "entropy.json").write_text(json.dumps({**CARD, "prefix_tokens": []}))
     with pytest.raises(UserError, match=r"not a card of this version .prefix_tokens: List should have at least 1 item"):
         load_method("entropy", tmp_path, CARD["model_hash"], 40)
+
+
+def test_texts_that_are_none_are_refused(tmp_path):
+    """In the name of a column, and in a row of a store whose checksum is right."""
+    pq.write_table(pa.table({"model_name": ["A"]}), tmp_path / "rows.parquet", store_schema=False)
+    content = (tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(content.replace(b"model_name", b"model\xe5name"))
+    with pytest.raises(UserError, match="cannot be read as Parquet .*codec"):
+        schema_of(tmp_path / "rows.parquet")
+    wrong = pa.array([b"\xe5("]).view(pa.string())
+    columns = [wrong if one.name == "task" else pa.nulls(1, one.type) for one in bench.labels._SCHEMA]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=bench.labels._SCHEMA), sink)
+    made = Shards.create_or_open(tmp_path / "labels", bench.labels.KIND, {"continuations": 4})
+    with made:
+        made.seal("shard-00000", {"shard-00000.parquet": sink.getvalue().to_pybytes()})
+    with pytest.raises(UserError, match="shard-00000.parquet: cannot be read .*UTF8"):
+        LabelStore.open(tmp_path / "labels")

@@ -25,9 +25,11 @@ def rows_of(files: Sequence[Path], names: Mapping[str, str] | None = None) -> It
 def schema_of(file: Path) -> pa.Schema:
     """The columns of a Parquet file. Raises UserError when it is none."""
     try:
-        return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
+        schema = pq.read_schema(file)
+        _ = schema.names  # decoded here
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(file, error) from error
+    return schema
 
 
 def values_of(file: Path, column: str) -> list[object]:
