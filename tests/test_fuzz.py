@@ -470,7 +470,7 @@ def test_texts_that_are_none_are_refused(tmp_path):
     pq.write_table(pa.table({"model_name": ["A"]}), tmp_path / "rows.parquet", store_schema=False)
     content = (tmp_path / "rows.parquet").read_bytes()
     (tmp_path / "rows.parquet").write_bytes(content.replace(b"model_name", b"model\xe5name"))
-    with pytest.raises(UserError, match="cannot be read as Parquet .*codec"):
+    with pytest.raises(UserError, match=r"cannot be read as Parquet .*codec"):
         schema_of(tmp_path / "rows.parquet")
     wrong = pa.array([b"\xe5("]).view(pa.string())
     columns = [wrong if one.name == "task" else pa.nulls(1, one.type) for one in bench.labels._SCHEMA]
@@ -479,5 +479,5 @@ def test_texts_that_are_none_are_refused(tmp_path):
     made = Shards.create_or_open(tmp_path / "labels", bench.labels.KIND, {"continuations": 4})
     with made:
         made.seal("shard-00000", {"shard-00000.parquet": sink.getvalue().to_pybytes()})
-    with pytest.raises(UserError, match="shard-00000.parquet: cannot be read .*UTF8"):
+    with pytest.raises(UserError, match=r"shard-00000.parquet: cannot be read .*UTF8"):
         LabelStore.open(tmp_path / "labels")
