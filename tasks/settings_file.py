@@ -28,7 +28,7 @@ def read_settings(path: Path, missing: str, empty: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"{path}: more than {MOST_BYTES // 1024} KiB, so no file of settings; check the path")
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {missing}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -75,7 +75,7 @@ def test_help_and_lists_load_no_model_library():
         (("train", "stpo"), "unknown method 'stpo'"),
         (("train", "stop", "--data", "nowhere"), "nowhere/train: no <name>/rollouts and <name>/labels"),
         (("list", "metods"), "nothing is called 'metods': list methods, tasks or presets"),
-        (("reasoner", "--recipe", "cpuu"), "unknown recipe 'cpuu': known are small, cpu, gpu, paper"),
+        (("reasoner", "--recipe", "cpuu"), "unknown recipe 'cpuu': known are small, cpu, gpu, cpu-base, toy, paper"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(prunebench, tmp_path, arguments, sentence):
