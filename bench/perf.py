@@ -53,6 +53,11 @@ class _Held:
         return None
 
 
+def anew(pool: Pool) -> Pool:
+    """The same prefixes, to be encoded once more: the engine keeps its last answer, which it knows by the object."""
+    return replace(pool, signals={Signal.TOKEN_IDS: (*pool.token_ids,)})
+
+
 def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows: int = 64) -> CheckCost:
     """Both sides in turn, :data:`REPEATS` times, on random prefixes: what they say does not matter for the cost."""
     generator = np.random.default_rng(0)
@@ -63,8 +68,7 @@ def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows:
     checks, encodings = [], []
     for _ in range(REPEATS):
         checks.append(seconds_of(lambda: stop.score(held)))
-        anew = replace(pool, signals={Signal.TOKEN_IDS: (*prefixes,)})  # the engine keeps its last answer
-        encodings.append(seconds_of(anew.kv))
+        encodings.append(seconds_of(anew(pool).kv))
     return CheckCost(prefix_tokens, rows, stop.tokens, statistics.median(checks), statistics.median(encodings))
 
 

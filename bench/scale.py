@@ -14,10 +14,9 @@ from bench.engines.base import NOTHING, Request
 from bench.engines.texts import pool_of_ids
 from bench.engines.transformers import one_thread
 from bench.ledger import Arithmetic
-from bench.perf import median_seconds
+from bench.perf import anew, median_seconds
 from bench.policies import Policy, TopK, parse_policy
 from bench.serving import Arrival, Replica, Served, StepCost, serve
-from methods.base import Signal
 
 if TYPE_CHECKING:
     from bench.engines.transformers import TransformersEngine
@@ -50,24 +49,16 @@ class Reproduced:
         return f"{run.problems} in flight, measured and simulated: {', '.join(both)}"
 
 
+@one_thread()
 def step_cost(engine: TransformersEngine, rows: Sequence[int], lengths: Sequence[int]) -> StepCost:
     """Measured steps of so many rows that hold so many tokens each; and what encoding prefixes takes.
 
     On one thread, as paths are sampled.
     """
-    with one_thread():
-        return _step_cost(engine, rows, lengths)
-
-
-def _step_cost(engine: TransformersEngine, rows: Sequence[int], lengths: Sequence[int]) -> StepCost:
     steps = [(count, count * length, step_seconds(engine, count, length)) for count in rows for length in lengths]
     prefixes = tuple(np.random.default_rng(0).integers(4, 400, lengths[0]) for _ in range(rows[0]))
     pool = replace(pool_of_ids(prefixes, np.arange(4, 12)), generator=engine)
-
-    def encode() -> None:
-        replace(pool, signals={Signal.TOKEN_IDS: (*prefixes,)}).kv()  # the engine keeps its last answer
-
-    return StepCost.fitted(steps, median_seconds(encode) / (rows[0] * lengths[0]))
+    return StepCost.fitted(steps, median_seconds(lambda: anew(pool).kv()) / (rows[0] * lengths[0]))
 
 
 def reproduce(engine: TransformersEngine, trial: Trial, requests: Sequence[Request], cost: StepCost) -> Reproduced:

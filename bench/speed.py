@@ -24,7 +24,7 @@ from bench.engines.base import Recording, Request, Sampling
 from bench.engines.choice import load_engine
 from bench.evaluate import compare, play_methods
 from bench.ledger import Arithmetic
-from bench.perf import REPEATS, check_cost, median_seconds, seconds_of
+from bench.perf import REPEATS, anew, check_cost, median_seconds, seconds_of
 from bench.policies import Ratio
 from bench.processes import started
 from bench.records import ProblemRecord
@@ -259,7 +259,7 @@ def _training(speed: Speed, engine: TransformersEngine) -> None:
         reader.module.train()
 
         def once() -> None:
-            caches = cache if kept else replace(pool, signals={Signal.TOKEN_IDS: (*pool.token_ids,)}).kv()
+            caches = cache if kept else anew(pool).kv()
             for loss in Lesson(reader, [caches], targets).losses(batch):
                 loss.backward()
             optimizer.step()

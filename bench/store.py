@@ -165,11 +165,15 @@ class RolloutStore:
 
     def problems(self) -> set[tuple[str, str]]:
         """(task, problem) of everything that is sealed."""
-        found: set[tuple[str, str]] = set()
+        return set(self._places())
+
+    def _places(self) -> dict[tuple[str, str], str]:
+        """The shard of every problem."""
+        found: dict[tuple[str, str], str] = {}
         for name in self.shards.names():
             self.shards.require_intact(name)
             table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem"])
-            found.update(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True))
+            found |= dict.fromkeys(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True), name)
         return found
 
     def digest(self) -> str:
@@ -221,11 +225,7 @@ class RolloutStore:
 
     def reader(self) -> Callable[[tuple[str, str]], StoredProblem]:
         """Reads a problem by (task, problem); the shard that was read last is held, since problems come in order."""
-        place: dict[tuple[str, str], str] = {}
-        for name in self.shards.names():
-            self.shards.require_intact(name)
-            table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem"])
-            place |= dict.fromkeys(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True), name)
+        place = self._places()
 
         @lru_cache(maxsize=1)
         def shard(name: str) -> dict[tuple[str, str], StoredProblem]:
