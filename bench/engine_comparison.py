@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.config import preset
 from bench.engines.base import NOTHING, LivePool, Request, Sampling
 from bench.engines.texts import pool_of_ids
+from bench.reasoner.config import REASONERS
+from bench.rollouts import problems_of, tasks_of
+from bench.training import load_method
 from methods.learned.stop import Stop
 
 if TYPE_CHECKING:
@@ -92,6 +96,24 @@ class Run:
             f"tokens and {self.seconds_saved:.1%} of the seconds are saved, ratio {self.ratio:.2f}"
             + (" (goal: at least 0.9)" if self.problems > 1 else "")
         )
+
+
+def shipped_stop(engine: TransformersEngine, prefix: int) -> Stop:
+    """STOP as it was trained for the shipped reasoner, which ``engine`` has loaded."""
+    stop = load_method("stop", REASONERS["embedded"].learned, engine.digest, prefix).pruner
+    assert isinstance(stop, Stop)
+    return stop
+
+
+def demo_trial(engine: TransformersEngine, problems: int, rows: int, repeats: int) -> tuple[Trial, list[Request]]:
+    """As many ``problems`` of the demo, evenly from its families, with ``rows`` paths, cut in the demo's proportion."""
+    config = preset("demo")
+    tasks = tasks_of(config)
+    chosen = problems_of(tasks, config.split, -(-problems // len(tasks)), config.seed)[:problems]
+    requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(rows))) for _, p in chosen]
+    kept = max(1, rows * config.k // config.n)
+    stop = shipped_stop(engine, config.prefix_tokens)
+    return Trial(stop, config.sampling, config.prefix_tokens, kept, repeats), requests
 
 
 def compare_engines(

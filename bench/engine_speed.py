@@ -6,7 +6,8 @@ does not matter for what it costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -201,8 +202,7 @@ def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
     import torch
 
     sampling = Sampling(max_new_tokens=engine.context - 8)
-    ends, engine._ends = engine._ends, torch.empty(0, dtype=torch.long, device=engine.device)
-    with torch.inference_mode():
+    with _endless(engine), torch.inference_mode():
         lanes = []
         for start in range(0, rows, 256):
             part = Request("perf", np.arange(4, 12), tuple(range(start, min(rows, start + 256))))
@@ -213,9 +213,20 @@ def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
         for _ in range(2):
             engine._advance(lanes)
         seconds = median_seconds(lambda: engine._advance(lanes))
-    engine._ends = ends
     finish_work()
     return seconds
+
+
+@contextmanager
+def _endless(engine: TransformersEngine) -> Iterator[None]:
+    """Within, no token ends a path."""
+    import torch
+
+    ends, engine._ends = engine._ends, torch.empty(0, dtype=torch.long, device=engine.device)
+    try:
+        yield
+    finally:
+        engine._ends = ends
 
 
 def _filled(cache: Any, length: int) -> Any:

@@ -31,7 +31,7 @@ from bench.records import ProblemRecord
 from methods.base import Pruner, Scores, Signal, Source
 from methods.controls.none import KeepAll
 from methods.controls.random_choice import RandomChoice
-from methods.learned.stop import Lesson, Reader, Stop
+from methods.learned.stop import Lesson, Reader
 from methods.pool import Pool
 from tasks.answers import Answers
 
@@ -216,15 +216,12 @@ def _check(speed: Speed, engine: TransformersEngine) -> None:
 def _pruning(speed: Speed, engine: TransformersEngine) -> None:
     """What 64 -> 8 saves with 16 problems in flight, on the demo's problems, by the shipped STOP."""
     from bench.config import preset
-    from bench.engine_comparison import Trial, timed
-    from bench.reasoner.config import REASONERS
+    from bench.engine_comparison import Trial, shipped_stop, timed
     from bench.rollouts import problems_of, tasks_of
-    from bench.training import load_method
 
     config = preset("demo")
     reasoner = load_engine("embedded", str(engine.device))
-    stop = load_method("stop", REASONERS["embedded"].learned, reasoner.digest, config.prefix_tokens).pruner
-    assert isinstance(stop, Stop)
+    stop = shipped_stop(reasoner, config.prefix_tokens)
     chosen = problems_of(tasks_of(config), config.split, 6, config.seed)[:16]
     requests = [Request(p.id, reasoner.encode_prompt(p.prompt), tuple(range(64))) for _, p in chosen]
     trial = Trial(stop, config.sampling, config.prefix_tokens, kept=8, repeats=3)

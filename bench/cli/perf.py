@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.app import (
-    EMBEDDED,
     Device,
     app,
     require_weights,
@@ -91,14 +90,12 @@ def perf_check(
 ) -> None:
     """STOP's check by the kept cache against encoding the prefixes again: a ratio within one run."""
     from bench.config import preset
+    from bench.engine_comparison import shipped_stop
     from bench.perf import check_cost
-    from bench.training import load_method
-    from methods.learned.stop import Stop
 
     require_weights()
     engine = load_engine("embedded", device)
-    stop = load_method("stop", EMBEDDED.learned, engine.digest, preset("demo").prefix_tokens).pruner
-    assert isinstance(stop, Stop)
+    stop = shipped_stop(engine, preset("demo").prefix_tokens)
     for length in prefix or [512, preset("demo").prefix_tokens]:
         cost = check_cost(engine, stop, length, rows)
         goal = " (goal: at most 1/20)" if length == 512 else ""
@@ -120,21 +117,16 @@ def perf_agreement(
 
     from bench.config import preset
     from bench.device_agreement import agreement
+    from bench.engine_comparison import shipped_stop
     from bench.rollouts import problems_of, tasks_of
-    from bench.training import load_method
-    from methods.learned.stop import Stop
 
     require_weights()
     config = preset("demo", problems=problems)
     engines = load_engine("embedded", "cpu"), load_engine("embedded", device)
-    stops = []
-    for engine in engines:
-        stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
-        assert isinstance(stop, Stop)
-        stops.append(stop)
+    first, second = (shipped_stop(engine, config.prefix_tokens) for engine in engines)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     kept = max(1, rows * config.k // config.n)
-    found = agreement(*engines, (stops[0], stops[1]), chosen, config.prefix_tokens, rows, kept)
+    found = agreement(*engines, (first, second), chosen, config.prefix_tokens, rows, kept)
     for name, value in asdict(found).items():
         typer.echo(f"{name}: {value}")
     for claim, met in found.met.items():
@@ -177,26 +169,15 @@ def perf_engines(
     import os
     from dataclasses import asdict
 
-    from bench.config import preset
-    from bench.engine_comparison import Run, Trial, compare_engines
-    from bench.engines.base import Request
+    from bench.engine_comparison import Run, compare_engines, demo_trial
     from bench.environment import device_name
-    from bench.rollouts import problems_of, tasks_of
-    from bench.training import load_method
-    from methods.learned.stop import Stop
 
     require_weights()
     if device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"  # one thread, as the default engine takes
-    config = preset("demo")
-    tasks = tasks_of(config)
     engine = load_engine("embedded", device)
-    stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
-    assert isinstance(stop, Stop)
-    chosen = problems_of(tasks, config.split, -(-problems // len(tasks)), config.seed)[:problems]
-    requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(rows))) for _, p in chosen]
-    kept = max(1, rows * config.k // config.n)
-    paths = f"{len(requests)} problems x {rows} paths -> {kept} at {config.prefix_tokens} tokens"
+    trial, requests = demo_trial(engine, problems, rows, repeats)
+    paths = f"{len(requests)} problems x {rows} paths -> {trial.kept} at {trial.prefix} tokens"
     typer.echo(f"{device_name(device)}: {paths}")
 
     def tell(run: Run) -> None:
@@ -207,7 +188,6 @@ def perf_engines(
 
         return VllmEngine.beside(engine, kv_tokens=kv_tokens)
 
-    trial = Trial(stop, config.sampling, config.prefix_tokens, kept, repeats)
     runs = compare_engines(engine, vllm, trial, requests, tell)
     told = [{**asdict(run), "ratio": run.ratio} for run in runs]
     _write_json(json_file, {"device": device_name(device), "runs": told})
@@ -232,14 +212,9 @@ def perf_cluster(
     """Pruning on a batch-served cluster, simulated, and held to a measured run of the shipped reasoner."""
     from dataclasses import asdict
 
-    from bench.config import preset
-    from bench.engine_comparison import Trial
-    from bench.engines.base import Request
+    from bench.engine_comparison import demo_trial
     from bench.environment import device_name
-    from bench.rollouts import problems_of, tasks_of
     from bench.scale import Case, Reproduced, described, outcomes, reproduce, step_cost
-    from bench.training import load_method
-    from methods.learned.stop import Stop
 
     case = Case(
         problems=problems, paths=paths, tokens=tokens, prefix=prefix, gpus=gpus, simulated=min(simulated, gpus),
@@ -248,15 +223,10 @@ def perf_cluster(
     runs: list[Reproduced] = []
     if measure:
         require_weights()
-        config = preset("demo", problems=4)
         engine = load_engine("embedded", "cpu")
-        stop = load_method("stop", EMBEDDED.learned, engine.digest, config.prefix_tokens).pruner
-        assert isinstance(stop, Stop)
-        chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
-        requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(config.n))) for _, p in chosen]
-        engine.rows_in_flight = config.n * len(requests)
-        trial = Trial(stop, config.sampling, config.prefix_tokens, config.k, repeats=3)
-        cost = step_cost(engine, (8, 64, 256, 1024), (config.prefix_tokens, 160, 320))
+        trial, requests = demo_trial(engine, problems=16, rows=64, repeats=3)
+        engine.rows_in_flight = 16 * 64
+        cost = step_cost(engine, (8, 64, 256, 1024), (trial.prefix, 160, 320))
         typer.echo(f"{device_name('cpu')}: {cost}")
         for some in (requests, requests[:1]):
             runs.append(reproduce(engine, trial, some, cost))
