@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 
@@ -82,12 +82,10 @@ def analyse(
 ) -> Analysis:
     """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared."""
     work = _Work(stored, config, candidates, policy, model, arithmetic, stretch)
-    found = Analysis(records=work.records, scored=work.scored)
-    found.repeated, repeated_notes = work.repeated()
+    repeated, repeated_notes = work.repeated()
     work.remember()
-    evaluated = work.table(work.records, work.scored, work.spreads())
-    found.rows, found.ledger = evaluated.rows, evaluated.ledger
-    found.notes = evaluated.notes + repeated_notes
+    found = work.analysis(work.spreads())
+    found.repeated = repeated
     found.left_out = dict(work.scored.left_out)
     found.seconds = [
         (record.task, record.problem, name, float(np.mean([one.seconds for one in draws])))
@@ -96,12 +94,24 @@ def analyse(
     ]
     if work.one_check is not policy:
         found.policies = against_one_check(work.records, work.scored, work.own, work.policies)
-    task = list(tables_of(work.records))[-1]  # the pooled table, or the only one
-    found.votes = vote_rows(work.records, task, work.scored, work.methods)
-    found.calibration = calibration_rows(work.records, task, work.scored, work.methods)
-    found.equal_cost, notes = work.equal_cost(task, found.rows)
-    found.notes += notes
+    found.equal_cost, notes = work.equal_cost(found.rows)
+    found.notes += repeated_notes + notes
     return found
+
+
+def analyse_played(
+    stored: Sequence[ProblemRecord],
+    played: Scored,
+    config: RunConfig,
+    candidates: Mapping[str, Candidate],
+    policy: Policy,
+    model: str,
+    arithmetic: Arithmetic | None,
+    spreads: Mapping[tuple[str, str], float],
+) -> Analysis:
+    """The tables that need no more than what every method did: those of equal retention, of votes, of calibration."""
+    work = _Work(stored, config, candidates, policy, model, arithmetic, lambda name, total: lambda done: None, played)
+    return work.analysis(spreads)
 
 
 @dataclass
@@ -115,15 +125,37 @@ class _Work:
     model: str
     arithmetic: Arithmetic | None
     stretch: Stretch
+    played: InitVar[Scored | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, played: Scored | None) -> None:
         count, position = self.config.n, self.config.prefix_tokens
         self.records = [r if len(r.pool) == count else r.take(range(count)) for r in self.stored]
         self.methods = {name: one.pruner for name, one in self.candidates.items()}
         self.policies = {name: one.policy or self.policy for name, one in self.candidates.items()}
         self.one_check = self.policy if self.policy.checkpoints(position) == (position,) else TopK(self.config.k)
+        self.scored = self._play() if played is None else played
+
+    def _play(self) -> Scored:
         tick = self.stretch(f"scoring with {len(self.methods)} methods", len(self.records) * len(self.methods))
-        self.scored = play_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
+        return play_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
+
+    @property
+    def task(self) -> str:
+        """The pooled table, or the only one."""
+        return list(tables_of(self.records))[-1]
+
+    def analysis(self, spreads: Mapping[tuple[str, str], float]) -> Analysis:
+        """The tables of what was played."""
+        evaluated = self.table(self.records, self.scored, spreads)
+        return Analysis(
+            rows=evaluated.rows,
+            notes=list(evaluated.notes),
+            ledger=evaluated.ledger,
+            votes=vote_rows(self.records, self.task, self.scored, self.methods),
+            calibration=calibration_rows(self.records, self.task, self.scored, self.methods),
+            records=self.records,
+            scored=self.scored,
+        )
 
     def remember(self) -> None:
         """From here on nothing is timed, so nothing that was computed is computed again."""
@@ -216,8 +248,9 @@ class _Work:
         note = "repeated without finished and leaky prefixes: " + ", ".join(sorted(many))
         return again, [note + (f" ({lost} problems have too few others and are left out)" if lost else "")]
 
-    def equal_cost(self, task: str, rows: Sequence[ResultRow]) -> tuple[list[EqualCostRow], list[str]]:
+    def equal_cost(self, rows: Sequence[ResultRow]) -> tuple[list[EqualCostRow], list[str]]:
         """The table of equal cost, for the primary family; ``rows`` are those of equal retention."""
+        task = self.task
         scaled = {name: one for name in self.methods if (one := self._scaled(name)) is not None}
         budget = self.config.budget or default_budget(self.stored)
         tick = self.stretch("comparing at equal cost", len(scaled))

@@ -1,12 +1,14 @@
-"""What every method decided about every path, as a file: scores, what was kept, how far each path went."""
+"""What every method did with every path, as a file: scores, what was kept, how far each path went, what it cost."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.evaluate import Scored
+from bench.play import Played
 from bench.records import ProblemRecord
 from bench.shards import table_of, write_atomically
+from methods.base import Cost
 
 FILE = "decisions.parquet"
+_TOKENS = tuple(one.name for one in fields(Cost) if one.name != "flops")
 _SCHEMA = pa.schema(
     [
         ("task", pa.string()),
@@ -28,21 +33,27 @@ _SCHEMA = pa.schema(
         ("score", pa.float64()),
         ("kept", pa.bool_()),
         ("decoded_tokens", pa.int32()),
+        ("launched_tokens", pa.int32()),
+        ("answer_class", pa.int32()),
+        ("stopped", pa.bool_()),
+        *((name, pa.int64()) for name in _TOKENS),
+        ("flops", pa.float64()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """One method on one problem: (N,) path numbers, scores of the first check, what was kept, tokens decoded."""
+    """One method on one problem: (N,) path numbers, and what it did with these paths.
+
+    The scores are those of the first check. Seconds are no part of the file: they are 0 in what is read.
+    """
 
     task: str
     problem: str
     method: str
     paths: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    kept: NDArray[np.bool_]
-    decoded_tokens: NDArray[np.int64]
+    played: Played
 
 
 def write_decisions(records: Sequence[ProblemRecord], scored: Scored, folder: Path) -> None:
@@ -50,14 +61,13 @@ def write_decisions(records: Sequence[ProblemRecord], scored: Scored, folder: Pa
     columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
     for i, record in enumerate(records):
         for method, played in scored.played.items():
-            one = played[i][0]
-            for row, path in enumerate(record.pool.paths):
-                values = (
-                    record.task, record.problem, method, int(path), float(one.scores[row]), bool(one.keep[row]),
-                    int(one.decoded[row]),
-                )  # fmt: skip
-                for name, value in zip(_SCHEMA.names, values, strict=True):
-                    columns[name].append(value)
+            one, count = played[i][0], len(record.pool)
+            cost = asdict(one.cost) | {"flops": math.nan if one.cost.flops is None else one.cost.flops}
+            rows = {"path": record.pool.paths, "score": one.scores, "kept": one.keep, "decoded_tokens": one.decoded,
+                    "launched_tokens": one.launched, "answer_class": one.answer_class}  # fmt: skip
+            same = {"task": record.task, "problem": record.problem, "method": method, "stopped": one.stopped, **cost}
+            for name, column in columns.items():
+                column += rows[name].tolist() if name in rows else [same[name]] * count
     stream = io.BytesIO()
     pq.write_table(pa.table(columns, schema=_SCHEMA), stream, compression="zstd")
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,19 +84,26 @@ def read_decisions(folder: Path) -> list[Decisions]:
         raise UserError(f"{path}: its columns are not those of this version; run the comparison again")
     if any(column.null_count for column in table.columns):
         raise UserError(f"{path}: a value is missing; run the comparison again")
-    columns = {name: table[name].to_pylist() for name in ("task", "problem", "method")}
-    numbers = {name: np.asarray(table[name]) for name in ("path", "score", "kept", "decoded_tokens")}
-    keys = list(zip(*columns.values(), strict=True))
+    keys = list(zip(*(table[name].to_pylist() for name in ("task", "problem", "method")), strict=True))
+    numbers = {name: np.asarray(table[name]) for name in _SCHEMA.names[3:]}
     starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
     return [
-        Decisions(
-            task=keys[start][0],
-            problem=keys[start][1],
-            method=keys[start][2],
-            paths=numbers["path"][start:end].astype(np.int64),
-            scores=numbers["score"][start:end],
-            kept=numbers["kept"][start:end],
-            decoded_tokens=numbers["decoded_tokens"][start:end].astype(np.int64),
-        )
+        _decided(keys[start], {name: column[start:end] for name, column in numbers.items()})
         for start, end in (pairwise([*starts, len(keys)]) if keys else ())
     ]
+
+
+def _decided(key: tuple[str, str, str], rows: Mapping[str, NDArray[Any]]) -> Decisions:
+    """The rows of one method on one problem."""
+    flops = float(rows["flops"][0])
+    played = Played(
+        keep=rows["kept"],
+        decoded=rows["decoded_tokens"].astype(np.int64),
+        launched=rows["launched_tokens"].astype(np.int64),
+        answer_class=rows["answer_class"].astype(np.int64),
+        stopped=bool(rows["stopped"][0]),
+        scores=rows["score"],
+        cost=Cost(**{name: int(rows[name][0]) for name in _TOKENS}, flops=None if math.isnan(flops) else flops),
+        seconds=0.0,
+    )
+    return Decisions(*key, rows["path"].astype(np.int64), played)

@@ -76,6 +76,11 @@ class Card:
     def write(self, path: Path) -> None:
         write_atomically(path, (json.dumps(self.__dict__, indent=1, sort_keys=True) + "\n").encode())
 
+    @property
+    def place(self) -> int:
+        """The place of the chosen configuration among the candidates."""
+        return [one["configuration"] for one in self.candidates].index(self.configuration)
+
 
 def training_lengths(prefix_tokens: int) -> tuple[int, int, int]:
     """L/2, L and 2L: the prefix lengths that a method for checkpoint L learns from (protocol, fair tuning)."""
@@ -172,18 +177,21 @@ def train_method(
     sampling_digest: str,
     seed: int = 0,
     judges: Judges | None = None,
+    only: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Card:
     """Fit (where there is something to fit) every configuration, keep the best on validation, write file and card.
 
     A finished card of the same data, configurations and seed is left as it is; fits that were interrupted go on from
-    ``folder/.work``. Raises UserError when a problem is in both data sets.
+    ``folder/.work``. ``only`` names the one configuration to fit by its place among the proposed ones. Raises UserError
+    when a problem is in both data sets.
     """
     shared = train.problems & validation.problems
     if shared:
         raise UserError(f"train and validation share problems ({', '.join(sorted(shared)[:3])}): split by problem")
     digest = data_digest(train)
     proposed = [_seeded(one, seed) for one in PRUNERS.get(name).configurations(setting)][:MAX_CONFIGURATIONS]
+    proposed = proposed if only is None else [proposed[only]]
     done = folder / f"{name}.json"
     finished = _finished(done, (digest, seed, model_hash), [one.hyperparameters() for one in proposed])
     if finished is not None:

@@ -388,7 +388,7 @@ def test_decisions_that_no_run_writes_are_read_or_refused(drawn):
     with tempfile.TemporaryDirectory() as folder, one_sentence():
         table = pa.Table.from_pylist(drawn, schema=bench.decisions._SCHEMA)
         pq.write_table(table, Path(folder) / bench.decisions.FILE)
-        assert sum(len(one.kept) for one in bench.decisions.read_decisions(Path(folder))) == len(drawn)
+        assert sum(len(one.paths) for one in bench.decisions.read_decisions(Path(folder))) == len(drawn)
 
 
 RUN = {

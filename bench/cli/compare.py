@@ -237,6 +237,31 @@ def _reproduce(path: Path, out: Path, device: str, named: Mapping[str, Sequence[
     typer.echo(f"reproduced: every number equals that of {path} (measured seconds aside)")
 
 
+@app.command()
+def rebuild(
+    run: Annotated[Path, typer.Argument(help="Folder with results.json and decisions.parquet.")],
+    store: Annotated[Path | None, typer.Option(help="Its rollouts (default: those that the results name).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/rebuilt).")] = None,
+) -> None:
+    """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
+    from bench.rebuild import TAKEN_OVER, rebuilt
+    from bench.reproduce import differences
+    from figures.outputs import write_outputs
+
+    target = out or Path("runs/rebuilt")
+    before, after = rebuilt(run, store)
+    (target / "results.json").unlink(missing_ok=True)
+    write_outputs(after, target)
+    found = differences(before, after)
+    for line in found:
+        typer.echo(line)
+    kept = f"measured seconds and the tables {', '.join(TAKEN_OVER)} were taken over"
+    if found:
+        typer.echo(f"NOT rebuilt: {len(found)} differences to {run}; {kept}")
+        raise typer.Exit(1)
+    typer.echo(f"{target}: every number equals that of {run}; {kept}")
+
+
 def _refuse_with_store(options: dict[str, Any]) -> None:
     """Options that say how to sample mean nothing for rollouts that are there."""
     given = [name for name, value in options.items() if value is not None]

@@ -1,4 +1,4 @@
-"""The report of a run."""
+"""The report of a run, and several runs beside one another."""
 
 from __future__ import annotations
 
@@ -24,3 +24,16 @@ def report(
         tick = watch.stretch("figures and report", len(FIGURES))
         written = write_report(run, out or run / "report.html", {"sweep": sweep} if sweep else None, tick)
     typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+@app.command("side-by-side")
+def side_by_side(
+    runs: Annotated[list[Path], typer.Argument(help="Folders with a results.json, one per model.")],
+    out: Annotated[Path, typer.Option(help="Where the tables go.")] = Path("runs/side-by-side"),
+) -> None:
+    """Tables over several runs: every method on every task and model, with the paper's numbers beside them."""
+    from figures.run_folder import RunFolder
+    from figures.side_by_side import SideBySide
+
+    SideBySide([RunFolder(run).results for run in runs]).write(out)
+    typer.echo(f"written to {out}: side_by_side.md, side_by_side.csv")

@@ -22,6 +22,7 @@ from bench.reasoner.card import Labelled, acceptance, write_card
 from bench.reasoner.config import HOME, REASONERS, RECIPES, Reasoner
 from bench.store import RolloutStore
 from bench.training import (
+    Card,
     Judges,
     labelled_folder,
     load_method,
@@ -46,6 +47,8 @@ Say = Callable[[str], None]
 SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
 ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
+LONG_TRAINING_SECONDS = 600.0
+"""A method whose tuning took longer takes its configuration over to a larger reasoner, where there is one to take."""
 
 
 def data_folder(engine: TransformersEngine, config: RunConfig, root: Path, recipe: str) -> Path:
@@ -85,41 +88,61 @@ def make_data(
             say(future.result())
 
 
-def _train(reasoner: str, folder: Path, learned: Path, device: str, name: str) -> str:
-    """Tune and train one method on the families together, in a process of its own with one thread."""
+def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Sequence[str]) -> str:
+    """Tune and train methods on the families together, in a process of their own with one thread."""
     import torch
 
     from bench.engines.transformers import TransformersEngine
 
     torch.set_num_threads(1)
     engine, config = TransformersEngine.load(reasoner, device=device), preset(REASONERS[reasoner].preset)
-    train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens, reads_of([name]))
+    train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens, reads_of(names))
     said: list[str] = []
-    card = train_method(
-        name,
-        train,
-        validation,
-        setting_of(engine, config.prefix_tokens),
-        learned,
-        model_hash=engine.digest,
-        sampling_digest=config.sampling.digest,
-        judges=Judges({}, learned, device),
-        progress=said.append,
-    )
-    prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"
-    said.append(f"{name}: validation AUROC {card.validation_auroc:.3f}; {prefixes}, {len(validation.success)} held out")
+    for name in names:
+        tuned = tuned_before(REASONERS[reasoner], name)
+        card = train_method(
+            name,
+            train,
+            validation,
+            setting_of(engine, config.prefix_tokens),
+            learned,
+            model_hash=engine.digest,
+            sampling_digest=config.sampling.digest,
+            judges=Judges({}, learned, device),
+            only=tuned.place if tuned else None,
+            progress=said.append,
+        )
+        prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"
+        said.append(
+            f"{name}: validation AUROC {card.validation_auroc:.3f}; {prefixes}, {len(validation.success)} held out"
+        )
     return "\n".join(said)
+
+
+def tuned_before(reasoner: Reasoner, name: str) -> Card | None:
+    """The card of the reasoner that ``name`` was tuned on, where that took long; None: it is tuned here."""
+    if reasoner.tuned_on is None:
+        return None
+    path = REASONERS[reasoner.tuned_on].learned / f"{name}.json"
+    card = Card.read(path) if path.exists() else None
+    return card if card is not None and card.train_seconds > LONG_TRAINING_SECONDS else None
 
 
 def train_all(
     reasoner: str, folder: Path, learned: Path, names: Sequence[str], workers: int, say: Say, device: str = "cpu"
 ) -> None:
-    """Tune and train ``names``, a method per worker; ensembles when their members are done."""
+    """Tune and train ``names``; ensembles when their members are done.
+
+    A worker takes a method, or all of those together that need not be tuned here for long and read the same prefixes.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"
-    first = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
-    for jobs in (first, [name for name in names if name not in first]):
+    members = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
+    long = [name for name in members if tuned_before(REASONERS[reasoner], name)]
+    short = [name for name in members if name not in long]
+    together = [short] if long else [[name] for name in short]
+    for jobs in ([*together, *([name] for name in long)], [[name] for name in names if name not in members]):
         with started(workers) as pool:
-            for future in as_completed([pool.submit(_train, reasoner, folder, learned, device, name) for name in jobs]):
+            for future in as_completed([pool.submit(_train, reasoner, folder, learned, device, job) for job in jobs]):
                 say(future.result())
 
 
@@ -191,7 +214,8 @@ def build(
     make_data(reasoner.name, root, recipe, workers, say, device, label=until != "rollouts")
     if until == "rollouts":
         return
-    ship_test_labels(folder, reasoner.labels)
+    if RECIPES[recipe].test_labelled != 0:
+        ship_test_labels(folder, reasoner.labels)
     if until == "labels":
         return
     train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, say, device)

@@ -52,8 +52,9 @@ class LabelPlan:
 
     ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
     ``validation_problems`` are sampled and labelled, ``test_problems`` and ``test_paths`` sampled; of these the first
-    ``test_labelled`` problems get labels, for the prefixes of the first paths of a comparison. None: as many as the
-    comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the paths.
+    ``test_labelled`` problems get labels (0: none do), for the prefixes of the first paths of a comparison. None: as
+    many as the comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the
+    paths.
     """
 
     train_problems: int = 100
@@ -94,15 +95,14 @@ RECIPES = {
         record=False,
     ),
     "cpu-base": LabelPlan(
-        train_problems=40,
+        train_problems=24,
         train_prefixes=(2, 4, 2),
         train_continuations=8,
         correct_at_least=1,
         correct_at_most=31,
-        validation_problems=8,
+        validation_problems=6,
         validation_continuations=4,
-        test_continuations=8,
-        test_labelled=8,
+        test_labelled=0,
         record=False,
     ),
     "toy": LabelPlan(
@@ -124,7 +124,8 @@ RECIPES = {
 class Reasoner:
     """A shipped reasoner: its ordinary Hugging Face folder, what was learned on it, and how all of it is made again.
 
-    ``preset`` names the comparison that it is made for; ``recipe`` its usual plan of labels.
+    ``preset`` names the comparison that it is made for; ``recipe`` its usual plan of labels. ``tuned_on``: the reasoner
+    whose choice of configuration methods with a long training take over (None: they are tuned like all others).
     """
 
     name: str
@@ -133,6 +134,7 @@ class Reasoner:
     training: TrainingPlan
     preset: str
     recipe: str
+    tuned_on: str | None = None
 
     @property
     def weights(self) -> Path:
@@ -191,6 +193,7 @@ REASONERS = {
             ),
             preset="base",
             recipe="gpu",
+            tuned_on="embedded",
         ),
         Reasoner(  # tries the chain on a new machine; it learns nothing
             "toy",

@@ -93,9 +93,9 @@ def _text_of(logprobs: NDArray[np.float32]) -> str:
 
 def _decision(one: Decisions) -> dict[str, Any]:
     return {
-        "score": [None if math.isnan(score) else float(f"{score:.4g}") for score in one.scores],
-        "kept": "".join("1" if kept else "0" for kept in one.kept),
-        "decoded": one.decoded_tokens.tolist(),
+        "score": [None if math.isnan(score) else float(f"{score:.4g}") for score in one.played.scores],
+        "kept": "".join("1" if kept else "0" for kept in one.played.keep),
+        "decoded": one.played.decoded.tolist(),
     }
 
 
