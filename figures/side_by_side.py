@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from bench.results import ResultRow, Results, rows_csv
 from bench.shards import write_atomically
 from figures.main_table import number, with_interval
 from figures.published_marks import SOURCE, PublishedPoint, published_points
-from figures.style import QUADRANTS
+from figures.style import QUADRANTS, caption
 
 POOLED = "all"
 
@@ -110,8 +111,8 @@ PAPER_LEGEND = (
 
 
 def _heading(run: Results) -> str:
-    row = next(row for row in run.rows if row.task == _tasks(run)[-1])
-    return f"{row.model}: {row.n_problems} problems, {row.k} of {row.n} paths kept after {row.prefix_tokens} tokens"
+    rows = [row for row in run.rows if row.task == _tasks(run)[-1]]
+    return f"{rows[0].model}: {caption(rows, rows[0].task)}"
 
 
 def _tasks(run: Results) -> list[str]:
@@ -123,7 +124,11 @@ def _tasks(run: Results) -> list[str]:
 def _methods(run: Results) -> list[str]:
     """Of the pooled table: the quadrants in their order, the best difference to ``none`` first."""
     rows, order = [row for row in run.rows if row.task == _tasks(run)[-1]], list(QUADRANTS)
-    return [row.method for row in sorted(rows, key=lambda r: (order.index(r.quadrant), -r.delta, r.method))]
+    return [row.method for row in sorted(rows, key=lambda r: (order.index(r.quadrant), -_or_zero(r.delta), r.method))]
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
 
 
 def _published(point: PublishedPoint) -> list[str]:

@@ -9,18 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from bench.cli.app import EMBEDDED, shipped_labels
 from bench.comparison import Inputs, run_comparison
 from bench.config import preset
+from bench.decisions import FILE as DECISIONS
 from bench.engines.base import Request
 from bench.engines.transformers import TransformersEngine
 from bench.errors import UserError
 from bench.labels import LabelStore
 from bench.policies import CheckRecord, TopK
 from bench.procedures import PROCEDURES
+from bench.rebuild import rebuilt
 from bench.replay import pool_of
+from bench.reproduce import differences
 from bench.results import Results
 from bench.rollouts import problems_of
 from bench.store import RolloutStore
@@ -265,3 +270,56 @@ def test_an_ensemble_of_a_method_that_reads_every_state_takes_part_at_equal_cost
     ensemble = config.model_copy(update={"methods": ("mean-rank(step,entropy)",)})
     results = run_comparison(reasoner, ensemble, out, Inputs(EMBEDDED.learned))
     assert "mean-rank(step,entropy)" in {row.method for row in results.equal_cost}
+
+
+@pytest.fixture
+def written(run, tmp_path):
+    """The run folder with its results, to be changed."""
+    out, results = run
+    folder = shutil.copytree(out, tmp_path / "run")
+    results.write(folder / "results.json")
+    return folder
+
+
+def test_the_tables_are_rebuilt_from_what_was_written_down_without_a_model(run, written, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the model was run")
+
+    for name in ("_run", "reread", "kv", "probe", "next_logprobs", "behind"):
+        monkeypatch.setattr(TransformersEngine, name, refuse)
+    before, after = rebuilt(written)
+    assert differences(run[1], before) == []
+    assert differences(before, after) == []
+    assert {row.method for row in after.rows} >= {
+        "stop",
+        "esc",
+        "dynasor",
+        "random",
+        "potential",
+        "speculative-rejection",
+    }
+    assert [row.check_seconds for row in after.rows] == [row.check_seconds for row in before.rows]
+
+
+def test_a_score_that_was_changed_changes_the_tables(written):
+    table = pq.read_table(written / DECISIONS)
+    stop = pc.equal(table["method"], "stop")
+    column = table.schema.get_field_index("kept")
+    pq.write_table(table.set_column(column, "kept", pc.xor(table["kept"], stop)), written / DECISIONS)
+    found = differences(*rebuilt(written))
+    assert any(one.startswith("rows: all stop: avg_at_k was") for one in found)
+    assert {one.split()[2].rstrip(":") for one in found if one.startswith("rows: all ") and "p_holm" not in one} == {
+        "stop"
+    }
+
+
+def test_decisions_and_rollouts_have_to_belong_to_the_results(run, written, tmp_path):
+    table = pq.read_table(written / DECISIONS)
+    pq.write_table(table.filter(pc.not_equal(table["method"], "esc")), written / DECISIONS)
+    with pytest.raises(UserError, match=r"what esc did with the paths of synthetic/power/.* is not there"):
+        rebuilt(written)
+    other = RolloutStore.create_or_open(tmp_path / "other", dict(RolloutStore.open(written / "rollouts").manifest))
+    with other.shards:
+        other.append([next(iter(RolloutStore.open(written / "rollouts").read()))])
+    with pytest.raises(UserError, match=r"not the rollouts of .*; name them with --store"):
+        rebuilt(written, tmp_path / "other")

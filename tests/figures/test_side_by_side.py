@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from bench.results import COLUMNS, Representative
+from figures.main_table import with_interval
+from figures.side_by_side import SideBySide
+
+
+@pytest.fixture
+def runs(results):
+    """The same comparison by two models, in which the methods of one quadrant stand in another order."""
+    chosen = [Representative(quadrant="IV", method="stop", validation_auroc=0.7, candidates=3)]
+    small = results.model_copy(update={"representatives": chosen})
+    rows = [
+        row.model_copy(update={"model": "larger", "delta": 20.0 if row.method == "linear-probe" else row.delta})
+        for row in results.rows
+    ]
+    return small, results.model_copy(update={"rows": rows, "representatives": chosen})
+
+
+def test_every_method_stands_beside_itself_on_every_family(runs):
+    table = SideBySide(runs)
+    header, lines = table.accuracies(runs[0])
+    assert header[:6] == ["method", "quadrant", "recurrence", "power", "congruence", "program"]
+    assert [line[0] for line in lines if line[1] == "IV"] == ["stop", "linear-probe"]
+    assert [line[0] for line in table.accuracies(runs[1])[1] if line[1] == "IV"] == ["linear-probe", "stop"]
+    assert [line[1] for line in lines] == sorted(
+        (line[1] for line in lines), key=["I", "II", "III", "IV", "mixed", "control"].index
+    )
+    stop = next(row for row in runs[0].rows if row.method == "stop" and row.task == "power")
+    assert next(line for line in lines if line[0] == "stop")[3] == with_interval(
+        stop.avg_at_k, stop.avg_at_k_low, stop.avg_at_k_high
+    )
+    assert len(lines) == len({row.method for row in runs[0].rows})
+
+
+def test_votes_leave_the_cells_of_a_model_empty_that_lacks_the_method(runs):
+    small, larger = runs
+    without = larger.model_copy(update={"rows": [row for row in larger.rows if row.method != "slim-sc"]})
+    header, lines = SideBySide((small, without)).votes()
+    assert header[1] == "embedded: maj@k" and header[4] == "larger: maj@k"
+    assert next(line for line in lines if line[0] == "slim-sc")[4:] == ["", "", ""]
+    assert all("" not in line for line in lines if line[0] != "slim-sc")
+
+
+def test_the_paper_stands_beneath_what_was_measured(runs):
+    _, lines = SideBySide(runs).quadrants()
+    assert [line[:4] for line in lines[:2]] == [["here", "embedded", "IV", "stop"], ["here", "larger", "IV", "stop"]]
+    assert ["paper", "DS-Qwen-2.5-1.5B", "IV", "", "+6.5", "72.7"] in lines  # mean of Table 2 over its five data sets
+
+
+def test_the_files_hold_all_of_it(runs, tmp_path):
+    SideBySide(runs).write(tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "side_by_side.csv").read_text())))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == len(runs[0].rows) + len(runs[1].rows)
+    text = (tmp_path / "side_by_side.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("### ")] == [
+        f"### {model}: all tasks pooled: 48 problems, N = 64, k = 8, L = 40" for model in ("embedded", "larger")
+    ]
