@@ -148,7 +148,7 @@ def compare(
         )
     else:
         sampled = {"--model": model, "--temperature": temperature, "--split": split, "--record": record,
-                   "--config": config_file, "--data": data}  # fmt: skip
+                   "--config": config_file, "--data": data, "--preset": preset_name}  # fmt: skip
         _refuse_with_store(sampled)
         config = config_of(store, **options)
         require_trust(store, config.model_options, model_option)

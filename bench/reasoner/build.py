@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,8 @@ from bench.labelled_data import TRAIN_SEED, make_held_data, make_train_data
 from bench.processes import started
 from bench.reasoner.card import Labelled, acceptance, write_card
 from bench.reasoner.config import HOME, REASONERS, RECIPES, Reasoner
-from bench.store import RolloutStore
+from bench.shards import LOCK
+from bench.store import RolloutStore, StoredProblem
 from bench.training import (
     Card,
     Judges,
@@ -179,8 +180,26 @@ def begin_with_shipped(shipped: Path, folder: Path) -> None:
 
 
 def ship_data(folder: Path, shipped: Path) -> None:
-    """Copy what there is of rollouts and labels into the package; it is read again from there."""
-    shutil.copytree(folder, shipped / folder.name, ignore=shutil.ignore_patterns("*.lock", "*.tmp"), dirs_exist_ok=True)
+    """Copy what there is of training and validation data into the package; a build goes on from there."""
+    left = shutil.ignore_patterns("*.lock", "*.tmp", "test")
+    shutil.copytree(folder, shipped / folder.name, ignore=left, dirs_exist_ok=True)
+
+
+def ship_test_rollouts(folder: Path, target: Path) -> None:
+    """Copy the test rollouts of all families into the package, as one store; signals that were recorded stay behind."""
+    if target.exists():
+        shutil.rmtree(target)
+    stores = [RolloutStore.open(folder / "test" / family / "rollouts") for family in FAMILIES]
+    merged = RolloutStore.create_or_open(target, stores[0].manifest)
+    with merged.shards:
+        for store in stores:
+            merged.append([_without_signals(stored) for stored in store.read(hidden=False)])
+    (target / LOCK).unlink()
+
+
+def _without_signals(stored: StoredProblem) -> StoredProblem:
+    bare = {"logprobs": None, "entropy": None, "self_certainty": None, "topk": None}
+    return replace(stored, paths=[replace(path, **bare) for path in stored.paths])  # type: ignore[arg-type]
 
 
 def ship_test_labels(folder: Path, target: Path) -> None:
@@ -212,6 +231,7 @@ def build(
     folder = data_folder(engine, config, root, recipe)
     begin_with_shipped(reasoner.data, folder)
     make_data(reasoner.name, root, recipe, workers, say, device, label=until != "rollouts")
+    ship_test_rollouts(folder, reasoner.rollouts)
     if until == "rollouts":
         return
     if RECIPES[recipe].test_labelled != 0:

@@ -150,6 +150,11 @@ class Reasoner:
         return self.home / "data"
 
     @property
+    def rollouts(self) -> Path:
+        """The test problems of a comparison with all their paths, as one store without signals."""
+        return self.home / "rollouts"
+
+    @property
     def labels(self) -> Path:
         return self.home / "labels"
 

@@ -1,21 +1,30 @@
 """Rollouts and labels that are shipped are where the next build goes on."""
 
-from bench.reasoner.build import begin_with_shipped, ship_data
+import numpy as np
+
+from bench.config import preset
+from bench.reasoner.build import begin_with_shipped, ship_data, ship_test_rollouts, tuned_before
+from bench.reasoner.config import REASONERS
 from bench.store import RolloutStore
+from bench.stored import config_of
+from bench.training import Card
+from tasks.synthetic import FAMILIES
 from tests.bench.test_store import fill
 
 
 def test_a_build_goes_on_from_what_is_shipped_and_adds_to_it(tmp_path):
     made, shipped = tmp_path / "made" / "abc-cpu", tmp_path / "shipped"
-    store = fill(made / "test" / "power" / "rollouts", ["a", "b"])
+    store = fill(made / "train" / "power" / "rollouts", ["a", "b"])
+    fill(made / "test" / "power" / "rollouts", ["t"])
     ship_data(made, shipped)
+    assert not (shipped / "abc-cpu" / "test").exists(), "test rollouts are shipped as one store"
     again = tmp_path / "later" / "abc-cpu"
     begin_with_shipped(shipped, again)
-    found = RolloutStore.open(again / "test" / "power" / "rollouts")
+    found = RolloutStore.open(again / "train" / "power" / "rollouts")
     assert found.digest() == store.digest()
-    fill(again / "test" / "power" / "rollouts", ["c"])
+    fill(again / "train" / "power" / "rollouts", ["c"])
     ship_data(again, shipped)
-    assert len(RolloutStore.open(shipped / "abc-cpu" / "test" / "power" / "rollouts").problems()) == 3
+    assert len(RolloutStore.open(shipped / "abc-cpu" / "train" / "power" / "rollouts").problems()) == 3
     assert not list(shipped.rglob("*.lock"))
 
 
@@ -27,3 +36,42 @@ def test_what_was_made_already_and_what_was_made_otherwise_stays(tmp_path):
     assert {problem for _, problem in RolloutStore.open(here).problems()} == {"b"}
     begin_with_shipped(tmp_path / "shipped", tmp_path / "abc-gpu")
     assert not (tmp_path / "abc-gpu").exists()
+
+
+def test_test_rollouts_of_all_families_become_one_store_without_signals(tmp_path):
+    for family, names in zip(FAMILIES, ("ab", "cd", "ef", "gh"), strict=True):
+        fill(tmp_path / "made" / "test" / family / "rollouts", list(names))
+    for _ in range(2):  # what an earlier build shipped is replaced
+        ship_test_rollouts(tmp_path / "made", tmp_path / "shipped")
+    shipped = list(RolloutStore.open(tmp_path / "shipped").read())
+    made = [
+        stored
+        for family in FAMILIES
+        for stored in RolloutStore.open(tmp_path / "made" / "test" / family / "rollouts").read()
+    ]
+    assert [one.problem for one in shipped] == [one.problem for one in made]
+    assert any(path.logprobs is not None for one in made for path in one.paths)
+    for one, other in zip(shipped, made, strict=True):
+        for path, before in zip(one.paths, other.paths, strict=True):
+            assert np.array_equal(path.token_ids, before.token_ids)
+            assert (path.text, path.answer, path.correct) == (before.text, before.answer, before.correct)
+            assert path.logprobs is path.entropy is path.self_certainty is path.topk is None
+    assert not list((tmp_path / "shipped").rglob("*.lock"))
+
+
+def test_a_larger_reasoner_takes_over_what_was_tuned_for_long():
+    base = REASONERS["embedded-base"]
+    for name in ("stop", "otv", "prm-retrain", "stop-without-adapter"):
+        card = tuned_before(base, name)
+        assert card == Card.read(REASONERS["embedded"].learned / f"{name}.json")
+        assert card.candidates[card.place]["validation_auroc"] == card.validation_auroc
+    assert tuned_before(base, "linear-probe") is None, "tuned in seconds, hence anew"
+    assert tuned_before(REASONERS["embedded"], "stop") is None
+
+
+def test_the_shipped_rollouts_are_those_of_the_comparison():
+    reasoner = REASONERS["embedded-base"]
+    config, asked = config_of(reasoner.rollouts), preset(reasoner.preset)
+    store = RolloutStore.open(reasoner.rollouts)
+    assert (config.n, len(config.tasks), config.problems) == (asked.n, len(FAMILIES), asked.problems)
+    assert store.manifest["sampling_digest"] == asked.sampling.digest
