@@ -113,19 +113,19 @@ class Inputs:
         )
 
 
-SHIPPED, PACKAGE = "shipped:", Path(__file__).parent
+SHIPPED, PACKAGE = "shipped:", Path(__file__).resolve().parent
 
 
 def _named(path: Path) -> str:
-    inside = path.is_absolute() and path.is_relative_to(PACKAGE)
-    return SHIPPED + path.relative_to(PACKAGE).as_posix() if inside else str(path)
+    whole = path.resolve()
+    return SHIPPED + whole.relative_to(PACKAGE).as_posix() if whole.is_relative_to(PACKAGE) else str(path)
 
 
 def _found(name: str) -> Path:
     if not name.startswith(SHIPPED):
         return Path(name)
     inside = (PACKAGE / name.removeprefix(SHIPPED)).resolve()
-    if not inside.is_relative_to(PACKAGE.resolve()):
+    if not inside.is_relative_to(PACKAGE):
         raise UserError(f"{shown(name)}: what is shipped lies in {PACKAGE}; this does not")
     return inside
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from bench.results import ResultRow, Results, rows_csv
 from bench.shards import write_atomically
 from figures.main_table import number, with_interval
 from figures.published_marks import SOURCE, PublishedPoint, published_points
-from figures.style import QUADRANTS, caption
+from figures.style import MUTED, QUADRANTS, caption, interval, names_margin, new_figure, quadrant_legend, save, theme
 
 POOLED = "all"
+ROW_INCHES = 0.15
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,54 @@ class SideBySide:
             lines.append(_published(point))
         return header, lines
 
+    def figure(self) -> Figure:
+        """The pooled difference to ``none`` of every method but the controls, a panel per run; quadrants in order."""
+        pooled = [{row.method: row for row in run.rows if row.task == _tasks(run)[-1]} for run in self.runs]
+        names = [name for run in self.runs for name in _methods(run)]
+        rows = {name: next(found[name] for found in pooled if name in found) for name in dict.fromkeys(names)}
+        shown = sorted(
+            (row for row in rows.values() if row.quadrant != "control"),
+            key=lambda row: (list(QUADRANTS).index(row.quadrant), names.index(row.method)),
+        )
+        ends = [
+            value
+            for found in pooled
+            for row in shown
+            if row.method in found
+            for value in (found[row.method].delta_low, found[row.method].delta_high)
+            if not math.isnan(value)
+        ]
+        top, foot = 0.36, 0.80
+        height = top + ROW_INCHES * len(shown) + foot
+        with theme():
+            figure = new_figure(height)
+            margin, gap, right = names_margin(shown), 0.03, 0.03
+            wide = (1 - margin - right - gap * (len(pooled) - 1)) / len(pooled)
+            for place, found in enumerate(pooled):
+                left = margin + place * (wide + gap)
+                ax = figure.add_axes((left, foot / height, wide, (height - top - foot) / height))
+                ax.set_xlim(min([-5.0, *ends]) - 2, max([5.0, *ends]) + 2)
+                ax.axvline(0.0, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
+                for y, row in enumerate(shown):
+                    if row.method in found:
+                        one = found[row.method]
+                        interval(ax, one.delta, one.delta_low, one.delta_high, -y, one.quadrant)
+                ax.set_ylim(0.6 - len(shown), 0.6)
+                ax.grid(visible=False, axis="y")
+                ax.set_yticks([-y for y in range(len(shown))], [row.method for row in shown])
+                ax.tick_params(axis="y", length=0, pad=2, labelleft=place == 0)
+                first = next(iter(found.values()))
+                ax.set_title(f"{first.model}, {first.n_problems} problems", fontsize=7.5)
+                ax.set_xlabel("avg@k minus none, points", labelpad=2)
+            quadrant_legend(figure, {row.quadrant for row in shown}, 0.35 / height)
+        return figure
+
     def write(self, out: Path) -> None:
-        """``side_by_side.md`` and ``side_by_side.csv``."""
+        """``side_by_side.md``, ``side_by_side.csv`` and the figure as PNG and SVG."""
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "side_by_side.md", self.markdown().encode())
         write_atomically(out / "side_by_side.csv", self.csv().encode())
+        save(self.figure(), out / "side_by_side")
 
 
 LEGEND = (

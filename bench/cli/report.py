@@ -36,4 +36,4 @@ def side_by_side(
     from figures.side_by_side import SideBySide
 
     SideBySide([RunFolder(run).results for run in runs]).write(out)
-    typer.echo(f"written to {out}: side_by_side.md, side_by_side.csv")
+    typer.echo(f"written to {out}: side_by_side.md, .csv, .png and .svg")

@@ -230,8 +230,10 @@ def test_a_problem_that_nearly_repeats_a_training_problem_is_reported(run, reaso
     assert not any("nearly repeat" in note for note in results.notes), "none of the shipped ones"
 
 
-def test_shipped_inputs_are_named_by_their_place_in_the_package(run):
+def test_shipped_inputs_are_named_by_their_place_in_the_package(run, monkeypatch):
     _, results = run
+    monkeypatch.chdir(EMBEDDED.home.parents[1])
+    assert Inputs(Path("bench/reasoner/learned")).described()["learned"] == "shipped:reasoner/learned"
     assert results.setup["learned"] == "shipped:reasoner/learned"
     assert str(EMBEDDED.home) not in results.model_dump_json()
     assert Inputs.of(results.setup) == Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded")))

@@ -59,6 +59,25 @@ def test_the_files_hold_all_of_it(runs, tmp_path):
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == len(runs[0].rows) + len(runs[1].rows)
     text = (tmp_path / "side_by_side.md").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"side_by_side.{kind}" for kind in ("md", "csv", "png", "svg")
+    }
     assert [line for line in text.splitlines() if line.startswith("### ")] == [
         f"### {model}: all tasks pooled: 48 problems, N = 64, k = 8, L = 40" for model in ("embedded", "larger")
     ]
+
+
+def test_the_figure_has_a_panel_per_model_and_an_interval_per_method(runs):
+    small, larger = runs
+    without = larger.model_copy(update={"rows": [row for row in larger.rows if row.method != "slim-sc"]})
+    figure = SideBySide((small, without)).figure()
+    left, right = figure.axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names[0] == "slim-sc" and "none" not in names and len(names) == len(set(names))
+    assert left.get_title() == "embedded, 48 problems"
+    assert right.get_title() == "larger, 48 problems"
+    assert left.get_xlim() == right.get_xlim()
+    stop = next(row for row in small.rows if row.method == "stop" and row.task == "all")
+    drawn = [line.get_xdata() for line in left.lines if set(line.get_ydata()) == {-names.index("stop")}]
+    assert [stop.delta_low, stop.delta_high] in [list(xs) for xs in drawn]
+    assert sum(0 in line.get_ydata() for line in right.lines[1:]) == 0, "slim-sc has no place there"
