@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis import Candidate, analyse_played
 from bench.comparison import Inputs, Labels, Runnable, arithmetic_of, choose_methods
-from bench.config import configured
+from bench.config import RunConfig, configured
 from bench.decisions import read_decisions
 from bench.engines.choice import load_engine
 from bench.errors import UserError
 from bench.evaluate import Scored, is_control, play_methods
 from bench.labels import LabelStore
+from bench.ledger import Arithmetic
 from bench.policies import Policy, parse_policy
 from bench.records import ProblemRecord
 from bench.replay import record_of
@@ -26,54 +28,71 @@ TAKEN_OVER = ("repeated", "policies", "equal_cost")
 """Tables for which methods score other pools than the N prefixes: they stand as the comparison left them."""
 
 
-def rebuilt(folder: Path, store: Path | None = None) -> tuple[Results, Results]:
-    """The results in ``folder`` as they are, and their rows, votes and calibration computed anew.
+@dataclass(frozen=True)
+class Reopened:
+    """A comparison as it was written down: its results, and what every method did with the first N paths."""
 
-    From ``decisions.parquet`` beside them and the rollouts in ``store`` (None: those that the results name). Scores,
-    kept paths and what was charged come from there; the controls are run. Measured seconds and :data:`TAKEN_OVER` are
-    kept. Raises UserError for files that are missing or do not belong together.
+    results: Results
+    config: RunConfig
+    policy: Policy
+    methods: Mapping[str, Runnable]
+    records: Sequence[ProblemRecord]
+    scored: Scored
+    arithmetic: Arithmetic | None
+
+
+def reopened(folder: Path, store: Path | None = None) -> Reopened:
+    """The comparison in ``folder``: ``results.json``, ``decisions.parquet``, and its rollouts in ``store``.
+
+    Without a ``store`` these are the rollouts that the results name. Scores, kept paths and what was charged are read;
+    only controls are run. Raises UserError for files that are missing or do not belong together.
     """
-    before = read_results(folder / "results.json")
-    config = configured(str(folder / "results.json"), before.setup["config"], {})
-    inputs = Inputs.of(before.setup)
+    results = read_results(folder / "results.json")
+    config = configured(str(folder / "results.json"), results.setup["config"], {})
+    inputs = Inputs.of(results.setup)
     rollouts = RolloutStore.open(store or inputs.store or folder / "rollouts")
-    if rollouts.digest() != before.hashes["rollouts"]:
+    if rollouts.digest() != results.hashes["rollouts"]:
         raise UserError(f"{rollouts.shards.folder}: not the rollouts of {folder}; name them with --store")
     engine = None if config.model == IMPORTED else load_engine(config.model, "cpu", config.model_options)
     judges = Judges(inputs.judges, inputs.learned)
     known, _ = choose_methods(config, inputs.learned, engine.digest if engine else IMPORTED, judges)
-    shown = {row.method for row in before.rows}
+    shown = {row.method for row in results.rows}
     methods = {name: one for name, one in known.items() if name in shown}
     stores = [LabelStore.open(path) for path in (*inputs.labels, folder / "labels") if path.is_dir()]
     labels = Labels(stores) if "potential" in methods else None
     read = rollouts.reader()
-    records = [
+    whole = [
         record_of(engine, read((name, problem)), config.prefix_tokens, labels, task=task_of(rollouts, name))
-        for name, problems in before.problems.items()
+        for name, problems in results.problems.items()
         for problem in problems
     ]
-    records = [record if len(record.pool) == config.n else record.take(range(config.n)) for record in records]
+    records = [record if len(record.pool) == config.n else record.take(range(config.n)) for record in whole]
+    arithmetic = arithmetic_of(engine) if engine and engine.reads else None
     policy = parse_policy(config.policy or f"topk:{config.k}")
+    return Reopened(results, config, policy, methods, records, _played(records, methods, policy, folder), arithmetic)
+
+
+def rebuilt(run: Reopened) -> Results:
+    """The results with rows, votes and calibration computed anew; measured seconds and :data:`TAKEN_OVER` are kept."""
     found = analyse_played(
-        records,
-        _played(records, methods, policy, folder),
-        config,
-        {name: Candidate(one.pruner, one.policy, describe(one.pruner), one.note) for name, one in methods.items()},
-        policy,
-        config.model,
-        arithmetic_of(engine) if engine and engine.reads else None,
-        {(row.task, row.method): row.draw_spread for row in before.rows},
+        run.records,
+        run.scored,
+        run.config,
+        {name: Candidate(one.pruner, one.policy, describe(one.pruner), one.note) for name, one in run.methods.items()},
+        run.policy,
+        run.config.model,
+        run.arithmetic,
+        {(row.task, row.method): row.draw_spread for row in run.results.rows},
     )
-    measured = {(row.task, row.method): row for row in before.rows}
+    measured = {(row.task, row.method): row for row in run.results.rows}
     rows = [
         row.model_copy(update={name: getattr(measured[row.task, row.method], name) for name in SECONDS})
         for row in found.rows
     ]
-    kept = before.notes[len(found.notes) :]  # of the tables that are taken over
-    after = before.model_copy(
-        update={"rows": rows, "votes": found.votes, "calibration": found.calibration, "notes": [*found.notes, *kept]}
+    notes = [*found.notes, *run.results.notes[len(found.notes) :]]  # those of the tables that are taken over
+    return run.results.model_copy(
+        update={"rows": rows, "votes": found.votes, "calibration": found.calibration, "notes": notes}
     )
-    return before, after
 
 
 def _played(records: Sequence[ProblemRecord], methods: Mapping[str, Runnable], policy: Policy, folder: Path) -> Scored:

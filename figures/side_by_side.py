@@ -110,7 +110,7 @@ class SideBySide:
             for value in (found[row.method].delta_low, found[row.method].delta_high)
             if not math.isnan(value)
         ]
-        top, foot = 0.36, 0.80
+        top, foot = 0.44, 0.80
         height = top + ROW_INCHES * len(shown) + foot
         with theme():
             figure = new_figure(height)
@@ -130,8 +130,8 @@ class SideBySide:
                 ax.set_yticks([-y for y in range(len(shown))], [row.method for row in shown])
                 ax.tick_params(axis="y", length=0, pad=2, labelleft=place == 0)
                 first = next(iter(found.values()))
-                ax.set_title(f"{first.model}, {first.n_problems} problems", fontsize=7.5)
-                ax.set_xlabel("avg@k minus none, points", labelpad=2)
+                ax.set_title(f"{first.model}\n{first.n_problems} problems", fontsize=7.0)
+                ax.set_xlabel("Δ none, points", labelpad=2)
             quadrant_legend(figure, {row.quadrant for row in shown}, 0.35 / height)
         return figure
 

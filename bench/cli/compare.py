@@ -237,19 +237,47 @@ def _reproduce(path: Path, out: Path, device: str, named: Mapping[str, Sequence[
     typer.echo(f"reproduced: every number equals that of {path} (measured seconds aside)")
 
 
+WrittenRun = Annotated[Path, typer.Argument(help="Folder with results.json and decisions.parquet.")]
+ItsStore = Annotated[Path | None, typer.Option(help="Its rollouts (default: those that the results name).")]
+
+
+@app.command()
+def versus(
+    run: WrittenRun,
+    method: Annotated[str, typer.Argument(help="The method that is held against others.")],
+    others: Annotated[list[str], typer.Argument(help="The methods that it is held against.")],
+    store: ItsStore = None,
+) -> None:
+    """Whether one method is ahead of others in a comparison: paired differences over its problems, no model runs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.rebuild import reopened
+    from bench.versus import versus as held_against
+    from figures.main_table import p_value, with_interval
+
+    found = held_against(reopened(run, store), method, others)
+    table = Table("task", "against", "avg@k", "p (Holm)", "maj@k", box=None)
+    for row in found:
+        avg, maj = (with_interval(one.mean, one.low, one.high, signed=True) for one in (row.avg, row.maj))
+        table.add_row(row.task, row.other, avg, p_value(row.p_holm), maj)
+    Console().print(f"{method} minus the other, points [95 %]; {found[-1].n_problems} problems", table, sep="\n")
+
+
 @app.command()
 def rebuild(
-    run: Annotated[Path, typer.Argument(help="Folder with results.json and decisions.parquet.")],
-    store: Annotated[Path | None, typer.Option(help="Its rollouts (default: those that the results name).")] = None,
+    run: WrittenRun,
+    store: ItsStore = None,
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/rebuilt).")] = None,
 ) -> None:
     """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
-    from bench.rebuild import TAKEN_OVER, rebuilt
+    from bench.rebuild import TAKEN_OVER, rebuilt, reopened
     from bench.reproduce import differences
     from figures.outputs import write_outputs
 
     target = out or Path("runs/rebuilt")
-    before, after = rebuilt(run, store)
+    written = reopened(run, store)
+    before, after = written.results, rebuilt(written)
     (target / "results.json").unlink(missing_ok=True)
     write_outputs(after, target)
     found = differences(before, after)

@@ -23,13 +23,14 @@ from bench.errors import UserError
 from bench.labels import LabelStore
 from bench.policies import CheckRecord, TopK
 from bench.procedures import PROCEDURES
-from bench.rebuild import rebuilt
+from bench.rebuild import rebuilt, reopened
 from bench.replay import pool_of
 from bench.reproduce import differences
 from bench.results import Results
 from bench.rollouts import problems_of
 from bench.store import RolloutStore
 from bench.training import Card, load_method
+from bench.versus import versus
 from methods.registry import PRUNERS
 from tasks import catalogue
 
@@ -289,7 +290,8 @@ def test_the_tables_are_rebuilt_from_what_was_written_down_without_a_model(run, 
 
     for name in ("_run", "reread", "kv", "probe", "next_logprobs", "behind"):
         monkeypatch.setattr(TransformersEngine, name, refuse)
-    before, after = rebuilt(written)
+    opened = reopened(written)
+    before, after = opened.results, rebuilt(opened)
     assert differences(run[1], before) == []
     assert differences(before, after) == []
     assert {row.method for row in after.rows} >= {
@@ -308,7 +310,8 @@ def test_a_score_that_was_changed_changes_the_tables(written):
     stop = pc.equal(table["method"], "stop")
     column = table.schema.get_field_index("kept")
     pq.write_table(table.set_column(column, "kept", pc.xor(table["kept"], stop)), written / DECISIONS)
-    found = differences(*rebuilt(written))
+    opened = reopened(written)
+    found = differences(opened.results, rebuilt(opened))
     assert any(one.startswith("rows: all stop: avg_at_k was") for one in found)
     assert {one.split()[2].rstrip(":") for one in found if one.startswith("rows: all ") and "p_holm" not in one} == {
         "stop"
@@ -319,9 +322,29 @@ def test_decisions_and_rollouts_have_to_belong_to_the_results(run, written, tmp_
     table = pq.read_table(written / DECISIONS)
     pq.write_table(table.filter(pc.not_equal(table["method"], "esc")), written / DECISIONS)
     with pytest.raises(UserError, match=r"what esc did with the paths of synthetic/power/.* is not there"):
-        rebuilt(written)
+        reopened(written)
     other = RolloutStore.create_or_open(tmp_path / "other", dict(RolloutStore.open(written / "rollouts").manifest))
     with other.shards:
         other.append([next(iter(RolloutStore.open(written / "rollouts").read()))])
     with pytest.raises(UserError, match=r"not the rollouts of .*; name them with --store"):
-        rebuilt(written, tmp_path / "other")
+        reopened(written, tmp_path / "other")
+
+
+def test_a_method_held_against_none_and_random_has_the_differences_of_the_table(run, written):
+    _, results = run
+    rows = {(row.task, row.method): row for row in results.rows}
+    found = versus(reopened(written), "stop", ["none", "random", "stop"])
+    assert [(row.task, row.other) for row in found[-3:]] == [("all", "none"), ("all", "random"), ("all", "stop")]
+    assert len(found) == 9
+    for row in found:
+        expected = rows[row.task, "stop"]
+        if row.other == "none":
+            assert (row.avg.mean, row.avg.low) == pytest.approx((expected.delta, expected.delta_low))
+            assert (row.maj.mean, row.maj.high) == pytest.approx((expected.maj_delta, expected.maj_delta_high))
+            assert row.p == expected.p_value <= row.p_holm
+        elif row.other == "random":
+            assert row.maj.mean == pytest.approx(expected.maj_delta_random)
+        else:
+            assert (row.avg.mean, row.avg.low, row.avg.high, row.p) == (0.0, 0.0, 0.0, 1.0)
+    with pytest.raises(UserError, match="method 'nobody' has no row in this comparison; it has length, none"):
+        versus(reopened(written), "stop", ["nobody"])

@@ -74,8 +74,8 @@ def test_the_figure_has_a_panel_per_model_and_an_interval_per_method(runs):
     left, right = figure.axes
     names = [label.get_text() for label in left.get_yticklabels()]
     assert names[0] == "slim-sc" and "none" not in names and len(names) == len(set(names))
-    assert left.get_title() == "embedded, 48 problems"
-    assert right.get_title() == "larger, 48 problems"
+    assert left.get_title() == "embedded\n48 problems"
+    assert right.get_title() == "larger\n48 problems"
     assert left.get_xlim() == right.get_xlim()
     stop = next(row for row in small.rows if row.method == "stop" and row.task == "all")
     drawn = [line.get_xdata() for line in left.lines if set(line.get_ydata()) == {-names.index("stop")}]
