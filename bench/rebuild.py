@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from bench.ledger import Arithmetic
 from bench.policies import Policy, parse_policy
 from bench.records import ProblemRecord
 from bench.replay import record_of
-from bench.reproduce import SECONDS, read_results
+from bench.reproduce import SECONDS, read_results, require_named
 from bench.results import Results
 from bench.store import IMPORTED, RolloutStore
 from bench.stored import task_of
@@ -41,15 +41,18 @@ class Reopened:
     arithmetic: Arithmetic | None
 
 
-def reopened(folder: Path, store: Path | None = None) -> Reopened:
+def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()) -> Reopened:
     """The comparison in ``folder``: ``results.json``, ``decisions.parquet``, and its rollouts in ``store``.
 
     Without a ``store`` these are the rollouts that the results name. Scores, kept paths and what was charged are read;
-    only controls are run. Raises UserError for files that are missing or do not belong together.
+    only controls are run. ``code`` names what of other people's the results may start, as
+    :func:`bench.reproduce.code_in` lists it. Raises UserError for more, and for files that are missing or do not belong
+    together.
     """
     results = read_results(folder / "results.json")
     config = configured(str(folder / "results.json"), results.setup["config"], {})
     inputs = Inputs.of(results.setup)
+    require_named(folder / "results.json", config, inputs, code)
     rollouts = RolloutStore.open(store or inputs.store or folder / "rollouts")
     if rollouts.digest() != results.hashes["rollouts"]:
         raise UserError(f"{rollouts.shards.folder}: not the rollouts of {folder}; name them with --store")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,13 @@ def code_in(config: RunConfig, inputs: Inputs) -> list[str]:
     if config.model_options.trust_remote_code:
         options.append("--model-option trust_remote_code=true")
     return options
+
+
+def require_named(path: Path, config: RunConfig, inputs: Inputs, given: Collection[str]) -> None:
+    """Raises UserError for code of other people that the results at ``path`` name and ``given`` does not."""
+    unnamed = [option for option in code_in(config, inputs) if option not in given]
+    if unnamed:
+        raise UserError(f"{path}: it runs code of its own; look at it, then name it yourself: {' '.join(unnamed)}")
 
 
 def differences(before: Results, after: Results) -> list[str]:

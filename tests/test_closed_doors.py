@@ -221,7 +221,9 @@ def test_results_start_no_code_that_the_command_line_does_not_name(prunebench, t
     setup = read_results(file).setup
     assert code_in(configured(str(file), setup["config"], {}), Inputs.of(setup)) == wanted
     for given in ([], ["--plugin", plugin], ["--plugin", plugin, "--task", task]):
-        assert "it runs code of its own; look at it" in refused(prunebench("compare", "--reproduce", file, *given))
+        for command in (["compare", "--reproduce", file], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
+            if not given or command[0] == "compare":  # a plugin that is named is loaded, and this one does harm
+                assert "it runs code of its own; look at it" in refused(prunebench(*command, *given))
     assert not (tmp_path / "it-ran").exists()
     everything = ["--plugin", plugin, "--task", task, "--model-option", "trust_remote_code=true"]
     assert f"{plugin}:1: registers no pruner" in refused(prunebench("compare", "--reproduce", file, *everything))

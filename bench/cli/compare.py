@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,8 +125,7 @@ def compare(
     from bench.stored import config_of
 
     if reproduce is not None:
-        named = {"--plugin": plugin, "--task": task, "--model-option": model_option}
-        _reproduce(reproduce, out or Path("runs/reproduced"), device, named)
+        _reproduce(reproduce, out or Path("runs/reproduced"), device, plugin, task, model_option)
         return
     load_plugins(plugin)
     options = {
@@ -208,23 +207,35 @@ def compare_with(
     return results
 
 
-def _reproduce(path: Path, out: Path, device: str, named: Mapping[str, Sequence[object] | None]) -> None:
+def _code_named(
+    plugin: Sequence[Path] | None, task: Sequence[str] | None, model_option: Sequence[str] | None
+) -> frozenset[str]:
+    """The options that were given and name code of other people."""
+    named = {"--plugin": plugin, "--task": task, "--model-option": model_option}
+    return frozenset(f"{option} {value}" for option, values in named.items() for value in values or ())
+
+
+def _reproduce(
+    path: Path,
+    out: Path,
+    device: str,
+    plugin: Sequence[Path] | None,
+    task: Sequence[str] | None,
+    model_option: Sequence[str] | None,
+) -> None:
     """Run the comparison of a results.json again and hold the numbers together; exit code 1 if they differ.
 
     Raises UserError for code of other people that the file names and the command line does not.
     """
     from bench.comparison import Inputs
     from bench.config import configured
-    from bench.reproduce import code_in, differences, read_results
+    from bench.reproduce import differences, read_results, require_named
 
     before = read_results(path)
     settings = before.setup["config"]
     inputs = Inputs.of(before.setup)
     config = configured(str(path), settings, {})
-    given = {f"{option} {value}" for option, values in named.items() for value in values or ()}
-    unnamed = [option for option in code_in(config, inputs) if option not in given]
-    if unnamed:
-        raise UserError(f"{path}: it runs code of its own; look at it, then name it yourself: {' '.join(unnamed)}")
+    require_named(path, config, inputs, _code_named(plugin, task, model_option))
     (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
     load_plugins(list(inputs.plugins))
     after = compare_with(config, out, inputs, device)
@@ -238,6 +249,7 @@ def _reproduce(path: Path, out: Path, device: str, named: Mapping[str, Sequence[
 
 
 WrittenRun = Annotated[Path, typer.Argument(help="Folder with results.json and decisions.parquet.")]
+OwnTask = Annotated[list[str] | None, typer.Option("--task", help="A task file of the comparison, so that it may run.")]
 ItsStore = Annotated[Path | None, typer.Option(help="Its rollouts (default: those that the results name).")]
 
 
@@ -247,6 +259,9 @@ def versus(
     method: Annotated[str, typer.Argument(help="The method that is held against others.")],
     others: Annotated[list[str], typer.Argument(help="The methods that it is held against.")],
     store: ItsStore = None,
+    plugin: Plugin = None,
+    task: OwnTask = None,
+    model_option: ModelOption = None,
 ) -> None:
     """Whether one method is ahead of others in a comparison: paired differences over its problems, no model runs."""
     from rich.console import Console
@@ -256,7 +271,8 @@ def versus(
     from bench.versus import versus as held_against
     from figures.main_table import p_value, with_interval
 
-    found = held_against(reopened(run, store), method, others)
+    load_plugins(plugin)
+    found = held_against(reopened(run, store, _code_named(plugin, task, model_option)), method, others)
     table = Table("task", "against", "avg@k", "p (Holm)", "maj@k", box=None)
     for row in found:
         avg, maj = (with_interval(one.mean, one.low, one.high, signed=True) for one in (row.avg, row.maj))
@@ -268,6 +284,9 @@ def versus(
 def rebuild(
     run: WrittenRun,
     store: ItsStore = None,
+    plugin: Plugin = None,
+    task: OwnTask = None,
+    model_option: ModelOption = None,
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/rebuilt).")] = None,
 ) -> None:
     """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
@@ -276,7 +295,8 @@ def rebuild(
     from figures.outputs import write_outputs
 
     target = out or Path("runs/rebuilt")
-    written = reopened(run, store)
+    load_plugins(plugin)
+    written = reopened(run, store, _code_named(plugin, task, model_option))
     before, after = written.results, rebuilt(written)
     (target / "results.json").unlink(missing_ok=True)
     write_outputs(after, target)
