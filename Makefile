@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test browser sandbox vllm-cpu ray torture reasoner clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser sandbox vllm-cpu ray torture reasoner results clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -25,6 +25,12 @@ sandbox:
 # Weights, labels and learned pruners of the embedded reasoner; resumes where it was interrupted.
 reasoner: .venv/.installed
 	$(BIN)/prunebench reasoner
+
+# The tables and figures of docs/results.md over both reasoners: the demo is run, the larger one's tables come from its
+# scores.
+results: demo
+	$(BIN)/prunebench rebuild docs/base --out runs/results/base
+	$(BIN)/prunebench side-by-side runs/demo runs/results/base --out runs/results
 
 # On a machine with a CUDA device, each resumes. Without a virtual environment of this project:
 # make gpu-check RUN="python3 -m bench.cli" PYTEST="python3 -m pytest"
