@@ -61,6 +61,8 @@ class Card:
     seed: int
     imported: str = ""
     """The folder of a checkpoint that was trained elsewhere, on problems that nobody names."""
+    tuned_on: str = ""
+    """The reasoner on whose problems the configuration was chosen, where that was another one."""
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -178,13 +180,14 @@ def train_method(
     seed: int = 0,
     judges: Judges | None = None,
     only: int | None = None,
+    tuned_on: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Card:
     """Fit (where there is something to fit) every configuration, keep the best on validation, write file and card.
 
     A finished card of the same data, configurations and seed is left as it is; fits that were interrupted go on from
-    ``folder/.work``. ``only`` names the one configuration to fit by its place among the proposed ones. Raises UserError
-    when a problem is in both data sets.
+    ``folder/.work``. ``only`` names the one configuration to fit by its place among the proposed ones, which was
+    chosen on the reasoner ``tuned_on``. Raises UserError when a problem is in both data sets.
     """
     shared = train.problems & validation.problems
     if shared:
@@ -237,6 +240,7 @@ def train_method(
         validation_problems=sorted(validation.problems),
         train_seconds=round(time.perf_counter() - started, 1),
         seed=seed,
+        tuned_on=tuned_on,
     )
     _remember_problems(folder, (*train, *validation))
     for one in proposed:
@@ -462,6 +466,8 @@ def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int, ju
         return Chosen(pruner, None, "" if pruner.quadrant() is Quadrant.CONTROL else "defaults, not tuned")
     outside = not min(card.prefix_tokens) <= prefix_tokens <= max(card.prefix_tokens)
     notes = [f"checked at {prefix_tokens} tokens, tuned at {card.prefix_tokens}"] if outside else []
+    if card.tuned_on:
+        notes.append(f"its configuration was chosen on {card.tuned_on}")
     if card.imported:
         notes.append("imported: its training problems are not known, so a leak cannot be excluded")
     return Chosen(pruner, card, "; ".join(notes))

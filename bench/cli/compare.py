@@ -295,6 +295,8 @@ def rebuild(
     from figures.outputs import write_outputs
 
     target = out or Path("runs/rebuilt")
+    if target.resolve() == run.resolve():
+        raise UserError(f"--out {target}: this is the comparison itself; choose another folder")
     load_plugins(plugin)
     written = reopened(run, store, _code_named(plugin, task, model_option))
     before, after = written.results, rebuilt(written)

@@ -111,6 +111,7 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
             sampling_digest=config.sampling.digest,
             judges=Judges({}, learned, device),
             only=tuned.place if tuned else None,
+            tuned_on=(REASONERS[reasoner].tuned_on or "") if tuned else "",
             progress=said.append,
         )
         prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"

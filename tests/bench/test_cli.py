@@ -194,3 +194,9 @@ def test_the_card_names_every_family(prunebench):
 def test_the_doctor_is_content_here(prunebench):
     code, out, _ = prunebench("doctor")
     assert code == 0, out
+
+
+def test_a_rebuilt_comparison_does_not_replace_the_comparison(prunebench, tmp_path):
+    code, _, err = prunebench("rebuild", tmp_path, "--out", tmp_path)
+    assert code == 2
+    assert "this is the comparison itself; choose another folder" in err
