@@ -77,7 +77,7 @@ def make_train_data(
 def make_held_data(
     engine: TransformersEngine, task: Task, split: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
 ) -> str:
-    """The problems of a comparison on ``split``: all paths, and labels for the distinct prefixes of its own paths."""
+    """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix of its own paths."""
     wide = split == "test"
     count, paths = (plan.test_problems, plan.test_paths) if wide else (plan.validation_problems, None)
     problems = [(task, problem) for problem in task.problems(split, count or config.problems, config.seed)]
@@ -91,7 +91,7 @@ def make_held_data(
         recording=config.recording if plan.record else NOTHING,
     )
     said = f"{task.name}: {len(problems)} {split} problems"
-    if not label or (wide and plan.test_labelled == 0):
+    if not label:
         return said
     labelled = {problem.id for _, problem in problems[: plan.test_labelled if wide else None]}
     cuts = [

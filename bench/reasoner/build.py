@@ -235,8 +235,7 @@ def build(
     ship_test_rollouts(folder, reasoner.rollouts)
     if until == "rollouts":
         return
-    if RECIPES[recipe].test_labelled != 0:
-        ship_test_labels(folder, reasoner.labels)
+    ship_test_labels(folder, reasoner.labels)
     if until == "labels":
         return
     train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, say, device)

@@ -52,9 +52,8 @@ class LabelPlan:
 
     ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
     ``validation_problems`` are sampled and labelled, ``test_problems`` and ``test_paths`` sampled; of these the first
-    ``test_labelled`` problems get labels (0: none do), for the prefixes of the first paths of a comparison. None: as
-    many as the comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the
-    paths.
+    ``test_labelled`` problems get labels, for the prefixes of the first paths of a comparison. None: as many as the
+    comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the paths.
     """
 
     train_problems: int = 100
@@ -102,7 +101,7 @@ RECIPES = {
         correct_at_most=31,
         validation_problems=6,
         validation_continuations=4,
-        test_labelled=0,
+        test_continuations=4,
         record=False,
     ),
     "toy": LabelPlan(
