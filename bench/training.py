@@ -61,8 +61,6 @@ class Card:
     seed: int
     imported: str = ""
     """The folder of a checkpoint that was trained elsewhere, on problems that nobody names."""
-    tuned_on: str = ""
-    """The reasoner on whose problems the configuration was chosen, where that was another one."""
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -77,11 +75,6 @@ class Card:
 
     def write(self, path: Path) -> None:
         write_atomically(path, (json.dumps(self.__dict__, indent=1, sort_keys=True) + "\n").encode())
-
-    @property
-    def place(self) -> int:
-        """The place of the chosen configuration among the candidates."""
-        return [one["configuration"] for one in self.candidates].index(self.configuration)
 
 
 def training_lengths(prefix_tokens: int) -> tuple[int, int, int]:
@@ -179,22 +172,18 @@ def train_method(
     sampling_digest: str,
     seed: int = 0,
     judges: Judges | None = None,
-    only: int | None = None,
-    tuned_on: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Card:
     """Fit (where there is something to fit) every configuration, keep the best on validation, write file and card.
 
     A finished card of the same data, configurations and seed is left as it is; fits that were interrupted go on from
-    ``folder/.work``. ``only`` names the one configuration to fit by its place among the proposed ones, which was
-    chosen on the reasoner ``tuned_on``. Raises UserError when a problem is in both data sets.
+    ``folder/.work``. Raises UserError when a problem is in both data sets.
     """
     shared = train.problems & validation.problems
     if shared:
         raise UserError(f"train and validation share problems ({', '.join(sorted(shared)[:3])}): split by problem")
     digest = data_digest(train)
     proposed = [_seeded(one, seed) for one in PRUNERS.get(name).configurations(setting)][:MAX_CONFIGURATIONS]
-    proposed = proposed if only is None else [proposed[only]]
     done = folder / f"{name}.json"
     finished = _finished(done, (digest, seed, model_hash), [one.hyperparameters() for one in proposed])
     if finished is not None:
@@ -240,7 +229,6 @@ def train_method(
         validation_problems=sorted(validation.problems),
         train_seconds=round(time.perf_counter() - started, 1),
         seed=seed,
-        tuned_on=tuned_on,
     )
     _remember_problems(folder, (*train, *validation))
     for one in proposed:
@@ -466,8 +454,6 @@ def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int, ju
         return Chosen(pruner, None, "" if pruner.quadrant() is Quadrant.CONTROL else "defaults, not tuned")
     outside = not min(card.prefix_tokens) <= prefix_tokens <= max(card.prefix_tokens)
     notes = [f"checked at {prefix_tokens} tokens, tuned at {card.prefix_tokens}"] if outside else []
-    if card.tuned_on:
-        notes.append(f"its configuration was chosen on {card.tuned_on}")
     if card.imported:
         notes.append("imported: its training problems are not known, so a leak cannot be excluded")
     return Chosen(pruner, card, "; ".join(notes))

@@ -23,7 +23,6 @@ from bench.reasoner.config import HOME, REASONERS, RECIPES, Reasoner
 from bench.shards import LOCK
 from bench.store import RolloutStore, StoredProblem
 from bench.training import (
-    Card,
     Judges,
     labelled_folder,
     load_method,
@@ -48,8 +47,6 @@ Say = Callable[[str], None]
 SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
 ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
-LONG_TRAINING_SECONDS = 600.0
-"""A method whose tuning took longer takes its configuration over to a larger reasoner, where there is one to take."""
 
 
 def data_folder(engine: TransformersEngine, config: RunConfig, root: Path, recipe: str) -> Path:
@@ -100,7 +97,6 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens, reads_of(names))
     said: list[str] = []
     for name in names:
-        tuned = tuned_before(REASONERS[reasoner], name)
         card = train_method(
             name,
             train,
@@ -110,8 +106,6 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
             model_hash=engine.digest,
             sampling_digest=config.sampling.digest,
             judges=Judges({}, learned, device),
-            only=tuned.place if tuned else None,
-            tuned_on=(REASONERS[reasoner].tuned_on or "") if tuned else "",
             progress=said.append,
         )
         prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"
@@ -121,28 +115,21 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     return "\n".join(said)
 
 
-def tuned_before(reasoner: Reasoner, name: str) -> Card | None:
-    """The card of the reasoner that ``name`` was tuned on, where that took long; None: it is tuned here."""
-    if reasoner.tuned_on is None:
-        return None
-    path = REASONERS[reasoner.tuned_on].learned / f"{name}.json"
-    card = Card.read(path) if path.exists() else None
-    return card if card is not None and card.train_seconds > LONG_TRAINING_SECONDS else None
-
-
 def train_all(
     reasoner: str, folder: Path, learned: Path, names: Sequence[str], workers: int, say: Say, device: str = "cpu"
 ) -> None:
     """Tune and train ``names``; ensembles when their members are done.
 
-    A worker takes a method, or all of those together that need not be tuned here for long and read the same prefixes.
+    A worker takes a method, or all those together for which the model reads the prefixes again: they share the reading.
     """
+    from bench.engines.transformers import REREADABLE
+
     os.environ["OMP_NUM_THREADS"] = "1"
     members = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
-    long = [name for name in members if tuned_before(REASONERS[reasoner], name)]
-    short = [name for name in members if name not in long]
-    together = [short] if long else [[name] for name in short]
-    for jobs in ([*together, *([name] for name in long)], [[name] for name in names if name not in members]):
+    reading = [name for name in members if reads_of([name]) & REREADABLE]
+    alone = [[name] for name in members if name not in reading]
+    ensembles = [[name] for name in names if name not in members]
+    for jobs in ([reading, *alone] if reading else alone, ensembles):
         with started(workers) as pool:
             for future in as_completed([pool.submit(_train, reasoner, folder, learned, device, job) for job in jobs]):
                 say(future.result())

@@ -123,8 +123,7 @@ RECIPES = {
 class Reasoner:
     """A shipped reasoner: its ordinary Hugging Face folder, what was learned on it, and how all of it is made again.
 
-    ``preset`` names the comparison that it is made for; ``recipe`` its usual plan of labels. ``tuned_on``: the reasoner
-    whose choice of configuration methods with a long training take over (None: they are tuned like all others).
+    ``preset`` names the comparison that it is made for; ``recipe`` its usual plan of labels.
     """
 
     name: str
@@ -133,7 +132,6 @@ class Reasoner:
     training: TrainingPlan
     preset: str
     recipe: str
-    tuned_on: str | None = None
 
     @property
     def weights(self) -> Path:
@@ -197,7 +195,6 @@ REASONERS = {
             ),
             preset="base",
             recipe="gpu",
-            tuned_on="embedded",
         ),
         Reasoner(  # tries the chain on a new machine; it learns nothing
             "toy",

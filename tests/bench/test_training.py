@@ -54,16 +54,6 @@ def test_the_configuration_with_the_best_validation_ranking_is_kept(tmp_path):
     assert Card.read(tmp_path / "linear-probe.json") == card
 
 
-def test_a_configuration_that_was_chosen_elsewhere_is_the_only_one_and_is_told(tmp_path):
-    tuned = trained(tmp_path / "small")
-    assert tuned.candidates[tuned.place]["configuration"] == tuned.configuration
-    card = train_method("linear-probe", dataset(1), dataset(2, 6), SETTING, tmp_path, model_hash="m1",
-                        sampling_digest="s1", only=2, tuned_on="smaller")  # fmt: skip
-    assert [one["configuration"]["layer"] for one in card.candidates] == [3]
-    assert card.place == 0
-    assert load_method("linear-probe", tmp_path, "m1", 12).note == "its configuration was chosen on smaller"
-
-
 def test_a_method_without_anything_to_learn_is_tuned_too(tmp_path):
     card = trained(tmp_path, "deepconf")
     assert 2 <= len(card.candidates) <= 8

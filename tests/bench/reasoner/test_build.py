@@ -3,11 +3,10 @@
 import numpy as np
 
 from bench.config import preset
-from bench.reasoner.build import begin_with_shipped, ship_data, ship_test_rollouts, tuned_before
+from bench.reasoner.build import begin_with_shipped, ship_data, ship_test_rollouts
 from bench.reasoner.config import REASONERS
 from bench.store import RolloutStore
 from bench.stored import config_of
-from bench.training import Card
 from tasks.synthetic import FAMILIES
 from tests.bench.test_store import fill
 
@@ -57,16 +56,6 @@ def test_test_rollouts_of_all_families_become_one_store_without_signals(tmp_path
             assert (path.text, path.answer, path.correct) == (before.text, before.answer, before.correct)
             assert path.logprobs is path.entropy is path.self_certainty is path.topk is None
     assert not list((tmp_path / "shipped").rglob("*.lock"))
-
-
-def test_a_larger_reasoner_takes_over_what_was_tuned_for_long():
-    base = REASONERS["embedded-base"]
-    for name in ("stop", "otv", "prm-retrain", "stop-without-adapter"):
-        card = tuned_before(base, name)
-        assert card == Card.read(REASONERS["embedded"].learned / f"{name}.json")
-        assert card.candidates[card.place]["validation_auroc"] == card.validation_auroc
-    assert tuned_before(base, "linear-probe") is None, "tuned in seconds, hence anew"
-    assert tuned_before(REASONERS["embedded"], "stop") is None
 
 
 def test_the_shipped_rollouts_are_those_of_the_comparison():
