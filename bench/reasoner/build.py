@@ -46,6 +46,8 @@ JUDGES = HOME / "judges"
 Say = Callable[[str], None]
 SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
+LARGEST_SHIPPED = 15_000_000
+"""Bytes of a file in the repository."""
 ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
 
 
@@ -108,11 +110,22 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
             judges=Judges({}, learned, device),
             progress=said.append,
         )
+        halve(learned / f"{name}.safetensors")
         prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"
         said.append(
             f"{name}: validation AUROC {card.validation_auroc:.3f}; {prefixes}, {len(validation.success)} held out"
         )
     return "\n".join(said)
+
+
+def halve(path: Path, above: int = LARGEST_SHIPPED) -> None:
+    """Store the arrays of a learned file in half the bits where it is too large to ship; they load as before."""
+    from safetensors.torch import load_file, save_file
+
+    if path.exists() and path.stat().st_size > above:
+        temporary = path.with_suffix(".tmp")
+        save_file({name: tensor.half() for name, tensor in load_file(path).items()}, temporary)
+        temporary.replace(path)
 
 
 def train_all(

@@ -1,12 +1,15 @@
 """Rollouts and labels that are shipped are where the next build goes on."""
 
+import shutil
+
 import numpy as np
 
 from bench.config import preset
-from bench.reasoner.build import begin_with_shipped, ship_data, ship_test_rollouts
+from bench.reasoner.build import begin_with_shipped, halve, ship_data, ship_test_rollouts
 from bench.reasoner.config import REASONERS
 from bench.store import RolloutStore
 from bench.stored import config_of
+from methods.learned.stop import Stop
 from tasks.synthetic import FAMILIES
 from tests.bench.test_store import fill
 
@@ -56,6 +59,20 @@ def test_test_rollouts_of_all_families_become_one_store_without_signals(tmp_path
             assert (path.text, path.answer, path.correct) == (before.text, before.answer, before.correct)
             assert path.logprobs is path.entropy is path.self_certainty is path.topk is None
     assert not list((tmp_path / "shipped").rglob("*.lock"))
+
+
+def test_a_file_that_is_too_large_is_stored_in_half_the_bits_and_loads_as_before(tmp_path):
+    shipped = REASONERS["embedded"].learned / "stop.safetensors"
+    path = tmp_path / "stop.safetensors"
+    shutil.copy(shipped, path)
+    halve(path)
+    assert path.read_bytes() == shipped.read_bytes(), "small enough"
+    halve(path, above=1000)
+    assert path.stat().st_size < 0.6 * shipped.stat().st_size
+    whole, half = Stop().load(shipped).weights_, Stop().load(path).weights_
+    assert whole.keys() == half.keys()
+    for name, tensor in whole.items():
+        np.testing.assert_allclose(half[name].float(), tensor, rtol=2**-11, atol=1e-7)
 
 
 def test_the_shipped_rollouts_are_those_of_the_comparison():
