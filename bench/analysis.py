@@ -94,8 +94,10 @@ def analyse(
     ]
     if work.one_check is not policy:
         found.policies = against_one_check(work.records, work.scored, work.own, work.policies)
-    found.equal_cost, notes = work.equal_cost(found.rows)
-    found.notes += repeated_notes + notes
+    found.notes += repeated_notes
+    if config.draws:
+        found.equal_cost, notes = work.equal_cost(found.rows)
+        found.notes += notes
     return found
 
 

@@ -30,10 +30,10 @@ class RunConfig(BaseModel):
     """One experiment: N paths per problem, scored at ``prefix_tokens``, k of them kept.
 
     ``problems`` counts per task (None: all there are); ``methods`` empty means every registered one; ``policy`` None
-    means ``topk:k``; ``record`` empty means every signal. ``budget``, in generator tokens per problem, is that of the
-    comparison at equal cost (None: what ``none`` costs with a quarter of the stored paths), which takes the mean over
-    ``draws`` pools. ``data`` names files or folders that stand for the data of tasks. Learned methods learn from the
-    splits train and validation of ``train_tasks`` (empty: of the tasks themselves), labelled as the plan ``recipe``
+    means ``topk:k``; ``record`` empty means every signal. ``budget``, in generator tokens, is that of the comparison at
+    equal cost (None: what ``none`` costs with a quarter of the stored paths), which takes the mean over ``draws`` pools
+    (0: it is not made). ``data`` names files or folders that stand for the data of tasks. Learned methods learn from
+    the splits train and validation of ``train_tasks`` (empty: of the tasks themselves), labelled as the plan ``recipe``
     says. ``kv_bytes_per_token`` is what the model keeps per token; a plan needs it where the model is not at hand.
     ``gpus_per_worker``: what each engine of several takes.
     """
@@ -62,7 +62,7 @@ class RunConfig(BaseModel):
     recipe: str = "cpu"
     kv_bytes_per_token: Positive | None = None
     model_options: Annotated[ModelOptions, Field(strict=False)] = ModelOptions()
-    draws: Positive = 4
+    draws: Annotated[int, Field(ge=0)] = 4
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
 
     @property

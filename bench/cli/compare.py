@@ -99,7 +99,9 @@ def compare(
     budget: Annotated[
         str | None, typer.Option(help="Generator tokens per problem at equal cost, as in 16384 or 16k.")
     ] = None,
-    draws: Annotated[int | None, typer.Option(help="Pools drawn per problem at equal cost.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Pools drawn per problem at equal cost; 0: leave that table out.")
+    ] = None,
     reproduce: Annotated[
         Path | None, typer.Option(help="A results.json: run it again and say whether the numbers are equal.")
     ] = None,

@@ -348,3 +348,13 @@ def test_a_method_held_against_none_and_random_has_the_differences_of_the_table(
             assert (row.avg.mean, row.avg.low, row.avg.high, row.p) == (0.0, 0.0, 0.0, 1.0)
     with pytest.raises(UserError, match="method 'nobody' has no row in this comparison; it has length, none"):
         versus(reopened(written), "stop", ["nobody"])
+
+
+def test_without_draws_there_is_no_table_at_equal_cost(run, reasoner, config, tmp_path):
+    out, _ = run
+    shutil.copytree(out / "rollouts", tmp_path / "rollouts")
+    quick = config.model_copy(update={"methods": ("entropy",), "draws": 0})
+    results = run_comparison(reasoner, quick, tmp_path, Inputs(EMBEDDED.learned))
+    assert results.equal_cost == []
+    assert {row.method for row in results.rows} == {"none", "random", "entropy"}
+    assert not any("equal cost" in note for note in results.notes)
