@@ -350,6 +350,7 @@ def columns_of(schema):
     values = {
         pa.string(): st.none() | st.text(max_size=3), pa.int32(): st.none() | st.integers(-2, 9),
         pa.float64(): st.none() | st.floats(), pa.bool_(): st.none() | st.booleans(),
+        pa.int64(): st.none() | st.integers(-2, 9),
         pa.list_(pa.int32()): st.none() | st.lists(st.integers(0, 9), max_size=3),
         pa.list_(pa.float32()): st.none() | st.lists(st.just(0.5), max_size=3),
     }  # fmt: skip
