@@ -233,6 +233,8 @@ def build(
     begin_with_shipped(reasoner.data, folder)
     make_data(reasoner.name, root, recipe, workers, say, device, label=until != "rollouts")
     ship_test_rollouts(folder, reasoner.rollouts)
+    if reasoner.data.is_dir():  # of this reasoner the data are shipped
+        ship_data(folder, reasoner.data)
     if until == "rollouts":
         return
     ship_test_labels(folder, reasoner.labels)
