@@ -28,12 +28,9 @@ from bench.sweep import Grid, Sweep, playable_of, sweep
 from bench.training import (
     Judges,
     entry_of,
-    labelled_folder,
     load_method,
-    reads_of,
     refuse_leak,
-    setting_of,
-    train_method,
+    train_methods,
 )
 from tasks.errors import NoProblemsError
 from tasks.task import Task
@@ -163,20 +160,8 @@ def learn(
     else:
         for job in jobs:
             say(_make(engine, config, plan, *job))
-    train, validation, digest = labelled_folder(engine, data, config.prefix_tokens, reads_of(names))
-    for name in names:
-        card = train_method(
-            name,
-            train,
-            validation,
-            setting_of(engine, config.prefix_tokens),
-            learned,
-            model_hash=engine.digest,
-            sampling_digest=digest,
-            seed=config.seed,
-            judges=judges,
-        )
-        say(f"{name}: validation AUROC {card.validation_auroc:.3f}")
+    for card in train_methods(engine, data, names, learned, config.prefix_tokens, seed=config.seed, judges=judges):
+        say(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
     return learned
 
 

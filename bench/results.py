@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench.number import Number
 from bench.shards import write_atomically
 
+POOLED = "all"
+"""The task of rows over the problems of all tasks."""
+
 QuadrantName = Literal["control", "I", "II", "III", "IV", "mixed"]
 
 
@@ -230,6 +233,13 @@ class Results(BaseModel):
     environment: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     notes: list[str] = []
+
+    @property
+    def task(self) -> str:
+        """What is shown first: all tasks pooled, or the only task. Raises ValueError without rows."""
+        if not self.rows:
+            raise ValueError("these results have no rows")
+        return POOLED if any(row.task == POOLED for row in self.rows) else self.rows[0].task
 
     def write(self, path: Path) -> None:
         write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())

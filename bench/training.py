@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -134,6 +134,34 @@ def labelled_folder(
     if len(digests) != 1:
         raise UserError(f"{folder}: its stores were sampled with different settings; use one folder per setting")
     return parts[0], parts[1], digests.pop()
+
+
+def train_methods(
+    engine: TransformersEngine,
+    data: Path,
+    names: Sequence[str],
+    folder: Path,
+    prefix_tokens: int,
+    *,
+    seed: int = 0,
+    judges: Judges | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Iterator[Card]:
+    """:func:`train_method` for each of ``names``, on what :func:`labelled_folder` finds in ``data``, read once."""
+    train, validation, sampling_digest = labelled_folder(engine, data, prefix_tokens, reads_of(names))
+    for name in names:
+        yield train_method(
+            name,
+            train,
+            validation,
+            setting_of(engine, prefix_tokens),
+            folder,
+            model_hash=engine.digest,
+            sampling_digest=sampling_digest,
+            seed=seed,
+            judges=judges,
+            progress=progress,
+        )
 
 
 def test_records(

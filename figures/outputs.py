@@ -30,7 +30,7 @@ def write_outputs(results: Results, out: Path) -> None:
     finished.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     MainTable(results).write(out)
-    task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
+    task = results.task
     QuadrantTable(results, task).write(out / "quadrant_table.md")
     VoteTable(results).write(out)
     CalibrationTable(results).write(out)

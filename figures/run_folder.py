@@ -67,10 +67,9 @@ class RunFolder:
     @cached_property
     def task(self) -> str:
         """What figures show: all tasks pooled, or the only task."""
-        rows = self.results.rows
-        if not rows:
+        if not self.results.rows:
             raise UserError(f"{self.path / 'results.json'}: it has no rows; run the comparison again")
-        return "all" if any(row.task == "all" for row in rows) else rows[0].task
+        return self.results.task
 
     @cached_property
     def ledger(self) -> list[LedgerRow]:

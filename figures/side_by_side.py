@@ -9,13 +9,23 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.results import ResultRow, Results, rows_csv
+from bench.results import POOLED, ResultRow, Results, rows_csv
 from bench.shards import write_atomically
 from figures.main_table import number, with_interval
 from figures.published_marks import SOURCE, PublishedPoint, published_points
-from figures.style import MUTED, QUADRANTS, caption, interval, names_margin, new_figure, quadrant_legend, save, theme
+from figures.style import (
+    MUTED,
+    QUADRANTS,
+    caption,
+    interval,
+    names_margin,
+    new_figure,
+    quadrant_legend,
+    rows_of,
+    save,
+    theme,
+)
 
-POOLED = "all"
 ROW_INCHES = 0.15
 
 
@@ -63,7 +73,7 @@ class SideBySide:
         for run in self.runs:
             model = run.rows[0].model
             header += [f"{model}: maj@k", "Δ none [95 %]", "Δ random [95 %]"]
-        rows = [{row.method: row for row in run.rows if row.task == _tasks(run)[-1]} for run in self.runs]
+        rows = [_pooled(run) for run in self.runs]
         lines = []
         for method in dict.fromkeys(name for run in self.runs for name in _methods(run)):
             line = [method]
@@ -84,7 +94,7 @@ class SideBySide:
         header = ["source", "model", "quadrant", "method", "Δ none, points", "saved %"]
         lines = []
         for run in self.runs:
-            rows = {row.method: row for row in run.rows if row.task == _tasks(run)[-1]}
+            rows = _pooled(run)
             for one in run.representatives:
                 row = rows[one.method]
                 gain = with_interval(row.delta, row.delta_low, row.delta_high, signed=True)
@@ -95,7 +105,7 @@ class SideBySide:
 
     def figure(self) -> Figure:
         """The pooled difference to ``none`` of every method but the controls, a panel per run; quadrants in order."""
-        pooled = [{row.method: row for row in run.rows if row.task == _tasks(run)[-1]} for run in self.runs]
+        pooled = [_pooled(run) for run in self.runs]
         names = [name for run in self.runs for name in _methods(run)]
         rows = {name: next(found[name] for found in pooled if name in found) for name in dict.fromkeys(names)}
         shown = sorted(
@@ -157,8 +167,13 @@ PAPER_LEGEND = (
 
 
 def _heading(run: Results) -> str:
-    rows = [row for row in run.rows if row.task == _tasks(run)[-1]]
-    return f"{rows[0].model}: {caption(rows, rows[0].task)}"
+    rows = rows_of(run, run.task)
+    return f"{rows[0].model}: {caption(rows, run.task)}"
+
+
+def _pooled(run: Results) -> dict[str, ResultRow]:
+    """By method, the row over all tasks, or of the only one."""
+    return {row.method: row for row in rows_of(run, run.task)}
 
 
 def _tasks(run: Results) -> list[str]:
@@ -169,8 +184,11 @@ def _tasks(run: Results) -> list[str]:
 
 def _methods(run: Results) -> list[str]:
     """Of the pooled table: the quadrants in their order, the best difference to ``none`` first."""
-    rows, order = [row for row in run.rows if row.task == _tasks(run)[-1]], list(QUADRANTS)
-    return [row.method for row in sorted(rows, key=lambda r: (order.index(r.quadrant), -_or_zero(r.delta), r.method))]
+    order = list(QUADRANTS)
+    return [
+        row.method
+        for row in sorted(rows_of(run, run.task), key=lambda r: (order.index(r.quadrant), -_or_zero(r.delta), r.method))
+    ]
 
 
 def _or_zero(value: float) -> float:

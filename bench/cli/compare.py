@@ -324,13 +324,14 @@ def _refuse_with_store(options: dict[str, Any]) -> None:
 def _show(results: Results, out: Path) -> None:
     from rich.console import Console
 
+    from bench.results import POOLED
     from figures.equal_cost_table import EqualCostTable
     from figures.main_table import rich_by_task, rich_table
 
     console = Console()
-    task = "all" if any(row.task == "all" for row in results.rows) else results.rows[0].task
+    task = results.task
     console.print(rich_table(results, task, console.width))
-    if task == "all":
+    if task == POOLED:
         console.print(rich_by_task(results))
     if results.equal_cost:
         console.print(EqualCostTable(results).terminal())

@@ -35,5 +35,6 @@ def side_by_side(
     from figures.run_folder import RunFolder
     from figures.side_by_side import SideBySide
 
-    SideBySide([RunFolder(run).results for run in runs]).write(out)
+    folders = [RunFolder(run) for run in runs]
+    SideBySide([folder.results for folder in folders if folder.task]).write(out)  # one without rows is refused
     typer.echo(f"written to {out}: side_by_side.md, .csv, .png and .svg")

@@ -47,7 +47,7 @@ def train(
 
     The training prefixes are those of L/2, L and 2L that have labels. The same command goes on after a stop.
     """
-    from bench.training import Judges, labelled_folder, reads_of, setting_of, train_method, tunable
+    from bench.training import Judges, train_methods, tunable
     from figures.training_curve import write_training_curve
     from methods.registry import PRUNERS
 
@@ -57,20 +57,8 @@ def train(
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
     engine = load_engine(model, device, model_options_of(model_option))
     judges = Judges(judged(judge), out, device)
-    train_set, validation, sampling_digest = labelled_folder(engine, data, prefix, reads_of(names))
-    for name in names:
-        card = train_method(
-            name,
-            train_set,
-            validation,
-            setting_of(engine, prefix),
-            out,
-            model_hash=engine.digest,
-            sampling_digest=sampling_digest,
-            seed=seed,
-            judges=judges,
-            progress=typer.echo,
-        )
+    cards = train_methods(engine, data, names, out, prefix, seed=seed, judges=judges, progress=typer.echo)
+    for name, card in zip(names, cards, strict=True):
         write_training_curve(card, out)
         typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
 

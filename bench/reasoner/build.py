@@ -24,11 +24,9 @@ from bench.shards import LOCK
 from bench.store import RolloutStore, StoredProblem
 from bench.training import (
     Judges,
-    labelled_folder,
     load_method,
     reads_of,
-    setting_of,
-    train_method,
+    train_methods,
     tunable,
 )
 from methods.base import Quadrant
@@ -96,25 +94,13 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
 
     torch.set_num_threads(1)
     engine, config = TransformersEngine.load(reasoner, device=device), preset(REASONERS[reasoner].preset)
-    train, validation, _ = labelled_folder(engine, folder, config.prefix_tokens, reads_of(names))
     said: list[str] = []
-    for name in names:
-        card = train_method(
-            name,
-            train,
-            validation,
-            setting_of(engine, config.prefix_tokens),
-            learned,
-            model_hash=engine.digest,
-            sampling_digest=config.sampling.digest,
-            judges=Judges({}, learned, device),
-            progress=said.append,
-        )
-        halve(learned / f"{name}.safetensors")
-        prefixes = f"{len(train.success)} training prefixes of {len(train.problems)} problems"
-        said.append(
-            f"{name}: validation AUROC {card.validation_auroc:.3f}; {prefixes}, {len(validation.success)} held out"
-        )
+    judges = Judges({}, learned, device)
+    for card in train_methods(
+        engine, folder, names, learned, config.prefix_tokens, judges=judges, progress=said.append
+    ):
+        halve(learned / f"{card.method}.safetensors")
+        said.append(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
     return "\n".join(said)
 
 
