@@ -9,6 +9,7 @@ demo: .venv/.installed
 test: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p build/typing && ln -sfn ../.. build/typing/prunebench  # where mypy finds the package under its name
 	$(BIN)/mypy
 	$(BIN)/pytest
 
@@ -33,7 +34,7 @@ results: demo
 	$(BIN)/prunebench side-by-side runs/demo runs/results/base --out runs/results
 
 # On a machine with a CUDA device, each resumes. Without a virtual environment of this project:
-# make gpu-check RUN="python3 -m bench.cli" PYTEST="python3 -m pytest"
+# make gpu-check RUN="python3 -m prunebench.bench.cli" PYTEST="python3 -m pytest"
 # Tried first, on any machine and in a minute: make gpu-train gpu-rollouts gpu-label NAME=toy DEVICE=cpu
 DEVICE ?= cuda
 RUN ?= $(BIN)/prunebench
@@ -44,7 +45,7 @@ SHAPE ?= qwen2-1.5b
 BASE := $(RUN) reasoner --name $(NAME) --device $(DEVICE)
 
 gpu-check:
-	PRUNEBENCH_DEVICE=$(DEVICE) $(PYTEST) tests/bench/engines/test_transformers.py
+	PRUNEBENCH_DEVICE=$(DEVICE) $(PYTEST) tests/bench/engines/transformers/test_engine.py
 	$(RUN) perf agreement --device $(DEVICE) --json runs/gpu/agreement.json
 	$(RUN) perf engine --device $(DEVICE) --shape $(SHAPE) --json runs/gpu/engine.json
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.engines.base import RECORDABLE, Recording, Sampling
-from bench.engines.options import ModelOptions
-from bench.errors import UserError
-from bench.policies import CheckRecord, Policy, parse_policy
-from tasks.errors import shown
-from tasks.settings_file import read_settings
+from prunebench.bench.engines.base import RECORDABLE, Recording, Sampling
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.errors import UserError
+from prunebench.bench.policies import CheckRecord, Policy, parse_policy
+from prunebench.tasks.errors import shown
+from prunebench.tasks.settings_file import read_settings
 
 PRESETS = Path(__file__).parent / "presets"
 STANDARD = PRESETS / "paper" / "_standard.yaml"

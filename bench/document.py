@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.errors import UserError
-from bench.shards import write_atomically
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.shards import write_atomically
 
 
 class Document(BaseModel):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tasks.errors import UserError
+from prunebench.tasks.errors import UserError
 
 __all__ = ["UserError"]

@@ -17,14 +17,14 @@ from string import Template
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
-from methods import registry
-from methods.base import Pruner, Quadrant, Setting, Signal
-from methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
-from methods.registry import PRUNERS
+from prunebench.bench.errors import UserError
+from prunebench.methods import registry
+from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
+from prunebench.methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
+from prunebench.methods.registry import PRUNERS
 
 if TYPE_CHECKING:
-    from bench.engines.transformers import TransformersEngine
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 TEMPLATES = Path(__file__).parent / "templates"
 QUADRANTS = (Quadrant.I, Quadrant.II, Quadrant.III, Quadrant.IV)
@@ -61,7 +61,7 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
     if not found and entries:
         raise UserError(
             f"{path}:{_line(entries[0])}: {entries[0].__name__} is not registered; put @pruner above @dataclass "
-            "(from methods.registry import pruner)"
+            "(from prunebench.methods.registry import pruner)"
         )
     if not found:
         raise UserError(f"{path}:1: registers no pruner; write one that does with: prunebench new-pruner NAME")
@@ -70,7 +70,7 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
 
 def _reserved() -> dict[str, str]:
     """Names that no registered class has, but that are taken all the same: by whom."""
-    from bench.procedures import PROCEDURES
+    from prunebench.bench.policies.procedures import PROCEDURES
 
     installed = {
         point.name: f"the package {point.dist.name}" if point.dist else "a package"
@@ -181,8 +181,8 @@ def check_plugin(path: Path) -> list[CheckReport]:
     engine = None
     setting = EXAMPLE_SETTING
     if any(entry.requires & {Signal.KV_CACHE, Signal.PROBE} for entry in entries):
-        from bench.engines.transformers import EMBEDDED, TransformersEngine
-        from bench.training import setting_of
+        from prunebench.bench.engines.transformers.engine import EMBEDDED, TransformersEngine
+        from prunebench.bench.training.training import setting_of
 
         engine = TransformersEngine.load(EMBEDDED)
         setting = setting_of(engine, EXAMPLE_SETTING.prefix_tokens)
@@ -204,7 +204,7 @@ def _reports(entry: type[Pruner], setting: Setting, engine: TransformersEngine |
 
 
 def _report(pruner: Pruner, engine: TransformersEngine | None) -> CheckReport:
-    from bench.training import Judges, describe
+    from prunebench.bench.training.training import Judges, describe
 
     name, configuration = type(pruner).name, describe(pruner)
     try:

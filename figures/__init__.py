@@ -1,19 +1,19 @@
 """Figures and tables of a comparison.
 
-``from figures import pareto; pareto(results)`` returns a Matplotlib figure; ``figures.style.save`` writes it.
+``from prunebench.figures import pareto; pareto(results)`` is a Matplotlib figure; ``figures.style.save`` writes it.
 """
 
-from figures.ablations import ablations
-from figures.attention import attention
-from figures.budget import budget
-from figures.law import law
-from figures.motivation import motivation
-from figures.overhead import overhead
-from figures.pareto import pareto
-from figures.reliability import reliability
-from figures.retention import retention
-from figures.score_quality import score_quality
-from figures.taxonomy import taxonomy
+from prunebench.figures.ablations import ablations
+from prunebench.figures.attention import attention
+from prunebench.figures.budget import budget
+from prunebench.figures.law import law
+from prunebench.figures.motivation import motivation
+from prunebench.figures.overhead import overhead
+from prunebench.figures.pareto import pareto
+from prunebench.figures.reliability import reliability
+from prunebench.figures.retention import retention
+from prunebench.figures.score_quality import score_quality
+from prunebench.figures.taxonomy import taxonomy
 
 __all__ = [
     "ablations",

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.ablation import AblationRow
-from bench.results import csv_text
-from figures.published_marks import SOURCE, PublishedAblation, open_marker, published_ablations
-from figures.style import MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme
+from prunebench.bench.evaluation.ablation import AblationRow
+from prunebench.bench.evaluation.results import csv_text
+from prunebench.figures.published_marks import SOURCE, PublishedAblation, open_marker, published_ablations
+from prunebench.figures.style import MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme
 
 TITLES = {
     "tokens": "[STOP] tokens", "rank": "LoRA rank", "labels": "continuations per label", "adapter": "LoRA adapter",

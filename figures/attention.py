@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.attention import STOP_WORD, AttendedPath, Attention
-from figures.style import INK, MUTED, WIDTH_INCHES, new_figure, text_inches, theme
+from prunebench.bench.evaluation.attention import STOP_WORD, AttendedPath, Attention
+from prunebench.figures.style import INK, MUTED, WIDTH_INCHES, new_figure, text_inches, theme
 
 POINTS, LINE_INCHES, GAP, EDGE, HEAD = 6.0, 0.135, 0.035, 0.06, 0.22
 SHADE = "#D55E00"

@@ -9,11 +9,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.guideline import Guideline
-from bench.results import QuadrantName, csv_text
-from bench.statistics import mean_interval
-from bench.sweep import Cell, Sweep
-from figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, spread, theme, thousands
+from prunebench.bench.evaluation.results import QuadrantName, csv_text
+from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.guideline.guideline import Guideline
+from prunebench.bench.guideline.sweep import Cell, Sweep
+from prunebench.figures.style import (
+    INK,
+    MUTED,
+    NAME_POINTS,
+    QUADRANTS,
+    WIDTH_INCHES,
+    new_figure,
+    spread,
+    theme,
+    thousands,
+)
 
 HEIGHT, TOP, FOOT, LEFT, NAMES = 2.2, 0.36, 0.42, 0.38, 0.78
 HALF, GUIDELINE, ALL = "gamma = 1/2", "guideline's gamma", "keep all"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.results import Results, csv_text
-from bench.shards import write_atomically
-from figures.main_table import number
+from prunebench.bench.evaluation.results import Results, csv_text
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.figures.main_table import number
 
 HEADER = ("method", "held against", "ECE", "Brier")
 

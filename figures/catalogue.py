@@ -11,10 +11,10 @@ from typing import cast
 
 from matplotlib.figure import Figure as Picture
 
-from bench.errors import UserError
-from bench.shards import write_atomically
-from figures.run_folder import RunFolder
-from figures.style import save
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.figures.run_folder import RunFolder
+from prunebench.figures.style import save
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Figure:
             raise UserError(f"{self.name} cannot be drawn from {run.path}: {error}") from error
 
 
-_HERE = "figures.drawings"
+_HERE = "prunebench.figures.drawings"
 
 FIGURES: tuple[Figure, ...] = (
     Figure("taxonomy", "The quadrant grid with every registered method.", f"{_HERE}:taxonomy", "nothing"),

@@ -5,35 +5,35 @@ Every function takes the run folder and whether published numbers are wanted, an
 
 from __future__ import annotations
 
-from bench.results import csv_text
-from figures import ablations as draw_ablations
-from figures import attention as draw_attention
-from figures import budget as draw_budget
-from figures import law as draw_law
-from figures import motivation as draw_motivation
-from figures import overhead as draw_overhead
-from figures import pareto as draw_pareto
-from figures import reliability as draw_reliability
-from figures import retention as draw_retention
-from figures import score_quality as draw_score_quality
-from figures import taxonomy as draw_taxonomy
-from figures.ablations import ablations_csv
-from figures.budget import budget_csv
-from figures.catalogue import Drawn
-from figures.guideline_table import GuidelineTable
-from figures.law import law_csv
-from figures.main_table import COLUMNS, DASH
-from figures.motivation import motivation_csv
-from figures.overhead import overhead_csv, overhead_rows
-from figures.pareto import pareto_csv
-from figures.quadrant_table import HEADER, QuadrantTable
-from figures.reliability import reliability_csv
-from figures.retention import retention_csv
-from figures.run_folder import SHOWN, RunFolder
-from figures.score_quality import score_quality_csv
-from figures.style import MUTED, QUADRANTS, caption, rows_of
-from figures.table_picture import table_picture
-from figures.taxonomy import registered, taxonomy_csv
+from prunebench.bench.evaluation.results import csv_text
+from prunebench.figures import ablations as draw_ablations
+from prunebench.figures import attention as draw_attention
+from prunebench.figures import budget as draw_budget
+from prunebench.figures import law as draw_law
+from prunebench.figures import motivation as draw_motivation
+from prunebench.figures import overhead as draw_overhead
+from prunebench.figures import pareto as draw_pareto
+from prunebench.figures import reliability as draw_reliability
+from prunebench.figures import retention as draw_retention
+from prunebench.figures import score_quality as draw_score_quality
+from prunebench.figures import taxonomy as draw_taxonomy
+from prunebench.figures.ablations import ablations_csv
+from prunebench.figures.budget import budget_csv
+from prunebench.figures.catalogue import Drawn
+from prunebench.figures.guideline_table import GuidelineTable
+from prunebench.figures.law import law_csv
+from prunebench.figures.main_table import COLUMNS, DASH
+from prunebench.figures.motivation import motivation_csv
+from prunebench.figures.overhead import overhead_csv, overhead_rows
+from prunebench.figures.pareto import pareto_csv
+from prunebench.figures.quadrant_table import HEADER, QuadrantTable
+from prunebench.figures.reliability import reliability_csv
+from prunebench.figures.retention import retention_csv
+from prunebench.figures.run_folder import SHOWN, RunFolder
+from prunebench.figures.score_quality import score_quality_csv
+from prunebench.figures.style import MUTED, QUADRANTS, caption, rows_of
+from prunebench.figures.table_picture import table_picture
+from prunebench.figures.taxonomy import registered, taxonomy_csv
 
 SHOWN_PRIORITY = 7
 """The picture of the main table has the columns up to this priority; its data have all of them."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from bench.results import EqualCostRow, Results, rows_csv
-from bench.shards import write_atomically
-from figures.main_table import number, p_value, terminal_table, with_interval
-from figures.style import QUADRANTS
+from prunebench.bench.evaluation.results import EqualCostRow, Results, rows_csv
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.figures.main_table import number, p_value, terminal_table, with_interval
+from prunebench.figures.style import QUADRANTS
 
 HEADER = ("method", "quadrant", "N", "k", "cost", "maj@k [95 %]", "Δ none [95 %]", "p (Holm)", "avg@k")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.guideline import Guideline
-from bench.results import csv_text
+from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.guideline.guideline import Guideline
 
 REFUSED = "–"
 

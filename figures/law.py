@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.guideline import Guideline, inverse_of
-from bench.results import csv_text
-from figures.style import INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
+from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.guideline.guideline import Guideline, inverse_of
+from prunebench.figures.style import INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
 
 TASK_STYLES = (
     ("#0072B2", "o"),

@@ -11,9 +11,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from bench.results import ResultRow, Results
-from bench.shards import write_atomically
-from figures.style import QUADRANTS, caption, rows_of
+from prunebench.bench.evaluation.results import ResultRow, Results
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.figures.style import QUADRANTS, caption, rows_of
 
 DASH, MINUS = "–", "−"
 

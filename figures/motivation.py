@@ -6,11 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.motivation import FALLEN, RISEN, Motivation
-from bench.results import csv_text
-from bench.statistics import Interval
-from figures.main_table import number
-from figures.style import FAINT, INK, MUTED, NAME_POINTS, WIDTH_INCHES, new_figure, theme
+from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Motivation
+from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.evaluation.statistics import Interval
+from prunebench.figures.main_table import number
+from prunebench.figures.style import FAINT, INK, MUTED, NAME_POINTS, WIDTH_INCHES, new_figure, theme
 
 HEIGHT, TOP, FOOT, LEFT = 2.2, 0.40, 0.72, 0.42
 RIGHT_COLOR, WRONG_COLOR = "#0072B2", "#D55E00"

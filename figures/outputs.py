@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.results import Results
-from figures.calibration_table import CalibrationTable
-from figures.equal_cost_table import EqualCostTable
-from figures.main_table import MainTable
-from figures.pareto import pareto
-from figures.policy_table import PolicyTable
-from figures.quadrant_table import QuadrantTable
-from figures.score_quality import score_quality
-from figures.style import save
-from figures.vote_table import VoteTable
+from prunebench.bench.evaluation.results import Results
+from prunebench.figures.calibration_table import CalibrationTable
+from prunebench.figures.equal_cost_table import EqualCostTable
+from prunebench.figures.main_table import MainTable
+from prunebench.figures.pareto import pareto
+from prunebench.figures.policy_table import PolicyTable
+from prunebench.figures.quadrant_table import QuadrantTable
+from prunebench.figures.score_quality import score_quality
+from prunebench.figures.style import save
+from prunebench.figures.vote_table import VoteTable
 
 FILES = (
     "main_table.csv", "main_table.md", "main_table.tex", "quadrant_table.md", "vote_table.md", "vote_table.csv",

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.ledger import LedgerRow
-from bench.results import QuadrantName, Results, csv_text
-from bench.statistics import mean_interval
-from figures.published_marks import SOURCE, open_marker, published_check_seconds
-from figures.run_folder import Timing, mean_defined
-from figures.style import (
+from prunebench.bench.evaluation.ledger import LedgerRow
+from prunebench.bench.evaluation.results import QuadrantName, Results, csv_text
+from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.figures.published_marks import SOURCE, open_marker, published_check_seconds
+from prunebench.figures.run_folder import Timing, mean_defined
+from prunebench.figures.style import (
     FAINT,
     MUTED,
     NAME_POINTS,

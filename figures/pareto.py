@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.results import ResultRow, Results, csv_text
-from figures.published_marks import SOURCE, open_marker, published_points
-from figures.style import (
+from prunebench.bench.evaluation.results import ResultRow, Results, csv_text
+from prunebench.figures.published_marks import SOURCE, open_marker, published_points
+from prunebench.figures.style import (
     FAINT,
     INK,
     MUTED,

@@ -8,9 +8,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from bench import published
-from bench.results import QuadrantName
-from figures.style import QUADRANTS
+from prunebench.bench.evaluation.results import QuadrantName
+from prunebench.figures.paper import published
+from prunebench.figures.style import QUADRANTS
 
 SOURCE = "STOP paper (arXiv 2604.16029)"
 ABLATION_SETTINGS = {"labels": "labels", "adapter": "adapter", "stop tokens": "tokens", "LoRA rank": "rank"}

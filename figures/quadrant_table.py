@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.results import Results
-from bench.shards import write_atomically
-from figures.main_table import number, p_value, with_interval
-from figures.style import rows_of
+from prunebench.bench.evaluation.results import Results
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.figures.main_table import number, p_value, with_interval
+from prunebench.figures.style import rows_of
 
 CONTROLS = ("none", "random", "potential", "oracle")
 HEADER = (

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.results import csv_text
-from bench.statistics import mean_interval
-from bench.sweep import Sweep
-from figures.style import FAINT, INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
+from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.guideline.sweep import Sweep
+from prunebench.figures.style import FAINT, INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
 
 BUDGET_COLORS = ("#C9D8E8", "#8FB3D3", "#4F86B5", "#1F5A8C", "#0B2F52", "#000000")
 """From small to large budgets, light to dark: an order that also shows in grey."""

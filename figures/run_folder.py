@@ -11,15 +11,15 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.ablation import AblationRow
-from bench.attention import Attention
-from bench.decisions import Decisions, read_decisions
-from bench.errors import UserError
-from bench.guideline import Guideline, read_guidelines
-from bench.ledger import LedgerRow
-from bench.motivation import Motivation
-from bench.results import Results
-from bench.sweep import Sweep
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.ablation import AblationRow
+from prunebench.bench.evaluation.attention import Attention
+from prunebench.bench.evaluation.decisions import Decisions, read_decisions
+from prunebench.bench.evaluation.ledger import LedgerRow
+from prunebench.bench.evaluation.potential_curve import Motivation
+from prunebench.bench.evaluation.results import Results
+from prunebench.bench.guideline.guideline import Guideline, read_guidelines
+from prunebench.bench.guideline.sweep import Sweep
 
 EXTRAS = ("sweep", "motivation", "ablations", "attention")
 """Folders that other commands write. By default they are looked for in the run folder and beside it."""

@@ -8,8 +8,19 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.results import ResultRow, Results, csv_text
-from figures.style import FAINT, MUTED, QUADRANTS, caption, interval, legend, names_margin, new_figure, rows_of, theme
+from prunebench.bench.evaluation.results import ResultRow, Results, csv_text
+from prunebench.figures.style import (
+    FAINT,
+    MUTED,
+    QUADRANTS,
+    caption,
+    interval,
+    legend,
+    names_margin,
+    new_figure,
+    rows_of,
+    theme,
+)
 
 ROW_INCHES, GROUP_GAP = 0.17, 0.5
 HEADROOM_LIMITS = (-100.0, 150.0)

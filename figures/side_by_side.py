@@ -9,11 +9,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.results import POOLED, ResultRow, Results, rows_csv
-from bench.shards import write_atomically
-from figures.main_table import number, with_interval
-from figures.published_marks import SOURCE, PublishedPoint, published_points
-from figures.style import (
+from prunebench.bench.evaluation.results import POOLED, ResultRow, Results, rows_csv
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.figures.main_table import number, with_interval
+from prunebench.figures.published_marks import SOURCE, PublishedPoint, published_points
+from prunebench.figures.style import (
     MUTED,
     QUADRANTS,
     caption,

@@ -22,8 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.results import QuadrantName, ResultRow, Results
-from bench.shards import write_atomically
+from prunebench.bench.evaluation.results import QuadrantName, ResultRow, Results
+from prunebench.bench.rollouts.shards import write_atomically
 
 WIDTH_INCHES = 3.4
 """One text column. Figures are drawn at this width, so that they need no scaling in a paper."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import FAINT, INK, MUTED, NAME_POINTS, TICK_POINTS, text_inches, theme
+from prunebench.figures.style import FAINT, INK, MUTED, NAME_POINTS, TICK_POINTS, text_inches, theme
 
 ROW_INCHES, GAP_INCHES, EDGE_INCHES, MARK_INCHES = 0.15, 0.14, 0.08, 0.12
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.results import QuadrantName, csv_text
-from figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, text_inches, theme
+from prunebench.bench.evaluation.results import QuadrantName, csv_text
+from prunebench.figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, text_inches, theme
 
 GRID: tuple[tuple[QuadrantName, QuadrantName], ...] = (("I", "III"), ("II", "IV"))
 """Rows: fixed, learned; columns: external, internal signal (arXiv 2604.16029, Table 1)."""
@@ -29,8 +29,8 @@ class Placed:
 
 def registered() -> list[Placed]:
     """Every pruner and procedure of the registry, plugins included, controls and ensembles too."""
-    from bench.procedures import PROCEDURES, CompletedAnswers
-    from methods.registry import PRUNERS
+    from prunebench.bench.policies.procedures import PROCEDURES, CompletedAnswers
+    from prunebench.methods.registry import PRUNERS
 
     placed = [Placed(name, _name(entry.quadrant().value), entry.learnable, False) for name, entry in PRUNERS.items()]
     for name, procedure in PROCEDURES.items():

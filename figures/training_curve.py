@@ -9,9 +9,9 @@ from pathlib import Path
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.shards import write_atomically
-from bench.training import Card, describe_configuration
-from figures.style import new_figure, save, theme
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.training.training import Card, describe_configuration
+from prunebench.figures.style import new_figure, save, theme
 
 COLUMNS = ("configuration", "epoch", "loss", "validation_auroc")
 

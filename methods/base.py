@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from methods.pool import Pool, PrefixDataset
+    from prunebench.methods.pool import Pool, PrefixDataset
 
 Scores = NDArray[np.float64]
 

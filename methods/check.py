@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import (
+from prunebench.methods.base import (
     PRIVILEGED,
     Cost,
     Generator,
@@ -34,8 +34,8 @@ from methods.base import (
     UsesJudge,
     Words,
 )
-from methods.ensembles.mean_rank import MeanRank, signals_read
-from methods.pool import LabelledPool, Pool, PrefixDataset
+from prunebench.methods.ensembles.mean_rank import MeanRank, signals_read
+from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset
 
 P = TypeVar("P", bound=Pruner)
 
@@ -192,7 +192,7 @@ def checked(pruner: Pruner) -> tuple[str, ...]:
 def _declaration(pruner: Pruner) -> Iterator[str]:
     kind: Any = type(pruner)
     if not isinstance(pruner, Pruner):
-        yield "It must be an instance of a subclass of methods.base.Pruner."
+        yield "It must be an instance of a subclass of prunebench.methods.base.Pruner."
         return
     if not is_dataclass(kind) or "__dataclass_fields__" not in vars(kind):
         yield "The class must be decorated with @dataclass."
@@ -213,13 +213,13 @@ def _declaration(pruner: Pruner) -> Iterator[str]:
         yield f"'learnable' is {kind.learnable!r}; it must be True exactly for a LearnablePruner or a PretrainedJudge."
     source = getattr(kind, "source", None)
     if not isinstance(source, Source):
-        yield f"'source' must be a methods.base.Source, not {source!r}."
-    own = kind.__module__.startswith("methods.controls.")
+        yield f"'source' must be a prunebench.methods.base.Source, not {source!r}."
+    own = kind.__module__.startswith("prunebench.methods.controls.")
     if source is Source.CONTROL and not own:
         yield "Only the suite's own controls may declare Source.CONTROL."
     requires = getattr(kind, "requires", None)
     if not isinstance(requires, frozenset) or not all(isinstance(signal, Signal) for signal in requires):
-        yield f"'requires' must be a frozenset of methods.base.Signal, not {requires!r}."
+        yield f"'requires' must be a frozenset of prunebench.methods.base.Signal, not {requires!r}."
     elif requires & PRIVILEGED and not (source is Source.CONTROL and own):
         names = ", ".join(sorted(signal.value for signal in requires & PRIVILEGED))
         yield f"It requires {names}: privileged signals are for the suite's own controls."

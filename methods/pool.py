@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import PRIVILEGED, Generator, LearnedTokens, MissingSignalError, PrefixCache, Probe, Signal, Words
+from prunebench.methods.base import (
+    PRIVILEGED,
+    Generator,
+    LearnedTokens,
+    MissingSignalError,
+    PrefixCache,
+    Probe,
+    Signal,
+    Words,
+)
 
 Ragged = tuple[NDArray[Any], ...]
 """One array per path; the first axis counts that path's prefix tokens."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from methods.base import Pruner
+from prunebench.methods.base import Pruner
 
 T = TypeVar("T")
 
@@ -105,12 +105,12 @@ PRUNERS: Registry[Pruner] = Registry(
     "method",
     Pruner,  # type: ignore[type-abstract]
     (
-        "methods.controls",
-        "methods.surface",
-        "methods.judges",
-        "methods.confidence",
-        "methods.learned",
-        "methods.ensembles",
+        "prunebench.methods.controls",
+        "prunebench.methods.surface",
+        "prunebench.methods.judges",
+        "prunebench.methods.confidence",
+        "prunebench.methods.learned",
+        "prunebench.methods.ensembles",
     ),
     "prunebench.pruners",
 )

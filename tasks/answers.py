@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from tasks.errors import UserError
-from tasks.grading import Verdict, boxed, classes, equal, number, read
+from prunebench.tasks.errors import UserError
+from prunebench.tasks.grading import Verdict, boxed, classes, equal, number, read
 
 TYPES = ("integer", "math", "choice", "text")
 

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.answers import module_of
-from tasks.errors import UserError
-from tasks.task import Task
+from prunebench.tasks.answers import module_of
+from prunebench.tasks.errors import UserError
+from prunebench.tasks.task import Task
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 FILES = (".yaml", ".yml", ".py")
@@ -27,7 +27,7 @@ class UnknownTaskError(ValueError):
 
 @cache
 def _synthetic() -> dict[str, Task]:
-    from tasks.synthetic_task import SYNTHETIC_TASKS
+    from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS
 
     return dict(SYNTHETIC_TASKS)
 
@@ -70,7 +70,7 @@ def load_task(path: Path, data: Data | None = None) -> Task:
     """The task in a YAML file, or the one Task class in a Python file. Raises UserError."""
     if path.suffix == ".py":
         return _python_task(path)
-    from tasks.dataset_task import DatasetTask, read_spec
+    from prunebench.tasks.dataset_task import DatasetTask, read_spec
 
     spec = read_spec(path)
     if path.parent != BENCHMARKS and spec.name in names():
@@ -81,7 +81,7 @@ def load_task(path: Path, data: Data | None = None) -> Task:
 
 def from_description(described: Mapping[str, Any]) -> Task:
     """The task that a store keeps (see :meth:`Task.described`). Raises UserError where its file is gone."""
-    from tasks.dataset_task import DatasetTask, checked
+    from prunebench.tasks.dataset_task import DatasetTask, checked
 
     match described:
         case {"python": str() as file}:
@@ -120,7 +120,7 @@ def _python_task(path: Path) -> Task:
         if isinstance(one, type) and issubclass(one, Task) and one.__module__ == module.__name__
     ]  # fmt: skip
     if len(found) != 1:
-        raise UserError(f"{path}: defines {len(found)} subclasses of tasks.task.Task; one is wanted")
+        raise UserError(f"{path}: defines {len(found)} subclasses of prunebench.tasks.task.Task; one is wanted")
     try:
         task: Task = found[0]()
     except TypeError as error:

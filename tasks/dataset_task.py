@@ -20,11 +20,11 @@ from urllib.request import getproxies
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tasks.answers import Answers, answers_of
-from tasks.errors import NoProblemsError, UserError, first_line, shown
-from tasks.rows import SUFFIXES, Row, rows_of
-from tasks.settings_file import read_settings
-from tasks.task import Problem, Task
+from prunebench.tasks.answers import Answers, answers_of
+from prunebench.tasks.errors import NoProblemsError, UserError, first_line, shown
+from prunebench.tasks.rows import SUFFIXES, Row, rows_of
+from prunebench.tasks.settings_file import read_settings
+from prunebench.tasks.task import Problem, Task
 
 SHIPPED = Path(__file__).parent / "benchmarks"
 SPLITS = ("train", "validation", "test")

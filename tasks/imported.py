@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from tasks.answers import Answers, numbered
-from tasks.grading import Verdict
-from tasks.task import Problem, Task
+from prunebench.tasks.answers import Answers, numbered
+from prunebench.tasks.grading import Verdict
+from prunebench.tasks.task import Problem, Task
 
 GRADINGS = ("equivalence", "string")
 STRING_GRADER = "string 1"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tasks.errors import UserError
+from prunebench.tasks.errors import UserError
 
 LONGEST_LINE = 16 * 2**20
 """Bytes; a longer line is no problem with an answer, and would only fill the memory."""

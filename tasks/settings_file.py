@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tasks.errors import UserError, first_line
+from prunebench.tasks.errors import UserError, first_line
 
 MOST_BYTES = 256 * 1024
 """No settings are that long; a file of another kind is."""

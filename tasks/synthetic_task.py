@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar
 
-from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import BOX, CHECK, SPLITS, STEP_END, Family, Instance
-from tasks.task import Problem, Task
+from prunebench.tasks.synthetic import FAMILIES
+from prunebench.tasks.synthetic.family import BOX, CHECK, SPLITS, STEP_END, Family, Instance
+from prunebench.tasks.task import Problem, Task
 
 GROUPS = {2: "synthetic", 4: "synthetic-long"}
 """The levels that are tasks, and the name that stands for all families at one."""

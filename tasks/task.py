@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.answers import Answers, answers_of
-from tasks.grading import Verdict
+from prunebench.tasks.answers import Answers, answers_of
+from prunebench.tasks.grading import Verdict
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,6 @@ class Task(ABC):
         """A task of one's own is loaded again in another process: its class lives in no package."""
         if self.origin is None:
             return super().__reduce__()
-        from tasks.catalogue import load_task
+        from prunebench.tasks.catalogue import load_task
 
         return load_task, (self.origin,)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.engines.base import Request
-from bench.engines.transformers import TransformersEngine
-from bench.reasoner.config import ReasonerShape
-from bench.reasoner.train import export, new_model
+from prunebench.bench.engines.base import Request
+from prunebench.bench.engines.shipped import ReasonerShape
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.reasoner.train import export, new_model
 
 DEVICE = os.environ.get("PRUNEBENCH_DEVICE", "cpu")
 """Where the engine under test runs: ``make gpu-check`` says cuda."""

@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench.config import preset
-from bench.engines.choice import load_engine
-from bench.rollouts import problems_of, sample_configured, tasks_of
-from bench.store import RolloutStore
+from prunebench.bench.config import preset
+from prunebench.bench.engines.load import load_engine
+from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
+from prunebench.bench.rollouts.store import RolloutStore
 
 TIMES = 50
 

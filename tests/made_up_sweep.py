@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from bench.retention_law import UNIT
-from bench.sweep import Cell, Sweep
+from prunebench.bench.guideline.paper_law import UNIT
+from prunebench.bench.guideline.sweep import Cell, Sweep
 
 GAMMAS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 LENGTHS = {"short": 200.0, "middle": 300.0, "long": 450.0}

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.comparison import Inputs
-from bench.config import configured
-from bench.errors import UserError
-from bench.importers import Options, import_rollouts
-from bench.reproduce import code_in, read_results
-from bench.shards import LISTING
-from bench.store import RolloutStore, StoredPath, StoredProblem
-from bench.stored import task_of
-from bench.training import load_method
-from tasks.answers import answers_of
-from tasks.dataset_task import DatasetTask, checked
+from prunebench.bench.config import configured
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.comparison import Inputs
+from prunebench.bench.evaluation.reproduce import code_in, read_results
+from prunebench.bench.rollouts.importers import Options, import_rollouts
+from prunebench.bench.rollouts.opening import task_of
+from prunebench.bench.rollouts.shards import LISTING
+from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
+from prunebench.bench.training.training import load_method
+from prunebench.tasks.answers import answers_of
+from prunebench.tasks.dataset_task import DatasetTask, checked
 from tests.bench.conftest import prunebench, refused  # noqa: F401
-from tests.bench.test_reproduce import results, row
+from tests.bench.evaluation.test_reproduce import results, row
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -31,8 +31,8 @@ SOURCES = [
 ]
 
 IMPORTS = {
-    ("bench/importers/unpickling.py", "pickle"): "a reader of plain opcodes, which runs nothing",
-    ("bench/stop_checkpoint.py", "pickle"): "the name of the error of weights_only",
+    ("bench/rollouts/importers/unpickling.py", "pickle"): "a reader of plain opcodes, which runs nothing",
+    ("bench/training/import_stop.py", "pickle"): "the name of the error of weights_only",
 }
 CALLS = {
     ("bench/plugins.py", "exec_module"): "a plugin that was named on the command line",

@@ -24,8 +24,9 @@ class Environment:
         self.bin = folder / "bin"
         packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
         (own,) = folder.glob("lib/python*/site-packages")
-        (own / "project.pth").write_text("\n".join([str(ROOT), *packages]) + "\n")
-        self._script("prunebench", "from bench.cli import main; main()")
+        (own / "prunebench").symlink_to(ROOT)
+        (own / "project.pth").write_text("\n".join(packages) + "\n")
+        self._script("prunebench", "from prunebench.bench.cli import main; main()")
         self._script("pip", "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)")
 
     def _script(self, name: str, body: str) -> None:
@@ -117,9 +118,9 @@ def test_its_scores_by_hand_and_its_conformance(installed, tmp_path):
     code = """
 from dataclasses import replace
 import numpy as np
-from methods.base import Setting, Signal
-from methods.check import check_pruner, example_pool
-from methods.registry import PRUNERS
+from prunebench.methods.base import Setting, Signal
+from prunebench.methods.check import check_pruner, example_pool
+from prunebench.methods.registry import PRUNERS
 
 kind = PRUNERS.get("repetition")
 rows = tuple(np.array(row) for row in ([1, 2, 3, 1, 2, 3, 1], [7, 7, 7, 7], [5, 6]))

@@ -22,29 +22,29 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import bench.decisions
-import bench.labels
-import bench.store
-from bench.config import PRESETS, load_config
-from bench.errors import UserError
-from bench.guideline import read_guidelines
-from bench.importers import Options, import_rollouts
-from bench.importers.rows import schema_of
-from bench.labels import LabelStore
-from bench.reasoner.config import REASONERS
-from bench.reproduce import read_results
-from bench.shards import Shards
-from bench.store import RolloutStore
-from bench.training import learned_problems, load_method
-from figures.run_folder import RunFolder
-from tasks import catalogue
-from tasks.answers import Answers, Choices, Integers, Texts
-from tests.bench.importers import test_deepconf as deepconf
-from tests.bench.importers import test_lighteval as lighteval
-from tests.bench.importers import test_lm_eval as lm_eval
-from tests.bench.importers import test_matharena as matharena
-from tests.bench.importers import test_matrix as matrix
-from tests.bench.test_store import fill
+import prunebench.bench.evaluation.decisions
+import prunebench.bench.rollouts.label_store
+import prunebench.bench.rollouts.store
+from prunebench.bench.config import PRESETS, load_config
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.reproduce import read_results
+from prunebench.bench.guideline.guideline import read_guidelines
+from prunebench.bench.rollouts.importers import Options, import_rollouts
+from prunebench.bench.rollouts.importers.rows import schema_of
+from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.shards import Shards
+from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.bench.training.training import learned_problems, load_method
+from prunebench.figures.run_folder import RunFolder
+from prunebench.tasks import catalogue
+from prunebench.tasks.answers import Answers, Choices, Integers, Texts
+from tests.bench.rollouts.importers import test_deepconf as deepconf
+from tests.bench.rollouts.importers import test_lighteval as lighteval
+from tests.bench.rollouts.importers import test_lm_eval as lm_eval
+from tests.bench.rollouts.importers import test_matharena as matharena
+from tests.bench.rollouts.importers import test_matrix as matrix
+from tests.bench.rollouts.test_store import fill
 
 WANTED = int(os.environ.get("PRUNEBENCH_FUZZ", "2000"))
 SECONDS = 20
@@ -366,7 +366,10 @@ def sealed_with(folder, kind, rows, schema):
         made.seal("shard-00000", {"shard-00000.parquet": sink.getvalue().to_pybytes()})
 
 
-@pytest.mark.parametrize(("store", "module"), [(RolloutStore, bench.store), (LabelStore, bench.labels)])
+@pytest.mark.parametrize(
+    ("store", "module"),
+    [(RolloutStore, prunebench.bench.rollouts.store), (LabelStore, prunebench.bench.rollouts.label_store)],
+)
 def test_rows_that_no_run_writes_are_read_or_refused(store, module):
     @inputs(0.05)
     @given(columns_of(module._SCHEMA))
@@ -384,12 +387,14 @@ def test_rows_that_no_run_writes_are_read_or_refused(store, module):
 
 
 @inputs(0.02)
-@given(columns_of(bench.decisions._SCHEMA))
+@given(columns_of(prunebench.bench.evaluation.decisions._SCHEMA))
 def test_decisions_that_no_run_writes_are_read_or_refused(drawn):
     with tempfile.TemporaryDirectory() as folder, one_sentence():
-        table = pa.Table.from_pylist(drawn, schema=bench.decisions._SCHEMA)
-        pq.write_table(table, Path(folder) / bench.decisions.FILE)
-        assert sum(len(one.paths) for one in bench.decisions.read_decisions(Path(folder))) == len(drawn)
+        table = pa.Table.from_pylist(drawn, schema=prunebench.bench.evaluation.decisions._SCHEMA)
+        pq.write_table(table, Path(folder) / prunebench.bench.evaluation.decisions.FILE)
+        assert sum(len(one.paths) for one in prunebench.bench.evaluation.decisions.read_decisions(Path(folder))) == len(
+            drawn
+        )
 
 
 RUN = {
@@ -474,10 +479,12 @@ def test_texts_that_are_none_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read as Parquet .*codec"):
         schema_of(tmp_path / "rows.parquet")
     wrong = pa.array([b"\xe5("]).view(pa.string())
-    columns = [wrong if one.name == "task" else pa.nulls(1, one.type) for one in bench.labels._SCHEMA]
+    columns = [
+        wrong if one.name == "task" else pa.nulls(1, one.type) for one in prunebench.bench.rollouts.label_store._SCHEMA
+    ]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=bench.labels._SCHEMA), sink)
-    made = Shards.create_or_open(tmp_path / "labels", bench.labels.KIND, {"continuations": 4})
+    pq.write_table(pa.table(columns, schema=prunebench.bench.rollouts.label_store._SCHEMA), sink)
+    made = Shards.create_or_open(tmp_path / "labels", prunebench.bench.rollouts.label_store.KIND, {"continuations": 4})
     with made:
         made.seal("shard-00000", {"shard-00000.parquet": sink.getvalue().to_pybytes()})
     with pytest.raises(UserError, match=r"shard-00000.parquet: cannot be read .*UTF8"):

@@ -5,15 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.labels import LabelStore
-from bench.reasoner.config import RECIPES
-from bench.store import RolloutStore
+from prunebench.bench.engines.shipped import RECIPES
+from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.store import RolloutStore
 
 ROOT = Path(__file__).parents[1]
 
 
 def make(target, folder):
-    run = f"{sys.executable} -m bench.cli"
+    run = f"{sys.executable} -m prunebench.bench.cli"
     return subprocess.run(
         ["make", "-f", ROOT / "Makefile", target, "NAME=toy", "DEVICE=cpu", f"RUN={run}"],
         cwd=folder, capture_output=True, text=True, check=False, timeout=600,

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-import bench.plugins
-from bench.errors import UserError
-from bench.plugins import check_plugin, load_plugin, write_pruner
-from methods.base import Quadrant
-from methods.check import LEARNING_RULES, RULES, example_dataset, example_pool
-from methods.registry import PRUNERS
+import prunebench.bench.plugins
+from prunebench.bench.errors import UserError
+from prunebench.bench.plugins import check_plugin, load_plugin, write_pruner
+from prunebench.methods.base import Quadrant
+from prunebench.methods.check import LEARNING_RULES, RULES, example_dataset, example_pool
+from prunebench.methods.registry import PRUNERS
 from tests.test_example_package import Environment
 
 PAGE = Path(__file__).parents[1] / "docs" / "add-a-pruner.md"
@@ -30,8 +30,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from methods.base import MissingSignalError, Pruner, Signal, Source
-from methods.registry import pruner
+from prunebench.methods.base import MissingSignalError, Pruner, Signal, Source
+from prunebench.methods.registry import pruner
 
 
 @pruner
@@ -119,7 +119,7 @@ FAULTS = {
         r"plugin\.py:11: cannot be imported \(AttributeError: .+ 'name'\)",
     ),
     "other base": (
-        "from methods.registry import pruner\n\n\n@pruner\nclass Stranger:\n    name = 'stranger'\n",
+        "from prunebench.methods.registry import pruner\n\n\n@pruner\nclass Stranger:\n    name = 'stranger'\n",
         r"plugin\.py:4: cannot be imported \(TypeError: method 'stranger': Stranger is not a Pruner\)",
     ),
 }
@@ -143,7 +143,9 @@ def test_a_missing_file_and_one_of_another_kind_are_refused(tmp_path, plugin):
 
 def test_the_name_of_an_installed_package_is_taken(plugin, monkeypatch, tmp_path):
     point = EntryPoint("last-token", "somewhere:Last", "prunebench.pruners")
-    monkeypatch.setattr(bench.plugins, "entry_points", lambda group: EntryPoints([point]).select(group=group))
+    monkeypatch.setattr(
+        prunebench.bench.plugins, "entry_points", lambda group: EntryPoints([point]).select(group=group)
+    )
     with pytest.raises(UserError, match=r"plugin\.py:11: the name 'last-token' is taken by a package; choose another"):
         load_plugin(plugin(GOOD))
     with pytest.raises(UserError, match="the name 'last-token' is taken by a package"):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import bench.cli  # noqa: F401 - registers every command
-from bench.cli.app import app
-from bench.cli.registry import _listing
-from bench.results import COLUMNS, Results
-from figures.main_table import MainTable
+import prunebench.bench.cli  # noqa: F401 - registers every command
+from prunebench.bench.cli.app import app
+from prunebench.bench.cli.registry import _listing
+from prunebench.bench.evaluation.results import COLUMNS, Results
+from prunebench.figures.main_table import MainTable
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,8 +68,8 @@ def test_the_results_table_is_what_the_demo_wrote():
 
 
 def test_the_demo_was_made_with_the_shipped_files():
-    from bench.engines.transformers import model_digest
-    from bench.reasoner.config import WEIGHTS
+    from prunebench.bench.engines.shipped import WEIGHTS
+    from prunebench.bench.engines.transformers.engine import model_digest
 
     results = Results.read(DEMO / "results.json")
     assert results.hashes["model"] == model_digest(str(WEIGHTS))

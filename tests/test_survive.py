@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cli, shards
+from prunebench.bench import cli
+from prunebench.bench.rollouts import shards
 from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
 from tests.torture import commands, left_by, leftovers, prepare, tortured
 

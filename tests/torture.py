@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.results import Results
-from bench.store import RolloutStore
+from prunebench.bench.evaluation.results import Results
+from prunebench.bench.rollouts.store import RolloutStore
 
 TASK = "synthetic/power"
 PREFIX = "20"
@@ -82,7 +82,7 @@ def leftovers(out: Path) -> list[str]:
 def killed_once(line: list[str], after: float) -> bool:
     """Run the command in a process that is killed after so many seconds; whether it ended before."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "prunebench.bench.cli", *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         _, told = process.communicate(timeout=after)

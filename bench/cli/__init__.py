@@ -1,7 +1,7 @@
 """The command line: one file per group of commands, in the order of the help page."""
 
-from bench.cli import compare, own, rollouts, train, guideline, figures, motivation, report, registry, perf  # isort: skip
-from bench.cli.app import main
+from prunebench.bench.cli import compare, own, rollouts, train, guideline, figures, motivation, report, registry, perf  # isort: skip
+from prunebench.bench.cli.app import main
 
 __all__ = [
     "compare",

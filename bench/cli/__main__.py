@@ -1,5 +1,5 @@
-"""``python -m bench.cli`` is ``prunebench``."""
+"""``python -m prunebench.bench.cli`` is ``prunebench``."""
 
-from bench.cli import main
+from prunebench.bench.cli import main
 
 main()

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine
-from bench.errors import UserError
-from bench.reasoner.config import REASONERS
+from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.config import RunConfig
-    from bench.engines.options import ModelOptions
-    from bench.engines.ray import Cluster
-    from bench.engines.transformers import TransformersEngine
-    from bench.reasoner.config import LabelPlan
-    from bench.store import RolloutStore
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.options import ModelOptions
+    from prunebench.bench.engines.ray import Cluster
+    from prunebench.bench.engines.shipped import LabelPlan
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+    from prunebench.bench.rollouts.store import RolloutStore
 
 app = typer.Typer(
     help="Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals.",
@@ -130,8 +130,8 @@ def config_from(preset_name: str | None, config_file: Path | None, **overrides: 
     Without either it is a shipped reasoner's own preset, or the standard setting for any other model. Tasks that are
     named on the command line and have an end are taken whole, unless a number of problems is given.
     """
-    from bench.config import STANDARD, load_config, preset
-    from tasks import catalogue
+    from prunebench.bench.config import STANDARD, load_config, preset
+    from prunebench.tasks import catalogue
 
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     if "tasks" in given and "problems" not in given:
@@ -146,9 +146,9 @@ def config_from(preset_name: str | None, config_file: Path | None, **overrides: 
 
 
 def check_methods(config: RunConfig) -> None:
-    from bench.procedures import PROCEDURES
-    from bench.training import parts_of
-    from methods.registry import PRUNERS, UnknownNameError
+    from prunebench.bench.policies.procedures import PROCEDURES
+    from prunebench.bench.training.training import parts_of
+    from prunebench.methods.registry import PRUNERS, UnknownNameError
 
     names = [*PRUNERS.names(), *PROCEDURES]
     for name in config.methods:
@@ -189,7 +189,7 @@ def model_options_of(values: list[str] | None) -> ModelOptions | None:
     """Keys and values of --model-option; stop may be given several times."""
     from pydantic import ValidationError
 
-    from bench.engines.options import ModelOptions
+    from prunebench.bench.engines.options import ModelOptions
 
     if not values:
         return None
@@ -220,7 +220,7 @@ def cluster_of(
     workers: int | None, address: str | None, device: str, gpus: float = 0.0, choice: EngineChoice = DEFAULT_ENGINE
 ) -> Cluster | None:
     """The engines that sample, where --workers asks for several."""
-    from bench.engines.ray import Cluster
+    from prunebench.bench.engines.ray import Cluster
 
     if workers is None:
         if address is not None:
@@ -230,14 +230,14 @@ def cluster_of(
 
 
 def load_plugins(paths: list[Path] | None) -> None:
-    from bench.plugins import load_plugin
+    from prunebench.bench.plugins import load_plugin
 
     for path in paths or []:
         load_plugin(path)
 
 
 def label_plan(recipe: str) -> LabelPlan:
-    from bench.reasoner.config import RECIPES
+    from prunebench.bench.engines.shipped import RECIPES
 
     if recipe not in RECIPES:
         raise UserError(f"unknown recipe '{recipe}': known are {', '.join(RECIPES)}")
@@ -256,7 +256,7 @@ def engine_of_store(store: RolloutStore, device: str, given: list[str] | None = 
     """The model that sampled the rollouts of a store, loaded as it was then; ``given`` are the --model-options."""
     from pydantic import ValidationError
 
-    from bench.engines.options import ModelOptions
+    from prunebench.bench.engines.options import ModelOptions
 
     folder = store.shards.folder
     try:
@@ -283,8 +283,8 @@ def require_weights() -> None:
 
 def shipped_labels(model: str, sampling_digest: str | None = None, options: ModelOptions | None = None) -> list[Path]:
     """The label stores that a shipped reasoner has, for these settings; none for any other model or other options."""
-    from bench.labels import KIND
-    from bench.shards import Shards
+    from prunebench.bench.rollouts.label_store import KIND
+    from prunebench.bench.rollouts.shards import Shards
 
     as_it_is = model in REASONERS and not (options and options.given)
     folder = REASONERS[model].labels if as_it_is else None
@@ -305,7 +305,7 @@ def command_line() -> str:
 
 
 class RichWatch:
-    """Progress bars for :class:`bench.comparison.Watch`."""
+    """Progress bars for :class:`prunebench.bench.evaluation.comparison.Watch`."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress

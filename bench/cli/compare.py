@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.app import (
+from prunebench.bench.cli.app import (
     EMBEDDED,
     BaseUrl,
     ConfigFile,
@@ -51,21 +51,21 @@ from bench.cli.app import (
     tokens_of,
     watching,
 )
-from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine
-from bench.errors import UserError
+from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.comparison import Inputs
-    from bench.config import RunConfig
-    from bench.engines.ray import Cluster
-    from bench.results import Results
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.ray import Cluster
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.results import Results
 
 
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/demo")) -> None:
     """Sample, score and compare: the shipped reasoner on 12 held-out problems of every synthetic family."""
-    from bench.comparison import Inputs
-    from bench.config import preset
+    from prunebench.bench.config import preset
+    from prunebench.bench.evaluation.comparison import Inputs
 
     require_weights()
     compare_with(preset("demo"), out, Inputs(EMBEDDED.learned, tuple(shipped_labels(EMBEDDED.name))), "cpu")
@@ -121,10 +121,10 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
-    from bench.comparison import Inputs
-    from bench.engines.openai import BACKEND
-    from bench.store import RolloutStore
-    from bench.stored import config_of
+    from prunebench.bench.engines.openai import BACKEND
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.rollouts.opening import config_of
+    from prunebench.bench.rollouts.store import RolloutStore
 
     if reproduce is not None:
         _reproduce(reproduce, out or Path("runs/reproduced"), device, plugin, task, model_option)
@@ -182,10 +182,10 @@ def compare_with(
     choice: EngineChoice = DEFAULT_ENGINE,
     cluster: Cluster | None = None,
 ) -> Results:
-    from bench.comparison import run_comparison
-    from bench.rollouts import tasks_of
-    from bench.store import IMPORTED
-    from figures.outputs import write_outputs
+    from prunebench.bench.evaluation.comparison import run_comparison
+    from prunebench.bench.rollouts.sampling import tasks_of
+    from prunebench.bench.rollouts.store import IMPORTED
+    from prunebench.figures.outputs import write_outputs
 
     if inputs.store is None:
         tasks_of(config)
@@ -229,9 +229,9 @@ def _reproduce(
 
     Raises UserError for code of other people that the file names and the command line does not.
     """
-    from bench.comparison import Inputs
-    from bench.config import configured
-    from bench.reproduce import differences, read_results, require_named
+    from prunebench.bench.config import configured
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.reproduce import differences, read_results, require_named
 
     before = read_results(path)
     settings = before.setup["config"]
@@ -269,9 +269,9 @@ def versus(
     from rich.console import Console
     from rich.table import Table
 
-    from bench.rebuild import reopened
-    from bench.versus import versus as held_against
-    from figures.main_table import p_value, with_interval
+    from prunebench.bench.evaluation.rebuild import reopened
+    from prunebench.bench.evaluation.tables.versus import versus as held_against
+    from prunebench.figures.main_table import p_value, with_interval
 
     load_plugins(plugin)
     found = held_against(reopened(run, store, _code_named(plugin, task, model_option)), method, others)
@@ -292,9 +292,9 @@ def rebuild(
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/rebuilt).")] = None,
 ) -> None:
     """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
-    from bench.rebuild import TAKEN_OVER, rebuilt, reopened
-    from bench.reproduce import differences
-    from figures.outputs import write_outputs
+    from prunebench.bench.evaluation.rebuild import TAKEN_OVER, rebuilt, reopened
+    from prunebench.bench.evaluation.reproduce import differences
+    from prunebench.figures.outputs import write_outputs
 
     target = out or Path("runs/rebuilt")
     if target.resolve() == run.resolve():
@@ -324,9 +324,9 @@ def _refuse_with_store(options: dict[str, Any]) -> None:
 def _show(results: Results, out: Path) -> None:
     from rich.console import Console
 
-    from bench.results import POOLED
-    from figures.equal_cost_table import EqualCostTable
-    from figures.main_table import rich_by_task, rich_table
+    from prunebench.bench.evaluation.results import POOLED
+    from prunebench.figures.equal_cost_table import EqualCostTable
+    from prunebench.figures.main_table import rich_by_task, rich_table
 
     console = Console()
     task = results.task

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import app, watching
+from prunebench.bench.cli.app import app, watching
 
 
 @app.command()
@@ -22,8 +22,8 @@ def figures(
     attention: Annotated[Path | None, typer.Option(help="Folder of recorded attention.")] = None,
 ) -> None:
     """Draw the figures of a run: PNG, SVG and the data as CSV."""
-    from figures.catalogue import FIGURES, draw_figures
-    from figures.run_folder import RunFolder
+    from prunebench.figures.catalogue import FIGURES, draw_figures
+    from prunebench.figures.run_folder import RunFolder
 
     given = {"sweep": sweep, "motivation": motivation, "ablations": ablations, "attention": attention}
     folder = RunFolder(run, {name: path for name, path in given.items() if path is not None})

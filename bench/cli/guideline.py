@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import (
+from prunebench.bench.cli.app import (
     Device,
     Judge,
     Trust,
@@ -20,7 +20,7 @@ from bench.cli.app import (
     tokens_of,
     watching,
 )
-from bench.errors import UserError
+from prunebench.bench.errors import UserError
 
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
 
@@ -43,13 +43,13 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Where the sweep and the guideline go.")] = Path("runs/sweep"),
 ) -> None:
     """Accuracy by retention ratio, prefix length and budget, and the laws that fit it; the same command resumes."""
-    from bench.guideline import write_guidelines
-    from bench.pipeline import swept
-    from bench.reasoner.config import REASONERS
-    from bench.store import RolloutStore
-    from bench.stored import is_imported, require_model
-    from bench.sweep import Grid
-    from bench.training import Judges
+    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.guideline.advise import swept
+    from prunebench.bench.guideline.guideline import write_guidelines
+    from prunebench.bench.guideline.sweep import Grid
+    from prunebench.bench.rollouts.opening import is_imported, require_model
+    from prunebench.bench.rollouts.store import RolloutStore
+    from prunebench.bench.training.training import Judges
 
     grid = Grid(
         tuple(int(tokens_of(one)) for one in prefix.split(",")),
@@ -98,9 +98,9 @@ def guideline(
     method: Annotated[str | None, typer.Option(help="Only this method (default: the best one).")] = None,
 ) -> None:
     """How many paths to sample and to keep for a budget, what that gains, and what it rests on."""
-    from bench.advice import advise
-    from bench.guideline import read_guidelines
-    from bench.reasoner.config import REASONERS
+    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.guideline.answer import advise
+    from prunebench.bench.guideline.guideline import read_guidelines
 
     if file is None and model not in REASONERS:
         raise UserError(f"no guideline of model '{model}' is shipped; make one with: prunebench sweep, and give --file")

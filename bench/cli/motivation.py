@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import Device, Trust, app, command_line, engine_of_store, learned_for, watching
-from bench.errors import UserError
+from prunebench.bench.cli.app import Device, Trust, app, command_line, engine_of_store, learned_for, watching
+from prunebench.bench.errors import UserError
 
 
 @app.command()
@@ -24,8 +24,8 @@ def motivation(
     out: Annotated[Path, typer.Option(help="Where labels and results go.")] = Path("runs/motivation"),
 ) -> None:
     """The potential of paths along their length, and the share that is doomed; the same command resumes."""
-    from bench.motivation import FALLEN, RISEN, Extent, measure
-    from bench.store import RolloutStore
+    from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Extent, measure
+    from prunebench.bench.rollouts.store import RolloutStore
 
     try:
         lengths = tuple(int(one) for one in prefix.split(","))
@@ -59,10 +59,10 @@ def attention(
     out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("runs/attention"),
 ) -> None:
     """What the [STOP] tokens attend to on the path with the highest score and on that with the lowest."""
-    from bench.attention import record_attention
-    from bench.store import RolloutStore
-    from bench.training import load_method
-    from methods.learned.stop import Stop
+    from prunebench.bench.evaluation.attention import record_attention
+    from prunebench.bench.rollouts.store import RolloutStore
+    from prunebench.bench.training.training import load_method
+    from prunebench.methods.learned.stop import Stop
 
     engine = engine_of_store(RolloutStore.open(store), device, model_option)
     stop = load_method("stop", learned_for(engine.name, learned), engine.digest, prefix).pruner

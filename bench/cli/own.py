@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import (
+from prunebench.bench.cli.app import (
     ConfigFile,
     Data,
     Device,
@@ -36,8 +36,8 @@ from bench.cli.app import (
     tokens_of,
     watching,
 )
-from bench.engines.choice import load_engine
-from bench.errors import UserError
+from prunebench.bench.engines.load import load_engine
+from prunebench.bench.errors import UserError
 
 CHEAP = "step,text-classifier"
 SWEPT = ("stop", "step", "text-classifier", "entropy", "perplexity", "deepconf", "random")
@@ -57,8 +57,8 @@ def new_task(
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
 ) -> None:
     """Describe problems of your own in one file, which is then named like a task."""
-    from bench.own_task import write_python_task, write_task
-    from bench.reasoner.config import REASONERS
+    from prunebench.bench.cli.own_task import write_python_task, write_task
+    from prunebench.bench.engines.shipped import REASONERS
 
     if python:
         file = write_python_task(name, folder)
@@ -78,9 +78,9 @@ def check_task(
     model_option: ModelOption = None,
 ) -> None:
     """Show prompts, gold answers, duplicates and lengths of a task, before anything is spent on it."""
-    from bench.config import configured
-    from bench.own_task import examination
-    from bench.rollouts import tasks_of
+    from prunebench.bench.cli.own_task import examination
+    from prunebench.bench.config import configured
+    from prunebench.bench.rollouts.sampling import tasks_of
 
     settings = {"tasks": [task], "model": model or "embedded", "n": 2, "k": 1, "prefix_tokens": 1, "temperature": 1.0,
                 "max_new_tokens": 2, "data": data_of(data) or {}}  # fmt: skip
@@ -113,8 +113,8 @@ def plan(
     device: Device = "cpu",
 ) -> None:
     """Paths, tokens, time and memory of a comparison and its labels, before they are spent."""
-    from bench.pipeline import extent_of
-    from bench.plan import plan_of
+    from prunebench.bench.cli.planning import plan_of
+    from prunebench.bench.guideline.advise import extent_of
 
     config = config_from(
         preset_name, config_file, tasks=task, data=data_of(data), model=model,
@@ -155,8 +155,8 @@ def advise(
     ),
 ) -> None:
     """Which pruner and which retention ratio for these problems and this model, and is it worth it?"""
-    from bench.pipeline import Trial, advice, extent_of
-    from bench.plan import plan_of
+    from prunebench.bench.cli.planning import plan_of
+    from prunebench.bench.guideline.advise import Trial, advice, extent_of
 
     config = config_from(
         None,
@@ -207,14 +207,14 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where everything goes (default: runs/PRESET).")] = None,
 ) -> None:
     """A whole experiment: rollouts, labels, training, comparison, sweep, figures and report; resumes."""
-    from bench.cli.compare import compare_with
-    from bench.comparison import Inputs
-    from bench.guideline import write_guidelines
-    from bench.pipeline import budgets_of, labelled, learn, sampled, swept
-    from bench.reasoner.config import REASONERS
-    from bench.sweep import Grid, playable_of
-    from bench.training import Judges, entry_of, tunable, uses_judge
-    from figures.report import write_report
+    from prunebench.bench.cli.compare import compare_with
+    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.guideline.advise import budgets_of, labelled, learn, sampled, swept
+    from prunebench.bench.guideline.guideline import write_guidelines
+    from prunebench.bench.guideline.sweep import Grid, playable_of
+    from prunebench.bench.training.training import Judges, entry_of, tunable, uses_judge
+    from prunebench.figures.report import write_report
 
     config = config_from(
         preset_name,

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.app import (
+from prunebench.bench.cli.app import (
     Device,
     app,
     require_weights,
 )
-from bench.engines.choice import load_engine
-from bench.errors import UserError
+from prunebench.bench.engines.load import load_engine
+from prunebench.bench.errors import UserError
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers there as well.")]
 
@@ -33,7 +33,7 @@ def perf_all(
     """
     import json
 
-    from bench.speed import measure
+    from prunebench.bench.perf.goals import measure
 
     if context.invoked_subcommand is not None:
         return
@@ -51,8 +51,8 @@ def perf_reasoner(name: Annotated[str, typer.Argument(help="Which one.")] = "emb
     from rich.console import Console
     from rich.table import Table
 
-    from bench.engines.transformers import model_digest
-    from bench.reasoner.config import REASONERS
+    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.engines.transformers.engine import model_digest
 
     if name not in REASONERS:
         raise UserError(f"unknown reasoner '{name}': shipped are {', '.join(REASONERS)}")
@@ -89,9 +89,9 @@ def perf_check(
     device: Device = "cpu",
 ) -> None:
     """STOP's check by the kept cache against encoding the prefixes again: a ratio within one run."""
-    from bench.config import preset
-    from bench.engine_comparison import shipped_stop
-    from bench.perf import check_cost
+    from prunebench.bench.config import preset
+    from prunebench.bench.perf.clock import check_cost
+    from prunebench.bench.perf.online import shipped_stop
 
     require_weights()
     engine = load_engine("embedded", device)
@@ -115,10 +115,10 @@ def perf_agreement(
     """Whether a device tells what the CPU tells: log-probabilities, draws, STOP's choice; exit code 1 if not."""
     from dataclasses import asdict
 
-    from bench.config import preset
-    from bench.device_agreement import agreement
-    from bench.engine_comparison import shipped_stop
-    from bench.rollouts import problems_of, tasks_of
+    from prunebench.bench.config import preset
+    from prunebench.bench.perf.agreement import agreement
+    from prunebench.bench.perf.online import shipped_stop
+    from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 
     require_weights()
     config = preset("demo", problems=problems)
@@ -150,7 +150,7 @@ def perf_engine(
     """Decoding against the memory limit, the check, what pruning 64 to 8 saves in seconds, memory before and after."""
     from dataclasses import asdict
 
-    from bench.engine_speed import Plan, measure
+    from prunebench.bench.perf.decoding import Plan, measure
 
     plan = Plan(prefix, total, tuple(rows or (64, 512)), memory, problems)
     found = measure(shape, device, plan, typer.echo)
@@ -169,8 +169,8 @@ def perf_engines(
     import os
     from dataclasses import asdict
 
-    from bench.engine_comparison import Run, compare_engines, demo_trial
-    from bench.environment import device_name
+    from prunebench.bench.perf.online import Run, compare_engines, demo_trial
+    from prunebench.bench.provenance import device_name
 
     require_weights()
     if device == "cpu":
@@ -184,7 +184,7 @@ def perf_engines(
         typer.echo(run.told)
 
     def vllm(kv_tokens: int) -> Any:
-        from bench.engines.vllm import VllmEngine
+        from prunebench.bench.engines.vllm.engine import VllmEngine
 
         return VllmEngine.beside(engine, kv_tokens=kv_tokens)
 
@@ -212,9 +212,9 @@ def perf_cluster(
     """Pruning on a batch-served cluster, simulated, and held to a measured run of the shipped reasoner."""
     from dataclasses import asdict
 
-    from bench.engine_comparison import demo_trial
-    from bench.environment import device_name
-    from bench.scale import Case, Reproduced, described, outcomes, reproduce, step_cost
+    from prunebench.bench.perf.cluster_cases import Case, Reproduced, described, outcomes, reproduce, step_cost
+    from prunebench.bench.perf.online import demo_trial
+    from prunebench.bench.provenance import device_name
 
     case = Case(
         problems=problems, paths=paths, tokens=tokens, prefix=prefix, gpus=gpus, simulated=min(simulated, gpus),
@@ -248,7 +248,7 @@ def perf_cluster(
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
     import json
 
-    from bench.shards import write_atomically
+    from prunebench.bench.rollouts.shards import write_atomically
 
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.app import app
-from bench.errors import UserError
+from prunebench.bench.cli.app import app
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
-    from methods.base import Pruner
-    from tasks.task import Task
+    from prunebench.methods.base import Pruner
+    from prunebench.tasks.task import Task
 
 
 @app.command(name="list")
@@ -38,8 +38,8 @@ def list_(
 def _listing(what: str) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of one list."""
     if what == "methods":
-        from bench.procedures import PROCEDURES, CompletedAnswers
-        from methods.registry import PRUNERS
+        from prunebench.bench.policies.procedures import PROCEDURES, CompletedAnswers
+        from prunebench.methods.registry import PRUNERS
 
         rows = []
         for name, entry in PRUNERS.items():
@@ -51,12 +51,12 @@ def _listing(what: str) -> tuple[list[str], list[list[str]]]:
             rows.append([name, *_kind(scored), reads, procedure.extra_cost, procedure.paper])
         return ["method", "quadrant", "learnable", "reads", "extra cost", "paper"], rows
     if what == "tasks":
-        from tasks import catalogue
+        from prunebench.tasks import catalogue
 
         columns = ["task", "answer", "test problems", "data set", "revision", "use", "licence"]
         return columns, [_task_row(catalogue.get(name)) for name in catalogue.names()]
     if what == "presets":
-        from bench.config import preset_names
+        from prunebench.bench.config import preset_names
 
         return ["preset"], [[name] for name in preset_names()]
     raise UserError(f"nothing is called '{what}': list methods, tasks or presets")
@@ -81,7 +81,7 @@ def new_pruner(
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
 ) -> None:
     """Write a pruner of your own: one runnable file with a docstring to fill in."""
-    from bench.plugins import write_pruner
+    from prunebench.bench.plugins import write_pruner
 
     path = write_pruner(name, quadrant, folder)
     typer.echo(f"{path} written; check it with: prunebench check-plugin {path}")
@@ -90,7 +90,7 @@ def new_pruner(
 @app.command(name="check-plugin")
 def check_plugin(path: Annotated[Path, typer.Argument(help="A Python file with pruners.")]) -> None:
     """Run the conformance suite on the pruners of a file; exit code 1 when one fails."""
-    from bench.plugins import check_plugin as check
+    from prunebench.bench.plugins import check_plugin as check
 
     reports = check(path)
     for report in reports:
@@ -102,7 +102,7 @@ def check_plugin(path: Annotated[Path, typer.Argument(help="A Python file with p
 @app.command()
 def doctor() -> None:
     """Look at the installation; exit code 1 when something is wrong."""
-    from bench.doctor import diagnose
+    from prunebench.bench.cli.doctor import diagnose
 
     checks = diagnose()
     for check in checks:

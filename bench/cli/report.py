@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import app, watching
+from prunebench.bench.cli.app import app, watching
 
 
 @app.command()
@@ -17,8 +17,8 @@ def report(
     sweep: Annotated[Path | None, typer.Option(help="Folder of a sweep (default: in or beside the run).")] = None,
 ) -> None:
     """One self-contained HTML file: words, tables, figures, a calculator, and every path."""
-    from figures.catalogue import FIGURES
-    from figures.report import write_report
+    from prunebench.figures.catalogue import FIGURES
+    from prunebench.figures.report import write_report
 
     with watching() as watch:
         tick = watch.stretch("figures and report", len(FIGURES))
@@ -32,8 +32,8 @@ def side_by_side(
     out: Annotated[Path, typer.Option(help="Where the tables go.")] = Path("runs/side-by-side"),
 ) -> None:
     """Tables over several runs: every method on every task and model, with the paper's numbers beside them."""
-    from figures.run_folder import RunFolder
-    from figures.side_by_side import SideBySide
+    from prunebench.figures.run_folder import RunFolder
+    from prunebench.figures.side_by_side import SideBySide
 
     folders = [RunFolder(run) for run in runs]
     SideBySide([folder.results for folder in folders if folder.task]).write(out)  # one without rows is refused

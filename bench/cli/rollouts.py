@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.app import (
+from prunebench.bench.cli.app import (
     BaseUrl,
     ConfigFile,
     Data,
@@ -38,8 +38,8 @@ from bench.cli.app import (
     processes_on,
     watching,
 )
-from bench.engines.choice import EngineChoice, load_engine
-from bench.errors import UserError
+from prunebench.bench.engines.load import EngineChoice, load_engine
+from prunebench.bench.errors import UserError
 
 
 @app.command()
@@ -66,7 +66,7 @@ def rollouts(
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
     """Sample and grade complete paths into a store; the same command resumes."""
-    from bench.rollouts import problems_of, sample_configured, tasks_of
+    from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 
     config = config_from(
         preset_name, config_file, tasks=task, data=data_of(data), model=model,
@@ -102,7 +102,7 @@ def import_(
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/imported"),
 ) -> None:
     """Bring rollouts that were made elsewhere into a store; compare them with: prunebench compare --store OUT."""
-    from bench.importers import Options, import_rollouts
+    from prunebench.bench.rollouts.importers import Options, import_rollouts
 
     options = Options(task, tokenizer, grading, pairs_of("--field", field, "NAME=VALUE"))
     with watching() as watch:
@@ -127,7 +127,7 @@ def replay_matrix(
     from rich.console import Console
     from rich.table import Table
 
-    from bench.matrix_replay import replay as run
+    from prunebench.bench.evaluation.matrix_replay import replay as run
 
     table = Table("task", "method", "accuracy %", "tokens", "longest path", box=None)
     for row in run(path, grading, shuffles, paths):
@@ -151,10 +151,10 @@ def label(
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
     """Monte Carlo labels: how often the continuations of each stored prefix come out right."""
-    from bench.engines.base import Sampling
-    from bench.potential import cuts_of, label_cuts
-    from bench.store import RolloutStore
-    from bench.stored import is_imported, require_model, task_of
+    from prunebench.bench.engines.base import Sampling
+    from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+    from prunebench.bench.rollouts.opening import is_imported, require_model, task_of
+    from prunebench.bench.rollouts.store import RolloutStore
 
     rollout_store = RolloutStore.open(store)
     if is_imported(rollout_store):

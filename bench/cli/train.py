@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from bench.cli.app import (
+from prunebench.bench.cli.app import (
     EMBEDDED,
     Device,
     Judge,
@@ -21,11 +21,11 @@ from bench.cli.app import (
     load_plugins,
     model_options_of,
 )
-from bench.engines.choice import load_engine
-from bench.errors import UserError
+from prunebench.bench.engines.load import load_engine
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.ablation import Axis
+    from prunebench.bench.evaluation.ablation import Axis
 
 
 @app.command()
@@ -47,9 +47,9 @@ def train(
 
     The training prefixes are those of L/2, L and 2L that have labels. The same command goes on after a stop.
     """
-    from bench.training import Judges, train_methods, tunable
-    from figures.training_curve import write_training_curve
-    from methods.registry import PRUNERS
+    from prunebench.bench.training.training import Judges, train_methods, tunable
+    from prunebench.figures.training_curve import write_training_curve
+    from prunebench.methods.registry import PRUNERS
 
     load_plugins(plugin)
     names = list(method or tunable())
@@ -73,7 +73,7 @@ def import_stop(
     out: Annotated[Path, typer.Option(help="Folder of learned files, for --learned.")] = Path("runs/imported-stop"),
 ) -> None:
     """Bring a STOP that was trained elsewhere: its files as learned files with a card; nothing in them is run."""
-    from bench.stop_checkpoint import import_stop as run
+    from prunebench.bench.training.import_stop import import_stop as run
 
     card = run(folder, load_engine(model, device, model_options_of(model_option)), prefix, out)
     settings = ", ".join(f"{name} {card.configuration[name]}" for name in ("tokens", "rank"))
@@ -104,11 +104,11 @@ def ablate(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from bench.ablation import ablate as run
-    from bench.ablation import to_markdown
-    from bench.training import labelled_folder, load_method, reads_of, test_records
-    from methods.base import LearnablePruner
-    from methods.registry import PRUNERS
+    from prunebench.bench.evaluation.ablation import ablate as run
+    from prunebench.bench.evaluation.ablation import to_markdown
+    from prunebench.bench.training.training import labelled_folder, load_method, reads_of, test_records
+    from prunebench.methods.base import LearnablePruner
+    from prunebench.methods.registry import PRUNERS
 
     known(lambda: PRUNERS.get(method))
     engine = load_engine(model, device, model_options_of(model_option))
@@ -135,8 +135,8 @@ def reasoner(
     until: Annotated[str, typer.Option(help="weights, rollouts, labels or all.")] = "all",
 ) -> None:
     """Rebuild a shipped reasoner and all that hangs on it: weights, labels, learned pruners, test labels, card."""
-    from bench.reasoner.build import UNTIL, build
-    from bench.reasoner.config import REASONERS
+    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.reasoner.build import UNTIL, build
 
     if name not in REASONERS:
         raise UserError(f"unknown reasoner '{name}': shipped are {', '.join(REASONERS)}")

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Generator, Signal
-from methods.pool import Pool
+from prunebench.methods.base import Generator, Signal
+from prunebench.methods.pool import Pool
 
 FinishReason = Literal["stop", "length", "call"]
 
@@ -84,7 +84,7 @@ class Recording:
 
 
 RECORDABLE = ("logprobs", "topk_logprobs", "entropy", "self_certainty", "hidden_state")
-"""The signals that sampling can record, under their names in :class:`methods.base.Signal`."""
+"""The signals that sampling can record, under their names in :class:`prunebench.methods.base.Signal`."""
 
 NOTHING = Recording(logprobs=False, entropy=False, self_certainty=False, topk=0)
 

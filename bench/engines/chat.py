@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.engines.options import ModelOptions
-from bench.errors import UserError
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.errors import UserError
 
 HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 _FINAL = "<|start|>assistant<|channel|>final<|message|>"

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.engines.base import Request, Sampling
-from bench.errors import UserError
+from prunebench.bench.engines.base import Request, Sampling
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.engines.transformers import TransformersEngine
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 
 class EngineJudge:
-    """Writes behind contexts with a :class:`bench.engines.transformers.TransformersEngine`.
+    """Writes behind contexts with a :class:`bench.engines.transformers.engine.TransformersEngine`.
 
     Equal contexts are answered once. Every context is a pool of its own, so that the answer to it does not depend on
     what else is asked; with a temperature its noise is named by the seed and by a hash of the context. With ``recall``

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.engines.base import NOTHING, Path, Recording, Request, Rollout, Sampling
-from bench.engines.noise import noise_key
-from bench.engines.options import ModelOptions
-from bench.engines.texts import Texts, distinct_rows, forced_answers
-from bench.errors import UserError
-from bench.reasoner.config import source_of
-from methods.base import LearnedTokens, PrefixCache, Probe, Signal
-from methods.pool import Pool
-from tasks.errors import first_line
+from prunebench.bench.engines.base import NOTHING, Path, Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.noise import noise_key
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.engines.shipped import source_of
+from prunebench.bench.engines.tokenization import Texts, distinct_rows, forced_answers
+from prunebench.bench.errors import UserError
+from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal
+from prunebench.methods.pool import Pool
+from prunebench.tasks.errors import first_line
 
 BACKEND = "openai"
 TOLD = frozenset({Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS, Signal.TOPK_LOGPROBS, Signal.PROBE})
@@ -56,7 +56,7 @@ class OpenAIEngine(Texts):
     def __init__(self, model: str, base_url: str | None, options: ModelOptions | None = None) -> None:
         from transformers import AutoTokenizer
 
-        from bench.engines.transformers import stop_ids
+        from prunebench.bench.engines.transformers.engine import stop_ids
 
         self.name, self.base_url, self.options = model, base_url, options or ModelOptions()
         if self.options.tools is not None:
@@ -189,7 +189,7 @@ class OpenAIEngine(Texts):
         return replace(recording, entropy=False, self_certainty=False, checkpoints=())
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        """See :func:`bench.engines.texts.forced_answers`."""
+        """See :func:`bench.engines.tokenization.forced_answers`."""
 
         def ask(request: Request, sampling: Sampling, recording: Recording) -> Rollout:
             (rollout,) = self.sample([request], sampling, 0, recording)

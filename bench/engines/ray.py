@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bench.engines.choice import DEFAULT_ENGINE, EngineChoice, load_engine, require_digest
-from bench.engines.options import ModelOptions
-from bench.errors import UserError
-from tasks.errors import first_line
+from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine, require_digest
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.errors import UserError
+from prunebench.tasks.errors import first_line
 
 if TYPE_CHECKING:
-    from bench.engines.transformers import TransformersEngine
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 IN_FLIGHT = 2
 """Jobs that an actor holds: one at work and one at hand."""

@@ -4,19 +4,19 @@ A policy is written ``kind:value,name=value,...`` on the command line and in fil
 it where paths that have ended are not to be ranked; ``str()`` gives that text, and :func:`parse_policy` reads it.
 """
 
-from bench.policies.adaptive_consistency import AdaptiveConsistency
-from bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, reach, tied
-from bench.policies.early_stopping_consistency import EarlyStoppingConsistency, expected_esc_samples
-from bench.policies.funnel import Funnel
-from bench.policies.memory_triggered import MemoryTriggered
-from bench.policies.patience import DYNASOR_EFFORTS, Patience
-from bench.policies.ratio import Ratio
-from bench.policies.repeated import Repeated
-from bench.policies.speculative_rejection import SpeculativeRejection
-from bench.policies.text import KINDS, parse_policy
-from bench.policies.threshold import Threshold
-from bench.policies.topk import TopK
-from bench.policies.warmup_percentile import WarmupPercentile
+from prunebench.bench.policies.adaptive_consistency import AdaptiveConsistency
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, reach, tied
+from prunebench.bench.policies.early_stopping_consistency import EarlyStoppingConsistency, expected_esc_samples
+from prunebench.bench.policies.funnel import Funnel
+from prunebench.bench.policies.memory_triggered import MemoryTriggered
+from prunebench.bench.policies.parse import KINDS, parse_policy
+from prunebench.bench.policies.patience import DYNASOR_EFFORTS, Patience
+from prunebench.bench.policies.ratio import Ratio
+from prunebench.bench.policies.repeated import Repeated
+from prunebench.bench.policies.speculative_rejection import SpeculativeRejection
+from prunebench.bench.policies.threshold import Threshold
+from prunebench.bench.policies.topk import TopK
+from prunebench.bench.policies.warmup_percentile import WarmupPercentile
 
 __all__ = [
     "AdaptiveConsistency",

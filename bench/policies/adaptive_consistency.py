@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.policies.contract import CheckRecord, Decision, Policy, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, Policy, require
 
 
 @dataclass(frozen=True)

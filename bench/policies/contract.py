@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import UserError
+from prunebench.bench.errors import UserError
 
 FinishedRule = Literal["rank", "keep", "drop"]
 """What becomes of paths that end before the checkpoint, always within the same k: ``rank`` them with the others,

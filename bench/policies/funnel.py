@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from bench.errors import UserError
-from bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
+from prunebench.bench.errors import UserError
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
 
 
 @dataclass(frozen=True)

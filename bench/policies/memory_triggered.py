@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, require
-from bench.policies.repeated import Repeated
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, require
+from prunebench.bench.policies.repeated import Repeated
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from bench.errors import UserError
-from bench.policies.contract import CheckRecord, Decision, require
-from bench.policies.repeated import Repeated
+from prunebench.bench.errors import UserError
+from prunebench.bench.policies.contract import CheckRecord, Decision, require
+from prunebench.bench.policies.repeated import Repeated
 
 DYNASOR_EFFORTS: dict[str, tuple[int, int]] = {
     "mild": (8, 64),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.policies.contract import Policy, require
+from prunebench.bench.policies.contract import Policy, require
 
 
 @dataclass(frozen=True)

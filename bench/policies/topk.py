@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.errors import UserError
-from bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
+from prunebench.bench.errors import UserError
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
 
 
 @dataclass(frozen=True)

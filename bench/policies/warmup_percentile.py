@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.errors import UserError
-from bench.policies.contract import CheckRecord, Decision, FinishedRule, finite_scores, reach, require
-from bench.policies.repeated import Repeated
+from prunebench.bench.errors import UserError
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, finite_scores, reach, require
+from prunebench.bench.policies.repeated import Repeated
 
 
 @dataclass(frozen=True)

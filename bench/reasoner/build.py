@@ -15,29 +15,29 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.config import RunConfig, preset
-from bench.labelled_data import TRAIN_SEED, make_held_data, make_train_data
-from bench.processes import started
-from bench.reasoner.card import Labelled, acceptance, write_card
-from bench.reasoner.config import HOME, REASONERS, RECIPES, Reasoner
-from bench.shards import LOCK
-from bench.store import RolloutStore, StoredProblem
-from bench.training import (
+from prunebench.bench.config import RunConfig, preset
+from prunebench.bench.engines.shipped import HOME, REASONERS, RECIPES, Reasoner
+from prunebench.bench.processes import started
+from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
+from prunebench.bench.rollouts.shards import LOCK
+from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
+from prunebench.bench.training.data import TRAIN_SEED, make_held_data, make_train_data
+from prunebench.bench.training.training import (
     Judges,
     load_method,
     reads_of,
     train_methods,
     tunable,
 )
-from methods.base import Quadrant
-from methods.judges.text_classifier import TextClassifier
-from methods.registry import PRUNERS
-from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import Instance
-from tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
+from prunebench.methods.base import Quadrant
+from prunebench.methods.judges.text_classifier import TextClassifier
+from prunebench.methods.registry import PRUNERS
+from prunebench.tasks.synthetic import FAMILIES
+from prunebench.tasks.synthetic.family import Instance
+from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
 
 if TYPE_CHECKING:
-    from bench.engines.transformers import TransformersEngine
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 JUDGES = HOME / "judges"
 """One pair serves every shipped reasoner: they read text."""
@@ -63,7 +63,7 @@ def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split:
     """One family's share, in a process of its own with one thread."""
     import torch
 
-    from bench.engines.transformers import TransformersEngine
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
     torch.set_num_threads(1)
     engine = TransformersEngine.load(name, device=device, rows_in_flight=ROWS_IN_FLIGHT[device])
@@ -90,7 +90,7 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     """Tune and train methods on the families together, in a process of their own with one thread."""
     import torch
 
-    from bench.engines.transformers import TransformersEngine
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
     torch.set_num_threads(1)
     engine, config = TransformersEngine.load(reasoner, device=device), preset(REASONERS[reasoner].preset)
@@ -121,7 +121,7 @@ def train_all(
 
     A worker takes a method, or all those together for which the model reads the prefixes again: they share the reading.
     """
-    from bench.engines.transformers import REREADABLE
+    from prunebench.bench.engines.transformers.engine import REREADABLE
 
     os.environ["OMP_NUM_THREADS"] = "1"
     members = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
@@ -204,9 +204,9 @@ def build(
 
     ``until`` names the last of :data:`UNTIL` that is wanted.
     """
-    from bench.engines.transformers import TransformersEngine
-    from bench.reasoner.judges import train_judges
-    from bench.reasoner.train import train
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+    from prunebench.bench.reasoner.train import train
+    from prunebench.bench.reasoner.train_judges import train_judges
 
     if not (reasoner.weights / "training.json").exists():  # what a training writes last
         say(f"training {reasoner.name}")

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.labels import LabelStore
-from bench.replay import pool_of
-from bench.shards import write_atomically
-from bench.store import RolloutStore, StoredProblem
-from methods.base import LearnablePruner, Signal
-from methods.confidence.perplexity import Perplexity
-from methods.judges.text_classifier import TextClassifier
-from methods.learned.linear_probe import LinearProbe
-from methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
-from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import BOX, STEP_END, WAIT, Instance, read_path
+from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.pools import pool_of
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
+from prunebench.methods.base import LearnablePruner, Signal
+from prunebench.methods.confidence.perplexity import Perplexity
+from prunebench.methods.judges.text_classifier import TextClassifier
+from prunebench.methods.learned.linear_probe import LinearProbe
+from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
+from prunebench.tasks.synthetic import FAMILIES
+from prunebench.tasks.synthetic.family import BOX, STEP_END, WAIT, Instance, read_path
 
 if TYPE_CHECKING:
-    from bench.engines.transformers import TransformersEngine
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from bench.reasoner.config import TrainingPlan
-from bench.reasoner.vocabulary import BOS, EOS
-from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, Family, Instance, Outcome, numeral
+from prunebench.bench.engines.shipped import TrainingPlan
+from prunebench.bench.reasoner.vocabulary import BOS, EOS
+from prunebench.tasks.synthetic import FAMILIES
+from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, Family, Instance, Outcome, numeral
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bench.processes import started
-from bench.reasoner.config import REASONERS, ReasonerShape, TrainingPlan
-from bench.reasoner.recipe import STAGES, Document, Stage, chunk_of, stage_at
-from bench.reasoner.vocabulary import BOS, EOS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
-from tasks.synthetic.family import CHECK
+from prunebench.bench.engines.shipped import REASONERS, ReasonerShape, TrainingPlan
+from prunebench.bench.processes import started
+from prunebench.bench.reasoner.recipe import STAGES, Document, Stage, chunk_of, stage_at
+from prunebench.bench.reasoner.vocabulary import BOS, EOS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
+from prunebench.tasks.synthetic.family import CHECK
 
 _IDS = {token: i for i, token in enumerate(VOCABULARY)}
 IGNORED = -100

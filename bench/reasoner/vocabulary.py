@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT
+from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 RESERVED = tuple(f"<reserved_{i}>" for i in range(80))

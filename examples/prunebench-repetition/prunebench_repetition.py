@@ -9,8 +9,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Pruner, Scores, Setting, Signal, Source
-from methods.pool import Pool
+from prunebench.methods.base import Pruner, Scores, Setting, Signal, Source
+from prunebench.methods.pool import Pool
 
 
 @dataclass

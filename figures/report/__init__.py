@@ -1,5 +1,5 @@
 """One self-contained HTML file about one run: words, tables, figures, a calculator and every path."""
 
-from figures.report.page import write_report
+from prunebench.figures.report.page import write_report
 
 __all__ = ["write_report"]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.decisions import Decisions
-from bench.store import RolloutStore, StoredPath
-from figures.run_folder import RunFolder
+from prunebench.bench.evaluation.decisions import Decisions
+from prunebench.bench.rollouts.store import RolloutStore, StoredPath
+from prunebench.figures.run_folder import RunFolder
 
 MOST_PROBLEMS = 60
 """So many problems are shown: the page stays under 5 MB. The first of every task, in turn."""
@@ -103,7 +103,7 @@ def _speller(model: str) -> Any:
     """A function from a path to the characters of each of its tokens; None for a path that does not add up."""
     from transformers import AutoTokenizer
 
-    from bench.reasoner.config import REASONERS
+    from prunebench.bench.engines.shipped import REASONERS
 
     try:
         source = str(REASONERS[model].weights) if model in REASONERS else model

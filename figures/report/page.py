@@ -13,19 +13,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from bench.errors import UserError
-from bench.guideline import Guideline, read_guidelines
-from bench.results import ResultRow
-from bench.shards import write_atomically
-from figures.catalogue import FIGURES, draw_figures
-from figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
-from figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
-from figures.equal_cost_table import EqualCostTable
-from figures.main_table import COLUMNS
-from figures.report.explorer import explorer, packed
-from figures.report.summary import summary
-from figures.run_folder import RunFolder, mean_defined
-from figures.style import QUADRANTS, rows_of
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.results import ResultRow
+from prunebench.bench.guideline.guideline import Guideline, read_guidelines
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.figures.catalogue import FIGURES, draw_figures
+from prunebench.figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
+from prunebench.figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
+from prunebench.figures.equal_cost_table import EqualCostTable
+from prunebench.figures.main_table import COLUMNS
+from prunebench.figures.report.explorer import explorer, packed
+from prunebench.figures.report.summary import summary
+from prunebench.figures.run_folder import RunFolder, mean_defined
+from prunebench.figures.style import QUADRANTS, rows_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def render(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> str
     """
     results, task = run.results, run.task
     environment = Environment(
-        loader=PackageLoader("figures.report"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
+        loader=PackageLoader("prunebench.figures.report"),
+        autoescape=select_autoescape(default=True), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     paths = explorer(run)
@@ -140,7 +141,7 @@ def _base64(path: Path) -> str:
 
 def guidelines_of(run: RunFolder) -> list[Guideline]:
     """Those of a sweep in or beside the run, else of the shipped reasoner that the run is about; may be none."""
-    from bench.reasoner.config import REASONERS
+    from prunebench.bench.engines.shipped import REASONERS
 
     model = run.results.rows[0].model
     shipped = REASONERS[model].guideline if model in REASONERS else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from bench.results import EqualCostRow, ResultRow, Results
-from figures.main_table import number, with_interval
-from figures.style import rows_of
+from prunebench.bench.evaluation.results import EqualCostRow, ResultRow, Results
+from prunebench.figures.main_table import number, with_interval
+from prunebench.figures.style import rows_of
 
 SIGNIFICANT = 0.05
 

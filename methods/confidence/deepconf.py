@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Pruner, Scores, Setting, Signal, Source
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.base import Pruner, Scores, Setting, Signal, Source
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 Variant = Literal["mean", "tail", "bottom", "min"]
 

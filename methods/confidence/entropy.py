@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from methods.base import Pruner, Scores, Signal, Source
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.base import Pruner, Scores, Signal, Source
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 
 @pruner

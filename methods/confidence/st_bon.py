@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Pruner, Scores, Signal, Source
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.base import Pruner, Scores, Signal, Source
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 _SMALLEST = 1e-8
 """Norms and angles that are divided by are at least this, as in the source."""

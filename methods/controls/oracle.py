@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from methods.base import Pruner, Scores, Signal, Source
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.base import Pruner, Scores, Signal, Source
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 
 @pruner

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
-from methods.judges.text_classifier import TextClassifier
-from methods.pool import LabelledPool, Pool, PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.judges.text_classifier import TextClassifier
+from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset
+from prunebench.methods.registry import pruner
 
 
 @pruner

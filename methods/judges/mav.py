@@ -9,8 +9,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Cost, Generate, PretrainedJudge, Scores, Setting, Signal
-from methods.judges.verifier import (
+from prunebench.methods.base import Cost, Generate, PretrainedJudge, Scores, Setting, Signal
+from prunebench.methods.judges.verifier import (
     ASPECTS,
     PROMPTS,
     Language,
@@ -20,8 +20,8 @@ from methods.judges.verifier import (
     verifier_of,
     yes_probabilities,
 )
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 
 @pruner

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Cost, JudgeMissingError, PretrainedJudge, Scores, Setting, Signal
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.base import Cost, JudgeMissingError, PretrainedJudge, Scores, Setting, Signal
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 Aggregate = Literal["last", "min", "prod", "mean"]
 FormName = Literal["separator", "value", "plus-minus", "step-tag"]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import (
+from prunebench.methods.base import (
     Cost,
     JudgeMissingError,
     LearnablePruner,
@@ -22,11 +22,11 @@ from methods.base import (
     Source,
     UsesJudge,
 )
-from methods.judges.prm import Checkpoint, Encoder, Reader, Reading, separator_head
-from methods.learned.fitting import Schedule, fingerprint, fit_module
-from methods.learned.stop import of_like_width
-from methods.pool import Pool, PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.judges.prm import Checkpoint, Encoder, Reader, Reading, separator_head
+from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
+from prunebench.methods.learned.stop import of_like_width
+from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.registry import pruner
 
 
 @pruner

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
-from methods.pool import Pool, PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.registry import pruner
 
 
 @pruner

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from methods.base import Cost, PretrainedJudge, Scores, Setting, Signal
-from methods.judges.verifier import (
+from prunebench.methods.base import Cost, PretrainedJudge, Scores, Setting, Signal
+from prunebench.methods.judges.verifier import (
     PROMPTS,
     Language,
     distinct_texts,
@@ -16,8 +16,8 @@ from methods.judges.verifier import (
     verifier_of,
     yes_probabilities,
 )
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 
 @pruner

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Cost, Generate, JudgeMissingError, PretrainedJudge, Setting
-from methods.pool import Pool
+from prunebench.methods.base import Cost, Generate, JudgeMissingError, PretrainedJudge, Setting
+from prunebench.methods.pool import Pool
 
 Language = Literal["words", "english"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Signal
-from methods.pool import PrefixDataset, within_problem_auroc
+from prunebench.methods.base import Signal
+from prunebench.methods.pool import PrefixDataset, within_problem_auroc
 
 Losses = Callable[[NDArray[np.int64]], Iterable[Any]]
 """From the rows of a batch to parts of its mean loss: each part is a scalar tensor, and they add up."""

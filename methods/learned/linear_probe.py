@@ -10,9 +10,9 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
-from methods.pool import Pool, PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.registry import pruner
 
 
 @pruner

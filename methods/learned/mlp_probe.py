@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
-from methods.learned.fitting import Schedule, fingerprint, fit_module
-from methods.pool import Pool, PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
+from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.registry import pruner
 
 
 @pruner

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.learned.stop import Stop
-from methods.pool import PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.learned.stop import Stop
+from prunebench.methods.pool import PrefixDataset
+from prunebench.methods.registry import pruner
 
 
 @pruner

@@ -10,11 +10,11 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
-from methods.learned.fitting import Schedule, fingerprint
-from methods.learned.mlp_probe import Perceptron, perceptron_flops
-from methods.pool import Pool, PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.learned.fitting import Schedule, fingerprint
+from prunebench.methods.learned.mlp_probe import Perceptron, perceptron_flops
+from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.registry import pruner
 
 
 @pruner

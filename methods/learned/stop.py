@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import (
+from prunebench.methods.base import (
     Cost,
     LearnablePruner,
     LearnedTokens,
@@ -25,9 +25,9 @@ from methods.base import (
     has_windows,
     share_weights,
 )
-from methods.learned.fitting import Schedule, fingerprint, fit_module
-from methods.pool import Pool, PrefixDataset
-from methods.registry import pruner
+from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
+from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.registry import pruner
 
 _ATTENTION = "prunebench_grouped"
 _WATCHED, _TOLD = f"{_ATTENTION}_watched", "prunebench_weights"

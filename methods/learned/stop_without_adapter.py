@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from methods.learned.stop import Stop
-from methods.registry import pruner
+from prunebench.methods.learned.stop import Stop
+from prunebench.methods.registry import pruner
 
 
 @pruner

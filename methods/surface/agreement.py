@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Probe, Scores, Source
-from methods.confidence.deer import ForcedAnswers
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.base import Probe, Scores, Source
+from prunebench.methods.confidence.deer import ForcedAnswers
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 
 @pruner

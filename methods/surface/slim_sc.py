@@ -15,9 +15,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from methods.base import Cost, Pruner, Scores, Setting, Signal, Source
-from methods.pool import Pool
-from methods.registry import pruner
+from prunebench.methods.base import Cost, Pruner, Scores, Setting, Signal, Source
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import pruner
 
 _MARKERS = re.compile(r"(?:\b(?:wait|alternatively|hmm|another way|on second thought)\b[\s,.]*)+", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")

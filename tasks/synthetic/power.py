@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.synthetic.family import CARE, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
+from prunebench.tasks.synthetic.family import CARE, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
 
 
 class Power(Family):

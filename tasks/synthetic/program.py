@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
+from prunebench.tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
 
 CALL = ("```python", "\n", "print", "(")
 RETURN = (")", "\n", "```", "\n", "```output", "\n")

@@ -6,7 +6,18 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
+from prunebench.tasks.synthetic.family import (
+    CARE,
+    Difference,
+    Family,
+    Instance,
+    Mixed,
+    Outcome,
+    State,
+    Step,
+    last_number,
+    numeral,
+)
 
 
 class Recurrence(Family):

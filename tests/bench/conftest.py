@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bench import cli
+from prunebench.bench import cli
 
 
 @pytest.fixture

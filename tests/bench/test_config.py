@@ -7,9 +7,9 @@ import textwrap
 import pytest
 from pydantic import ValidationError
 
-from bench.config import RunConfig, load_config, preset, preset_names
-from bench.engines.base import Sampling
-from bench.errors import UserError
+from prunebench.bench.config import RunConfig, load_config, preset, preset_names
+from prunebench.bench.engines.base import Sampling
+from prunebench.bench.errors import UserError
 
 GOOD = """
     tasks: [synthetic]
@@ -133,5 +133,5 @@ def test_a_missing_file_and_an_unknown_preset_offer_what_there_is(tmp_path):
 
 
 def test_a_configuration_is_read_without_loading_a_model_library():
-    code = "import sys; from bench.config import preset; preset('demo'); print('torch' in sys.modules)"
+    code = "import sys; from prunebench.bench.config import preset; preset('demo'); print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

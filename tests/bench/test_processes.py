@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from bench.processes import started
+from prunebench.bench.processes import started
 
 STARTS = """
 import os, time
-from bench.processes import started
+from prunebench.bench.processes import started
 
 if __name__ == "__main__":
     pool = started(2)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.results import QuadrantName, ResultRow, Results
+from prunebench.bench.evaluation.results import QuadrantName, ResultRow, Results
 
 NAN = math.nan
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.ablation import VALUES, AblationRow, to_csv
-from bench.errors import UserError
-from figures.ablations import ablations, ablations_csv
-from figures.published_marks import published_ablations
-from figures.run_folder import RunFolder
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.ablation import VALUES, AblationRow, to_csv
+from prunebench.figures.ablations import ablations, ablations_csv
+from prunebench.figures.published_marks import published_ablations
+from prunebench.figures.run_folder import RunFolder
 from tests.figures.readable import assert_readable
 
 

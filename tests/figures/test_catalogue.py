@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
-from bench.guideline import guideline_of
-from bench.ledger import LedgerRow, ledger_csv
-from bench.motivation import MeasuredPath, Motivation
-from bench.results import CalibrationRow, Representative, Results
-from figures.catalogue import FIGURES, draw_figures, figures_markdown
-from figures.run_folder import RunFolder
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.ledger import LedgerRow, ledger_csv
+from prunebench.bench.evaluation.potential_curve import MeasuredPath, Motivation
+from prunebench.bench.evaluation.results import CalibrationRow, Representative, Results
+from prunebench.bench.guideline.guideline import guideline_of
+from prunebench.figures.catalogue import FIGURES, draw_figures, figures_markdown
+from prunebench.figures.run_folder import RunFolder
 from tests.made_up_sweep import made_up
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.results import Results
-from figures.main_table import (
+from prunebench.bench.evaluation.results import Results
+from prunebench.figures.main_table import (
     COLUMNS,
     MainTable,
     number,

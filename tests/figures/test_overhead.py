@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from bench.ledger import LedgerRow
-from bench.results import Results
-from figures.overhead import overhead, overhead_csv, overhead_rows
-from figures.published_marks import SOURCE, published_check_seconds
-from figures.run_folder import Timing
+from prunebench.bench.evaluation.ledger import LedgerRow
+from prunebench.bench.evaluation.results import Results
+from prunebench.figures.overhead import overhead, overhead_csv, overhead_rows
+from prunebench.figures.published_marks import SOURCE, published_check_seconds
+from prunebench.figures.run_folder import Timing
 from tests.figures.readable import assert_readable
 
 LEDGER = [

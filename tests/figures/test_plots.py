@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from bench.results import Results
-from figures.pareto import pareto
-from figures.published_marks import published_points
-from figures.score_quality import score_quality
-from figures.style import QUADRANTS, WIDTH_INCHES, save, spread
+from prunebench.bench.evaluation.results import Results
+from prunebench.figures.pareto import pareto
+from prunebench.figures.published_marks import published_points
+from prunebench.figures.score_quality import score_quality
+from prunebench.figures.style import QUADRANTS, WIDTH_INCHES, save, spread
 from tests.figures.readable import assert_readable, texts
 
 Plot = Callable[..., Figure]

@@ -3,9 +3,9 @@ from __future__ import annotations
 import csv
 import math
 
-from bench.results import PolicyRow, Representative
-from figures.policy_table import PolicyTable
-from figures.quadrant_table import QuadrantTable
+from prunebench.bench.evaluation.results import PolicyRow, Representative
+from prunebench.figures.policy_table import PolicyTable
+from prunebench.figures.quadrant_table import QuadrantTable
 
 
 def row(**more):

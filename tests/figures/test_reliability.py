@@ -6,8 +6,8 @@ import csv
 
 import pytest
 
-from bench.results import CalibrationRow, Results
-from figures.reliability import reliability, reliability_csv
+from prunebench.bench.evaluation.results import CalibrationRow, Results
+from prunebench.figures.reliability import reliability, reliability_csv
 from tests.figures.readable import assert_readable
 
 BINS = [(0.0, 0.5, 30, 0.25, 0.5), (0.5, 0.9, 0, 0.0, 0.0), (0.9, 1.0, 10, 0.95, 0.75)]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UserError
-from bench.ledger import LedgerRow, ledger_csv
-from bench.results import Results
-from figures.run_folder import RunFolder
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.ledger import LedgerRow, ledger_csv
+from prunebench.bench.evaluation.results import Results
+from prunebench.figures.run_folder import RunFolder
 
 LEDGER = [
     LedgerRow("power", "a", "stop", phase, 100.0, 0.0, 0.0, tokens, 1e9, 2e6)  # type: ignore[arg-type]

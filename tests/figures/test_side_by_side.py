@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from bench.results import COLUMNS, Representative
-from figures.main_table import with_interval
-from figures.side_by_side import SideBySide
+from prunebench.bench.evaluation.results import COLUMNS, Representative
+from prunebench.figures.main_table import with_interval
+from prunebench.figures.side_by_side import SideBySide
 
 
 @pytest.fixture

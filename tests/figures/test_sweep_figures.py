@@ -7,12 +7,12 @@ import csv
 import numpy as np
 import pytest
 
-from bench.guideline import guideline_of
-from bench.sweep import Sweep
-from figures.budget import ALL, GUIDELINE, HALF, budget, budget_csv, spent
-from figures.guideline_table import REFUSED, GuidelineTable
-from figures.law import law, law_csv
-from figures.retention import retention, retention_csv, retention_points
+from prunebench.bench.guideline.guideline import guideline_of
+from prunebench.bench.guideline.sweep import Sweep
+from prunebench.figures.budget import ALL, GUIDELINE, HALF, budget, budget_csv, spent
+from prunebench.figures.guideline_table import REFUSED, GuidelineTable
+from prunebench.figures.law import law, law_csv
+from prunebench.figures.retention import retention, retention_csv, retention_points
 from tests.figures.readable import assert_readable
 from tests.made_up_sweep import BUDGETS, GAMMAS, LENGTHS, PREFIXES, made_up
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 
-from bench.procedures import PROCEDURES
-from figures.taxonomy import Placed, registered, taxonomy, taxonomy_csv
-from methods.registry import PRUNERS
+from prunebench.bench.policies.procedures import PROCEDURES
+from prunebench.figures.taxonomy import Placed, registered, taxonomy, taxonomy_csv
+from prunebench.methods.registry import PRUNERS
 from tests.figures.readable import assert_readable, texts
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import csv
 
-from bench.training import Card
-from figures.training_curve import write_training_curve
+from prunebench.bench.training.training import Card
+from prunebench.figures.training_curve import write_training_curve
 
 
 def card(history):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from methods.base import Cost, LearnablePruner, MissingSignalError, NotFittedError, Pruner, Signal, Source
-from methods.check import (
+from prunebench.methods.base import Cost, LearnablePruner, MissingSignalError, NotFittedError, Pruner, Signal, Source
+from prunebench.methods.check import (
     EXAMPLE_SETTING,
     LEARNING_RULES,
     RULES,
@@ -21,11 +21,11 @@ from methods.check import (
     example_dataset,
     example_pool,
 )
-from methods.confidence.entropy import Entropy
-from methods.controls.oracle import Oracle
-from methods.ensembles.mean_rank import MeanRank
-from methods.learned.stop import Stop
-from methods.registry import PRUNERS
+from prunebench.methods.confidence.entropy import Entropy
+from prunebench.methods.controls.oracle import Oracle
+from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.learned.stop import Stop
+from prunebench.methods.registry import PRUNERS
 
 BUILT_IN = [name for name in PRUNERS.names() if PRUNERS.get(name).__module__.startswith("methods.")]
 

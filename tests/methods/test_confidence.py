@@ -6,15 +6,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from methods.base import MissingSignalError, Quadrant, Setting, Signal
-from methods.check import EXAMPLE_SETTING, check_pruner, example_pool
-from methods.confidence.deepconf import DeepConf
-from methods.confidence.entropy import Entropy
-from methods.confidence.margin import Margin
-from methods.confidence.perplexity import Perplexity
-from methods.confidence.self_certainty import SelfCertainty
-from methods.confidence.st_bon import SelfTruncation, chain_of_embedding
-from methods.confidence.varentropy import Varentropy
+from prunebench.methods.base import MissingSignalError, Quadrant, Setting, Signal
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.confidence.deepconf import DeepConf
+from prunebench.methods.confidence.entropy import Entropy
+from prunebench.methods.confidence.margin import Margin
+from prunebench.methods.confidence.perplexity import Perplexity
+from prunebench.methods.confidence.self_certainty import SelfCertainty
+from prunebench.methods.confidence.st_bon import SelfTruncation, chain_of_embedding
+from prunebench.methods.confidence.varentropy import Varentropy
 
 
 def with_signal(signal, *rows):

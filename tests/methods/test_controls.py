@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from methods.base import MissingSignalError, Quadrant, Signal
-from methods.check import example_pool
-from methods.controls.length import Length
-from methods.controls.none import KeepAll
-from methods.controls.oracle import Oracle
-from methods.controls.potential import Potential
-from methods.controls.random_choice import RandomChoice
+from prunebench.methods.base import MissingSignalError, Quadrant, Signal
+from prunebench.methods.check import example_pool
+from prunebench.methods.controls.length import Length
+from prunebench.methods.controls.none import KeepAll
+from prunebench.methods.controls.oracle import Oracle
+from prunebench.methods.controls.potential import Potential
+from prunebench.methods.controls.random_choice import RandomChoice
 
 
 def test_none_ranks_nothing_and_says_that_it_keeps_all():

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from methods.base import NotFittedError, Quadrant, Signal
-from methods.check import EXAMPLE_SETTING, check_pruner, example_dataset, example_pool
-from methods.judges.deepprune import DeepPrune
-from methods.pool import LabelledPool, PrefixDataset
+from prunebench.methods.base import NotFittedError, Quadrant, Signal
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_dataset, example_pool
+from prunebench.methods.judges.deepprune import DeepPrune
+from prunebench.methods.pool import LabelledPool, PrefixDataset
 from tests.methods.test_learnable import features_by_hand, logistic, ngrams
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from methods.check import example_dataset
-from methods.learned import fitting
-from methods.learned.fitting import Schedule, fingerprint, fit_module
-from methods.pool import PrefixDataset, within_problem_auroc
+from prunebench.methods.check import example_dataset
+from prunebench.methods.learned import fitting
+from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
+from prunebench.methods.pool import PrefixDataset, within_problem_auroc
 
 VALIDATION = example_dataset(3, seed=2)
 PLAN = Schedule(learning_rate=0.01, epochs=4, batch=8, patience=4, seed=0)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from methods.base import NotFittedError, Quadrant, Setting, Signal
-from methods.check import check_pruner, example_dataset, example_pool
-from methods.judges.text_classifier import TextClassifier
-from methods.learned.linear_probe import LinearProbe
-from methods.learned.mlp_probe import MlpProbe, Perceptron, perceptron_flops
-from methods.learned.step import Step
-from methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
+from prunebench.methods.base import NotFittedError, Quadrant, Setting, Signal
+from prunebench.methods.check import check_pruner, example_dataset, example_pool
+from prunebench.methods.judges.text_classifier import TextClassifier
+from prunebench.methods.learned.linear_probe import LinearProbe
+from prunebench.methods.learned.mlp_probe import MlpProbe, Perceptron, perceptron_flops
+from prunebench.methods.learned.step import Step
+from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 
 
 def logistic(features, success, strength):

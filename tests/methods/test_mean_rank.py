@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from methods.base import Cost
-from methods.check import check_pruner, example_pool
-from methods.confidence.entropy import Entropy
-from methods.confidence.perplexity import Perplexity
-from methods.ensembles.mean_rank import MeanRank, ranks
-from methods.judges.text_classifier import TextClassifier
+from prunebench.methods.base import Cost
+from prunebench.methods.check import check_pruner, example_pool
+from prunebench.methods.confidence.entropy import Entropy
+from prunebench.methods.confidence.perplexity import Perplexity
+from prunebench.methods.ensembles.mean_rank import MeanRank, ranks
+from prunebench.methods.judges.text_classifier import TextClassifier
 
 
 def test_ranks_are_scipys_average_ranks():

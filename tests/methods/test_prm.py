@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.reasoner import judges
-from bench.reasoner.vocabulary import VOCABULARY
-from methods.base import JudgeMissingError, Quadrant, Signal
-from methods.check import EXAMPLE_SETTING, check_pruner, example_pool
-from methods.judges.prm import AGGREGATES, FORMS, Checkpoint, Prm, split_steps
+from prunebench.bench.reasoner import train_judges as judges
+from prunebench.bench.reasoner.vocabulary import VOCABULARY
+from prunebench.methods.base import JudgeMissingError, Quadrant, Signal
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.judges.prm import AGGREGATES, FORMS, Checkpoint, Prm, split_steps
 
 WORDS = ["<pad>", "<bos>", "<unk>", "\n", "+", "-", *"abcdefghijklmnopqrstuvwxyz", *(f"t{i}" for i in range(4, 64))]
 SPECIAL = ["<extra_0>", "<system>", "<user>", "<assistant>", "<end>"]

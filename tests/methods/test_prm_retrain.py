@@ -13,13 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from bench.reasoner import judges
-from bench.reasoner.vocabulary import VOCABULARY
-from methods.base import JudgeMissingError, NotFittedError, Quadrant, Signal
-from methods.check import EXAMPLE_SETTING, check_pruner, example_pool
-from methods.judges.prm import Prm
-from methods.judges.prm_retrain import PrmRetrain
-from methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
+from prunebench.bench.reasoner import train_judges as judges
+from prunebench.bench.reasoner.vocabulary import VOCABULARY
+from prunebench.methods.base import JudgeMissingError, NotFittedError, Quadrant, Signal
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.judges.prm import Prm
+from prunebench.methods.judges.prm_retrain import PrmRetrain
+from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 
 NUMBER = {token: i for i, token in enumerate(VOCABULARY)}
 MARK = NUMBER[judges.RESERVED[0]]

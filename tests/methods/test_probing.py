@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from methods.base import Cost, MissingSignalError, Probe, Quadrant, Signal, Words
-from methods.check import EXAMPLE_SETTING, check_pruner, example_pool
-from methods.confidence.deer import Deer
-from methods.confidence.p_true import PTrue
-from methods.surface.agreement import Agreement
+from prunebench.methods.base import Cost, MissingSignalError, Probe, Quadrant, Signal, Words
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.confidence.deer import Deer
+from prunebench.methods.confidence.p_true import PTrue
+from prunebench.methods.surface.agreement import Agreement
 
 WORDS = Words(answer=(8, 9, 7), question=(10, 13), yes=11, no=12, step_end=4)
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-import methods.registry
-from methods.base import Pruner, Quadrant, Source
-from methods.registry import PRUNERS, Registry, UnknownNameError
+import prunebench.methods.registry
+from prunebench.methods.base import Pruner, Quadrant, Source
+from prunebench.methods.registry import PRUNERS, Registry, UnknownNameError
 
 OURS = {"none", "random", "oracle", "potential", "length", "slim-sc", "text-classifier"}
 OURS |= {"deepconf", "entropy", "perplexity", "linear-probe", "stop"}
@@ -44,7 +44,9 @@ def plugged(monkeypatch):
     """A fresh registry that sees the given entry points."""
 
     def build(*points):
-        monkeypatch.setattr(methods.registry, "entry_points", lambda group: points if group == "a.group" else ())
+        monkeypatch.setattr(
+            prunebench.methods.registry, "entry_points", lambda group: points if group == "a.group" else ()
+        )
         return Registry("method", Pruner, (), "a.group")
 
     return build
@@ -56,10 +58,12 @@ def test_every_file_of_the_packages_is_found():
         assert PRUNERS.get(name).name == name
 
 
-@pytest.mark.parametrize("before", ["sys", "methods.learned.stop, methods.controls.random_choice"])
+@pytest.mark.parametrize(
+    "before", ["sys", "prunebench.methods.learned.stop, prunebench.methods.controls.random_choice"]
+)
 def test_names_come_in_taxonomy_order_whatever_was_imported_before(before):
     order = [Quadrant.CONTROL, Quadrant.I, Quadrant.II, Quadrant.III, Quadrant.IV]
-    code = f"import {before}; from methods.registry import PRUNERS; print(*PRUNERS.names())"
+    code = f"import {before}; from prunebench.methods.registry import PRUNERS; print(*PRUNERS.names())"
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     ours = [name for name in names if name in OURS]
     assert len(ours) == len(OURS)
@@ -122,8 +126,8 @@ def test_a_broken_plugin_is_a_warning(plugged, fault):
 
 def test_importing_all_methods_imports_nothing_heavy():
     code = """
-import sys, importlib, pkgutil, methods
-for found in pkgutil.walk_packages(methods.__path__, "methods."):
+import sys, importlib, pkgutil, prunebench.methods as methods
+for found in pkgutil.walk_packages(methods.__path__, "prunebench.methods."):
     importlib.import_module(found.name)
 print(sorted({"torch", "sklearn", "scipy", "transformers", "peft", "pandas", "safetensors"} & set(sys.modules)))
 """

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from methods.base import Cost, MissingSignalError, Quadrant, Setting, Signal
-from methods.check import check_pruner, example_pool
-from methods.surface.slim_sc import SlimSC, jaccard, thought_similarity, thoughts
+from prunebench.methods.base import Cost, MissingSignalError, Quadrant, Setting, Signal
+from prunebench.methods.check import check_pruner, example_pool
+from prunebench.methods.surface.slim_sc import SlimSC, jaccard, thought_similarity, thoughts
 
 
 def pool_of(*rows):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.engines.base import Request
-from bench.engines.transformers import TransformersEngine
-from methods.base import NotFittedError, PrefixCache, Setting, Signal
-from methods.check import check_pruner
-from methods.learned.otv import OneTokenVerification
-from methods.learned.stop import Lesson, Stop, of_like_width
-from methods.learned.stop_without_adapter import StopWithoutAdapter
-from methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
+from prunebench.bench.engines.base import Request
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.methods.base import NotFittedError, PrefixCache, Setting, Signal
+from prunebench.methods.check import check_pruner
+from prunebench.methods.learned.otv import OneTokenVerification
+from prunebench.methods.learned.stop import Lesson, Stop, of_like_width
+from prunebench.methods.learned.stop_without_adapter import StopWithoutAdapter
+from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
 
 
 def pool_of(engine, seed: int, rows: int = 12, lengths: tuple[int, ...] | None = None) -> Pool:
@@ -125,8 +125,8 @@ def test_the_base_model_and_the_cache_are_left_as_they_were(engine, fitted):
 
 
 def test_check_then_resume_equals_never_having_checked(engine, fitted, requests_of):
-    from bench.engines.base import Recording, Sampling
-    from tests.bench.engines.test_transformers import as_pool, same
+    from prunebench.bench.engines.base import Recording, Sampling
+    from tests.bench.engines.transformers.test_engine import as_pool, same
 
     stop, _ = fitted
     sampling, recording = Sampling(max_new_tokens=40), Recording()

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from methods.base import Cost, JudgeMissingError, MissingSignalError, Quadrant, Setting, Signal
-from methods.check import check_pruner, example_pool
-from methods.judges.mav import Mav
-from methods.judges.thinkprm import ThinkPrm
-from methods.judges.verifier import ASPECTS, PROMPTS
+from prunebench.methods.base import Cost, JudgeMissingError, MissingSignalError, Quadrant, Setting, Signal
+from prunebench.methods.check import check_pruner, example_pool
+from prunebench.methods.judges.mav import Mav
+from prunebench.methods.judges.thinkprm import ThinkPrm
+from prunebench.methods.judges.verifier import ASPECTS, PROMPTS
 
 STOP = "<stop>"
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.answers import answers_of
-from tasks.errors import UserError
+from prunebench.tasks.answers import answers_of
+from prunebench.tasks.errors import UserError
 
 
 @pytest.mark.parametrize(

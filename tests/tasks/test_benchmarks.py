@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tasks import catalogue
-from tasks.errors import UserError
+from prunebench.tasks import catalogue
+from prunebench.tasks.errors import UserError
 
 
 def dataset(folder: Path, content: dict[str, list[dict]], config: str = "default") -> Path:
@@ -121,8 +121,8 @@ def test_a_file_stands_for_the_data_set_whatever_its_fields_are_called(tmp_path,
 
 def test_without_a_network_one_sentence_says_where_to_put_the_file(monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: (_ for _ in ()).throw(OSError("no network")))
-    monkeypatch.setattr("tasks.dataset_task.getproxies", dict)
-    from tasks.dataset_task import go_offline_where_there_is_no_hub
+    monkeypatch.setattr("prunebench.tasks.dataset_task.getproxies", dict)
+    from prunebench.tasks.dataset_task import go_offline_where_there_is_no_hub
 
     go_offline_where_there_is_no_hub.cache_clear()
     with pytest.raises(UserError, match=r"data set MathArena/brumo_2025 could not be had .* --data brumo25=FILE"):

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from tasks import catalogue
-from tasks.catalogue import UnknownTaskError
-from tasks.synthetic import FAMILIES
+from prunebench.tasks import catalogue
+from prunebench.tasks.catalogue import UnknownTaskError
+from prunebench.tasks.synthetic import FAMILIES
 
 
 def test_the_group_name_unfolds_to_all_families_once():
@@ -30,7 +30,7 @@ def test_an_unknown_task_is_told_its_neighbours(wrong, offered):
 
 def test_tasks_import_neither_the_harness_nor_the_methods():
     code = (
-        "import sys; from tasks import catalogue; catalogue.get('synthetic/power').problems('test', 1); "
-        "print([m for m in ('bench', 'methods', 'torch', 'sympy', 'math_verify') if m in sys.modules])"
+        "import sys; from prunebench.tasks import catalogue; catalogue.get('synthetic/power').problems('test', 1); "
+        "print([m for m in ('prunebench.bench', 'prunebench.methods', 'torch', 'sympy', 'math_verify') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 import yaml
 
-from tasks import catalogue
-from tasks.catalogue import load_task
-from tasks.dataset_task import DatasetTask
-from tasks.errors import UserError
+from prunebench.tasks import catalogue
+from prunebench.tasks.catalogue import load_task
+from prunebench.tasks.dataset_task import DatasetTask
+from prunebench.tasks.errors import UserError
 
 
 def rows(count, start=0):
@@ -208,7 +208,7 @@ def test_a_task_travels_to_another_process_and_back_from_its_description(written
 
 PYTHON = """
 from dataclasses import dataclass
-from tasks.task import Problem, Task
+from prunebench.tasks.task import Problem, Task
 
 @dataclass
 class Doubles(Task):
@@ -234,7 +234,7 @@ def test_a_python_file_is_a_task_too(tmp_path):
         ("x = 1", r"defines 0 subclasses of tasks\.task\.Task; one is wanted"),
         ("import nothing_of_that_name", r"ModuleNotFoundError: No module named"),
         ("def f(:", r"SyntaxError"),
-        ("from tasks.task import Task\nclass A(Task):\n    name = 'a'", r"abstract"),
+        ("from prunebench.tasks.task import Task\nclass A(Task):\n    name = 'a'", r"abstract"),
     ],
 )
 def test_a_python_file_that_does_not_serve_is_told(tmp_path, content, told):

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import grading
-from tasks.grading import RULES, MathVerify, Reading, Verdict, boxed, classes, equal, number, read
+from prunebench.tasks import grading
+from prunebench.tasks.grading import RULES, MathVerify, Reading, Verdict, boxed, classes, equal, number, read
 from tests.tasks.grading_table import BOXES
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_threads_get_their_own_verdicts(grader):
 
 def test_a_script_without_a_main_guard_can_grade_and_hears_no_warnings(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("from tasks.grading import equal\nprint(equal('\\\\sqrt{4}', '2').correct)\n")
+    script.write_text("from prunebench.tasks.grading import equal\nprint(equal('\\\\sqrt{4}', '2').correct)\n")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("True\n", "")

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tasks import grading
-from tasks.grading import LONGEST, MathVerify, classes, equal, read
+from prunebench.tasks import grading
+from prunebench.tasks.grading import LONGEST, MathVerify, classes, equal, read
 from tests.tasks.grading_table import HOSTILE, LIMITS, ROWS, Row
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.grading import Verdict
-from tasks.imported import ImportedTask
+from prunebench.tasks.grading import Verdict
+from prunebench.tasks.imported import ImportedTask
 
 ANSWERS = ["25", "025", None, " 25 ", "\\frac{1}{2}", "0.5", None, "7"]
 

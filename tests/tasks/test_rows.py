@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import rows
-from tasks.errors import UserError
-from tasks.rows import rows_of
+from prunebench.tasks import rows
+from prunebench.tasks.errors import UserError
+from prunebench.tasks.rows import rows_of
 
 PROBLEMS = [{"question": 'say "a, b"', "answer": "025"}, {"question": "two\nlines", "answer": "1/2"}]
 

@@ -4,9 +4,9 @@ from itertools import islice
 
 import pytest
 
-from tasks import catalogue
-from tasks.grading import Verdict
-from tasks.synthetic_task import SYNTHETIC_TASKS
+from prunebench.tasks import catalogue
+from prunebench.tasks.grading import Verdict
+from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS
 
 SPLITS = ("reasoner", "train", "validation", "test")
 TASKS = [pytest.param(catalogue.get(name), id=name) for name in SYNTHETIC_TASKS]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench.engines.judge import EngineJudge
-from bench.engines.transformers import TransformersEngine
-from bench.errors import UserError
-from methods.check import check_pruner
-from methods.judges.mav import Mav
-from methods.judges.thinkprm import ThinkPrm
+from prunebench.bench.engines.judge import EngineJudge
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.errors import UserError
+from prunebench.methods.check import check_pruner
+from prunebench.methods.judges.mav import Mav
+from prunebench.methods.judges.thinkprm import ThinkPrm
 
 
 @pytest.fixture(scope="module")

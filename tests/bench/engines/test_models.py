@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.engines.base import NOTHING, Request, Sampling
-from bench.engines.chat import closing
-from bench.engines.options import ModelOptions
-from bench.engines.transformers import TransformersEngine, _CacheForward
-from bench.errors import UserError
+from prunebench.bench.engines.base import NOTHING, Request, Sampling
+from prunebench.bench.engines.chat import closing
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.engines.transformers.engine import TransformersEngine, _CacheForward
+from prunebench.bench.errors import UserError
 from tests.bench.engines.checkpoints import CHANNELS, CHATML, HARMONY, NO_SYSTEM, THINKING, checkpoint, tokenizer
 
 KINDS = ("qwen2", "qwen3", "llama", "mistral", "granite", "gemma", "gemma2", "gpt-oss")
@@ -222,6 +222,6 @@ def test_an_id_that_cannot_be_reached_is_told(monkeypatch):
 
 def test_logits_that_are_made_in_an_unknown_way_are_refused(tmp_path, monkeypatch):
     folder = checkpoint(tmp_path, "granite")
-    monkeypatch.setattr("bench.engines.transformers._finished", lambda logits, config: logits)
+    monkeypatch.setattr("prunebench.bench.engines.transformers.engine._finished", lambda logits, config: logits)
     with pytest.raises(UserError, match=r"\(granite\) makes its logits in a way that is not known here"):
         load(folder)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.engines.noise import noise_key, uniforms
+from prunebench.bench.engines.noise import noise_key, uniforms
 
 
 def test_noise_depends_on_every_part_of_its_address():

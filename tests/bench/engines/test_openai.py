@@ -16,16 +16,16 @@ import warnings
 import numpy as np
 import pytest
 
-from bench.engines import openai as served
-from bench.engines.base import NOTHING, Recording, Request, Sampling
-from bench.engines.openai import OpenAIEngine, refusal
-from bench.engines.texts import pool_of_ids
-from bench.engines.transformers import TransformersEngine
-from bench.errors import UserError
-from bench.reasoner.config import REASONERS
-from bench.store import RolloutStore
-from methods.base import Signal
-from tasks import catalogue
+from prunebench.bench.engines import openai as served
+from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
+from prunebench.bench.engines.openai import OpenAIEngine, refusal
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.tokenization import pool_of_ids
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.methods.base import Signal
+from prunebench.tasks import catalogue
 from tests.bench.conftest import refused
 
 INSTALLED = importlib.util.find_spec("vllm") is not None

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.comparison import Inputs, run_comparison
-from bench.config import preset
-from bench.engines.base import Recording, Sampling
-from bench.engines.ray import Cluster
-from bench.engines.transformers import TransformersEngine
-from bench.errors import UserError
-from bench.potential import cuts_of, label_cuts
-from bench.reasoner.config import REASONERS
-from bench.rollouts import Sampled, problems_of, sample_rollouts, tasks_of
+from prunebench.bench.config import preset
+from prunebench.bench.engines.base import Recording, Sampling
+from prunebench.bench.engines.ray import Cluster
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.comparison import Inputs, run_comparison
+from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+from prunebench.bench.rollouts.sampling import Sampled, problems_of, sample_rollouts, tasks_of
 from tests.bench.conftest import refused
 
 INSTALLED = importlib.util.find_spec("ray") is not None
@@ -87,7 +87,7 @@ def test_the_store_does_not_depend_on_the_number_of_workers(nodes, engine, probl
 
 
 def test_labels_do_not_depend_on_the_workers(nodes, engine, alone, tmp_path):
-    from tasks import catalogue
+    from prunebench.tasks import catalogue
 
     cuts = [
         cut for stored in list(alone.read(hidden=False))[:4]

@@ -4,14 +4,14 @@ import shutil
 
 import numpy as np
 
-from bench.config import preset
-from bench.reasoner.build import begin_with_shipped, halve, ship_data, ship_test_rollouts
-from bench.reasoner.config import REASONERS
-from bench.store import RolloutStore
-from bench.stored import config_of
-from methods.learned.stop import Stop
-from tasks.synthetic import FAMILIES
-from tests.bench.test_store import fill
+from prunebench.bench.config import preset
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.reasoner.build import begin_with_shipped, halve, ship_data, ship_test_rollouts
+from prunebench.bench.rollouts.opening import config_of
+from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.methods.learned.stop import Stop
+from prunebench.tasks.synthetic import FAMILIES
+from tests.bench.rollouts.test_store import fill
 
 
 def test_a_build_goes_on_from_what_is_shipped_and_adds_to_it(tmp_path):

@@ -5,10 +5,10 @@ from itertools import islice
 
 import pytest
 
-from bench.reasoner.config import TrainingPlan
-from bench.reasoner.recipe import STAGES, documents
-from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path
+from prunebench.bench.engines.shipped import TrainingPlan
+from prunebench.bench.reasoner.recipe import STAGES, documents
+from prunebench.tasks.synthetic import FAMILIES
+from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path
 
 COUNT = 2500
 

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from bench.config import preset
-from bench.doctor import diagnose
-from bench.engines.base import Request, Sampling
-from bench.engines.transformers import TransformersEngine
-from bench.labels import LabelStore
-from bench.metrics import auroc
-from bench.potential import cuts_of
-from bench.reasoner.config import REASONERS, ReasonerShape, TrainingPlan
-from bench.reasoner.recipe import STAGES, documents
-from bench.reasoner.vocabulary import RESERVED, VOCABULARY
-from bench.rollouts import sample_rollouts
-from bench.training import Card, tunable
-from tasks import catalogue
-from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import BOX, BOX_END, CHECK, read_path
+from prunebench.bench.cli.doctor import diagnose
+from prunebench.bench.config import preset
+from prunebench.bench.engines.base import Request, Sampling
+from prunebench.bench.engines.shipped import REASONERS, ReasonerShape, TrainingPlan
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.evaluation.metrics import auroc
+from prunebench.bench.reasoner.recipe import STAGES, documents
+from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
+from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.labelling import cuts_of
+from prunebench.bench.rollouts.sampling import sample_rollouts
+from prunebench.bench.training.training import Card, tunable
+from prunebench.tasks import catalogue
+from prunebench.tasks.synthetic import FAMILIES
+from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, read_path
 
 MEGABYTE = 1_000_000
 EMBEDDED = REASONERS["embedded"]

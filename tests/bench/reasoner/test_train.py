@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from bench.engines.transformers import TransformersEngine
-from bench.reasoner import train as training
-from bench.reasoner.config import ReasonerShape, TrainingPlan
-from bench.reasoner.recipe import Document, stage_at
-from bench.reasoner.train import IGNORED, _Texts, batches, schedule, train
+from prunebench.bench.engines.shipped import ReasonerShape, TrainingPlan
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.reasoner import train as training
+from prunebench.bench.reasoner.recipe import Document, stage_at
+from prunebench.bench.reasoner.train import IGNORED, _Texts, batches, schedule, train
 
 SHAPE = ReasonerShape(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
 PLAN = TrainingPlan(

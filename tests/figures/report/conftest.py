@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.comparison import Inputs, run_comparison
-from bench.config import preset
-from bench.engines.transformers import TransformersEngine
-from bench.guideline import guideline_of
-from bench.importers import Options, import_rollouts
-from bench.reasoner.config import REASONERS
-from bench.stored import config_of
-from figures.outputs import write_outputs
-from figures.report import write_report
+from prunebench.bench.config import preset
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.evaluation.comparison import Inputs, run_comparison
+from prunebench.bench.guideline.guideline import guideline_of
+from prunebench.bench.rollouts.importers import Options, import_rollouts
+from prunebench.bench.rollouts.opening import config_of
+from prunebench.figures.outputs import write_outputs
+from prunebench.figures.report import write_report
 from tests.made_up_sweep import made_up
 
 ATTACK = "<script>document.title = 'taken'</script></script><img src=x onerror=\"document.title='taken'\">"

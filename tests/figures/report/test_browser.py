@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.advice import advise
-from bench.errors import UserError
-from bench.guideline import Guideline
-from figures.report.explorer import packed
+from prunebench.bench.errors import UserError
+from prunebench.bench.guideline.answer import advise
+from prunebench.bench.guideline.guideline import Guideline
+from prunebench.figures.report.explorer import packed
 
 AXE = Path(__file__).parent / "assets" / "axe.min.js"
 """axe-core 4.14.1, Mozilla Public License 2.0 (see axe-LICENSE beside it)."""

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from bench.errors import UserError
-from bench.results import Results
-from bench.store import RolloutStore
-from figures.report import write_report
-from figures.report.explorer import characters, packed
-from figures.report.page import _sortable, embedded
-from figures.report.summary import summary
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.results import Results
+from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.figures.report import write_report
+from prunebench.figures.report.explorer import characters, packed
+from prunebench.figures.report.page import _sortable, embedded
+from prunebench.figures.report.summary import summary
 from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
 
 
@@ -56,7 +56,7 @@ def test_the_explorer_holds_the_paths_as_they_were_stored(run, page):
 def test_pieces_add_up_to_the_text():
     from transformers import AutoTokenizer
 
-    from bench.reasoner.config import REASONERS
+    from prunebench.bench.engines.shipped import REASONERS
 
     tokenizer = AutoTokenizer.from_pretrained(str(REASONERS["embedded"].weights))
     ids = tokenizer("plan : early \n\n a = 3 + 4 = 7")["input_ids"]

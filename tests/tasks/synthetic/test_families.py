@@ -6,9 +6,9 @@ from itertools import islice
 
 import pytest
 
-from bench.reasoner.vocabulary import VOCABULARY
-from tasks.synthetic import FAMILIES
-from tasks.synthetic.family import STEP_END, WAIT, read_path
+from prunebench.bench.reasoner.vocabulary import VOCABULARY
+from prunebench.tasks.synthetic import FAMILIES
+from prunebench.tasks.synthetic.family import STEP_END, WAIT, read_path
 
 CASES = [pytest.param(family, plan, id=f"{name}-{family.strategies[plan]}") for name, family in FAMILIES.items()
          for plan in (0, 1)]  # fmt: skip

@@ -1,0 +1,229 @@
+"""The shipped reasoners: size, training and labelling plans, and where their files lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+HOME = Path(__file__).parents[1] / "reasoner"
+
+
+@dataclass(frozen=True)
+class ReasonerShape:
+    """A Qwen2, by default of about a million parameters."""
+
+    hidden_size: int = 128
+    num_hidden_layers: int = 5
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    intermediate_size: int = 384
+    max_position_embeddings: int = 1024
+    initializer_range: float = 0.05
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Muon and AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded.
+
+    ``levels`` are (level, share) of the problems in the training texts; ``writers`` is how many processes write these
+    texts ahead of the training (0: it writes them itself). The weights do not depend on ``writers``; they are stored as
+    ``stored_as``, rounded where that is less than the float32 that they are trained in.
+    """
+
+    seed: int = 0
+    levels: tuple[tuple[int, float], ...] = ((1, 0.15), (2, 0.75), (3, 0.10))
+    writers: int = 0
+    stored_as: Literal["float32", "bfloat16"] = "float32"
+    tokens: int = 36_000_000
+    warmup_tokens: int = 500_000
+    decay_tokens: int = 7_000_000
+    batch_tokens: int = 5_000
+    chunk_documents: int = 2_048
+    learning_rate: float = 2e-3
+    matrix_learning_rate: float = 5e-3
+    weight_decay: float = 0.05
+    checkpoint_seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """How many problems, prefixes and continuations, per task.
+
+    ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
+    ``validation_problems`` are sampled and labelled, ``test_problems`` and ``test_paths`` sampled; of these the first
+    ``test_labelled`` problems get labels, for the prefixes of the first paths of a comparison. None: as many as the
+    comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the paths.
+    """
+
+    train_problems: int = 100
+    train_paths: int = 32
+    train_prefixes: tuple[int, int, int] = (4, 8, 4)
+    train_continuations: int = 16
+    correct_at_least: int = 4
+    correct_at_most: int = 28
+    validation_continuations: int = 16
+    test_continuations: int = 32
+    validation_problems: int | None = None
+    test_problems: int | None = None
+    test_paths: int | None = None
+    test_labelled: int | None = None
+    batch: int = 16
+    record: bool = True
+
+
+RECIPES = {
+    "small": LabelPlan(
+        train_problems=40,
+        train_paths=16,
+        train_prefixes=(2, 6, 2),
+        train_continuations=8,
+        correct_at_least=1,
+        correct_at_most=15,
+        validation_continuations=8,
+        test_continuations=8,
+    ),
+    "cpu": LabelPlan(),
+    "gpu": LabelPlan(
+        train_problems=40,
+        train_prefixes=(2, 6, 2),
+        test_problems=25,
+        test_paths=256,
+        test_labelled=12,
+        batch=64,
+        record=False,
+    ),
+    "cpu-base": LabelPlan(
+        train_problems=24,
+        train_prefixes=(2, 4, 2),
+        train_continuations=8,
+        correct_at_least=1,
+        correct_at_most=31,
+        validation_problems=6,
+        validation_continuations=4,
+        test_continuations=4,
+        record=False,
+    ),
+    "toy": LabelPlan(
+        train_problems=1,
+        train_paths=4,
+        train_prefixes=(1, 1, 1),
+        train_continuations=2,
+        correct_at_least=0,
+        correct_at_most=4,
+        validation_continuations=2,
+        test_continuations=2,
+        batch=1,
+    ),
+    "paper": LabelPlan(train_prefixes=(32, 32, 32), train_continuations=32, validation_continuations=32),
+}
+
+
+@dataclass(frozen=True)
+class Reasoner:
+    """A shipped reasoner: its ordinary Hugging Face folder, what was learned on it, and how all of it is made again.
+
+    ``preset`` names the comparison that it is made for; ``recipe`` its usual plan of labels.
+    """
+
+    name: str
+    home: Path
+    shape: ReasonerShape
+    training: TrainingPlan
+    preset: str
+    recipe: str
+
+    @property
+    def weights(self) -> Path:
+        return self.home / "weights"
+
+    @property
+    def learned(self) -> Path:
+        return self.home / "learned"
+
+    @property
+    def data(self) -> Path:
+        """Rollouts and labels that are shipped, in folders named by :func:`bench.reasoner.build.data_folder`."""
+        return self.home / "data"
+
+    @property
+    def rollouts(self) -> Path:
+        """The test problems of a comparison with all their paths, as one store without signals."""
+        return self.home / "rollouts"
+
+    @property
+    def labels(self) -> Path:
+        return self.home / "labels"
+
+    @property
+    def guideline(self) -> Path:
+        return self.home / "guideline"
+
+    @property
+    def card(self) -> Path:
+        return self.home / "card.json"
+
+
+REASONERS = {
+    reasoner.name: reasoner
+    for reasoner in (
+        Reasoner("embedded", HOME, ReasonerShape(), TrainingPlan(), preset="demo", recipe="cpu"),
+        Reasoner(
+            "embedded-base",
+            HOME / "base",
+            ReasonerShape(
+                hidden_size=448,
+                num_hidden_layers=6,
+                num_attention_heads=7,
+                num_key_value_heads=1,
+                intermediate_size=1152,
+                max_position_embeddings=2048,
+                initializer_range=0.03,
+            ),
+            TrainingPlan(
+                levels=((1, 0.10), (2, 0.20), (3, 0.20), (4, 0.50)),
+                writers=10,
+                chunk_documents=4_096,
+                stored_as="bfloat16",
+                tokens=64_000_000,
+                warmup_tokens=3_000_000,
+                decay_tokens=16_000_000,
+                batch_tokens=64_000,
+                learning_rate=2e-3,
+                matrix_learning_rate=3e-3,
+                checkpoint_seconds=30.0,
+            ),
+            preset="base",
+            recipe="gpu",
+        ),
+        Reasoner(  # tries the chain on a new machine; it learns nothing
+            "toy",
+            Path("runs/toy"),
+            ReasonerShape(
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=64,
+            ),
+            TrainingPlan(
+                tokens=20_000,
+                warmup_tokens=2_000,
+                decay_tokens=5_000,
+                batch_tokens=2_000,
+                chunk_documents=16,
+            ),
+            preset="toy",
+            recipe="toy",
+        ),
+    )
+}
+"""By the names that stand for them wherever a model is asked for."""
+
+
+def source_of(model: str) -> str:
+    """Where a model lies: the weights of a shipped reasoner, else the folder or hub id itself."""
+    return str(REASONERS[model].weights) if model in REASONERS else model
+
+
+WEIGHTS = REASONERS["embedded"].weights

@@ -1,0 +1,107 @@
+"""What every engine does with the model's tokenizer: prompts to ids, ids to text, forced answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.engines.base import Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.chat import closing, has_reasoning_marks, prompt_ids
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.errors import UserError
+from prunebench.methods.base import Probe, Signal
+from prunebench.methods.pool import Pool
+
+
+class Texts:
+    """The tokenizer's side of an engine."""
+
+    name: str
+    tokenizer: Any
+    options: ModelOptions
+
+    @property
+    def context(self) -> int:
+        """The longest prompt + path that the model takes, in tokens."""
+        raise NotImplementedError
+
+    def limit(self, request: Request, sampling: Sampling) -> int:
+        """The most tokens that a path can have. Raises UserError for a prompt that fills the context."""
+        room = self.context - len(request.prompt_ids)
+        if room < 1:
+            raise UserError(
+                f"problem {request.problem}: its prompt of {len(request.prompt_ids)} tokens leaves no room in the "
+                f"context of {self.context} tokens of {self.name}"
+            )
+        return min(sampling.max_new_tokens, room)
+
+    def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
+        """Prompt text -> ids: through the chat template if there is one, else with the tokenizer's BOS in front."""
+        return np.array(prompt_ids(self.tokenizer, prompt, self.options), np.int64)
+
+    def decode(self, token_ids: NDArray[np.int64]) -> str:
+        """Ids -> text without special tokens; a last character that is cut in its bytes is left out."""
+        return str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=True)).rstrip("\ufffd")
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it thinks between marks, which have to be closed before an answer can be forced."""
+        return has_reasoning_marks(self.tokenizer)
+
+    def closing_ids(self, token_ids: NDArray[np.int64]) -> tuple[int, ...]:
+        """What closes the reasoning that is open at the end of these ids (prompt and prefix); empty if none is."""
+        text = str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=False))
+        return tuple(self.tokenizer(closing(self.tokenizer, text), add_special_tokens=False)["input_ids"])
+
+
+def distinct_rows(pool: Pool) -> tuple[list[int], NDArray[np.int64]]:
+    """Rows with distinct prefixes, and for every row of the pool its place among them."""
+    first: dict[bytes, int] = {}
+    rows: list[int] = []
+    places = []
+    for row, ids in enumerate(pool.token_ids):
+        place = first.setdefault(ids.tobytes(), len(rows))
+        if place == len(rows):
+            rows.append(row)
+        places.append(place)
+    return rows, np.array(places, np.int64)
+
+
+def forced_answers(
+    pool: Pool,
+    suffix_ids: Sequence[int],
+    max_new_tokens: int,
+    ask: Callable[[Request, Sampling, Recording], Rollout],
+) -> Probe:
+    """Greedy decoding after prefix + suffix by ``ask``, equal prefixes once, prefixes of one length together.
+
+    ``answer_class`` is left to the harness, which can grade: all -1.
+    """
+    distinct, inverse = distinct_rows(pool)
+    ids: dict[int, NDArray[np.int64]] = {}
+    logprobs: dict[int, NDArray[np.float64]] = {}
+    suffix = np.array(list(suffix_ids), np.int64)
+    for length in np.unique(pool.lengths[distinct]):
+        rows = np.array([row for row in distinct if pool.lengths[row] == length])
+        prefixes = np.stack([np.concatenate([pool.token_ids[row], suffix]) for row in rows])
+        request = Request(pool.problem, pool.prompt_ids, tuple(rows.tolist()), prefixes)
+        greedy = Sampling(temperature=0.0, max_new_tokens=prefixes.shape[1] + max_new_tokens)
+        rollout = ask(request, greedy, Recording(entropy=False, self_certainty=False))
+        for row, path in zip(rows, rollout.paths, strict=True):
+            assert path.logprobs is not None
+            ids[row], logprobs[row] = path.token_ids, path.logprobs.astype(np.float64)
+    source = [distinct[place] for place in inverse]
+    return Probe(tuple(ids[row] for row in source), tuple(logprobs[row] for row in source), np.full(len(pool), -1))
+
+
+def pool_of_ids(prefixes: tuple[NDArray[np.int64], ...], prompt: NDArray[np.int64]) -> Pool:
+    """Given ids as a pool, ``prefixes`` behind one ``prompt``."""
+    count = len(prefixes)
+    return Pool(
+        problem="given", task="ids", position=max(map(len, prefixes), default=0), prompt="", prompt_ids=prompt,
+        paths=np.arange(count), lengths=np.array([len(ids) for ids in prefixes]), finished=np.zeros(count, np.bool_),
+        answer_class=np.full(count, -1, np.int64), signals={Signal.TOKEN_IDS: prefixes},
+    )  # fmt: skip

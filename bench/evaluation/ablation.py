@@ -1,0 +1,374 @@
+"""What one choice in training is worth: a learned method is trained over the values of an axis, with several seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from prunebench.bench.engines.noise import noise_key
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation import metrics
+from prunebench.bench.evaluation.number import Number
+from prunebench.bench.evaluation.replay import score, visible
+from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.policies import CheckRecord, TopK
+from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.training.training import data_digest, training_lengths
+from prunebench.methods.base import LearnablePruner, Scores
+from prunebench.methods.pool import LabelledPool, PrefixDataset
+
+Axis = Literal["tokens", "rank", "labels", "adapter", "prefix"]
+
+VALUES: dict[Axis, tuple[str, ...]] = {
+    "tokens": ("1", "2", "4", "6", "8"),
+    "rank": ("4", "8", "16", "32"),
+    "labels": ("1", "4", "all"),
+    "adapter": ("with", "without"),
+    "prefix": ("L/2", "L", "2L", "all"),
+}
+"""What every axis runs over. ``tokens``, ``rank`` and ``adapter`` are hyper-parameters; ``labels`` is how many of the
+stored continuations make a training label; ``prefix`` is which lengths are trained on, L being the checkpoint."""
+
+
+class AblationRow(BaseModel):
+    """One value of one axis. Accuracies run from 0 to 100, their 95 % Student t intervals are over problems.
+
+    ``avg_at_k``, ``delta`` (to keeping all N, paired) and ``auroc`` are means over seeds, problem by problem, before
+    anything else; ``avg_at_k_sd`` and ``auroc_sd`` are the standard deviations over seeds of the mean over problems.
+    ``auroc`` leaves out the problems whose paths all have one verdict. Undefined is NaN.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+
+    method: str
+    axis: Axis
+    value: str
+    seeds: int
+    n_problems: int
+    n: int
+    k: int
+    train_prefixes: int
+    avg_at_k: Number
+    avg_at_k_low: Number
+    avg_at_k_high: Number
+    avg_at_k_sd: Number
+    delta: Number
+    delta_low: Number
+    delta_high: Number
+    auroc: Number
+    auroc_low: Number
+    auroc_high: Number
+    auroc_sd: Number
+
+
+def ablate(
+    method: LearnablePruner,
+    axis: Axis,
+    train: PrefixDataset,
+    validation: PrefixDataset,
+    records: Sequence[ProblemRecord],
+    k: int,
+    folder: Path,
+    *,
+    values: Sequence[str] | None = None,
+    seeds: int = 3,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[AblationRow]:
+    """Train ``method`` (the settings that stay) once per value and seed, and let each keep the best ``k`` of N.
+
+    The validation data that choose the epoch are the same for every value. Each finished (value, seed) stays in
+    ``folder`` as ``<axis>-<value>-seed<seed>`` .safetensors and .json, so that the same call goes on where it stopped;
+    the rows are written there as ``<axis>.csv`` and ``<axis>.md``. ``progress`` gets one sentence per (value, seed).
+
+    Raises UserError for a method without that axis, data that do not have a value or cannot be learned from, problems
+    that are in two of the three data sets, and a folder of other settings.
+    """
+    _check(method, axis, seeds, k, train, validation, records)
+    chosen = VALUES[axis] if values is None else tuple(dict.fromkeys(values))
+    plans = [_plan(method, axis, value, seed, train, records) for value in chosen for seed in range(seeds)]
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = {"validation": data_digest(validation), "test": _digest(records)}
+    scores: dict[str, list[list[Scores]]] = {value: [] for value in chosen}
+    for number, plan in enumerate(plans, 1):
+        run = _run(plan, validation, records, folder, digests)
+        scores[plan.value].append(run)
+        progress(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({number} of {len(plans)})")
+    sizes = {plan.value: len(plan.train.success) for plan in plans}
+    rows = [_row(method.name, axis, value, sizes[value], records, scores[value], k) for value in chosen]
+    write_atomically(folder / f"{axis}.csv", to_csv(rows).encode())
+    write_atomically(folder / f"{axis}.md", to_markdown(rows).encode())
+    return rows
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One training: what is trained, and on what."""
+
+    axis: Axis
+    value: str
+    seed: int
+    pruner: LearnablePruner
+    train: PrefixDataset
+
+    @property
+    def name(self) -> str:
+        return f"{self.axis}-{self.value.replace('/', '_')}-seed{self.seed}"
+
+
+def _check(
+    method: LearnablePruner,
+    axis: str,
+    seeds: int,
+    k: int,
+    train: PrefixDataset,
+    validation: PrefixDataset,
+    records: Sequence[ProblemRecord],
+) -> None:
+    if axis not in get_args(Axis):
+        raise UserError(f"unknown axis '{axis}'; known: {', '.join(get_args(Axis))}")
+    missing = {"seed", *({axis} & {"tokens", "rank", "adapter"})} - set(method.hyperparameters())
+    if missing:
+        raise UserError(f"'{method.name}' has no hyper-parameter '{min(missing)}'; this ablation is for: stop")
+    if seeds < 1:
+        raise UserError(f"seeds = {seeds}: at least one is needed")
+    sizes = sorted({len(record.pool) for record in records})
+    if len(sizes) != 1:
+        raise UserError(f"an ablation needs test pools of one size, not of {sizes or 'none'}; check the rollouts")
+    if not 1 <= k <= sizes[0]:
+        raise UserError(f"k = {k}: of {sizes[0]} paths, 1 to {sizes[0]} can be kept")
+    test = {record.problem for record in records}
+    for names, shared in (
+        ("train and validation", train.problems & validation.problems),
+        ("train and test", train.problems & test),
+        ("validation and test", validation.problems & test),
+    ):
+        if shared:
+            raise UserError(f"{names} share problems ({', '.join(sorted(shared)[:3])}): split by problem")
+
+
+def _plan(
+    method: LearnablePruner,
+    axis: Axis,
+    value: str,
+    seed: int,
+    train: PrefixDataset,
+    records: Sequence[ProblemRecord],
+) -> _Plan:
+    settings: dict[str, Any] = {"seed": seed}
+    if axis == "labels":
+        train = train if value == "all" else with_labels(train, _whole(axis, value), seed)
+    elif axis == "prefix":
+        train = _of_lengths(train, value, records[0].pool.position)
+    elif axis == "adapter":
+        if value not in VALUES["adapter"]:
+            raise UserError(f"adapter = '{value}': write with or without")
+        settings["adapter"] = value == "with"
+    else:
+        settings[axis] = _whole(axis, value)
+    return _Plan(axis, value, seed, replace(method, **settings), train)
+
+
+def _whole(axis: str, value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise UserError(f"{axis} = '{value}': must be a whole number, at least 1")
+    return int(value)
+
+
+def _of_lengths(train: PrefixDataset, value: str, position: int) -> PrefixDataset:
+    """The training pools at L/2, L or 2L only, or all of them."""
+    if value == "all":
+        return train
+    if value not in VALUES["prefix"]:
+        raise UserError(f"prefix = '{value}': must be one of {', '.join(VALUES['prefix'])}")
+    wanted = training_lengths(position)[VALUES["prefix"].index(value)]
+    pools = tuple(labelled for labelled in train if labelled.pool.position == wanted)
+    if not pools:
+        there = sorted({labelled.pool.position for labelled in train})
+        raise UserError(
+            f"prefix = '{value}': the training data have prefixes of {there} tokens, none of {wanted}; "
+            "label them with: prunebench label"
+        )
+    return PrefixDataset(pools)
+
+
+def with_labels(dataset: PrefixDataset, count: int, seed: int) -> PrefixDataset:
+    """The same prefixes, each labelled by ``count`` of its n continuations, drawn without replacement.
+
+    The number of successes among them is hypergeometric. A prefix's draw depends on the seed, its problem, path and
+    length, and on nothing else. Prefixes without continuations (finished paths) keep their verdict. Raises UserError
+    where there are fewer than ``count``.
+    """
+    return PrefixDataset(tuple(_with_labels(labelled, count, seed) for labelled in dataset))
+
+
+def _with_labels(labelled: LabelledPool, count: int, seed: int) -> LabelledPool:
+    pool, n = labelled.pool, labelled.continuations
+    if n == 0:
+        return labelled
+    if n < count:
+        raise UserError(
+            f"labels = {count}: the prefixes of {pool.task}/{pool.problem} have {n} continuations; label them with more"
+        )
+    correct = np.rint(labelled.success * n).astype(np.int64)
+    if not np.allclose(correct / n, labelled.success, rtol=0, atol=1e-9):
+        raise UserError(f"{pool.task}/{pool.problem}: its labels are no counts of {n} continuations; label it again")
+    drawn = [
+        np.random.default_rng(
+            [noise_key(seed, f"labels of {pool.task}", pool.problem), int(path), int(length), count]
+        ).hypergeometric(right, n - right, count)
+        for path, length, right in zip(pool.paths, pool.lengths, correct, strict=True)
+    ]
+    return replace(labelled, success=np.array(drawn, np.float64) / count, continuations=count)
+
+
+def _digest(records: Sequence[ProblemRecord]) -> str:
+    return data_digest(PrefixDataset(tuple(LabelledPool(record.pool, record.correct, 1) for record in records)))
+
+
+def _run(
+    plan: _Plan, validation: PrefixDataset, records: Sequence[ProblemRecord], folder: Path, digests: dict[str, str]
+) -> list[Scores]:
+    """The scores of every test pool by the method trained as planned: read, or trained and kept."""
+    settings = {
+        "method": plan.pruner.name,
+        "configuration": plan.pruner.hyperparameters(),
+        "train": data_digest(plan.train),
+        **digests,
+    }
+    done = folder / f"{plan.name}.json"
+    if done.exists():
+        return _read(done, settings)
+    state = folder / f".{plan.name}.state"
+    plan.pruner.resume_in_ = state  # type: ignore[misc]
+    try:
+        pruner = plan.pruner.fit(plan.train, validation)
+    except ValueError as error:
+        raise UserError(f"{plan.pruner.name}, {plan.axis} = {plan.value}, seed {plan.seed}: {error}") from error
+    temporary = folder / f".{plan.name}.tmp"
+    pruner.save(temporary)
+    temporary.replace(folder / f"{plan.name}.safetensors")
+    scores = [score(pruner, visible(record.pool, pruner))[0] for record in records]
+    content = {
+        "settings": settings,
+        "history": list(getattr(pruner, "history_", [])),
+        "scores": [[float(value) for value in row] for row in scores],
+    }
+    write_atomically(done, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    state.unlink(missing_ok=True)
+    return scores
+
+
+def _read(path: Path, settings: dict[str, Any]) -> list[Scores]:
+    try:
+        content = json.loads(path.read_text())
+        found, scores = content["settings"], [np.array(row, np.float64) for row in content["scores"]]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a result of this version ({error}); delete it to have it made again") from error
+    for key in sorted({*found, *settings}):
+        if found.get(key) != settings.get(key):
+            raise UserError(
+                f"{path}: made with {key} = {found.get(key)!r}, now it is {settings.get(key)!r}; use another folder"
+            )
+    return scores
+
+
+def _row(
+    method: str,
+    axis: Axis,
+    value: str,
+    train_prefixes: int,
+    records: Sequence[ProblemRecord],
+    scores: Sequence[Sequence[Scores]],
+    k: int,
+) -> AblationRow:
+    """``scores[seed][problem]`` is (N,)."""
+    policy = TopK(k)
+    avg, auroc = (np.empty((len(scores), len(records))) for _ in range(2))
+    for seed, run in enumerate(scores):
+        for problem, (record, given) in enumerate(zip(records, run, strict=True)):
+            pool = record.pool
+            keep = policy.decide([CheckRecord(pool.position, given, pool.finished, pool.answer_class)]).keep
+            avg[seed, problem] = 100 * metrics.avg_at_k(record.correct, keep)
+            auroc[seed, problem] = metrics.auroc(given, record.correct)
+    ranked = auroc[:, ~np.isnan(auroc[0])]  # whether a problem has both verdicts does not depend on the seed
+    none = np.array([100 * float(record.correct.mean()) for record in records])
+    kept, gained, order = (mean_interval(values.mean(axis=0)) for values in (avg, avg - none, ranked))
+    return AblationRow(
+        method=method,
+        axis=axis,
+        value=value,
+        seeds=len(scores),
+        n_problems=len(records),
+        n=len(records[0].pool),
+        k=k,
+        train_prefixes=train_prefixes,
+        avg_at_k=kept.mean,
+        avg_at_k_low=kept.low,
+        avg_at_k_high=kept.high,
+        avg_at_k_sd=_deviation(avg),
+        delta=gained.mean,
+        delta_low=gained.low,
+        delta_high=gained.high,
+        auroc=order.mean,
+        auroc_low=order.low,
+        auroc_high=order.high,
+        auroc_sd=_deviation(ranked),
+    )
+
+
+def _deviation(values: NDArray[np.float64]) -> float:
+    """Standard deviation over seeds (rows) of the mean over problems (columns); NaN for one seed."""
+    return float(np.std(values.mean(axis=1), ddof=1)) if len(values) > 1 and values.shape[1] else math.nan
+
+
+def to_csv(rows: Sequence[AblationRow]) -> str:
+    """Floats with six significant digits, NaN written as ``nan``."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(AblationRow.model_fields)
+    for row in rows:
+        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.model_dump().values())
+    return stream.getvalue()
+
+
+def to_markdown(rows: Sequence[AblationRow]) -> str:
+    """A table to read, and under it what its intervals and deviations are."""
+    if not rows:
+        return ""
+    first = rows[0]
+    lines = [
+        f"| {first.axis} | trained prefixes | avg@{first.k} | SD over seeds | Δ to none | AUROC | SD over seeds |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row.value} | {row.train_prefixes} | {_cell(row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high, 1)} "
+        f"| {_number(row.avg_at_k_sd, 2)} | {_cell(row.delta, row.delta_low, row.delta_high, 1, '+')} "
+        f"| {_cell(row.auroc, row.auroc_low, row.auroc_high, 3)} | {_number(row.auroc_sd, 4)} |"
+        for row in rows
+    ]
+    lines += [
+        "",
+        f"{first.method}, {first.n} paths per problem, the best {first.k} kept, {first.n_problems} problems, "
+        f"{first.seeds} seeds. In brackets: 95 % Student t over problems of the mean over seeds.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def _cell(mean: float, low: float, high: float, digits: int, sign: str = "") -> str:
+    return f"{_number(mean, digits, sign)} [{_number(low, digits, sign)}, {_number(high, digits, sign)}]"

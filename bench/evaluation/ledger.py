@@ -1,0 +1,198 @@
+"""What one method costs on one problem, phase by phase: tokens by kind, arithmetic, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.evaluation.replay import Played
+from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.methods.base import Cost
+
+Phase = Literal["launch", "check", "resume"]
+Lengths = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The generating model as the ledger charges it.
+
+    ``parameters`` of the whole model; ``width``: heads times head size, summed over nothing: one layer's;
+    ``kv_bytes``: keys and values of one token, all layers.
+    """
+
+    parameters: int
+    layers: int
+    width: int
+    kv_bytes: int
+
+    @classmethod
+    def of(cls, config: Any, parameters: int, bytes_per_number: int) -> Arithmetic:
+        """From a transformers configuration. ``parameters`` must be positive (ValueError)."""
+        if parameters < 1:
+            raise ValueError(f"parameters = {parameters}: the generator needs at least one")
+        heads = config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        layers = config.num_hidden_layers
+        return cls(parameters, layers, heads * size, 2 * layers * kv_heads * size * bytes_per_number)
+
+    def decoding(self, prompt: int, begin: Lengths, end: Lengths) -> float:
+        """FLOPs of decoding tokens begin+1 .. end of every path behind ``prompt`` tokens, summed over all of them.
+
+        A token costs 2 per parameter, and 4 * layers * width per position that it attends to (scores and sums).
+        """
+        count = (end - begin).astype(np.float64)
+        attended = count * prompt + (end * (end + 1) - begin * (begin + 1)) / 2
+        return float(2 * self.parameters * count.sum() + 4 * self.layers * self.width * attended.sum())
+
+    def beyond(self, cost: Cost, context: int) -> float:
+        """FLOPs of a method's own tokens; those of the generator attend to ``context`` positions."""
+        own = cost.tokens if cost.flops is None else cost.generator_tokens
+        return own * (2.0 * self.parameters + 4.0 * self.layers * self.width * context) + (cost.flops or 0.0)
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One phase of one method on one problem, means over the method's draws.
+
+    Tokens by kind; ``flops`` of all models; ``peak_kv_bytes``: the most that the paths' keys and values take at once
+    when all paths alive march in step (the check holds what the launch left). NaN where nobody knows the model.
+    ``tool_tokens``: those of the decoded tokens that a tool wrote and the model only read. ``judge_bytes``: the weights
+    of a method's own model, which lie beside the generator while it checks.
+    """
+
+    task: str
+    problem: str
+    method: str
+    phase: Phase
+    decoded_tokens: float
+    reencoded_tokens: float
+    probe_tokens: float
+    check_tokens: float
+    flops: float
+    peak_kv_bytes: float
+    tool_tokens: float = 0.0
+    judge_bytes: float = 0.0
+
+    @property
+    def tokens(self) -> float:
+        """All tokens, whichever model reads or writes them."""
+        return self.decoded_tokens + self.reencoded_tokens + self.probe_tokens + self.check_tokens
+
+
+def entries(
+    record: ProblemRecord, method: str, played: Sequence[Played], model: Arithmetic | None
+) -> tuple[LedgerRow, LedgerRow, LedgerRow]:
+    """Launch, Check and Resume of the draws ``played`` of one method on one problem."""
+    held = float(np.mean([one.cost.model_bytes for one in played]))
+    rows = np.column_stack([_phases(len(record.pool.prompt_ids), played, model), _tools(record, played), [0, held, 0]])
+    launch, check, resume = (
+        LedgerRow(record.task, record.problem, method, phase, *map(float, numbers))  # type: ignore[arg-type]
+        for phase, numbers in zip(("launch", "check", "resume"), rows, strict=True)
+    )
+    return launch, check, resume
+
+
+def _tools(record: ProblemRecord, played: Sequence[Played]) -> NDArray[np.float64]:
+    """(3,) tokens of tools per phase, means over the draws."""
+    if record.tool_spans is None:
+        return np.zeros(3)
+    told = [
+        [
+            record.tool_tokens(np.zeros_like(one.launched), one.launched),
+            0,
+            record.tool_tokens(one.launched, one.decoded),
+        ]
+        for one in played
+    ]
+    means: NDArray[np.float64] = np.mean(told, axis=0)
+    return means
+
+
+def _phases(prompt: int, played: Sequence[Played], model: Arithmetic | None) -> NDArray[np.float64]:
+    """(3, 6): per phase the numbers of a :class:`LedgerRow`, means over the draws."""
+    draws = len(played)
+    launched, decoded = np.stack([one.launched for one in played]), np.stack([one.decoded for one in played])
+    nothing = np.zeros_like(launched)
+    flops, held = np.full(3, np.nan), np.full(3, np.nan)
+    if model is not None:
+        contexts = prompt + launched.max(axis=1, initial=0)
+        beyond = [model.beyond(one.cost, int(context)) for one, context in zip(played, contexts, strict=True)]
+        flops = np.array(
+            [model.decoding(prompt, nothing, launched), sum(beyond), model.decoding(prompt, launched, decoded)]
+        )
+        after = np.where(decoded > launched, decoded, 0)
+        held = model.kv_bytes * np.array([_most_held(prompt, launched).sum()] * 2 + [_most_held(prompt, after).sum()])
+    own = [
+        sum(getattr(one.cost, name) for one in played) for name in ("reencoded_tokens", "probe_tokens", "check_tokens")
+    ]
+    totals = np.array(
+        [
+            [launched.sum(), 0, 0, 0, flops[0], held[0]],
+            [0, *own, flops[1], held[1]],
+            [(decoded - launched).sum(), 0, 0, 0, flops[2], held[2]],
+        ]
+    )
+    return totals / draws
+
+
+def _most_held(prompt: int, lengths: Lengths) -> Lengths:
+    """(draws,) the most tokens held at once, from (draws, N): at t tokens those paths are alive that have as many."""
+    there = -np.sort(-lengths, axis=1)
+    held: Lengths = np.where(there > 0, np.arange(1, lengths.shape[1] + 1) * (prompt + there), 0).max(axis=1, initial=0)
+    return held
+
+
+def whole_cost(record: ProblemRecord, model: Arithmetic | None) -> float:
+    """FLOPs (tokens without a model) of all paths of a record to their ends."""
+    if model is None:
+        return float(record.lengths.sum())
+    return model.decoding(len(record.pool.prompt_ids), np.zeros_like(record.lengths), record.lengths)
+
+
+def generator_token(records: Sequence[ProblemRecord], model: Arithmetic | None) -> float:
+    """FLOPs of one generator token: the mean over all tokens of the complete paths. NaN without a model."""
+    tokens = sum(whole_cost(record, None) for record in records)
+    return sum(whole_cost(record, model) for record in records) / tokens if model and tokens else float("nan")
+
+
+def in_generator_tokens(rows: Sequence[LedgerRow], played: Sequence[Played], unit: float) -> float:
+    """All phases' arithmetic divided by ``unit``, that of one generator token (see :func:`generator_token`).
+
+    Without a model (``unit`` NaN) it is the number of tokens, if they are all the generator's; else NaN.
+    """
+    if not np.isnan(unit):
+        return sum(row.flops for row in rows) / unit
+    own = all(one.cost.flops is None for one in played)
+    return sum(row.tokens for row in rows) if own else float("nan")
+
+
+def ledger_csv(rows: Iterable[LedgerRow]) -> str:
+    """The ledger as CSV, a line per row."""
+    columns = [field.name for field in fields(LedgerRow)]
+    return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows), digits=10)
+
+
+def paper_tokens(
+    lengths: NDArray[np.int64], position: int, keep: NDArray[np.bool_], type_ii: bool
+) -> NDArray[np.int64]:
+    """The STOP paper's count: every path up to ``position``, the kept ones to their end, and for Type II ``position``
+    for each discarded prefix as well.
+
+    It explains Table 2 of arXiv 2604.16029 within its noise. It is not what Type II costs: see :class:`LedgerRow`.
+    ``lengths`` int64 (N,) counts the tokens of the complete paths; ``keep`` is bool (..., N), the result (...).
+    """
+    if keep.dtype != np.bool_ or keep.shape[-1:] != lengths.shape:
+        raise ValueError(f"keep must be bool {lengths.shape}, not {keep.dtype} {keep.shape}")
+    if position < 0:
+        raise ValueError(f"position = {position}: a checkpoint cannot be negative")
+    launched = np.minimum(lengths, position).sum()
+    resumed = (np.maximum(lengths - position, 0) * keep).sum(-1)
+    discarded = (~keep).sum(-1)
+    return np.asarray(launched + resumed + (position * discarded if type_ii else 0), np.int64)

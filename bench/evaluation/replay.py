@@ -1,0 +1,182 @@
+"""One pruner under one policy on one problem, replayed from its complete paths: check, decide, go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.policies import CheckRecord, Policy
+from prunebench.methods.base import PRIVILEGED, Cost, Pruner, Source
+from prunebench.methods.pool import Pool
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The complete paths of one problem, as a replay needs them.
+
+    ``lengths`` int64 (N,): tokens; ``answer_class`` int64 (N,): classes of the final answers, -1 none; ``at`` gives the
+    pool of all N prefixes at any checkpoint.
+    """
+
+    lengths: NDArray[np.int64]
+    answer_class: NDArray[np.int64]
+    at: Callable[[int], Pool]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of it.
+
+    ``keep`` bool (N,): the paths that vote. ``decoded`` int64 (N,): tokens that the generator wrote of each path, 0 for
+    one that was never launched. ``answer_class`` int64 (N,): what each path votes for; it differs from the final answer
+    only for paths that were stopped to vote early (``stopped``). ``scores`` float64 (N,): those of the first check; the
+    ``cost`` sums over the checks, and so do the ``seconds`` that an online run would also have spent.
+    """
+
+    keep: NDArray[np.bool_]
+    decoded: NDArray[np.int64]
+    launched: NDArray[np.int64]
+    answer_class: NDArray[np.int64]
+    stopped: bool
+    scores: Array
+    cost: Cost
+    seconds: float
+
+
+def play(pruner: Pruner, policy: Policy, complete: Complete, position: int, keeps_all: bool = False) -> Played:
+    """Replay. ``position`` is the experiment's checkpoint, to which the policy relates its own.
+
+    Raises ValueError for scores of a wrong shape or not finite (naming the path), UserError for a policy that does not
+    fit.
+    """
+    if policy.over_completed:
+        return _over_completed(pruner, policy, complete)
+    count = len(complete.lengths)
+    alive = np.ones(count, dtype=np.bool_)
+    stopped_at = complete.lengths
+    history: list[CheckRecord] = []
+    cost, seconds = Cost(), 0.0
+    first: Array | None = None
+    answers = complete.answer_class
+    stop = False
+    for checkpoint in policy.checkpoints(position):
+        pool = visible(complete.at(checkpoint), pruner)
+        rows = None if alive.all() else np.flatnonzero(alive)
+        pool = pool if rows is None else pool.take(rows)
+        scores, spent = score(pruner, pool)
+        stated = pruner.answers(pool) if policy.reads_answers else pool.answer_class
+        if rows is not None:
+            scores, stated = _spread(scores, rows, count, np.nan), _spread(stated, rows, count, -1)
+        seconds += spent
+        cost += pruner.cost(pool)
+        first = scores if first is None else first
+        history.append(CheckRecord(checkpoint, scores, complete.lengths <= checkpoint, stated, alive))
+        if keeps_all:
+            break
+        decision = policy.decide(history)
+        at_most = np.minimum(complete.lengths, checkpoint)
+        stopped_at = np.where(alive & ~decision.keep, at_most, stopped_at)
+        alive = decision.keep.copy()
+        if decision.stop_all:
+            stop = True
+            stopped_at = np.where(alive, at_most, stopped_at)
+            answers = np.where(complete.lengths <= checkpoint, complete.answer_class, stated)
+            break
+    assert first is not None
+    launched = np.minimum(complete.lengths, history[0].position)
+    return Played(alive, stopped_at, launched, answers, stop, first, cost, seconds)
+
+
+def play_draws(
+    pruners: Sequence[Pruner], policy: Policy, complete: Complete, position: int, keeps_all: bool = False
+) -> list[Played]:
+    """:func:`play` for several draws of one pruner, which differ in their seeds alone.
+
+    Where there is one check, what does not depend on the draw is had once.
+    """
+    once = not policy.over_completed and not keeps_all and not policy.reads_answers
+    if len(pruners) == 1 or not once or len(policy.checkpoints(position)) > 1:
+        return [play(pruner, policy, complete, position, keeps_all) for pruner in pruners]
+    (checkpoint,) = policy.checkpoints(position)
+    pool = visible(complete.at(checkpoint), pruners[0])
+    cost = pruners[0].cost(pool)
+    launched = np.minimum(complete.lengths, checkpoint)
+    finished, everything = complete.lengths <= checkpoint, np.ones(len(launched), dtype=np.bool_)
+    found = []
+    for pruner in pruners:
+        scores, seconds = score(pruner, pool)
+        decision = policy.decide([CheckRecord(checkpoint, scores, finished, pool.answer_class, everything)])
+        if decision.stop_all:
+            found.append(play(pruner, policy, complete, position))
+            continue
+        decoded = np.where(decision.keep, complete.lengths, launched)
+        found.append(Played(decision.keep, decoded, launched, complete.answer_class, False, scores, cost, seconds))
+    return found
+
+
+def _spread(values: NDArray[Any], rows: NDArray[np.int64], count: int, missing: float) -> NDArray[Any]:
+    """(count,): ``values`` at their ``rows``, ``missing`` elsewhere."""
+    spread = np.full(count, missing, values.dtype)
+    spread[rows] = values
+    return spread
+
+
+def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Played:
+    """Paths are completed in the order of their rows; the policy says how many more to launch."""
+    count = len(complete.lengths)
+    launched = min(policy.first, count)
+    history: list[CheckRecord] = []
+    while True:
+        lengths = complete.lengths[:launched]
+        everything = np.ones(launched, dtype=np.bool_)
+        history.append(
+            CheckRecord(
+                int(lengths.max()), np.zeros(launched), everything, complete.answer_class[:launched], everything
+            )
+        )
+        decision = policy.decide(history)
+        if decision.stop_all or launched == count or decision.launch_more < 1:
+            break
+        launched = min(count, launched + decision.launch_more)
+    keep = np.arange(count) < launched
+    decoded = np.where(keep, complete.lengths, 0)
+    return Played(
+        keep,
+        decoded,
+        decoded,
+        complete.answer_class,
+        False,
+        np.zeros(count),
+        Cost(),
+        0.0,
+    )
+
+
+def visible(pool: Pool, pruner: Pruner) -> Pool:
+    """The pool as ``pruner`` may see it: privileged signals only for a control, and only those that it declares."""
+    hidden = PRIVILEGED - type(pruner).requires if type(pruner).source is Source.CONTROL else PRIVILEGED
+    return pool if hidden.isdisjoint(pool.signals) else pool.without(hidden)
+
+
+def score(pruner: Pruner, pool: Pool) -> tuple[Array, float]:
+    """(N,) scores, and the seconds that an online run would also have spent (re-made caches are not counted)."""
+    replayed = pool.generator.replay_seconds if pool.generator else 0.0
+    started = time.perf_counter()
+    scores = np.asarray(pruner.score(pool), dtype=np.float64)
+    elapsed = time.perf_counter() - started
+    if pool.generator:
+        elapsed -= pool.generator.replay_seconds - replayed
+    if scores.shape != (len(pool),):
+        raise ValueError(f"score() gave shape {scores.shape} for {len(pool)} paths")
+    finite = np.isfinite(scores)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise ValueError(f"the score of path {pool.paths[bad]} is {scores[bad]}; scores must be finite")
+    return scores, max(elapsed, 0.0)

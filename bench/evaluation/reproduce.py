@@ -1,0 +1,109 @@
+"""Whether two runs of one comparison gave the same numbers: everything but measured seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from prunebench.bench.config import RunConfig
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.comparison import Inputs
+from prunebench.bench.evaluation.results import Results
+from prunebench.tasks.catalogue import is_file
+from prunebench.tasks.dataset_task import read_spec
+
+SECONDS = frozenset({"launch_seconds", "check_seconds", "resume_seconds"})
+"""Measured, hence never the same twice."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "rows": ("task", "method"),
+    "repeated": ("task", "method"),
+    "equal_cost": ("task", "method"),
+    "policies": ("method",),
+    "votes": ("task", "method", "voters", "vote"),
+    "calibration": ("task", "method"),
+    "representatives": ("quadrant",),
+}
+"""The tables of a result, and what names a row in each."""
+
+
+def read_results(path: Path) -> Results:
+    """Raises UserError for a file that is missing or not the results of this version."""
+    try:
+        results = Results.read(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; give the results.json of a comparison") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: not the results of this version ({where}: {first['msg']})") from error
+    if not results.setup:
+        raise UserError(f"{path}: it does not say how it was made (setup); run the comparison with this version first")
+    return results
+
+
+def code_in(config: RunConfig, inputs: Inputs) -> list[str]:
+    """The options that name the code of other people which a run of this would start."""
+    options = [f"--plugin {path}" for path in inputs.plugins]
+    for name in (*config.tasks, *config.train_tasks):
+        grades_itself = is_file(name) and Path(name).suffix != ".py" and ":" in read_spec(Path(name)).answer_type
+        if name.endswith(".py") or grades_itself:
+            options.append(f"--task {name}")
+    if config.model_options.trust_remote_code:
+        options.append("--model-option trust_remote_code=true")
+    return options
+
+
+def require_named(path: Path, config: RunConfig, inputs: Inputs, given: Collection[str]) -> None:
+    """Raises UserError for code of other people that the results at ``path`` name and ``given`` does not."""
+    unnamed = [option for option in code_in(config, inputs) if option not in given]
+    if unnamed:
+        raise UserError(f"{path}: it runs code of its own; look at it, then name it yourself: {' '.join(unnamed)}")
+
+
+def differences(before: Results, after: Results) -> list[str]:
+    """Every number, note or input that differs, a sentence each; empty when the runs are equal."""
+    found = [f"{name}: {old} before, {new} now" for name, old, new in _inputs(before, after)]
+    for table, keys in TABLES.items():
+        found += _rows(table, _by_key(getattr(before, table), keys), _by_key(getattr(after, table), keys))
+    for name in ("problems", "notes", "left_out"):
+        if getattr(before, name) != getattr(after, name):
+            found.append(f"{name} differ")
+    return found
+
+
+def _inputs(before: Results, after: Results) -> Iterator[tuple[str, Any, Any]]:
+    """What went in: hashes of model, data, methods and code, versions, device."""
+    for name in sorted({*before.hashes, *after.hashes}):
+        if before.hashes.get(name) != after.hashes.get(name):
+            yield f"hash of {name}", before.hashes.get(name), after.hashes.get(name)
+    for name in sorted({*before.versions, *after.versions}):
+        if before.versions.get(name) != after.versions.get(name):
+            yield f"version of {name}", before.versions.get(name), after.versions.get(name)
+    if before.device != after.device:
+        yield "device", before.device, after.device
+
+
+def _by_key(rows: Sequence[BaseModel], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {" ".join(str(getattr(row, key)) for key in keys): row.model_dump() for row in rows}
+
+
+def _rows(table: str, before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]) -> list[str]:
+    found = [f"{table}: {key} is missing now" for key in before if key not in after]
+    found += [f"{table}: {key} is new" for key in after if key not in before]
+    for key in [key for key in before if key in after]:
+        for name, old in before[key].items():
+            new = after[key].get(name)
+            if name not in SECONDS and not _same(old, new):
+                found.append(f"{table}: {key}: {name} was {old}, is {new}")
+    return found
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, float) and isinstance(new, float) and math.isnan(old):
+        return math.isnan(new)
+    return bool(old == new)

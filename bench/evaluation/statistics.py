@@ -1,0 +1,166 @@
+"""Statistics over problems: intervals, paired tests and what a comparison could have detected. NaN where undefined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.evaluation.number import Number
+
+Array = NDArray[np.float64]
+
+EXACT_UP_TO = 15
+"""Up to this many problems all 2^n sign patterns are counted."""
+
+ROUNDING = 1e-12
+"""Values whose deviation is at most this share of the largest of them are equal: they differ by rounding."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean (or ratio of means) and its interval. Undefined bounds are NaN."""
+
+    mean: Number
+    low: Number
+    high: Number
+
+    def scaled(self, factor: float) -> Interval:
+        """All three numbers times ``factor`` (not negative)."""
+        return Interval(self.mean * factor, self.low * factor, self.high * factor)
+
+
+UNDEFINED = Interval(math.nan, math.nan, math.nan)
+
+
+def mean_interval(values: Array, level: float = 0.95) -> Interval:
+    """Mean of (n,) values, one per problem, with its Student t interval.
+
+    No value, or one that is not finite, gives NaN; a single value gives NaN bounds. Equal values give an interval of
+    no width: that is what was seen, not that further problems would agree.
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    if n == 0 or not np.isfinite(values).all():
+        return UNDEFINED
+    mean = float(np.mean(values))
+    if n < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = float(t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half)
+
+
+def bootstrap_t_interval(values: Array, seed: int, draws: int = 2000, level: float = 0.95) -> Interval:
+    """Mean of (n,) values, one per problem, with its symmetric studentised bootstrap interval.
+
+    mean +- q * s, where q is the ``level`` quantile of abs(mean* - mean) / s* over resamples of the problems, and s the
+    standard deviation (Hall 1988, On symmetric bootstrap confidence intervals). Measured coverage of 95 % intervals of
+    paired differences (8 kept of 64, success rates Beta(1/2, 1/2)): 95.2 to 95.4 % at n = 12, 30 and 200, but 96.7 % at
+    n = 12 without a true difference. The equal-tailed version covers 93 % there.
+
+    A resample without spread says nothing of the scale and counts as infinitely far: leaving it out would pretend that
+    it was near. Where such resamples reach the quantile the bounds are NaN (at 95 % always for n < 4, often when nearly
+    all values are equal), and so they are for equal values: a ratio of 0 / 0. No value, or one that is not finite,
+    gives NaN; a single value NaN bounds. Raises ValueError when ``draws`` are too few for ``level``.
+    """
+    place = math.ceil(level * (draws + 1))
+    if not 1 <= place <= draws:
+        raise ValueError(f"bootstrap_t_interval: {draws} draws have no quantile at level {level}")
+    n = len(values)
+    if n == 0 or not np.isfinite(values).all():
+        return UNDEFINED
+    mean = float(np.mean(values))
+    if n < 2:
+        return Interval(mean, math.nan, math.nan)
+    no_spread = ROUNDING * float(np.abs(values).max())
+    drawn = (values - mean)[np.random.default_rng(seed).integers(0, n, (draws, n))]
+    deviations = drawn.std(axis=1, ddof=1)
+    distances = np.full(draws, math.inf)
+    np.divide(np.abs(drawn.mean(axis=1)), deviations, out=distances, where=deviations > no_spread)
+    quantile = float(np.partition(distances, place - 1)[place - 1])
+    half = quantile * spread(values) if math.isfinite(quantile) else math.nan
+    return Interval(mean, mean - half, mean + half)
+
+
+def spread(values: Array) -> float:
+    """Standard deviation (ddof = 1) of a statistic over its (draws,) values.
+
+    NaN for fewer than two values, and when one is not finite.
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan
+    return float(np.std(values, ddof=1))
+
+
+def sign_flip_p(differences: Array, seed: int, draws: int = 10_000) -> float:
+    """Two-sided p of a zero mean: the share of sign patterns whose |mean| is at least the observed one.
+
+    ``differences`` (n,) are paired, one per problem. Exact up to n = 15; above, ``draws`` seeded patterns and
+    (count + 1) / (draws + 1), which is never 0. No difference, or one that is not finite, gives NaN.
+    """
+    n = len(differences)
+    if n == 0 or not np.isfinite(differences).all():
+        return math.nan
+    observed = abs(differences.sum())
+    # Patterns that tie with the observed one must count although their sums round differently.
+    threshold = observed - 1e-10 * np.abs(differences).sum()
+    if n <= EXACT_UP_TO:
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        return float((np.abs((1 - 2 * patterns) @ differences) >= threshold).mean())
+    generator = np.random.default_rng(seed)
+    signs = generator.integers(0, 2, (draws, n), dtype=np.int8) * 2 - 1
+    count = int((np.abs(signs @ differences) >= threshold).sum())
+    return (count + 1) / (draws + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the given order. NaN stays NaN and does not count as a test."""
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(len(p), math.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1) if len(order) else []
+    return [float(value) for value in adjusted]
+
+
+def ratio_of_means(numerator: Array, denominator: Array, seed: int, draws: int = 2000) -> Interval:
+    """mean(numerator) / mean(denominator) over problems, with a jointly bootstrapped 95 % interval.
+
+    Both are (n,), paired by problem. All NaN when n < 2, when a value is not finite, and when the denominator's own
+    95 % bootstrap interval includes 0: the ratio of anything to nothing says nothing. The percentile interval is
+    too narrow for few problems: measured coverage 90 % at n = 12, 93.6 % at n = 30, 94.6 % at n = 200.
+    """
+    n = len(numerator)
+    if len(denominator) != n:
+        raise ValueError(f"ratio_of_means: {n} numerators for {len(denominator)} denominators")
+    if n < 2 or not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
+        return UNDEFINED
+    rows = np.random.default_rng(seed).integers(0, n, (draws, n))
+    below = denominator[rows].mean(axis=1)
+    low, high = np.quantile(below, [0.025, 0.975])
+    if low <= 0 <= high:
+        return UNDEFINED
+    above = numerator[rows].mean(axis=1)
+    # A draw of the far tail may still have a denominator of exactly 0; it has no ratio.
+    ratios = above[below != 0] / below[below != 0]
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Interval(float(numerator.mean() / denominator.mean()), float(low), float(high))
+
+
+def minimum_detectable_difference(deviation: float, n: int) -> float:
+    """The true mean difference that a paired two-sided 5 % t test over ``n`` problems finds 80 times in 100.
+
+    ``deviation`` is the standard deviation of the paired differences, in their unit. (t_0.975 + t_0.80) *
+    deviation / sqrt(n), t with n - 1 degrees of freedom. NaN for n < 2, and for a deviation that is not a positive
+    number: a sample without spread does not tell that every difference would be found.
+    """
+    from scipy.stats import t
+
+    if n < 2 or not (math.isfinite(deviation) and deviation > 0):
+        return math.nan
+    return float((t.ppf(0.975, n - 1) + t.ppf(0.80, n - 1)) * deviation / math.sqrt(n))

@@ -1,0 +1,118 @@
+"""Smaller pools drawn from the stored paths: which N of M was luck, and what another N would have cost."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.evaluation.replay import Played, play
+from prunebench.bench.evaluation.tables.main import keeps_all
+from prunebench.bench.policies import Policy
+from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.methods.base import Pruner, Scores, Signal
+from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.pool import Pool
+
+Memory = dict[tuple[str, str, int], dict[int, float]]
+"""Scores by path, by task, problem and checkpoint."""
+
+
+def order_of(record: ProblemRecord, draw: int, seed: int) -> NDArray[np.int64]:
+    """int64 (M,): the stored paths in the order in which a draw takes them; the first N are its pool.
+
+    Keyed by seed, task, problem and draw: every method sees the same pools, and a larger pool holds the smaller one.
+    """
+    return order(record.task, record.problem, len(record.pool), draw, seed)
+
+
+def order(task: str, problem: str, paths: int, draw: int, seed: int) -> NDArray[np.int64]:
+    """:func:`order_of` for so many stored ``paths`` of a problem."""
+    key = hashlib.sha256(f"{seed}\x1f{task}\x1f{problem}\x1f{draw}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(paths)
+
+
+LIGHT_POOLS = 128
+"""So many pools at other checkpoints are held while methods are played on draws."""
+
+
+def light(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
+    """The same records without the states of every token, the one signal too large to hold for many pools at a time.
+
+    Their pools at other checkpoints are built once for all methods and draws, which come back to every problem.
+    """
+    shelf: dict[tuple[int, int], Pool] = {}
+
+    def held(index: int, position: int) -> Pool:
+        if (index, position) not in shelf:
+            if len(shelf) >= LIGHT_POOLS:
+                del shelf[next(iter(shelf))]
+            shelf[index, position] = records[index].at(position).without({Signal.STATES})
+        return shelf[index, position]
+
+    return [
+        replace(record, pool=record.pool.without({Signal.STATES}), elsewhere=partial(held, index))
+        for index, record in enumerate(records)
+    ]
+
+
+class Drawn:
+    """One method on pools drawn from the stored paths of whole ``records``."""
+
+    def __init__(self, records: Sequence[ProblemRecord], pruner: Pruner, seed: int) -> None:
+        self._records, self._pruner, self._seed = records, pruner, seed
+
+    def play(self, policy: Policy, count: int, draws: int) -> list[list[tuple[ProblemRecord, Played]]]:
+        """Per record ``draws`` pools of ``count`` paths, each with what the method did on it."""
+        return [[self._once(record, policy, count, draw) for draw in range(draws)] for record in self._records]
+
+    def _once(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> tuple[ProblemRecord, Played]:
+        record = whole.take(order_of(whole, draw, self._seed)[:count])
+        own = self._pruner
+        if type(own).draws > 1:  # what the method draws is drawn with the pool
+            own = replace(own, seed=draw)  # type: ignore[call-arg]
+        return record, play(own, policy, record.complete, record.pool.position, keeps_all(own))
+
+
+class Memories:
+    """Lets pointwise pruners score each path once per checkpoint. Equal pruners, alone or as members, share a memory.
+
+    Where seconds are measured the pruners themselves are used, not those that remember.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, Memory] = {}
+
+    def of(self, pruner: Pruner) -> Memory:
+        """The memory of all pruners of this name and these hyper-parameters."""
+        return self._of.setdefault(json.dumps([pruner.name, pruner.hyperparameters()], sort_keys=True), {})
+
+    def remembering(self, pruner: Pruner) -> Pruner:
+        """The same pruner with a memory, if it is pointwise; of an ensemble the members remember."""
+        own = copy.copy(pruner)
+        if isinstance(own, MeanRank):
+            own.join([self.remembering(member) for member in own.pruners_])
+        if pruner.pointwise:
+            own.score = _Remembered(pruner, self.of(pruner))  # type: ignore[method-assign]
+        return own
+
+
+class _Remembered:
+    """Stands for ``score`` of a pointwise pruner: paths that were never scored are scored now."""
+
+    def __init__(self, pruner: Pruner, memory: Memory) -> None:
+        self._pruner, self._memory = pruner, memory
+
+    def __call__(self, pool: Pool) -> Scores:
+        known = self._memory.setdefault((pool.task, pool.problem, pool.position), {})
+        new = [row for row, path in enumerate(pool.paths) if int(path) not in known]
+        if new:
+            scores = self._pruner.score(pool if len(new) == len(pool) else pool.take(new))
+            known.update((int(pool.paths[row]), float(score)) for row, score in zip(new, scores, strict=True))
+        return np.array([known[int(path)] for path in pool.paths])

@@ -1,0 +1,44 @@
+"""Scores that claim to be probabilities, held to their claim over all prefixes of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from prunebench.bench.evaluation.calibration import brier, expected_calibration_error, reliability
+from prunebench.bench.evaluation.results import CalibrationRow
+from prunebench.bench.evaluation.tables.main import Scored
+from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.methods.base import Pruner
+
+
+def calibration_rows(
+    records: Sequence[ProblemRecord], task: str, scored: Scored, methods: Mapping[str, Pruner]
+) -> list[CalibrationRow]:
+    """One row per method that declares ``probability``; the truth is the potential where all records have labels.
+
+    Methods under a policy that checks only some of the paths first, or several times, are judged by their first check.
+    """
+    potentials = [record.potential for record in records]
+    labelled = all(potential is not None for potential in potentials)
+    truth = np.concatenate(
+        [record.correct if potential is None or not labelled else potential
+         for record, potential in zip(records, potentials, strict=True)]
+    )  # fmt: skip
+    rows = []
+    for name, pruner in methods.items():
+        if not type(pruner).probability or name not in scored.played:
+            continue
+        scores = np.concatenate([draws[0].scores for draws in scored.played[name]])
+        rows.append(
+            CalibrationRow(
+                task=task,
+                method=name,
+                truth="potential" if labelled else "outcome",
+                ece=expected_calibration_error(scores, truth),
+                brier=brier(scores, truth),
+                bins=[(b.low, b.high, b.count, b.mean_probability, b.mean_outcome) for b in reliability(scores, truth)],
+            )
+        )
+    return rows

@@ -1,0 +1,304 @@
+"""Whole ways: from tasks to learned methods, to a swept store, to a recommendation. Every step resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunebench.bench.cli.planning import Extent, kv_bytes_of
+from prunebench.bench.config import RunConfig
+from prunebench.bench.engines.base import Request, Sampling
+from prunebench.bench.engines.shipped import REASONERS, RECIPES, LabelPlan
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.comparison import Watch, arithmetic_of
+from prunebench.bench.guideline.recommendation import Recommendation, recommend
+from prunebench.bench.guideline.sweep import Grid, Sweep, playable_of, sweep
+from prunebench.bench.perf.clock import seconds_of
+from prunebench.bench.processes import started
+from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+from prunebench.bench.rollouts.opening import first_problems
+from prunebench.bench.rollouts.sampling import engine_in_process, problems_of, sample_configured, tasks_of
+from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
+from prunebench.bench.training.data import LABEL_SEED, make_held_data, make_train_data
+from prunebench.bench.training.training import (
+    Judges,
+    entry_of,
+    load_method,
+    refuse_leak,
+    train_methods,
+)
+from prunebench.tasks.errors import NoProblemsError
+from prunebench.tasks.task import Task
+
+if TYPE_CHECKING:
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+
+Say = Callable[[str], None]
+FEWEST_TO_LEARN_FROM = 8
+"""Training problems; with fewer a method learns the problems."""
+TRIAL_PROBLEMS, TRIAL_PATHS = 4, 8
+GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8)
+
+
+def training_tasks(config: RunConfig) -> list[Task]:
+    """The tasks whose splits train and validation methods learn from."""
+    return tasks_of(config.model_copy(update={"tasks": config.train_tasks or config.tasks}))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A few paths of a few problems, to plan by: tokens per second and per path, and of the longest prompt."""
+
+    speed: float
+    mean_tokens: int
+    prompt_tokens: int
+
+    @classmethod
+    def of(cls, engine: TransformersEngine, config: RunConfig) -> Trial:
+        """Sample the first paths of the first problems. Raises UserError for a prompt that the model cannot take."""
+        chosen = problems_of(tasks_of(config), config.split, TRIAL_PROBLEMS, config.seed)[:TRIAL_PROBLEMS]
+        prompts = [engine.encode_prompt(problem.prompt) for _, problem in chosen]
+        longest = max(map(len, prompts))
+        if longest + 1 >= engine.context:
+            raise UserError(
+                f"a prompt has {longest} tokens, and the context of {engine.name} is {engine.context} tokens"
+            )
+        sampling = Sampling(
+            config.temperature,
+            config.top_p,
+            config.top_k,
+            config.min_p,
+            min(config.max_new_tokens, engine.context - longest),
+        )
+        requests = [Request(p.id, ids, tuple(range(TRIAL_PATHS))) for (_, p), ids in zip(chosen, prompts, strict=True)]
+        lengths: list[int] = []
+        seconds = seconds_of(
+            lambda: lengths.extend(
+                len(path.token_ids)
+                for rollout in engine.sample(requests, sampling, config.seed)
+                for path in rollout.paths
+            )
+        )
+        return cls(sum(lengths) / seconds, max(1, round(float(np.mean(lengths)))), longest)
+
+    def fitted(self, config: RunConfig, engine: TransformersEngine, prefix: int | None) -> RunConfig:
+        """``config`` with a cap that the context allows, and a checkpoint inside the paths."""
+        cap = min(config.max_new_tokens, engine.context - self.prompt_tokens)
+        position = prefix or (
+            config.prefix_tokens if 2 * config.prefix_tokens <= self.mean_tokens else max(1, self.mean_tokens // 8)
+        )
+        if position >= cap:
+            raise UserError(f"--prefix {position}: paths end at {cap} tokens at the latest; check earlier")
+        return config.model_copy(update={"max_new_tokens": cap, "prefix_tokens": position})
+
+
+def extent_of(
+    config: RunConfig,
+    engine: TransformersEngine | None,
+    speed: float | None = None,
+    mean_tokens: int | None = None,
+    learning: bool = True,
+) -> Extent:
+    """What a plan counts with; the number of problems is the benchmark's where the data are not at hand.
+
+    Training takes the recipe's number of problems, or all of a task that has fewer; none without ``learning``.
+
+    Raises UserError for data that cannot be had or do not serve.
+    """
+    from prunebench.bench.perf.clock import tokens_per_second
+
+    count = sum(_count(task, config.split, config.problems, task.expected) for task in tasks_of(config))
+    most = RECIPES[config.recipe].train_problems
+    learned_from = [task for task in training_tasks(config) if "train" in task.splits] if learning else []
+    taught = sum(_count(task, "train", most, most) for task in learned_from)
+    if speed is None:
+        assert engine is not None
+        ((_, first), *_rest) = problems_of(tasks_of(config)[:1], config.split, 1, config.seed)
+        speed = tokens_per_second(engine, first.prompt)
+    kv = config.kv_bytes_per_token or (
+        kv_bytes_of(engine.model.config, engine.model.dtype.itemsize) if engine else None
+    )
+    return Extent(count, taught, speed, mean_tokens, kv)
+
+
+def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> int:
+    """How many problems of a split there are, up to ``limit``; ``otherwise`` where that would have to be fetched."""
+    if task.remote and otherwise is not None:
+        return min(otherwise, limit or otherwise)
+    return len(problems_of([task], split, limit, 0))
+
+
+def learn(
+    engine: TransformersEngine,
+    config: RunConfig,
+    plan: LabelPlan,
+    names: Sequence[str],
+    work: Path,
+    *,
+    judges: Judges,
+    processes: int = 1,
+    say: Say = lambda _: None,
+) -> Path:
+    """Label what :func:`training_tasks` hold and train ``names``; the folder of learned files.
+
+    Everything lies in ``work``, by model and sampling settings, and what is there is not made again.
+    """
+    data = work / f"{engine.digest}-{config.sampling.digest}-{config.prefix_tokens}"
+    learned = data / "learned"
+    jobs = [(task, split, data / split / task.name.replace("/", "-")) for task in training_tasks(config)
+            for split in ("train", "validation")]  # fmt: skip
+    if processes > 1 and len(jobs) > 1:
+        with started(min(processes, len(jobs))) as pool:
+            made = [pool.submit(_make_in_process, config, plan, *job) for job in jobs]
+            for one in as_completed(made):
+                say(one.result())
+    else:
+        for job in jobs:
+            say(_make(engine, config, plan, *job))
+    for card in train_methods(engine, data, names, learned, config.prefix_tokens, seed=config.seed, judges=judges):
+        say(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
+    return learned
+
+
+def _make(engine: TransformersEngine, config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
+    if split == "train":
+        return make_train_data(engine, task, folder, config, plan, label=True)
+    return make_held_data(engine, task, split, folder, config, plan, label=True)
+
+
+def _make_in_process(config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
+    import torch
+
+    torch.set_num_threads(1)
+    return _make(engine_in_process(config.model, config.model_options), config, plan, task, split, folder)
+
+
+def sampled(engine: TransformersEngine, config: RunConfig, folder: Path, processes: int, watch: Watch) -> RolloutStore:
+    """The rollouts of the configuration's problems, in ``folder``."""
+    chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+    tick = watch.stretch(f"sampling {len(chosen)} problems x {config.n} paths", len(chosen) * config.n)
+    return sample_configured(engine, config, chosen, folder, progress=tick, processes=processes)
+
+
+def labelled(
+    engine: TransformersEngine, config: RunConfig, plan: LabelPlan, store: RolloutStore, folder: Path, watch: Watch
+) -> Path:
+    """Labels of every prefix at the checkpoint, for the potential control, in ``folder``."""
+    named = {task.name: task for task in tasks_of(config)}
+    cuts = [cut for s in store.read(hidden=False) for cut in cuts_of(named[s.task], s, config.prefix_tokens)]
+    label_cuts(
+        engine,
+        cuts,
+        folder,
+        continuations=plan.test_continuations,
+        sampling=config.sampling,
+        seed=LABEL_SEED,
+        progress=watch.stretch("labelling prefixes", len(cuts)),
+    )
+    return folder
+
+
+def swept(
+    engine: TransformersEngine | None,
+    store: Path,
+    names: Sequence[str],
+    learned: Path,
+    trained_for: int,
+    grid: Grid,
+    out: Path,
+    *,
+    judges: Judges,
+    problems: int | None = None,
+    command: str = "",
+    watch: Watch,
+) -> Sweep:
+    """The sweep of named methods over stored rollouts. Raises UserError where one was trained on these problems."""
+    digest = engine.digest if engine else IMPORTED
+    loaded = {name: load_method(name, learned, digest, trained_for, judges) for name in names}
+    refuse_leak(loaded, [problem for _, problem in first_problems(RolloutStore.open(store), problems)])
+    return sweep(
+        engine,
+        store,
+        {name: one.pruner for name, one in loaded.items()},
+        grid,
+        out,
+        arithmetic=arithmetic_of(engine) if engine else None,
+        problems=problems,
+        command=command,
+        stretch=watch.stretch,
+    )
+
+
+def advice(
+    engine: TransformersEngine,
+    config: RunConfig,
+    plan: LabelPlan,
+    taught: Sequence[str],
+    untaught: Sequence[str],
+    out: Path,
+    *,
+    budget: float | None = None,
+    processes: int = 1,
+    command: str = "",
+    watch: Watch,
+    say: Say = lambda _: None,
+) -> Recommendation:
+    """Train ``taught``, sample the test problems, sweep all methods at one budget and less, and recommend.
+
+    Without a ``budget`` it is what keeping all of a quarter of the paths costs. Too few problems to learn from train
+    nothing, and ``say`` is told.
+    """
+    judges = Judges({}, out / "training", str(engine.device), shipped=engine.name in REASONERS)
+    learned = out / "training"
+    playable, left_out = playable_of({name: entry_of(name) for name in [*taught, *untaught]})
+    for name, why in left_out.items():
+        say(f"left out: {name}: {why}")
+    taught, untaught = ([name for name in names if name in playable] for names in (taught, untaught))
+    reason = _nothing_to_learn_from(config) if taught else None
+    if reason is not None:
+        say(f"{reason}; not trained: {', '.join(taught)}")
+        taught = ()
+    if taught:
+        learned = learn(engine, config, plan, taught, out / "training", judges=judges, processes=processes, say=say)
+    store = sampled(engine, config, out / "rollouts", processes, watch)
+    lengths = [length for paths in store.lengths().values() for length in paths]
+    whole = float(np.mean(lengths)) * max(1, config.n // 4) if budget is None else budget
+    grid = Grid((config.prefix_tokens,), (whole / 4, whole / 2, whole), GAMMAS, seed=config.seed)
+    found = swept(
+        engine,
+        out / "rollouts",
+        [*taught, *untaught],
+        learned,
+        config.prefix_tokens,
+        grid,
+        out / "sweep",
+        judges=judges,
+        command=command,
+        watch=watch,
+    )
+    made = recommend(found, whole, command)
+    made.save(out / "recommendation.json", indent=1)
+    return made
+
+
+def budgets_of(store: Path) -> tuple[float, ...]:
+    """What keeping all of a sixteenth to a half of the stored paths costs, in generator tokens per problem."""
+    lengths = list(RolloutStore.open(store).lengths().values())
+    most, mean = min(map(len, lengths)), float(np.mean([length for paths in lengths for length in paths]))
+    return tuple(mean * most / part for part in (16, 8, 4, 2) if most >= part)
+
+
+def _nothing_to_learn_from(config: RunConfig) -> str | None:
+    """Why nothing can be trained, or None."""
+    count = 0
+    for task in training_tasks(config):
+        try:
+            count += len(task.problems("train", FEWEST_TO_LEARN_FROM)) if task.problems("validation", 1) else 0
+        except NoProblemsError as error:
+            return str(error)
+    return f"{count} training problems are too few to learn from" if count < FEWEST_TO_LEARN_FROM else None

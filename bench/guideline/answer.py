@@ -1,0 +1,132 @@
+"""The guideline's answer to one question: how many paths, how many kept, by which method, and is it worth it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.statistics import Interval
+from prunebench.bench.guideline.guideline import Form, Guideline, Optimum
+from prunebench.bench.guideline.paper_law import PAPER
+
+MARGIN = 0.05
+"""So far outside the measured range (as a share) a question is still answered: rounding, not extrapolation."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """N paths, k of them kept. ``gain``: points of maj@k|N over keeping all at the same budget, on held-out problems.
+
+    ``nearest`` is the measured cell nearby with its best ratio, which was chosen on the problems that it is told on.
+    ``form`` is the one with the least regret on held-out problems; ``paper`` says what the paper's constants give.
+    """
+
+    method: str
+    form: Form
+    gamma: float
+    n: int
+    k: int
+    gain: Interval
+    nearest: Optimum
+    regret: Interval
+    paper: str
+    rests_on: str
+
+    def lines(self) -> list[str]:
+        """In words, the answer first."""
+        sign = "gained" if self.gain.mean >= 0 else "lost"
+        honest = "" if self.gain.low > 0 else "; do not prune: that is no gain to count on"
+        near = self.nearest.gain
+        return [
+            f"sample N = {self.n} prefixes, keep k = {self.k} (gamma = {self.gamma:.3g}) by {self.method}",
+            f"on held-out problems, mean of all budgets and lengths, following it {sign} {abs(self.gain.mean):.1f} "
+            f"points [{self.gain.low:+.1f}, {self.gain.high:+.1f}] over keeping all at the same budget{honest}",
+            f"measured nearby (prefix {self.nearest.prefix}, budget {self.nearest.budget:g}, {self.nearest.task}): "
+            f"gamma = {self.nearest.gamma:.3g} was best, {near.mean:+.1f} points [{near.low:+.1f}, {near.high:+.1f}] "
+            "over keeping all, chosen on the same problems and so a little too good",
+            f"the {self.form} form; following it lost {self.regret.mean:.1f} [{self.regret.low:.1f}, "
+            f"{self.regret.high:.1f}] points against the best ratio on held-out problems",
+            f"rests on {self.rests_on}",
+            f"paper's constants: {self.paper}",
+        ]
+
+
+def advise(
+    guidelines: Sequence[Guideline], budget: float, prefix: float, task_length: float, method: str | None = None
+) -> Advice:
+    """The answer for a budget, a prefix length and a mean path length, in tokens.
+
+    Without a ``method`` the one with the largest measured accuracy nearby. Raises UserError outside the measured range
+    and for a ratio above 1.
+    """
+    chosen = [one for one in guidelines if method in (None, one.method)]
+    if not chosen:
+        raise UserError(f"no guideline of method '{method}': there are {', '.join(g.method for g in guidelines)}")
+    for one in chosen[:1]:
+        for name, value, measured in (
+            ("budget", budget, one.budgets), ("prefix", prefix, one.prefixes),
+            ("task-length", task_length, list(one.lengths.values())),
+        ):  # fmt: skip
+            low, high = min(measured) * (1 - MARGIN), max(measured) * (1 + MARGIN)
+            if not low <= value <= high:
+                raise UserError(
+                    f"--{name} {value:g}: the guideline of {one.model} was measured from {min(measured):g} to "
+                    f"{max(measured):g} tokens and does not extrapolate; sweep at such lengths with: prunebench sweep"
+                )
+    if prefix > task_length:
+        raise UserError(f"--prefix {prefix:g}: longer than the mean path of {task_length:g} tokens")
+    best = max(chosen, key=lambda one: nearest(one, budget, prefix, task_length).maj)
+    form = best.best_form
+    inverse = best.inverse_gamma(form, budget, prefix, task_length)
+    if inverse < 1:
+        raise UserError(
+            f"1/gamma = {inverse:.2g} by the {form} form of {best.model}: a retention ratio above 1; at this budget do "
+            "not prune"
+        )
+    gamma = 1 / inverse
+    if gamma < min(best.gammas) * (1 - MARGIN):
+        raise UserError(
+            f"gamma = {gamma:.2g} by the {form} form of {best.model}: below {min(best.gammas):g}, the smallest ratio "
+            "that was swept; sweep smaller ones with: prunebench sweep --gamma"
+        )
+    n = max(1, math.floor(budget / (prefix + gamma * (task_length - prefix))))
+    where = nearest(best, budget, prefix, task_length)
+    problems = ", ".join(f"{count} of {task}" for task, count in best.problems.items())
+    return Advice(
+        method=best.method,
+        form=form,
+        gamma=gamma,
+        n=n,
+        k=max(1, round(gamma * n)),
+        gain=best.gain(form),
+        nearest=where,
+        regret=best.regret(form),
+        paper=_paper(budget, prefix, task_length),
+        rests_on=f"{problems}; {best.stored_paths} stored paths of {best.model}, {best.draws} draws",
+    )
+
+
+def nearest(guideline: Guideline, budget: float, prefix: float, task_length: float) -> Optimum:
+    """The measured cell that is nearest on logarithmic scales."""
+
+    def away(one: Optimum) -> float:
+        pairs = ((one.budget, budget), (one.prefix, prefix), (one.task_length, task_length))
+        return sum(math.log(a / b) ** 2 for a, b in pairs)
+
+    return min(guideline.optima, key=away)
+
+
+def _paper(budget: float, prefix: float, task_length: float) -> str:
+    try:
+        gamma = PAPER.gamma(budget, prefix, task_length)
+    except UserError as error:
+        return f"refused: {error}"
+    n = budget / (prefix + gamma * (task_length - prefix))
+    if gamma * n < 1:
+        return (
+            f"gamma = {gamma:.2g}, which keeps no path of N = {n:.0f}; they were fitted at mean paths of 8,650 and "
+            "11,950 tokens"
+        )
+    return f"gamma = {gamma:.3g}, N = {n:.0f}, k = {gamma * n:.0f}"

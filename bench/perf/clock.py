@@ -1,0 +1,104 @@
+"""Measurements of speed, as ratios within one run: absolute seconds belong to a machine, ratios travel."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunebench.bench.engines.tokenization import pool_of_ids
+from prunebench.methods.base import Generator, LearnedTokens, PrefixCache, Signal
+from prunebench.methods.learned.stop import Stop
+from prunebench.methods.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class CheckCost:
+    """Median seconds of one check of B prefixes of L tokens by the kept cache, and of encoding them again."""
+
+    prefix_tokens: int
+    rows: int
+    stop_tokens: int
+    check_seconds: float
+    reencode_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.check_seconds / self.reencode_seconds
+
+
+@dataclass
+class _Held:
+    """A generator that still has the cache, as an online run would."""
+
+    engine: Generator
+    cache: PrefixCache
+    replay_seconds: float = 0.0
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
+        return self.cache
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> None:
+        return None
+
+
+def anew(pool: Pool) -> Pool:
+    """The same prefixes, to be encoded once more: the engine keeps its last answer, which it knows by the object."""
+    return replace(pool, signals={Signal.TOKEN_IDS: (*pool.token_ids,)})
+
+
+def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows: int = 64) -> CheckCost:
+    """Both sides in turn, :data:`REPEATS` times, on random prefixes: what they say does not matter for the cost."""
+    generator = np.random.default_rng(0)
+    prefixes = tuple(generator.integers(4, 400, prefix_tokens).astype(np.int64) for _ in range(rows))
+    pool = replace(pool_of_ids(prefixes, generator.integers(4, 400, 32).astype(np.int64)), generator=engine)
+    held = replace(pool, generator=_Held(engine, pool.kv()))  # type: ignore[arg-type]
+    stop.score(held)
+    checks, encodings = [], []
+    for _ in range(REPEATS):
+        checks.append(seconds_of(lambda: stop.score(held)))
+        encodings.append(seconds_of(anew(pool).kv))
+    return CheckCost(prefix_tokens, rows, stop.tokens, statistics.median(checks), statistics.median(encodings))
+
+
+def tokens_per_second(engine: TransformersEngine, prompt: str, rows: int = 64, tokens: int = 48) -> float:
+    """A short trial of sampling, for plans."""
+    from prunebench.bench.engines.base import Request, Sampling
+
+    request = Request("perf", engine.encode_prompt(prompt), tuple(range(rows)))
+    started = time.perf_counter()
+    (rollout,) = engine.sample([request], Sampling(max_new_tokens=tokens), 0)
+    return sum(len(path.token_ids) for path in rollout.paths) / (time.perf_counter() - started)
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Seconds until the work of ``action`` is done, on a GPU as well."""
+    finish_work()
+    started = time.perf_counter()
+    action()
+    finish_work()
+    return time.perf_counter() - started
+
+
+def median_seconds(action: Callable[[], object]) -> float:
+    """Of :data:`REPEATS` times."""
+    return statistics.median(seconds_of(action) for _ in range(REPEATS))
+
+
+def finish_work() -> None:
+    """Wait for what a GPU, if there is one, still has to do."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

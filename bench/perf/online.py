@@ -1,0 +1,226 @@
+"""The default engine and vLLM side by side: what pruning saves in tokens, and how much of that in seconds.
+
+Real pools of the shipped reasoner, launched, checked by STOP and resumed online, against all paths to their ends. Both
+engines get the same requests and the same memory for keys and values: what the default engine took at its peak. Each
+computes on one thread.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunebench.bench.config import preset
+from prunebench.bench.engines.base import NOTHING, LivePool, Request, Sampling
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.tokenization import pool_of_ids
+from prunebench.bench.rollouts.sampling import problems_of, tasks_of
+from prunebench.bench.training.training import load_method
+from prunebench.methods.learned.stop import Stop
+
+if TYPE_CHECKING:
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is measured: paths that ``stop`` scores at ``prefix`` tokens, ``kept`` of which go on; medians."""
+
+    stop: Stop
+    sampling: Sampling
+    prefix: int
+    kept: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Tokens and seconds of one online run; ``recomputed_tokens`` of the kept prefixes were encoded again."""
+
+    launch_tokens: int
+    launch_seconds: float
+    check_tokens: int
+    check_seconds: float
+    resume_tokens: int
+    resume_seconds: float
+    recomputed_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        return self.launch_tokens + self.check_tokens + self.resume_tokens
+
+    @property
+    def seconds(self) -> float:
+        return self.launch_seconds + self.check_seconds + self.resume_seconds
+
+
+@dataclass(frozen=True)
+class Run:
+    """One engine on so many problems at once: all paths to their ends, and pruned. Medians of the repeats."""
+
+    engine: str
+    problems: int
+    kv_tokens: int
+    whole_tokens: int
+    whole_seconds: float
+    pruned: Phases
+
+    @property
+    def tokens_saved(self) -> float:
+        return 1 - self.pruned.tokens / self.whole_tokens
+
+    @property
+    def seconds_saved(self) -> float:
+        return 1 - self.pruned.seconds / self.whole_seconds
+
+    @property
+    def ratio(self) -> float:
+        """The share of the saving in tokens that becomes one in seconds."""
+        return self.seconds_saved / self.tokens_saved
+
+    @property
+    def told(self) -> str:
+        """The run in a sentence."""
+        pruned = self.pruned
+        return (
+            f"{self.engine}, {self.problems} in flight, room for {self.kv_tokens:,} tokens: launch "
+            f"{pruned.launch_tokens / pruned.launch_seconds:.0f} tokens/s, check {pruned.check_seconds:.2f} s, resume "
+            f"{pruned.resume_tokens / pruned.resume_seconds:.0f} tokens/s ({pruned.recomputed_tokens} tokens encoded "
+            f"again); {pruned.seconds:.1f} s instead of {self.whole_seconds:.1f} s: {self.tokens_saved:.1%} of the "
+            f"tokens and {self.seconds_saved:.1%} of the seconds are saved, ratio {self.ratio:.2f}"
+            + (" (goal: at least 0.9)" if self.problems > 1 else "")
+        )
+
+
+def shipped_stop(engine: TransformersEngine, prefix: int) -> Stop:
+    """STOP as it was trained for the shipped reasoner, which ``engine`` has loaded."""
+    stop = load_method("stop", REASONERS["embedded"].learned, engine.digest, prefix).pruner
+    assert isinstance(stop, Stop)
+    return stop
+
+
+def demo_trial(engine: TransformersEngine, problems: int, rows: int, repeats: int) -> tuple[Trial, list[Request]]:
+    """As many ``problems`` of the demo, evenly from its families, with ``rows`` paths, cut in the demo's proportion."""
+    config = preset("demo")
+    tasks = tasks_of(config)
+    chosen = problems_of(tasks, config.split, -(-problems // len(tasks)), config.seed)[:problems]
+    requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(rows))) for _, p in chosen]
+    kept = max(1, rows * config.k // config.n)
+    stop = shipped_stop(engine, config.prefix_tokens)
+    return Trial(stop, config.sampling, config.prefix_tokens, kept, repeats), requests
+
+
+def compare_engines(
+    default: TransformersEngine,
+    other: Callable[[int], TransformersEngine],
+    trial: Trial,
+    requests: Sequence[Request],
+    say: Callable[[Run], None],
+) -> list[Run]:
+    """Both engines on all ``requests`` in flight, then on the first one alone; ``say`` is told each run.
+
+    ``other`` starts the other engine with room for so many tokens of keys and values.
+    """
+    default.rows_in_flight = sum(len(request.paths) for request in requests)
+    _online(default, trial, requests[:1])  # what is made once is not timed
+    runs: list[Run] = []
+
+    def measured(engine: TransformersEngine, some: Sequence[Request], kv_tokens: int) -> None:
+        runs.append(timed(engine, trial, some, kv_tokens))
+        say(runs[-1])
+
+    with _peak(default) as peak:
+        list(default.sample(requests, trial.sampling, 0, NOTHING))
+    measured(default, requests, peak[0])
+    second = other(peak[0])
+    try:
+        measured(second, requests, peak[0])
+        for engine in (default, second):
+            measured(engine, requests[:1], peak[0])
+    finally:
+        second.close()  # type: ignore[attr-defined]
+    return runs
+
+
+def timed(engine: TransformersEngine, trial: Trial, requests: Sequence[Request], kv_tokens: int = 0) -> Run:
+    """One engine, all ``requests`` in flight: whole paths, and launched, checked and resumed."""
+    whole, pruned, tokens = [], [], 0
+    for _ in range(trial.repeats):
+        _forget(engine)
+        started = time.perf_counter()
+        rollouts = list(engine.sample(requests, trial.sampling, 0, NOTHING))
+        whole.append(time.perf_counter() - started)
+        tokens = sum(len(path.token_ids) for rollout in rollouts for path in rollout.paths)
+        _forget(engine)
+        pruned.append(_online(engine, trial, requests))
+    middle = {
+        name: statistics.median(getattr(one, name) for one in pruned)
+        for name in ("launch_seconds", "check_seconds", "resume_seconds")
+    }
+    name = engine.backend or "transformers"
+    return Run(name, len(requests), kv_tokens, tokens, statistics.median(whole), replace(pruned[-1], **middle))
+
+
+def _online(engine: TransformersEngine, trial: Trial, requests: Sequence[Request]) -> Phases:
+    begin = time.perf_counter()
+    live = list(engine.launch(requests, trial.sampling, 0, NOTHING, trial.prefix))
+    launched = time.perf_counter()
+    decided = [(pool, _best(trial.stop, pool, trial.kept)) for pool in live]
+    checked = time.perf_counter()
+    lengths = [[len(path.token_ids) for path in pool.paths] for pool in live]
+    counted = time.perf_counter()
+    rollouts = list(engine.resume(decided))
+    resumed = time.perf_counter()
+    written = sum(len(path.token_ids) for rollout in rollouts for path in rollout.paths)
+    at_launch = sum(np.array(own)[keep].sum() for own, (_, keep) in zip(lengths, decided, strict=True))
+    return Phases(
+        sum(map(sum, lengths)),
+        launched - begin,
+        trial.stop.tokens * sum(map(len, lengths)),
+        checked - launched,
+        int(written - at_launch),
+        resumed - counted,
+        sum(rollout.recomputed_tokens for rollout in rollouts),
+    )
+
+
+def _best(stop: Stop, live: LivePool, kept: int) -> Any:
+    pool = pool_of_ids(tuple(path.token_ids for path in live.paths), live.request.prompt_ids)
+    scores = stop.score(replace(pool, generator=live))  # type: ignore[arg-type]
+    keep = np.zeros(len(scores), np.bool_)
+    keep[np.argsort(-scores, kind="stable")[:kept]] = True
+    return keep
+
+
+def _forget(engine: TransformersEngine) -> None:
+    """Nothing of an earlier run may help the next one."""
+    if engine.backend:
+        engine.llm.reset_prefix_cache()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _peak(engine: TransformersEngine) -> Iterator[list[int]]:
+    """The most tokens of keys and values that lanes in flight had room for, once the block is left."""
+    most = [0]
+    advance = engine._advance
+
+    def watched(lanes: Sequence[Any]) -> None:
+        advance(lanes)
+        most[0] = max(most[0], sum(_room(lane.cache) for lane in lanes))
+
+    engine._advance = watched  # type: ignore[method-assign]
+    try:
+        yield most
+    finally:
+        del engine._advance
+
+
+def _room(cache: Any) -> int:
+    keys = cache.pairs[0][0] if hasattr(cache, "pairs") else cache.layers()[0][0]
+    return int(keys.shape[0] * keys.shape[2])

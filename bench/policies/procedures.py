@@ -1,0 +1,99 @@
+"""Procedures: published ways of pruning that are a pruner *and* a policy of its own, listed among the methods."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from prunebench.bench.policies import (
+    AdaptiveConsistency,
+    EarlyStoppingConsistency,
+    MemoryTriggered,
+    Patience,
+    Policy,
+    SpeculativeRejection,
+    WarmupPercentile,
+)
+from prunebench.methods.base import Pruner, Scores, Signal, Source
+from prunebench.methods.pool import Pool
+
+
+@dataclass
+class CompletedAnswers(Pruner):
+    """What procedures over completed paths read: their answers. Every path scores alike."""
+
+    name: ClassVar[str] = "completed-answers"
+    source: ClassVar[Source] = Source.EXTERNAL
+    requires: ClassVar[frozenset[Signal]] = frozenset()
+    paper: ClassVar[str] = "-"
+
+    def score(self, pool: Pool) -> Scores:
+        return np.zeros(len(pool))
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """``method``: the pruner that scores (None: the completed answers alone); ``settings`` replace its tuned values.
+
+    ``policy`` builds the policy for N paths, k of which an ordinary method would keep at ``position``.
+    """
+
+    method: str | None
+    policy: Callable[[int, int, int], Policy]
+    paper: str
+    extra_cost: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def pruner(self, scoring: Pruner | None) -> Pruner:
+        """The scoring pruner, with all that it has learned, and this procedure's settings."""
+        if scoring is None:
+            return CompletedAnswers()
+        own = copy.copy(scoring)
+        for name, value in self.settings:
+            setattr(own, name, value)
+        return own
+
+
+PROCEDURES: dict[str, Procedure] = {
+    "esc": Procedure(
+        None, lambda n, k, position: EarlyStoppingConsistency(window=5), "arXiv 2401.10480", "whole paths, in windows"
+    ),
+    "adaptive-consistency": Procedure(
+        None, lambda n, k, position: AdaptiveConsistency(), "arXiv 2305.11860", "whole paths, one by one"
+    ),
+    "parallel-probe": Procedure(
+        "agreement",
+        lambda n, k, position: Patience(misses=2, warmup_checks=1, stable=3, every=position, checks=3),
+        "arXiv 2602.03845",
+        "probes at every check (<= 20 tokens)",
+    ),
+    "dynasor": Procedure(
+        "agreement",
+        lambda n, k, position: Patience(misses=n + 1, warmup_checks=0, stable=2, every=position, checks=3),
+        "hao-ai-lab/Dynasor",
+        "probes at every check (<= 20 tokens)",
+    ),
+    "speculative-rejection": Procedure(
+        "prm",
+        lambda n, k, position: SpeculativeRejection(alpha=0.5, every=position, checks=3),
+        "arXiv 2410.20290",
+        "a reward model at every check",
+    ),
+    "deepconf-online": Procedure(
+        "deepconf",
+        lambda n, k, position: WarmupPercentile(eta=90, warmup=max(1, n // 4), every=position, checks=3),
+        "arXiv 2508.15260",
+        "none",
+        (("variant", "min"),),
+    ),
+    "step-memory": Procedure(
+        "step",
+        lambda n, k, position: MemoryTriggered(tokens=n * position // 2, every=position, checks=3),
+        "arXiv 2601.09093",
+        "none",
+    ),
+}

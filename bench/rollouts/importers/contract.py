@@ -1,0 +1,100 @@
+"""What an importer gives: problems with their paths as the source has them, before anything is measured or graded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.errors import UserError
+from prunebench.methods.base import Signal
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller says about a source.
+
+    ``task``: the name that its problems get (None: the name of the file or folder). ``tokenizer``: folder or id of a
+    fast tokenizer on this machine. ``grading``: see :class:`tasks.imported.ImportedTask`. ``fields``: what an importer
+    lets be chosen by name, see :attr:`Importer.fields`.
+    """
+
+    task: str | None = None
+    tokenizer: str | None = None
+    grading: str = "equivalence"
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def task_of(self, path: Path) -> str:
+        return self.task or path.stem
+
+
+@dataclass
+class SourcePath:
+    """One path as its source gives it; None is what the source lacks.
+
+    ``tokens``: the texts of its tokens; ``length``: their number, where there is nothing else. ``logprobs`` and
+    ``entropy``: float32, one per token of the source. ``final_answer``, ``correct``: the source's own answer and
+    verdict. ``finish``: stop, length or unknown. ``number``: its place among the problem's paths.
+    """
+
+    text: str | None = None
+    token_ids: NDArray[np.int64] | None = None
+    tokens: Sequence[str] | None = None
+    length: int | None = None
+    logprobs: NDArray[np.float32] | None = None
+    entropy: NDArray[np.float32] | None = None
+    final_answer: str | None = None
+    correct: bool | None = None
+    finish: str = "unknown"
+    probed: list[str | None] | None = None
+    number: int | None = None
+
+
+@dataclass
+class SourceProblem:
+    """One problem with its paths. ``left_out`` counts paths of the source that are not complete, hence not here."""
+
+    task: str
+    problem: str
+    prompt: str
+    gold: str
+    paths: list[SourcePath]
+    probe_every: int | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Importer:
+    """One format. ``suffixes`` of its files; ``signals`` that it can give; ``fields``: the options it understands."""
+
+    name: str
+    description: str
+    suffixes: tuple[str, ...]
+    signals: frozenset[Signal]
+    fields: frozenset[str]
+    read: Callable[[Path, Options], Iterator[SourceProblem]]
+
+
+def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The file, or the files of a folder that end in one of ``suffixes``, by name. Raises UserError for none."""
+    if path.is_file():
+        if path.suffix not in suffixes:
+            raise UserError(f"{path}: this format has files that end in {' or '.join(suffixes)}; check FORMAT and PATH")
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such file or folder; check PATH")
+    found = sorted(file for file in path.iterdir() if file.suffix in suffixes and not file.name.startswith("."))
+    if not found:
+        raise UserError(f"{path}: no file in it ends in {' or '.join(suffixes)}; check FORMAT and PATH")
+    return found
+
+
+FINISHES = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "max_tokens": "length"}
+
+
+def finish_of(reason: str | None) -> str:
+    """The source's reason to end as stop or length; anything else is unknown."""
+    return FINISHES.get(reason or "", "unknown")

@@ -1,0 +1,160 @@
+"""Details of lighteval: Parquet, one row per document; the structs of newer versions or the flat columns of older."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.rows import Gathering, rows_of, schema_of
+from prunebench.bench.rollouts.importers.values import Record
+from prunebench.methods.base import Signal
+from prunebench.tasks.grading import boxed
+
+SUFFIXES = (".parquet",)
+STRUCTS = ("doc", "model_response")
+FLAT = ("predictions", "gold")
+SPELLED = (*STRUCTS, *FLAT, "metric", "metrics", "cont_tokens")
+"""What lighteval may save as Python spells it: where it cannot save a table of such values, it saves only texts."""
+NEWER = {
+    "id": "doc.id",
+    "prompt": "doc.query",
+    "choices": "doc.choices",
+    "gold_index": "doc.gold_index",
+    "texts": "model_response.text",
+    "token_ids": "model_response.output_tokens",
+    "logprobs": "model_response.logprobs",
+    "metrics": "metric",
+}
+OLDER = {
+    "prompt": "full_prompt",
+    "choices": "gold",
+    "gold_index": "(index in gold)",  # the column gold_index counts in the column choices
+    "texts": "predictions",
+    "token_ids": "cont_tokens",
+}
+"""Our names for the fields of either version."""
+
+
+def read(path: Path, options: Options) -> Iterator[SourceProblem]:
+    """One problem per document, its generations as paths. ``fields``: ``correct`` names the metric of a verdict."""
+    found = Gathering(options.task_of(path))
+    for file in files_of(path, SUFFIXES):
+        schema = schema_of(file)
+        spelled = all(pa.types.is_string(column) or pa.types.is_large_string(column) for column in schema.types)
+        columns = {column.strip("_") for column in schema.names}
+        newer = columns.issuperset(STRUCTS)
+        if not newer and not columns.issuperset(FLAT):
+            raise UserError(
+                f"{file}: neither the columns {' and '.join(STRUCTS)} nor {' and '.join(FLAT)}; "
+                "give the details that lighteval writes with --save-details"
+            )
+        for number, row in enumerate(rows_of([file])):
+            values = {column.strip("_"): value for column, value in row.values.items()}
+            if spelled:
+                values |= {column: _literal(row, column, values.get(column)) for column in SPELLED}
+            record = (_one_level if newer else _columns)(replace(row, values=values))
+            problem = record.word("id") or str(number)
+            paths = _paths(record, options.fields.get("correct"))
+            found.add(record, problem, record.text("prompt") or "", _gold(record), paths)
+    yield from found.problems()
+
+
+def _literal(row: Record, column: str, value: Any) -> Any:
+    """The value that Python's spelling of a list or dict stands for; no code is run."""
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise row.error(column, value, "the spelling of a list or dict") from None
+
+
+def _one_level(record: Record) -> Record:
+    """The fields of the structs of newer versions."""
+    values = {"metric": record.get("metric")}
+    for struct in STRUCTS:
+        fields = record.get(struct)
+        if not isinstance(fields, Mapping):
+            raise record.error(struct, fields, "a struct")
+        values |= {f"{struct}.{name}": value for name, value in fields.items()}
+    return replace(record, values=values, names=NEWER)
+
+
+def _columns(record: Record) -> Record:
+    """The columns of older versions; a single text may stand for a list of one."""
+    lists = {name: [value] for name in FLAT if isinstance(value := record.get(name), str)}
+    return replace(record, values={**record.values, **lists}, names=OLDER)
+
+
+def _gold(record: Record) -> str:
+    r"""The first right choice; of a whole solution what it boxes."""
+    choices, index = record.items("choices"), record.get("gold_index")
+    first = (index[0] if index else None) if isinstance(index, list) else index or 0
+    place = record.as_integer("gold_index", first)
+    if place >= len(choices):
+        raise record.error("gold_index", place, f"the index of one of {len(choices)} choices")
+    choice = choices[place]
+    gold = record.as_word("choices", choice[0] if isinstance(choice, list) and choice else choice, place)
+    if gold is None:
+        raise record.error("choices", choice, "a gold answer", place)
+    return boxed(gold) or gold
+
+
+def _paths(record: Record, metric: str | None) -> list[SourcePath]:
+    texts = record.texts("texts") or []
+    if not texts:
+        raise record.error("texts", record.get("texts"), "a list with at least one generated text")
+    ids = _per_path(record, "token_ids", len(texts))
+    logprobs = _per_path(record, "logprobs", len(texts))
+    correct = _verdict(record, metric) if len(texts) == 1 else None
+    return [
+        SourcePath(
+            text=text,
+            token_ids=_one(record, "token_ids", ids[index]).ids("token_ids"),
+            logprobs=_one(record, "logprobs", logprobs[index]).floats("logprobs"),
+            correct=correct,
+        )
+        for index, text in enumerate(texts)
+    ]
+
+
+def _one(record: Record, field: str, value: object) -> Record:
+    return replace(record, values={record.names.get(field, field): value})
+
+
+def _per_path(record: Record, field: str, count: int) -> list[Any]:
+    """One list per path; a list of plain numbers is the first path's. All None where there is nothing."""
+    value = record.get(field)
+    if not isinstance(value, list) or not any(value):
+        return [None] * count
+    if not isinstance(value[0], list):
+        value = [value] + [None] * (count - 1)
+    return value if len(value) == count else [None] * count
+
+
+def _verdict(record: Record, metric: str | None) -> bool | None:
+    """The metric of that name, or the only one there is, where it is 0 or 1."""
+    metrics = record.get("metrics")
+    if not isinstance(metrics, Mapping):
+        return None
+    given = {name: value for name, value in metrics.items() if value is not None}
+    name = metric or (next(iter(given)) if len(given) == 1 else None)
+    value = given.get(name)
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
+
+
+LIGHTEVAL = Importer(
+    "lighteval",
+    "details_*.parquet of lighteval (--save-details)",
+    SUFFIXES,
+    frozenset({Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS}),
+    frozenset({"correct"}),
+    read,
+)

@@ -1,0 +1,61 @@
+"""Matrices of probed answers: paths as token counts with an answer after every ``probe_freq`` tokens, no text.
+
+A JSON list, one object per problem with ``gold_answer``, ``probe_freq`` and ``each_branch``: per path the list of
+probed answers, the number of tokens and the final answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.values import Record, shown
+
+SUFFIXES = (".json",)
+
+
+def read(path: Path, options: Options) -> Iterator[SourceProblem]:
+    """Every file is a task of its name; problem ``name/3`` is the fourth of its list. Raises UserError."""
+    for file in files_of(path, SUFFIXES):
+        for index, values in enumerate(_list(file)):
+            if not isinstance(values, dict):
+                raise UserError(f"{file}, problem {index}: {shown(values)} where an object is wanted")
+            record = Record(file, f"problem {index}", values, {})
+            yield SourceProblem(
+                task=options.task_of(file),
+                problem=f"{file.stem}/{index}",
+                prompt="",
+                gold=record.needed("gold_answer"),
+                paths=[_path(record, number, branch) for number, branch in enumerate(record.items("each_branch"))],
+                probe_every=record.as_integer("probe_freq", record.get("probe_freq"), least=1),
+            )
+
+
+def _list(file: Path) -> list[Any]:
+    try:
+        problems = json.loads(file.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not valid JSON ({error}); fetch it again") from error
+    if not isinstance(problems, list):
+        raise UserError(f"{file}: {shown(problems)} where a JSON list of problems is wanted")
+    return problems
+
+
+def _path(record: Record, number: int, branch: object) -> SourcePath:
+    if not isinstance(branch, list) or len(branch) != 3 or not isinstance(branch[0], list):
+        raise record.error("each_branch", branch, "[list of probed answers, tokens, final answer]", number)
+    probed, tokens, final = branch
+    return SourcePath(
+        length=record.as_integer("each_branch", tokens, index=number),
+        final_answer=record.as_word("each_branch", final, number),
+        probed=[record.as_word("each_branch", answer, number) for answer in probed],
+    )
+
+
+MATRIX = Importer(
+    "matrix", "JSON with probed answers and token counts per path, no text", SUFFIXES, frozenset(), frozenset(), read
+)

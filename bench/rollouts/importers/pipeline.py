@@ -1,0 +1,178 @@
+"""From a source to a rollout store: read once to check everything, once more to measure, grade and seal it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.importers.contract import Importer, Options, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.report import Report
+from prunebench.bench.rollouts.importers.units import Units, units_for
+from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, Progress
+from prunebench.bench.rollouts.shards import file_digest, in_groups
+from prunebench.bench.rollouts.store import IMPORTED, RolloutStore, StoredPath, StoredProblem
+from prunebench.tasks.grading import Verdict
+from prunebench.tasks.imported import ImportedTask
+
+PER_TOKEN = ("logprobs", "entropy")
+"""The signals that a source may give token by token."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a source before anything is written."""
+
+    units: Units
+    paths: int
+    """Paths of every problem, or the fewest."""
+
+
+def survey(importer: Importer, path: Path, options: Options) -> Survey:
+    """Read everything once. Raises UserError for whatever is malformed, anywhere in the source."""
+    units: Units | None = None
+    paths: list[int] = []
+    seen: set[tuple[str, str]] = set()
+    for problem in importer.read(path, options):
+        key = (problem.task, problem.problem)
+        if key in seen:
+            raise UserError(f"{path}: problem '{problem.problem}' is there twice; import the files one by one")
+        if not problem.paths:
+            raise UserError(f"{path}: problem '{problem.problem}' has no complete path; remove it")
+        seen.add(key)
+        numbers(problem)
+        units = units or units_for(problem.paths[0], options.tokenizer)
+        for place, one in enumerate(problem.paths):
+            try:
+                units.check(one)
+            except ValueError as error:
+                raise UserError(f"{path}: problem '{problem.problem}', its path {place}: {error}") from error
+        paths.append(len(problem.paths))
+    if units is None:
+        raise UserError(f"{path}: there is no problem in it; check FORMAT and PATH")
+    return Survey(units, min(paths))
+
+
+def numbers(problem: SourceProblem) -> list[int]:
+    """The paths' own numbers, or their places where the source numbers none. Raises UserError for anything between."""
+    given = [path.number for path in problem.paths]
+    if given == [None] * len(given):
+        return list(range(len(given)))
+    distinct = {number for number in given if number is not None}
+    if len(distinct) != len(given):
+        raise UserError(
+            f"problem '{problem.problem}': its {len(given)} paths have {len(distinct)} different numbers; "
+            "number all of them differently, or none"
+        )
+    return [number for number in given if number is not None]
+
+
+def import_source(importer: Importer, path: Path, out: Path, options: Options, progress: Progress) -> Report:
+    """See :func:`prunebench.bench.rollouts.importers.import_rollouts`."""
+    try:
+        ImportedTask("", options.grading)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    unknown = sorted(set(options.fields) - importer.fields)
+    if unknown:
+        known = ", ".join(sorted(importer.fields)) or "none"
+        raise UserError(f"format {importer.name} knows no field '{unknown[0]}'; its fields: {known}")
+    found = survey(importer, path, options)
+    store = RolloutStore.create_or_open(out, manifest(importer, path, options, found))
+    report = Report(tokens=found.units.name)
+    with store.shards:
+        settled = _settled(importer.read(path, options), store.problems(), found.units, options, report, progress)
+        for group in in_groups(settled, SHARD_PROBLEMS):
+            store.append(group)
+    return report
+
+
+def manifest(importer: Importer, path: Path, options: Options, found: Survey) -> dict[str, Any]:
+    """What must be equal for two imports to write into one store; nobody knows how the paths were sampled."""
+    names = ("numpy", "pyarrow", "math-verify", "prunebench", *(("tokenizers",) if options.tokenizer else ()))
+    return {
+        "model": IMPORTED,
+        "model_hash": IMPORTED,
+        "source": {
+            "format": importer.name,
+            "files": {file.name: file_digest(file) for file in files_of(path, importer.suffixes)},
+            "task": options.task,
+            "tokenizer": options.tokenizer,
+            "fields": dict(options.fields),
+        },
+        "tokens": found.units.name,
+        "grading": options.grading,
+        "sampling": None,
+        "sampling_digest": IMPORTED,
+        "recording": None,
+        "seed": None,
+        "n": found.paths,
+        "device": IMPORTED,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
+    }
+
+
+def _settled(
+    problems: Iterator[SourceProblem],
+    done: set[tuple[str, str]],
+    units: Units,
+    options: Options,
+    report: Report,
+    progress: Progress,
+) -> Iterator[StoredProblem]:
+    for problem in problems:
+        if (problem.task, problem.problem) in done:
+            report.already += 1
+        else:
+            yield settle(problem, units, ImportedTask(problem.task, options.grading), report)
+        progress(len(problem.paths))
+
+
+def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Report) -> StoredProblem:
+    """The problem as it is stored: measured in ``units``, graded by ``task``, its paths by number, told ``report``."""
+    verdicts: dict[str | None, Verdict] = {}
+    paths = []
+    for number, source in sorted(zip(numbers(problem), problem.paths, strict=True), key=lambda pair: pair[0]):
+        measured = units.measure(source)
+        answer = source.final_answer or (task.answer_of(measured.text) if measured.text else None)
+        if answer not in verdicts:
+            verdicts[answer] = task.grade(answer, problem.gold)
+        signals: dict[str, Any] = {name: _aligned(getattr(source, name), measured.length) for name in PER_TOKEN}
+        stored = StoredPath(
+            path=number,
+            token_ids=measured.token_ids,
+            text=measured.text,
+            finish=source.finish,
+            answer=answer,
+            correct=verdicts[answer].correct,
+            grader=verdicts[answer].grader,
+            length=measured.length,
+            ends=measured.ends,
+            probed=source.probed,
+            **signals,
+        )
+        report.tell(f"{problem.task}/{problem.problem}", source, stored)
+        paths.append(stored)
+    report.problems += 1
+    report.left_out += problem.left_out
+    return StoredProblem(
+        task=problem.task,
+        problem=problem.problem,
+        prompt=problem.prompt,
+        prompt_ids=np.zeros(0, np.int64),
+        gold=problem.gold,
+        paths=paths,
+        probe_every=problem.probe_every,
+    )
+
+
+def _aligned(signal: NDArray[np.float32] | None, length: int) -> NDArray[np.float32] | None:
+    """The signal where it has one value per token, else nothing."""
+    return signal if signal is not None and len(signal) == length else None

@@ -1,0 +1,132 @@
+"""Values of a source, checked where they are read: a complaint names the file, the place, the field and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.errors import UserError
+
+LARGEST = 2**31 - 1
+"""The largest token id, count or path number that a store holds."""
+
+
+def shown(value: object) -> str:
+    """A value in a sentence: short, whatever it is; containers only by their size."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "...")
+    if isinstance(value, int) and abs(value) > 10**20:
+        return "a huge integer"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    size = f" of {len(value)}" if isinstance(value, list | tuple | dict | np.ndarray) else ""
+    return f"a {type(value).__name__}{size}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Named values at one ``place`` of a file (``line 3``).
+
+    Fields have our names; ``names`` maps them to those of the source where these differ. What is null or not there
+    reads as None; anything else that does not fit raises UserError.
+    """
+
+    file: Path
+    place: str
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+
+    def get(self, field: str) -> Any:
+        """The value as it is."""
+        return self.values.get(self.names.get(field, field))
+
+    def error(self, field: str, value: object, wanted: str, index: int | None = None) -> UserError:
+        """The complaint that ``field`` (its item ``index``) is ``value`` and not what is ``wanted``."""
+        name = self.names.get(field, field) + ("" if index is None else f"[{index}]")
+        return UserError(
+            f"{self.file}, {self.place}: field '{name}' is {shown(value)}, not {wanted}; correct the file, "
+            "or name the right field"
+        )
+
+    def text(self, field: str) -> str | None:
+        value = self.get(field)
+        return None if value is None else self.as_text(field, value)
+
+    def as_text(self, field: str, value: object, index: int | None = None) -> str:
+        if not isinstance(value, str):
+            raise self.error(field, value, "a text", index)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            broken = ascii(value[error.start])
+            raise self.error(field, broken, "a text without halves of surrogate pairs", index) from None
+        return value
+
+    def word(self, field: str) -> str | None:
+        """A name or an answer: a stripped text, or a number as text; None also for an empty one."""
+        return self.as_word(field, self.get(field))
+
+    def as_word(self, field: str, value: object, index: int | None = None) -> str | None:
+        if value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 10**20:
+            return str(value)
+        return self.as_text(field, value, index).strip() or None
+
+    def needed(self, field: str) -> str:
+        """A word that must be there."""
+        word = self.word(field)
+        if word is None:
+            raise self.error(field, self.get(field), "a name, a text or a number")
+        return word
+
+    def integer(self, field: str, least: int = 0) -> int | None:
+        value = self.get(field)
+        return None if value is None else self.as_integer(field, value, least)
+
+    def as_integer(self, field: str, value: object, least: int = 0, index: int | None = None) -> int:
+        number = int(value) if isinstance(value, float) and value.is_integer() else value
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= LARGEST:
+            raise self.error(field, value, f"an integer from {least} to {LARGEST}", index)
+        return number
+
+    def verdict(self, field: str) -> bool | None:
+        value = self.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, bool | int | float) or value not in (0, 1):
+            raise self.error(field, value, "true, false, 0 or 1")
+        return bool(value)
+
+    def texts(self, field: str) -> list[str] | None:
+        value = self.get(field)
+        return None if value is None else [self.as_text(field, one, i) for i, one in enumerate(self.items(field))]
+
+    def ids(self, field: str) -> NDArray[np.int64] | None:
+        """int64 (tokens,)."""
+        value = self.get(field)
+        if value is None:
+            return None
+        return np.array([self.as_integer(field, one, index=i) for i, one in enumerate(self.items(field))], np.int64)
+
+    def floats(self, field: str) -> NDArray[np.float32] | None:
+        """float32 (tokens,), all finite."""
+        value = self.get(field)
+        if value is None:
+            return None
+        for index, one in enumerate(self.items(field)):
+            if isinstance(one, bool) or not isinstance(one, int | float) or not abs(one) < 1e30:
+                raise self.error(field, one, "a finite number", index)
+        return np.array(value, np.float32)
+
+    def items(self, field: str) -> Sequence[Any]:
+        """The items of a list."""
+        value = self.get(field)
+        if not isinstance(value, list | tuple):
+            raise self.error(field, value, "a list")
+        return value

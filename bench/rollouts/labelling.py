@@ -1,0 +1,180 @@
+"""Monte Carlo labels: the success rate of a prefix's continuations (STOP paper, Appendix B)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.engines.base import Request, Sampling
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
+from prunebench.bench.rollouts.sampling import Progress, no_progress
+from prunebench.bench.rollouts.shards import in_groups
+from prunebench.bench.rollouts.store import StoredProblem
+from prunebench.tasks.task import Task
+
+if TYPE_CHECKING:
+    from prunebench.bench.engines.ray import Cluster
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+
+PURPOSE = "label"
+"""Names the noise of continuations: never that of the paths whose prefixes they explain."""
+
+_ROWS = 128
+"""The fewest rows of a request, where there are so many continuations."""
+_SHARD_LABELS = 128
+"""So many labels are lost at most when a run is stopped."""
+_JOB_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A distinct prefix of one problem. ``verdict`` is set for a path that ended before or at the checkpoint."""
+
+    task: Task
+    problem: str
+    gold: str
+    prompt_ids: NDArray[np.int64]
+    prefix: NDArray[np.int64]
+    verdict: bool | None
+
+    @property
+    def hash(self) -> str:
+        return prefix_hash(self.prefix)
+
+
+def label_manifest(engine: TransformersEngine, sampling: Sampling, seed: int, continuations: int) -> dict[str, Any]:
+    return {
+        "model_hash": engine.digest,
+        "sampling_digest": sampling.digest,
+        "seed": seed,
+        "continuations": continuations,
+    }
+
+
+def cuts_of(task: Task, stored: StoredProblem, position: int, limit: int | None = None) -> list[Cut]:
+    """The distinct prefixes of ``position`` tokens, in path order; at most ``limit`` of them."""
+    cuts: dict[str, Cut] = {}
+    for path in stored.paths:
+        if path.token_ids is None:
+            raise UserError(
+                f"{stored.task}/{stored.problem}: path {path.path} has no token ids, so nothing goes on from it"
+            )
+        finished = path.length <= position
+        cut = Cut(
+            task,
+            stored.problem,
+            stored.gold,
+            stored.prompt_ids,
+            path.token_ids[:position],
+            bool(path.correct) if finished else None,
+        )
+        cuts.setdefault(cut.hash, cut)
+    return list(cuts.values())[:limit]
+
+
+def label_cuts(
+    engine: TransformersEngine,
+    cuts: Sequence[Cut],
+    folder: Path,
+    *,
+    continuations: int,
+    sampling: Sampling,
+    seed: int,
+    progress: Progress = no_progress,
+    cluster: Cluster | None = None,
+) -> LabelStore:
+    """Label every cut that the store in ``folder`` does not hold yet; ``progress`` is told the cuts that are done.
+
+    By the workers of a ``cluster`` where there is one.
+
+    The noise of a continuation is addressed by problem, prefix and number: a label does not depend on what else is
+    labelled.
+    """
+    store = LabelStore.create_or_open(folder, label_manifest(engine, sampling, seed, continuations))
+    missing = [cut for cut in cuts if store.get(cut.task.name, cut.problem, cut.prefix) is None]
+    progress(len(cuts) - len(missing))
+    if not missing:
+        return store
+    work = Continued(continuations, sampling, seed)
+    groups = work.groups(missing, engine.rows_in_flight)
+    if cluster is None:
+        sampled = work.stream(engine, groups)
+    else:
+        sampled = cluster.run(engine, list(in_groups(groups, _JOB_GROUPS)), work)
+    with store.shards:
+        for chunk in in_groups(_told(chain(_finished(missing), sampled), progress), _SHARD_LABELS):
+            store.append(chunk)
+    return store
+
+
+def _finished(cuts: Sequence[Cut]) -> Iterator[Label]:
+    """A path that has ended needs no continuation: its verdict is its label."""
+    for cut in cuts:
+        if cut.verdict is not None:
+            yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), 0, int(cut.verdict), int(cut.verdict))
+
+
+def _told(labels: Iterable[Label], progress: Progress) -> Iterator[Label]:
+    for label in labels:
+        yield label
+        progress(1)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """How prefixes are continued and judged, wherever that is done."""
+
+    continuations: int
+    sampling: Sampling
+    seed: int
+
+    def groups(self, cuts: Sequence[Cut], rows_in_flight: int) -> list[list[Cut]]:
+        """Prefixes that are continued together."""
+        rows = max(_ROWS, rows_in_flight // 4)
+        return list(_groups([cut for cut in cuts if cut.verdict is None], max(1, rows // self.continuations)))
+
+    def __call__(self, engine: TransformersEngine, job: Sequence[list[Cut]]) -> list[Label]:
+        return list(self.stream(engine, job))
+
+    def stream(self, engine: TransformersEngine, groups: Sequence[list[Cut]]) -> Iterator[Label]:
+        """Label by label, as soon as a group's continuations are there."""
+        count = self.continuations
+        requests = (_request(group, count) for group in groups)
+        rollouts = engine.sample(requests, self.sampling, self.seed, purpose=PURPOSE)
+        for group, rollout in zip(groups, rollouts, strict=True):
+            for number, cut in enumerate(group):
+                paths = rollout.paths[number * count : (number + 1) * count]
+                verdicts = [_verdict(engine, cut, path.token_ids) for path in paths]
+                halves = sum(verdicts[0::2]), sum(verdicts[1::2])
+                yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), count, *halves)
+
+
+def _groups(cuts: Sequence[Cut], size: int) -> Iterator[list[Cut]]:
+    """Neighbouring cuts of one problem and one length, at most ``size`` together."""
+    group: list[Cut] = []
+    for cut in cuts:
+        if group and (len(group) == size or cut.problem != group[0].problem or len(cut.prefix) != len(group[0].prefix)):
+            yield group
+            group = []
+        group.append(cut)
+    if group:
+        yield group
+
+
+def _request(group: Sequence[Cut], continuations: int) -> Request:
+    first = group[0]
+    prefixes = np.repeat(np.stack([cut.prefix for cut in group]), continuations, axis=0)
+    paths = tuple((int(cut.hash[:12], 16) << 16) + k for cut in group for k in range(continuations))
+    return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, prefixes)
+
+
+def _verdict(engine: TransformersEngine, cut: Cut, continuation: NDArray[np.int64]) -> bool:
+    answer = cut.task.answer_of(engine.decode(np.concatenate([cut.prefix, continuation])))
+    return bool(cut.task.grade(answer, cut.gold).correct)

@@ -1,0 +1,341 @@
+"""From stored rollouts back to pools: the prefixes of a problem as every method would have seen them online."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.bench.engines.chat import longest_closing
+from prunebench.bench.rollouts.cache import Shelf
+from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.bench.rollouts.store import StoredPath, StoredProblem
+from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal, Words
+from prunebench.methods.pool import Columns, LabelledPool, Pool, PrefixDataset
+from prunebench.tasks import catalogue
+from prunebench.tasks.task import Task
+
+if TYPE_CHECKING:
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+
+
+@dataclass(frozen=True)
+class Shelves:
+    """What the records of one comparison share: columns at their own checkpoint, and pools at others.
+
+    Methods come one after another to the same few checkpoints of a problem, and then never again.
+    """
+
+    columns: Shelf[Mapping[Signal, Any]] = field(default_factory=lambda: Shelf(512 << 20))
+    elsewhere: Shelf[Pool] = field(default_factory=lambda: Shelf(128 << 20))
+
+
+Answer = tuple[NDArray[np.int64], NDArray[np.float64], int]
+"""What one path told a probe: token ids, their log-probabilities, answer class."""
+
+
+@dataclass
+class Grading:
+    """The engine as a pool's generator: what it answers to a probe is read and classed as the task does it.
+
+    Classes are those of ``known``, which begins with the final answers of the problem's paths, so that a probed answer
+    can be compared with them; an answer that is new is added, and keeps its class from check to check. Without an
+    engine (rollouts from elsewhere) there is nobody to ask, and it only classes.
+
+    With ``recall`` a probe that was put to a path before is answered from memory: it depends on that path alone.
+    Where seconds are measured nothing is recalled.
+    """
+
+    engine: TransformersEngine | None
+    task: Task
+    known: list[str | None]
+    recall: bool = False
+    _told: dict[tuple[int, tuple[int, ...], int], dict[int, Answer]] = field(default_factory=dict)
+
+    @property
+    def replay_seconds(self) -> float:
+        return self._asked.replay_seconds
+
+    @property
+    def _asked(self) -> TransformersEngine:
+        assert self.engine is not None, "a pool without an engine has no generator"
+        return self.engine
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
+        return self._asked.kv(pool, rows)
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
+        return self._asked.behind(pool, learned)
+
+    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        found = np.empty((len(pool), len(token_ids)))
+        for rows, suffix in self._asking(pool, suffix_ids):
+            found[rows] = self._asked.next_logprobs(pool.take(rows), suffix, token_ids)
+        return found
+
+    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
+        told = self._told.setdefault((pool.position, tuple(suffix_ids), max_new_tokens), {})
+        if not self.recall or any(int(path) not in told for path in pool.paths):
+            for rows, asked in self._asking(pool, suffix_ids):
+                probe = self._asked.probe(pool.take(rows), asked, max_new_tokens)
+                suffix = np.array(asked, np.int64)
+                texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
+                classes = self.classes([self.task.answer_of(text) for text in texts])
+                told.update(
+                    (int(path), (ids, logprobs, int(number)))
+                    for path, ids, logprobs, number in zip(
+                        pool.paths[rows], probe.token_ids, probe.token_logprobs, classes, strict=True
+                    )
+                )
+        answers = [told[int(path)] for path in pool.paths]
+        return Probe(
+            tuple(ids for ids, _, _ in answers),
+            tuple(logprobs for _, logprobs, _ in answers),
+            np.array([number for _, _, number in answers], np.int64),
+        )
+
+    def _asking(self, pool: Pool, suffix_ids: Sequence[int]) -> list[tuple[list[int], tuple[int, ...]]]:
+        """Rows and what is put behind their prefixes: where the reasoning is still open, it is closed first."""
+        suffix = tuple(suffix_ids)
+        if not self._asked.reasons:
+            return [(list(range(len(pool))), suffix)]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row, ids in enumerate(pool.token_ids):
+            groups.setdefault(self._asked.closing_ids(np.concatenate([pool.prompt_ids, ids])), []).append(row)
+        return [(rows, (*closing, *suffix)) for closing, rows in groups.items()]
+
+    @classmethod
+    def of(cls, engine: TransformersEngine | None, task: Task, stored: StoredProblem) -> Grading:
+        return cls(engine, task, [path.answer for path in stored.paths])
+
+    def classes(self, answers: Sequence[str | None]) -> NDArray[np.int64]:
+        """int64: classes of ``answers`` among the known ones."""
+        before = len(self.known)
+        classes = self.task.classes([*self.known, *answers])
+        seen = set(classes[:before])
+        for answer, number in zip(answers, classes[before:], strict=True):
+            if number not in seen:
+                seen.add(number)
+                self.known.append(answer)
+        return np.array(classes[before:], np.int64)
+
+
+def words_of(engine: TransformersEngine, task: Task) -> Words:
+    """How the task's model is asked, in the engine's tokens."""
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(engine.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    question, yes, no = task.self_check
+    closing = len(ids(longest_closing(engine.tokenizer))) if engine.reasons else 0
+    return Words(ids(task.answer_suffix), ids(question), ids(yes)[0], ids(no)[0], ids(task.step_end)[-1], closing)
+
+
+def pool_of(
+    engine: TransformersEngine | None,
+    stored: StoredProblem,
+    position: int,
+    rows: Sequence[int] | None = None,
+    reads: Collection[Signal] = (),
+    grading: Grading | None = None,
+) -> Pool:
+    """The pool of ``rows`` (default: all paths) at ``position``, with every signal that the store recorded.
+
+    Signals in ``reads`` that were not recorded there are had by encoding the prefixes again. Without an engine
+    (rollouts from elsewhere) they are missing, and so are texts whose tokens' places are not known. An engine that does
+    not read (a server) gives texts and answers only.
+    """
+    chosen = list(range(len(stored.paths))) if rows is None else list(rows)
+    paths = [stored.paths[row] for row in chosen]
+    grading = grading or Grading.of(engine, catalogue.get(stored.task), stored)
+    signals = _recorded(stored, position, chosen)
+    texts = _prefix_texts(engine, paths, position)
+    if texts is not None:
+        signals[Signal.TEXT] = texts
+        stated = grading.classes([grading.task.answer_of(text) for text in texts])
+    else:
+        stated = np.full(len(paths), -1, dtype=np.int64)
+    pool = Pool(
+        problem=stored.problem,
+        task=stored.task,
+        position=position,
+        prompt=stored.prompt,
+        prompt_ids=stored.prompt_ids,
+        paths=np.array([path.path for path in paths]),
+        lengths=np.array([min(path.length, position) for path in paths]),
+        finished=np.array([path.length <= position for path in paths]),
+        answer_class=stated,
+        signals=signals,
+        generator=grading if engine else None,
+        words=words_of(engine, grading.task) if engine else None,
+    )
+    missing = frozenset(reads) - frozenset(pool.signals)
+    if engine is None or not engine.reads or not missing:
+        return pool
+    return replace(pool, signals={**signals, **engine.reread(pool, missing)})
+
+
+def _prefix_texts(
+    engine: TransformersEngine | None, paths: Sequence[StoredPath], position: int
+) -> tuple[str, ...] | None:
+    """The texts of the prefixes; None where nobody can tell where a prefix ends in the text."""
+    texts = []
+    for path in paths:
+        if engine is not None and path.token_ids is not None:
+            texts.append(engine.decode(path.token_ids[:position]))
+        elif path.text is not None and path.length <= position:
+            texts.append(path.text)
+        elif path.text is not None and path.ends is not None:
+            texts.append(path.text[: int(path.ends[position - 1])])
+        else:
+            return None
+    return tuple(texts)
+
+
+def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict[Signal, Any]:
+    """The columns that the store holds for all of these prefixes."""
+    paths = [stored.paths[row] for row in rows]
+    signals: dict[Signal, Any] = {}
+    # Copies: a view would hold the whole path.
+    prefixes = [None if path.token_ids is None else path.token_ids[:position].copy() for path in paths]
+    if all(prefix is not None for prefix in prefixes):
+        signals[Signal.TOKEN_IDS] = tuple(prefixes)
+    for signal, name in (
+        (Signal.LOGPROBS, "logprobs"),
+        (Signal.ENTROPY, "entropy"),
+        (Signal.SELF_CERTAINTY, "self_certainty"),
+        (Signal.TOPK_LOGPROBS, "topk"),
+    ):
+        columns = [getattr(path, name) for path in paths]
+        if any(column is None for column in columns):
+            continue
+        wanted = [min(path.length, position) for path in paths]
+        if all(len(column) >= tokens for column, tokens in zip(columns, wanted, strict=True)):
+            signals[signal] = tuple(column[:position].copy() for column in columns)
+    if position in stored.hidden:
+        states = stored.hidden[position][list(rows)]
+        by_layer = {layer: states[:, layer] for layer in range(states.shape[1])}
+        signals[Signal.HIDDEN_STATE] = signals[Signal.ALL_LAYERS] = by_layer
+    return signals
+
+
+def record_of(
+    engine: TransformersEngine | None,
+    stored: StoredProblem,
+    position: int,
+    labels: LabelStore | None,
+    reads: Collection[Signal] = (),
+    shelves: Shelves | None = None,
+    task: Task | None = None,
+    again: Callable[[], StoredProblem] | None = None,
+) -> ProblemRecord:
+    """One problem as the evaluation wants it. Without labels, or with missing ones, there is no POTENTIAL signal.
+
+    ``task`` reads and grades answers; default: the known task of that name. With ``again``, which reads the problem
+    once more, nothing of ``stored`` is kept but what the ``shelves`` have room for.
+    """
+    shelves = shelves or Shelves()
+    grading = Grading.of(engine, task or catalogue.get(stored.task), stored)
+    pool = pool_of(engine, stored, position, reads=reads, grading=grading)
+    correct = np.array([float(path.correct is True) for path in stored.paths])
+    classes = grading.classes([path.answer for path in stored.paths])
+    right = classes[(correct == 1) & (classes >= 0)]
+    halves = None
+    potential: dict[Signal, Any] = {}
+    if labels is not None and pool.has(Signal.TOKEN_IDS):
+        both, success = labels.lookup(stored.task, stored.problem, pool.token_ids)
+        if not np.isnan(success).any():
+            halves = both
+            potential = {Signal.POTENTIAL: success}
+
+    identity = (stored.task, stored.problem)
+    kept = again or (lambda: stored)
+
+    def rebuilt(at: int = position) -> Pool:
+        return pool_of(engine, kept(), at, reads=reads, grading=grading)
+
+    def elsewhere(other: int) -> Pool:
+        return shelves.elsewhere.get((identity, other), lambda: rebuilt(other).adding({Signal.OUTCOME: correct}))
+
+    if again is not None:
+        pool = replace(pool, signals=_on_the_shelf(shelves.columns, identity, pool.signals, reads, rebuilt))
+    return ProblemRecord(
+        task=stored.task,
+        problem=stored.problem,
+        pool=pool.adding({Signal.OUTCOME: correct, **potential}),
+        lengths=np.array([path.length for path in stored.paths]),
+        correct=correct,
+        answer_class=classes,
+        gold_class=int(right[0]) if len(right) else int(grading.classes([stored.gold])[0]),
+        halves=halves,
+        leaky=pool.answer_class >= 0 if pool.has(Signal.TEXT) else None,
+        launch_seconds=stored.launch_seconds,
+        elsewhere=elsewhere,
+        entropy=_mean_entropy(stored),
+        ungraded=np.array([path.correct is None for path in stored.paths]),
+        tool_spans=tuple(path.tool_spans for path in stored.paths) if any(p.tool_spans for p in stored.paths) else None,
+    )
+
+
+def _on_the_shelf(
+    shelf: Shelf[Mapping[Signal, Any]],
+    key: tuple[str, str],
+    columns: Mapping[Signal, Any],
+    reads: Collection[Signal],
+    rebuilt: Callable[[], Pool],
+) -> Columns:
+    """``columns``, of which those that methods declare to read are held while there is room; the rest is had again."""
+    names, lasting = tuple(columns), {*reads, Signal.TEXT, Signal.TOKEN_IDS}
+
+    def held(found: Mapping[Signal, Any]) -> Mapping[Signal, Any]:
+        return {signal: found[signal] for signal in names if signal in lasting}
+
+    def column(signal: Signal) -> Any:
+        if signal in lasting:
+            return shelf.get(key, lambda: held(rebuilt().signals))[signal]
+        return rebuilt().signals[signal]
+
+    shelf.get(key, lambda: held(columns))
+    return Columns(names, column)
+
+
+def _mean_entropy(stored: StoredProblem) -> NDArray[np.float64] | None:
+    """(N,) nats per token of the complete paths; None where they were not recorded to their ends."""
+    columns = [path.entropy for path in stored.paths]
+    pairs = zip(columns, stored.paths, strict=True)
+    whole = [column is not None and len(column) == path.length > 0 for column, path in pairs]
+    return np.array([float(np.mean(column)) for column in columns if column is not None]) if all(whole) else None
+
+
+def labelled_pools(
+    engine: TransformersEngine,
+    problems: Iterable[StoredProblem],
+    labels: LabelStore,
+    position: int,
+    reads: Collection[Signal] = (),
+    task_named: Callable[[str], Task] = catalogue.get,
+) -> PrefixDataset:
+    """Pools of the labelled, distinct prefixes of every problem; problems without any are left out."""
+    pools = []
+    for stored in problems:
+        rows, success, continuations, seen = [], [], 0, set()
+        for row, path in enumerate(stored.paths):
+            if path.token_ids is None:
+                continue
+            label = labels.get(stored.task, stored.problem, path.token_ids[:position])
+            if label is not None and label.prefix not in seen:
+                seen.add(label.prefix)
+                rows.append(row)
+                success.append(label.success)
+                continuations = max(continuations, label.continuations)
+        if rows:
+            grading = Grading.of(engine, task_named(stored.task), stored)
+            pool = pool_of(engine, stored, position, rows, reads, grading)
+            outcome = np.array([float(stored.paths[row].correct is True) for row in rows])
+            final_class = grading.classes([stored.paths[row].answer for row in rows])
+            pools.append(LabelledPool(pool, np.array(success), continuations, outcome, final_class))
+    return PrefixDataset(tuple(pools))

@@ -1,0 +1,251 @@
+"""Sampling complete paths into a store: graded, sealed shard by shard, resumed by the same call."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunebench.bench.engines.base import Path as SampledPath
+from prunebench.bench.engines.base import Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.load import load_engine, require_digest
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.errors import UserError
+from prunebench.bench.processes import started
+from prunebench.bench.rollouts.shards import in_groups
+from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
+from prunebench.tasks import catalogue
+from prunebench.tasks.catalogue import UnknownTaskError
+from prunebench.tasks.task import Problem, Task
+
+if TYPE_CHECKING:
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.ray import Cluster
+    from prunebench.bench.engines.transformers.engine import TransformersEngine
+
+Progress = Callable[[int], None]
+SHARD_PROBLEMS = 4
+"""What is sealed together, and what one of several processes samples before it hands the paths over."""
+
+
+def no_progress(_: int) -> None:
+    """For callers who do not watch."""
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    names = ("torch", "transformers", "peft", "numpy", "scikit-learn", "prunebench")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def rollout_manifest(
+    engine: TransformersEngine, sampling: Sampling, recording: Recording, seed: int, n: int
+) -> dict[str, Any]:
+    """What must be equal for two calls to write into one store."""
+    return {
+        "model": engine.name,
+        "model_hash": engine.digest,
+        "sampling": asdict(sampling),
+        "sampling_digest": sampling.digest,
+        "recording": asdict(recording),
+        "seed": seed,
+        "n": n,
+        "device": str(engine.device),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        **({"model_options": engine.options.given} if engine.options.given else {}),
+        **({"engine": engine.backend} if engine.backend else {}),
+    }
+
+
+def sample_rollouts(
+    engine: TransformersEngine,
+    problems: Sequence[tuple[Task, Problem]],
+    folder: Path,
+    *,
+    n: int,
+    sampling: Sampling,
+    seed: int,
+    recording: Recording,
+    progress: Progress = no_progress,
+    processes: int = 1,
+    cluster: Cluster | None = None,
+) -> RolloutStore:
+    """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
+
+    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, or one of each of
+    several ``processes`` or workers of a ``cluster``. The paths do not depend on their number.
+    """
+    recording = engine.recordable(recording)
+    store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
+    store.keep_tasks({task.name: task for task, _ in problems}.values())
+    done = store.problems()
+    progress(n * sum((task.name, problem.id) in done for task, problem in problems))
+    missing = [(task, problem) for task, problem in problems if (task.name, problem.id) not in done]
+    if not missing:
+        return store
+    work = Sampled(n, sampling, seed, recording)
+    with store.shards:
+        if cluster is not None:
+            sampled = cluster.run(engine, list(in_groups(missing, SHARD_PROBLEMS)), work)
+        elif processes > 1 and not engine.backend and len(missing) > SHARD_PROBLEMS:
+            sampled = _sampled_by(processes, engine, missing, work)
+        else:
+            sampled = work.stream(engine, missing)
+        for chunk in in_groups(_told(sampled, progress), SHARD_PROBLEMS):
+            store.append(chunk)
+    return store
+
+
+def sample_configured(
+    engine: TransformersEngine,
+    config: RunConfig,
+    problems: Sequence[tuple[Task, Problem]],
+    folder: Path,
+    *,
+    progress: Progress = no_progress,
+    processes: int = 1,
+    cluster: Cluster | None = None,
+) -> RolloutStore:
+    """Sample ``problems`` as the configuration says; see :func:`sample_rollouts`."""
+    return sample_rollouts(
+        engine,
+        problems,
+        folder,
+        n=config.n,
+        sampling=config.sampling,
+        seed=config.seed,
+        recording=config.recording,
+        progress=progress,
+        processes=processes,
+        cluster=cluster,
+    )
+
+
+def _told(problems: Iterable[StoredProblem], progress: Progress) -> Iterator[StoredProblem]:
+    for stored in problems:
+        yield stored
+        progress(len(stored.paths))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """How problems are sampled, wherever that is done: here, in another process, on another machine."""
+
+    n: int
+    sampling: Sampling
+    seed: int
+    recording: Recording
+
+    def __call__(self, engine: TransformersEngine, job: Sequence[tuple[Task, Problem]]) -> list[StoredProblem]:
+        return list(self.stream(engine, job))
+
+    def stream(self, engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]]) -> Iterator[StoredProblem]:
+        """Problem by problem, as soon as its paths are there."""
+        requests = [
+            Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(self.n)))
+            for task, problem in problems
+        ]
+        rollouts = engine.sample(requests, self.sampling, self.seed, self.recording)
+        for (task, problem), request, rollout in zip(problems, requests, rollouts, strict=True):
+            yield stored_problem(engine, task, problem, request, rollout)
+
+
+def _sampled_by(
+    processes: int, engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]], work: Sampled
+) -> Iterator[StoredProblem]:
+    """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
+    pool = started(processes)
+    try:
+        jobs = [
+            pool.submit(_job, engine.name, engine.options, engine.digest, job, work)
+            for job in in_groups(problems, SHARD_PROBLEMS)
+        ]
+        for job in jobs:
+            yield from job.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _job(
+    model: str, options: ModelOptions, digest: str, problems: Sequence[tuple[Task, Problem]], work: Sampled
+) -> list[StoredProblem]:
+    """One process's share. The model is loaded once per process."""
+    engine = engine_in_process(model, options)
+    require_digest(engine, digest)
+    return work(engine, problems)
+
+
+@cache
+def engine_in_process(model: str, options: ModelOptions) -> TransformersEngine:
+    """The engine of a process that was started for sampling, loaded once."""
+    return load_engine(model, "cpu", options)
+
+
+def stored_problem(
+    engine: TransformersEngine, task: Task, problem: Problem, request: Request, rollout: Rollout
+) -> StoredProblem:
+    """A rollout with its texts, answers and verdicts."""
+    hidden = {
+        checkpoint: np.stack([path.hidden[checkpoint] for path in rollout.paths])
+        for checkpoint in (rollout.paths[0].hidden if rollout.paths else {})
+    }
+    return StoredProblem(
+        task=task.name,
+        problem=problem.id,
+        prompt=problem.prompt,
+        prompt_ids=request.prompt_ids,
+        gold=problem.answer,
+        paths=[_stored_path(engine, task, problem, path) for path in rollout.paths],
+        launch_seconds=rollout.launch_seconds,
+        hidden=hidden,
+    )
+
+
+def _stored_path(engine: TransformersEngine, task: Task, problem: Problem, path: SampledPath) -> StoredPath:
+    text = engine.decode(path.token_ids)
+    answer = task.answer_of(text)
+    verdict = task.grade(answer, problem.answer)
+    return StoredPath(
+        path=path.path,
+        token_ids=path.token_ids,
+        text=text,
+        finish=path.finish,
+        answer=answer,
+        correct=verdict.correct,
+        grader=verdict.grader,
+        logprobs=path.logprobs,
+        entropy=path.entropy,
+        self_certainty=path.self_certainty,
+        topk=path.topk,
+        tool_spans=path.tool_spans,
+    )
+
+
+def tasks_of(config: RunConfig) -> list[Task]:
+    """The tasks of a configuration. Raises UserError for one that is not known or does not serve."""
+    try:
+        return catalogue.expand(config.tasks, {name: Path(place) for name, place in config.data.items()})
+    except UnknownTaskError as error:
+        raise UserError(str(error)) from error
+
+
+def problems_of(tasks: Sequence[Task], split: str, limit: int | None, seed: int) -> list[tuple[Task, Problem]]:
+    """The problems of a comparison, task by task; all of a split without a ``limit``.
+
+    Raises UserError for a task that has none, or that has no end where there is no limit.
+    """
+    chosen = []
+    for task in tasks:
+        if limit is None and task.endless:
+            raise UserError(f"task {task.name} has no end: say how many problems are wanted (problems, or --problems)")
+        found = task.problems(split, limit, seed)
+        if not found:
+            raise UserError(f"task {task.name}: split '{split}' is empty; choose another split")
+        chosen += [(task, problem) for problem in found]
+    return chosen

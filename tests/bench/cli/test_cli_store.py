@@ -1,0 +1,143 @@
+"""Comparisons of rollouts that are there, through the command line: imported, own, and once more."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from prunebench.bench.evaluation.results import Results
+from prunebench.bench.rollouts.opening import config_of
+from prunebench.bench.rollouts.store import RolloutStore
+from tests.bench.conftest import refused
+
+ANSWERS = {"q0": "7 7 7 1 2 7 7 3", "q1": "5 1 1 1 5 1 1 1", "q2": "4 4 4 4 4 4 4 4"}
+GOLD = {"q0": "7", "q1": "5", "q2": "4"}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Three problems with eight paths of 5 to 12 words, the answer being the last one."""
+    path = tmp_path / "mine.jsonl"
+    with path.open("w") as file:
+        for problem, answers in ANSWERS.items():
+            for i, answer in enumerate(answers.split()):
+                text = " ".join(["so"] * (4 + i)) + f" \\boxed{{{answer}}}"
+                row = {"problem": problem, "prompt": f"what is {problem} ?", "answer": GOLD[problem], "text": text}
+                file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.fixture
+def imported(prunebench, source, tmp_path):
+    code, out, err = prunebench("import", "plain", source, "--out", tmp_path / "store")
+    assert (code, err.count("prunebench:")) == (0, 0)
+    assert "imported 3 problems with 24 paths" in out
+    return tmp_path / "store"
+
+
+def test_imported_rollouts_are_compared_without_a_model(prunebench, imported, tmp_path):
+    code, out, _ = prunebench("compare", "--store", imported, "--prefix", 4, "--k", 2, "--out", tmp_path / "out")
+    assert code == 0
+    results = Results.read(tmp_path / "out" / "results.json")
+    rows = {row.method: row for row in results.rows}
+    # 5, 2 and 8 of 8 are right
+    assert rows["none"].avg_at_k == pytest.approx(100 * 15 / 24)
+    # votes: 7 wins q0, 1 wins q1, 4 wins q2
+    assert rows["none"].maj_at_k == pytest.approx(200 / 3)
+    assert rows["esc"].avg_at_k > 0 and rows["adaptive-consistency"].tokens <= rows["none"].tokens
+    assert {"slim-sc", "length", "oracle", "random"} <= set(rows)
+    assert "needs the signal 'entropy', which mine/q0 does not hold" in results.left_out["entropy"]
+    assert "learns from continuations" in results.left_out["stop"]
+    assert "name one: --judge prm=" in results.left_out["prm"]
+    assert (rows["none"].n, rows["length"].k, rows["length"].prefix_tokens) == (8, 2, 4)
+    assert {row.method for row in results.equal_cost} >= {"none", "esc", "adaptive-consistency"}
+    for file in ("ledger.csv", "timings.csv", "equal_cost_table.md", "vote_table.csv", "main_table.tex"):
+        assert (tmp_path / "out" / file).exists()
+    assert "left out: entropy" in out
+
+
+def test_a_method_that_is_asked_for_and_cannot_run_is_refused(prunebench, imported):
+    assert "learns from continuations" in refused(prunebench("compare", "--store", imported, "--methods", "stop"))
+
+
+def test_fewer_paths_than_stored_give_a_draw_spread(prunebench, imported, tmp_path):
+    code, _, _ = prunebench("compare", "--store", imported, "--n", 2, "--k", 1, "--prefix", 4, "--out", tmp_path / "o")
+    assert code == 0
+    rows = {row.method: row for row in Results.read(tmp_path / "o" / "results.json").rows}
+    assert rows["none"].n == 2 and rows["none"].draw_spread > 0
+    assert rows["none"].avg_at_k == pytest.approx(100 * (2 + 1 + 2) / 6), "the first two of every problem"
+
+
+def test_defaults_come_from_the_store(imported):
+    config = config_of(imported)
+    # words of a path: i + 4, and the four pieces of \boxed{answer} with the space in front of it
+    mean = np.mean([path.length for stored in RolloutStore.open(imported).read() for path in stored.paths])
+    assert (config.n, config.k, config.problems, config.tasks) == (8, 1, 3, ("mine",))
+    assert config.prefix_tokens == int(mean / 8)
+
+
+def test_a_store_that_cannot_serve_is_refused(prunebench, imported, tmp_path):
+    def told(*options):
+        return refused(prunebench("compare", "--store", imported, *options))
+
+    assert "n = 9, but a problem has only 8 paths" in told("--n", 9)
+    assert "prefix_tokens = 500, but the longest path has" in told("--prefix", 500)
+    assert "holds no task 'yours'; it has mine" in told("--task", "yours")
+    assert "k = 9 paths cannot be kept of n = 8" in told("--k", 9)
+    assert "--temperature: the rollouts of --store were sampled already" in told("--temperature", 0.5)
+    assert "write a number of tokens, such as 16384 or 16k" in told("--budget", "much")
+    assert "no manifest.json" in refused(prunebench("compare", "--store", tmp_path / "nothing"))
+    assert "imported rollouts; their model is not at hand" in refused(prunebench("label", imported))
+
+
+def test_a_budget_may_be_written_in_thousands(prunebench, imported, tmp_path):
+    prunebench("compare", "--store", imported, "--prefix", 4, "--budget", "0.05k", "--out", tmp_path / "o")
+    assert {row.budget for row in Results.read(tmp_path / "o" / "results.json").equal_cost} == {51.2}
+
+
+def test_a_result_is_reproduced_and_a_changed_one_is_not(prunebench, imported, tmp_path):
+    prunebench("compare", "--store", imported, "--prefix", 4, "--out", tmp_path / "o")
+    path = tmp_path / "o" / "results.json"
+    code, out, _ = prunebench("compare", "--reproduce", path, "--out", tmp_path / "again")
+    assert code == 0
+    assert "reproduced: every number equals" in out
+    content = json.loads(path.read_text())
+    content["rows"][0]["avg_at_k"] += 1
+    path.write_text(json.dumps(content))
+    code, out, _ = prunebench("compare", "--reproduce", path, "--out", tmp_path / "again")
+    assert code == 1
+    assert "NOT reproduced: 1 differences" in out
+    assert "no such file" in refused(prunebench("compare", "--reproduce", tmp_path / "none.json"))
+
+
+def test_results_say_what_they_were_made_of(prunebench, imported, tmp_path):
+    prunebench("compare", "--store", imported, "--prefix", 4, "--out", tmp_path / "o")
+    results = Results.read(tmp_path / "o" / "results.json")
+    assert set(results.hashes) >= {"model", "rollouts", "learned", "judges", "plugins", "labels", "config", "code"}
+    assert set(results.environment) >= {"git", "code", "platform", "cores", "threads", "device"}
+    assert results.setup["store"] == str(imported)
+    assert results.splits == {"train": [], "validation": []}
+
+
+def test_two_runs_give_the_same_bytes_but_for_measured_seconds(prunebench, imported, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        prunebench("compare", "--store", imported, "--prefix", 4, "--out", tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir() if path.name != "timings.csv")
+    timed = {"results.json", "main_table.csv", "main_table.md", "main_table.tex", "pareto.png", "pareto.svg"}
+    assert timed <= set(files)
+    for file in set(files) - timed:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_matrices_are_replayed(prunebench, tmp_path):
+    problem = {"gold_answer": "7", "probe_freq": 500, "each_branch": [[["7"], 600 + i, "7"] for i in range(4)]}
+    (tmp_path / "aime.json").write_text(json.dumps([problem]))
+    code, out, _ = prunebench("replay", "matrix", tmp_path / "aime.json", "--paths", 4, "--shuffles", 3)
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if "self-consistency" in line]
+    assert line.split() == ["aime", "self-consistency", "100.00", "2,406", "603"]
+    assert "is not known; choose" in refused(
+        prunebench("replay", "matrix", tmp_path, "--paths", 4, "--grading", "guess")
+    )

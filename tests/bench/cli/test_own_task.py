@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from prunebench.bench.cli.own_task import examination, write_python_task, write_task
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.errors import UserError
+from prunebench.tasks import catalogue
+from prunebench.tasks.dataset_task import DatasetTask
+
+
+def written(tmp_path, rows, **options):
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = {"problem": None, "answer": None, "shipped_model": False, **options}
+    return write_task("mine", tmp_path / "p.jsonl", tmp_path / "deep", **options)
+
+
+def rows(*answers, question="question", answer="answer"):
+    return [{question: f"What gives {i}?", answer: text} for i, text in enumerate(answers)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "told"),
+    [
+        (["1", "025", "-3"], "integer", "all answers are of type integer"),
+        (["A", "b", "(C)"], "choice", "all answers are of type choice"),
+        (["1", "1/2", "3"], "math", "answers of mixed form; 2 of them are integers: type math was taken"),
+        (["Paris", "Rome", "Oslo"], "text", "answers of mixed form: type text was taken"),
+    ],
+)
+def test_the_written_task_loads_and_has_the_narrowest_type(tmp_path, answers, kind, told):
+    file, found = written(tmp_path, rows(*answers))
+    task = catalogue.get(str(file))
+    assert isinstance(task, DatasetTask) and task.answer_type == kind and told in found
+    assert sum(len(problems) for problems in task._loaded.splits.values()) == 3
+    assert 'data: "../p.jsonl"' in file.read_text()
+
+
+def test_columns_are_guessed_or_named(tmp_path):
+    file, _ = written(tmp_path, rows("1", "2", "3", question="QUESTION", answer="reply"), answer="reply")
+    assert catalogue.get(str(file)).problems("train")
+    german = {"data": _file(tmp_path, rows("1", question="Frage")), "folder": tmp_path, "shipped_model": False}
+    with pytest.raises(UserError, match=r"has Frage, answer; say which is the problem: --problem COLUMN"):
+        write_task("other", **german, problem=None, answer=None)
+    with pytest.raises(UserError, match=r"no column 'nope'; it has Frage, answer"):
+        write_task("other", **german, problem="nope", answer=None)
+
+
+def _file(tmp_path, content):
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, content)))
+    return tmp_path / "q.jsonl"
+
+
+def test_nothing_is_overwritten_and_names_stay_in_the_folder(tmp_path):
+    written(tmp_path, rows("1"))
+    with pytest.raises(UserError, match=r"mine\.yaml is there already"):
+        written(tmp_path, rows("1"))
+    with pytest.raises(UserError, match=r"name '\.\./up'"):
+        write_python_task("../up", tmp_path)
+    with pytest.raises(UserError, match="holds no rows"):
+        write_task("empty", _file(tmp_path, []), tmp_path, problem=None, answer=None, shipped_model=False)
+
+
+def test_a_python_task_is_written_and_its_splits_are_apart(tmp_path):
+    file = write_python_task("small-sums", tmp_path)
+    task = catalogue.get(str(file))
+    found = {split: {problem.id for problem in task.problems(split, 200)} for split in ("train", "validation", "test")}
+    assert task.name == "small-sums" and not found["train"] & found["test"] and len(found["test"]) == 200
+    first = task.problems("test", 1)[0]
+    assert task.grade(task.answer_of(rf"so \boxed{{{first.answer}}}"), first.answer).correct
+
+
+def test_an_examination_shows_what_the_model_will_see(tmp_path):
+    file, _ = written(tmp_path, rows(*map(str, range(60))), shipped_model=True)
+    lines = list(examination(catalogue.get(str(file)), TransformersEngine.load("embedded")))
+    text = "\n".join(lines)
+    assert lines[0] == "task mine: 24 train, 9 validation, 27 test"
+    assert text.count("as the model gets it") == 3 and "gold answer '" in text
+    assert "tokens per prompt: " in text and "60 prompts have words that the tokenizer does not know" in text
+    assert "intervals will be wide" not in text
+
+
+def test_an_examination_warns(tmp_path):
+    content = [{"question": f"{'very ' * 1200}long {i}?", "answer": "7"} for i in range(6)]
+    file, _ = written(tmp_path, content, shipped_model=True)
+    text = "\n".join(examination(catalogue.get(str(file)), TransformersEngine.load("embedded")))
+    assert "NOT POSSIBLE: the prompt of" in text and "3 test problems: intervals will be wide" in text
+    assert "1 different answers; the most frequent, '7', 6 times" in text
+    assert "test problems nearly repeat one to learn from" in text
+
+
+def test_a_shipped_task_is_examined_by_a_few_of_its_problems():
+    assert next(examination(catalogue.get("synthetic/power"))) == (
+        "task synthetic/power: 20 train, 20 validation, 20 test"
+    )

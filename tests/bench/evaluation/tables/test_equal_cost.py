@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunebench.bench.evaluation.subsampling import Drawn, Memories, light, order_of
+from prunebench.bench.evaluation.tables.equal_cost import at_equal_cost, default_budget, largest_affordable
+from prunebench.bench.policies import Ratio
+from prunebench.methods.base import Cost, Signal
+from prunebench.methods.ensembles.mean_rank import MeanRank
+from tests.bench.evaluation.tables.test_main import MODEL, ByIds, Chance, KeepAll, many, record
+
+
+@given(st.lists(st.floats(0, 9), min_size=1, max_size=40), st.floats(0, 200))
+def test_the_search_finds_what_trying_all_would(steps, budget):
+    costs = np.cumsum(steps)
+    expected = int((costs <= budget * (1 + 1e-9)).sum())
+    assert largest_affordable(lambda n: float(costs[n - 1]), budget, len(costs)) == expected
+
+
+def test_nearly_proportional_costs_are_asked_seldom():
+    asked = []
+
+    def cost(n):
+        asked.append(n)
+        return 20.0 * n + 3 * (n % 8)
+
+    assert largest_affordable(cost, 700, 64, first=1280.0) == 34
+    assert len(asked) <= 4
+
+
+def test_an_unknown_cost_pays_for_nothing():
+    assert largest_affordable(lambda n: math.nan, 100, 8) == 0
+
+
+def test_draws_are_seeded_nested_and_the_same_for_every_method():
+    one, other = record(), record(problem="p1")
+    assert order_of(one, 0, seed=0).tolist() == order_of(one, 0, seed=0).tolist()
+    assert sorted(order_of(one, 3, seed=0).tolist()) == [0, 1, 2, 3]
+    orders = {tuple(order_of(r, draw, seed)) for r in (one, other) for draw in range(4) for seed in (0, 1)}
+    assert len(orders) > 8, "problem, draw and seed count"
+    seen = []
+
+    @dataclass
+    class Spy(ByIds):
+        def score(self, pool):
+            seen.append(pool.paths.tolist())
+            return super().score(pool)
+
+    for count in (2, 3):
+        Drawn([one], Spy(), seed=0).play(Ratio(0.5), count, 2)
+    assert seen[0] == seen[2][:2] and seen[1] == seen[3][:2]
+
+
+@dataclass
+class Pointwise(ByIds):
+    name = "pointwise"
+    pointwise: ClassVar[bool] = True
+    scored: ClassVar[list] = []
+
+    def score(self, pool):
+        self.scored.append(pool.paths.tolist())
+        return super().score(pool)
+
+
+def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
+    whole = record(ids=[3, 9, 4, 7])
+    Pointwise.scored.clear()
+    memories = Memories()
+    own = memories.remembering(Pointwise())
+    assert own.score(whole.pool.take([2, 0])).tolist() == [4, 3]
+    assert own.score(whole.pool.take([1, 0, 2])).tolist() == [9, 3, 4]
+    assert Pointwise.scored == [[2, 0], [1]]
+    assert Pointwise().score(whole.pool).tolist() == [3, 9, 4, 7], "another one is left as it was"
+    # an equal one shares the memory, also as a member of an ensemble; one of other hyper-parameters does not
+    Pointwise.scored.clear()
+    ensemble = memories.remembering(MeanRank(members="a,b").join([Pointwise(), Pointwise(factor=-1.0)]))
+    assert ensemble.score(whole.pool.take([0, 1])).tolist() == [0.5, 0.5]
+    assert Pointwise.scored == [[0, 1]]
+
+
+def test_a_pruner_that_looks_at_the_pool_scores_every_pool_anew():
+    own = Memories().remembering(ByIds())
+    assert "score" not in vars(own)
+
+
+def test_pools_at_other_checkpoints_are_built_once_and_hold_no_states_of_every_token():
+    built = []
+    whole = record()
+
+    def elsewhere(position):
+        built.append(position)
+        return replace(whole.pool, position=position, signals={**whole.pool.signals, Signal.STATES: {0: ()}})
+
+    first, second = light([replace(whole, elsewhere=elsewhere), replace(whole, problem="p1", elsewhere=elsewhere)])
+    for one in (first, second, first, second):
+        pool = one.at(20)
+        assert pool.position == 20 and pool.has(Signal.TOKEN_IDS) and not pool.has(Signal.STATES)
+    assert built == [20, 20], "once per problem"
+    assert first.at(10) is first.pool
+    assert first.take([2, 0]).at(20).paths.tolist() == [2, 0]
+
+
+def equal_cost(records, methods, budget, draws=1, policies=None, **more):
+    policies = policies or {n: (lambda n: Ratio(1.0)) if n == "none" else (lambda n: Ratio(0.5)) for n in methods}
+    rows = at_equal_cost(
+        records, "t", methods, policies, MODEL, budget,
+        draws=draws, seed=0, drawn={name: Drawn(records, pruner, 0) for name, pruner in methods.items()}, **more,
+    )  # fmt: skip
+    return {row.method: row for row in rows}
+
+
+@dataclass
+class Reads(ByIds):
+    """Reads 5 tokens per path."""
+
+    def cost(self, pool):
+        return Cost(check_tokens=5 * len(pool))
+
+
+def even(problem="p0", n=16, right=4):
+    """All paths take 20 tokens; the first ones are right, and they alone score high."""
+    correct = [1] * right + [0] * (n - right)
+    return record(problem=problem, correct=correct, lengths=[20] * n, ids=list(range(n, 0, -1)))
+
+
+def test_each_method_gets_the_paths_that_the_budget_pays_for():
+    records = [even(), even("p1")]
+    methods = {"none": KeepAll(), "by-ids": ByIds(), "reads": Reads()}
+    rows = equal_cost(records, methods, budget=80)
+    assert rows["none"].n == 4 and rows["none"].cost == pytest.approx(80)
+    # n prefixes of 10 tokens, then half of the paths (2 of 5, 3 of 6) take 10 more: 70, then 90
+    assert rows["by-ids"].n == 5 and rows["by-ids"].k == 2 and rows["by-ids"].cost == pytest.approx(70)
+    # 5 more per path: 4 paths cost 40 + 20 + 20, 5 cost 50 + 20 + 25
+    assert rows["reads"].n == 4 and rows["reads"].cost == pytest.approx(80)
+    assert not any(row.capped for row in rows.values())
+    assert {row.budget for row in rows.values()} == {80}
+    assert equal_cost(records, methods, budget=10_000)["by-ids"].capped
+
+
+def test_what_cannot_pay_for_one_path_has_no_row():
+    rows = equal_cost([even()], {"none": KeepAll(), "reads": Reads()}, budget=22)
+    assert set(rows) == {"none"}, "one path costs 20 + 5"
+    assert equal_cost([even()], {"none": KeepAll()}, budget=5) == {}
+
+
+def test_none_at_the_default_budget_has_a_quarter_of_the_paths_whatever_their_lengths():
+    records = many(12, n=16)
+    records = [record(problem=r.problem, correct=r.correct, lengths=11 + 7 * np.arange(16)) for r in records]
+    budget = default_budget(records)
+    assert budget == pytest.approx(4 * np.mean(11 + 7 * np.arange(16)))
+    for draws in (1, 3):
+        assert equal_cost(records, {"none": KeepAll()}, budget, draws=draws)["none"].n == 4
+
+
+def test_the_vote_is_that_of_the_drawn_pools():
+    records = [even(right=8), even("p1", right=8)]
+    rows = equal_cost(records, {"none": KeepAll(), "by-ids": ByIds()}, budget=80, draws=400)
+    # wrong answers differ (one class per path); 4 of 16: a right one wins with two votes or shares the first place
+    expected = sum(
+        math.comb(8, right) * math.comb(8, 4 - right) / math.comb(16, 4) * (1 if right >= 2 else right / 4)
+        for right in range(5)
+    )
+    assert rows["none"].maj_at_k == pytest.approx(100 * expected, abs=4)
+    assert rows["none"].maj_delta == 0
+    assert rows["by-ids"].maj_delta == pytest.approx(rows["by-ids"].maj_at_k - rows["none"].maj_at_k)
+    assert rows["by-ids"].maj_at_k > rows["none"].maj_at_k, "it keeps the right ones"
+
+
+def test_holm_runs_over_the_methods_and_not_the_controls():
+    methods = {"none": KeepAll(), "random": Chance(), "up": ByIds(), "down": ByIds(factor=-1.0)}
+    rows = equal_cost(many(12), methods, budget=100, draws=2)
+    assert math.isnan(rows["random"].p_holm)
+    p = sorted(rows[name].p_value for name in ("up", "down"))
+    assert sorted(rows[name].p_holm for name in ("up", "down")) == pytest.approx(
+        [min(1, 2 * p[0]), max(2 * p[0], p[1])]
+    )
+
+
+def test_none_must_take_part():
+    with pytest.raises(ValueError, match="none"):
+        equal_cost([even()], {"by-ids": ByIds()}, 80)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from prunebench.bench.evaluation.tables.votes import vote_rows
+from prunebench.bench.policies import TopK
+from tests.bench.evaluation.tables.test_main import ByIds, KeepAll, Oracle, record, score_methods
+
+
+def rows_of(records, methods, policy=TopK(3)):  # noqa: B008 - frozen
+    scored = score_methods(records, methods, policy)
+    return {(row.method, row.voters, row.vote): row for row in vote_rows(records, "t", scored, methods)}
+
+
+def voters():
+    """Five paths: answers 0 (right) 0 1 1 1; scores 9 2 5 4 1."""
+    one = record(correct=(1, 1, 0, 0, 0), classes=[0, 0, 1, 1, 1], ids=[9, 2, 5, 4, 1], lengths=[20] * 5)
+    return replace(one, entropy=np.array([0.5, 0.5, 2.0, 2.0, 2.0]))
+
+
+def test_pruning_and_vote_are_told_apart():
+    rows = rows_of([voters()], {"none": KeepAll(), "by-ids": ByIds()})
+    assert rows["none", "all", "majority"].accuracy == 0
+    # kept are 9, 5 and 4: majority 1 wins (wrong), by score 9 of 18 against 9 ties, by rank sqrt(3) < sqrt(2) + 1
+    kept = rows["by-ids", "kept", "majority"]
+    assert (kept.accuracy, kept.pruning_gain, kept.vote_gain) == (0, 0, 0)
+    weighted = rows["by-ids", "kept", "score-weighted"]
+    assert (weighted.accuracy, weighted.vote_gain, weighted.tie_rate) == (50, 50, 100)
+    assert rows["by-ids", "kept", "borda"].accuracy == 0
+    # by entropy 2 against 0.5 + 0.5
+    assert rows["by-ids", "kept", "inverse-entropy"].vote_gain == 100
+    # all with their scores: 11 against 10
+    assert rows["by-ids", "all", "score-weighted"].accuracy == 100
+    assert rows["by-ids", "all", "score-weighted"].pruning_gain == 0
+    assert rows["none", "all", "inverse-entropy"].accuracy == 100
+
+
+def test_both_gains_add_up_to_what_the_method_gains():
+    records = [voters(), replace(voters(), problem="p1", correct=np.array([0, 0, 1, 1, 1.0]), gold_class=1)]
+    rows = rows_of(records, {"none": KeepAll(), "by-ids": ByIds()}, TopK(2))
+    base = rows["none", "all", "majority"].accuracy
+    for row in rows.values():
+        assert row.accuracy == pytest.approx(base + row.pruning_gain + row.vote_gain)
+        assert row.n_problems == 2
+
+
+def test_votes_without_evidence_are_left_out():
+    rows = rows_of([replace(voters(), entropy=None)], {"none": KeepAll(), "down": ByIds(factor=-1.0), "best": Oracle()})
+    assert {(method, voters, vote) for method, voters, vote in rows} == {
+        ("none", "all", "majority"),
+        ("down", "kept", "majority"),
+        ("down", "kept", "borda"),
+        ("down", "all", "borda"),
+    }
+
+
+def test_a_method_that_launches_paths_by_itself_has_no_scores_to_vote_with():
+    from prunebench.bench.evaluation.replay import play
+    from prunebench.bench.evaluation.tables.main import Scored
+    from prunebench.bench.policies import EarlyStoppingConsistency
+
+    @dataclass
+    class Answers(ByIds):
+        pass
+
+    one = voters()
+    played = play(Answers(), EarlyStoppingConsistency(window=2), one.complete, 10)
+    methods = {"none": KeepAll(), "esc": Answers()}
+    scored = Scored({**score_methods([one], {"none": KeepAll()}, TopK(3)).played, "esc": [[played]]}, {})
+    assert {row.method for row in vote_rows([one], "t", scored, methods)} == {"none"}

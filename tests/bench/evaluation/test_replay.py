@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from prunebench.bench.evaluation.replay import Complete, play, play_draws
+from prunebench.bench.policies import Decision, Policy, TopK, keep_best
+from prunebench.methods.base import Cost, Pruner, Signal, Source
+from prunebench.methods.controls.random_choice import RandomChoice
+from prunebench.methods.pool import Pool
+
+LENGTHS = np.array([5, 20, 30, 40])
+ANSWERS = np.array([0, 1, 1, 2])
+
+
+@dataclass
+class LastToken(Pruner):
+    """The last token of a prefix is its score; a check costs 3 tokens per path; half of it is its answer."""
+
+    name = "last-token"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TOKEN_IDS})
+    paper = "test"
+
+    def score(self, pool):
+        return np.array([float(ids[-1]) for ids in pool.token_ids])
+
+    def cost(self, pool):
+        return Cost(check_tokens=3 * len(pool))
+
+    def answers(self, pool):
+        return self.score(pool).astype(int) // 2
+
+
+@dataclass(frozen=True)
+class Halving(Policy):
+    """Keep the better half at every checkpoint."""
+
+    positions: tuple[int, ...]
+    finished: str = "rank"
+    reads_answers = False
+
+    def checkpoints(self, position):
+        return self.positions
+
+    def decide(self, history):
+        return Decision(keep_best(history[-1], max(1, int(history[-1].alive.sum()) // 2)))
+
+
+@dataclass(frozen=True)
+class StopAt(Halving):
+    reads_answers = True
+
+    def decide(self, history):
+        return Decision(history[-1].alive, stop_all=history[-1].position == 20)
+
+
+@dataclass(frozen=True)
+class TwoThenOne(Policy):
+    """Start with two complete paths, then one by one until an answer is seen twice."""
+
+    finished: str = "rank"
+    over_completed = True
+    first = 2
+
+    def checkpoints(self, position):
+        return ()
+
+    def decide(self, history):
+        answers = history[-1].answer_class.tolist()
+        done = any(answers.count(answer) > 1 for answer in answers)
+        return Decision(np.ones(len(answers), bool), launch_more=0 if done else 1, stop_all=done)
+
+
+def complete(tokens: dict[int, list[int]]) -> Complete:
+    """``tokens`` gives the last token of every path's prefix at each checkpoint."""
+
+    def at(position):
+        lengths = np.minimum(LENGTHS, position)
+        return Pool(
+            "p", "t", position, "", np.array([0]), np.arange(4), lengths, position >= LENGTHS, np.full(4, -1),
+            {Signal.TOKEN_IDS: tuple(np.array([token]) for token in tokens[position])},
+        )  # fmt: skip
+
+    return Complete(LENGTHS, ANSWERS, at)
+
+
+def test_one_check_decodes_every_prefix_and_the_rest_of_the_kept_paths():
+    played = play(LastToken(), TopK(2), complete({10: [1, 9, 5, 7]}), 10)
+    assert played.keep.tolist() == [False, True, False, True]
+    assert played.decoded.tolist() == [5, 20, 10, 40]
+    assert played.cost == Cost(check_tokens=12)
+    assert played.scores.tolist() == [1, 9, 5, 7]
+
+
+@pytest.mark.parametrize("policy", [TopK(2), TopK(2, "drop"), Halving((10,)), Halving((10, 20)), StopAt((20,))])
+def test_draws_together_are_what_each_of_them_is(policy):
+    pools = complete({10: [1, 9, 5, 7], 20: [4, 1, 3, 2]})
+    pruners = [RandomChoice(seed) for seed in range(20)]
+    position = policy.checkpoints(10)[0]
+    together = play_draws(pruners, policy, pools, position)
+    kept = set()
+    for one, alone in zip(together, [play(pruner, policy, pools, position) for pruner in pruners], strict=True):
+        for name in ("keep", "decoded", "launched", "answer_class", "scores"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(alone, name))
+        assert (one.stopped, one.cost) == (alone.stopped, alone.cost)
+        kept.add(tuple(one.keep.tolist()))
+    assert len(kept) > 1 or isinstance(policy, StopAt)
+
+
+def test_each_check_sees_and_charges_only_the_paths_that_are_left():
+    played = play(LastToken(), Halving((10, 20)), complete({10: [1, 9, 5, 7], 20: [99, 3, 99, 4]}), 10)
+    assert played.keep.tolist() == [False, False, False, True]
+    assert played.decoded.tolist() == [5, 20, 10, 40], "path 1 goes on from 10 to 20, where it ends"
+    assert played.cost == Cost(check_tokens=3 * 4 + 3 * 2)
+
+
+def test_paths_that_have_ended_are_checked_like_the_others():
+    tokens = {10: [9, 8, 5, 7], 20: [9, 1, 9, 9], 30: [9, 9, 9, 9]}
+    played = play(LastToken(), Halving((10, 20, 30)), complete(tokens), 10)
+    assert played.keep.tolist() == [True, False, False, False]
+    assert played.decoded.tolist() == [5, 20, 10, 10]
+    assert played.cost == Cost(check_tokens=3 * 4 + 3 * 2 + 3 * 1)
+
+
+def test_paths_that_are_stopped_vote_with_their_answer_of_then():
+    played = play(LastToken(), StopAt((10, 20, 30)), complete({10: [9, 8, 5, 7], 20: [9, 6, 8, 4]}), 10)
+    assert played.stopped
+    assert played.decoded.tolist() == [5, 20, 20, 20]
+    assert played.answer_class.tolist() == [0, 1, 4, 2], "the first two had ended with 0 and 1"
+
+
+def test_paths_are_launched_one_after_another_until_the_policy_has_enough():
+    played = play(LastToken(), TwoThenOne(), complete({}), 10)
+    assert played.keep.tolist() == [True, True, True, False]
+    assert played.decoded.tolist() == [5, 20, 30, 0]
+    assert played.cost == Cost()
+
+
+def test_a_score_that_is_not_finite_names_the_path():
+    with pytest.raises(ValueError, match="score of path 2 is nan"):
+        play(LastToken(), TopK(2), complete({10: [1, 2, float("nan"), 3]}), 10)

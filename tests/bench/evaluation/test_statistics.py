@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from prunebench.bench.evaluation.statistics import (
+    Interval,
+    bootstrap_t_interval,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    ratio_of_means,
+    sign_flip_p,
+    spread,
+)
+
+
+def undefined(interval):
+    return all(math.isnan(value) for value in (interval.mean, interval.low, interval.high))
+
+
+def test_mean_interval_by_hand():
+    # mean 2, standard error 1 / sqrt(3), t(0.975, 2) = 4.30265
+    interval = mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert interval.mean == 2
+    assert interval.high - 2 == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
+    assert interval.low + interval.high == pytest.approx(4)
+
+
+def test_mean_interval_is_undefined_rather_than_zero():
+    one = mean_interval(np.array([3.0]))
+    assert one.mean == 3
+    assert math.isnan(one.low) and math.isnan(one.high)
+    for values in ([], [math.nan], [1, math.nan], [1, math.inf], [-math.inf]):
+        assert undefined(mean_interval(np.array(values, float)))
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert mean_interval(np.full(5, 0.25)) == Interval(0.25, 0.25, 0.25)
+
+
+def test_spread_is_the_standard_deviation_over_draws():
+    assert spread(np.array([1.0, 2.0, 4.0])) == pytest.approx(math.sqrt(7 / 3))  # squares 16/9 + 1/9 + 25/9, over 2
+    assert spread(np.full(3, 0.5)) == 0
+    for values in ([], [1], [1, math.nan], [1, math.inf]):
+        assert math.isnan(spread(np.array(values, float)))
+
+
+def test_bootstrap_t_by_enumeration():
+    """All 4^4 resamples of four values, as likely as each other, give the quantile that many draws come near."""
+    values = np.array([0.0, 1.0, 3.0, 7.0])
+    every = values[np.array(np.meshgrid(*[range(4)] * 4)).reshape(4, -1).T]
+    with np.errstate(divide="ignore"):
+        distances = np.abs(every.mean(axis=1) - values.mean()) / every.std(axis=1, ddof=1)
+    assert np.isinf(distances).sum() == 4
+    quantile = np.sort(distances)[math.ceil(0.8 * 256) - 1]
+    interval = bootstrap_t_interval(values, seed=1, draws=100_000, level=0.8)
+    assert interval.mean == 2.75
+    assert interval.high - 2.75 == pytest.approx(quantile * values.std(ddof=1), rel=0.02)
+    assert interval.low + interval.high == pytest.approx(2 * 2.75)
+
+
+def test_bootstrap_t_is_seeded_and_follows_shift_and_scale():
+    values = np.random.default_rng(0).exponential(1, 20)
+    interval = bootstrap_t_interval(values, seed=4)
+    assert interval == bootstrap_t_interval(values, seed=4) != bootstrap_t_interval(values, seed=5)
+    moved = bootstrap_t_interval(100 * values - 3, seed=4)
+    expected = [100 * v - 3 for v in (interval.mean, interval.low, interval.high)]
+    assert [moved.mean, moved.low, moved.high] == pytest.approx(expected)
+    narrower = bootstrap_t_interval(values, seed=4, level=0.8)
+    assert interval.low < narrower.low < narrower.high < interval.high
+
+
+def test_bootstrap_t_comes_near_student_t_for_many_normal_values():
+    values = np.random.default_rng(1).normal(0, 1, 300)
+    assert bootstrap_t_interval(values, seed=0, draws=20_000).high == pytest.approx(
+        mean_interval(values).high, abs=5e-3
+    )
+
+
+ROUNDED = [0.1 + 0.2, 0.3] * 8
+"""Equal but for rounding."""
+
+
+@pytest.mark.parametrize("values", [[3], [1, 2], [1, 2, 3], [0.1] * 9, ROUNDED, [0] * 11 + [1], [*ROUNDED, 1]])
+def test_bootstrap_t_has_no_bounds_without_spread_in_the_resamples(values):
+    # when one of n values differs, more than 30 % of the resamples are without it
+    interval = bootstrap_t_interval(np.array(values, float), seed=0)
+    assert interval.mean == pytest.approx(np.mean(values))
+    assert math.isnan(interval.low) and math.isnan(interval.high)
+
+
+def test_bootstrap_t_counts_a_resample_without_spread_as_far():
+    # 4 of 256 resamples of four values have no spread: within the outer 5 %, not within the outer 1 %
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    assert bootstrap_t_interval(values, seed=0, level=0.95).low < 2.5
+    assert math.isnan(bootstrap_t_interval(values, seed=0, level=0.99).low)
+
+
+def test_bootstrap_t_of_nothing_or_not_numbers_is_undefined():
+    for values in ([], [math.nan], [1, 2, math.nan, 4], [1, 2, math.inf, 4]):
+        assert undefined(bootstrap_t_interval(np.array(values, float), seed=0))
+    with pytest.raises(ValueError, match="10 draws have no quantile"):
+        bootstrap_t_interval(np.arange(9.0), seed=0, draws=10)
+
+
+def test_sign_flip_by_hand():
+    # |sum| of (1, 2, 3) under 8 patterns: 6 twice, so 2 of 8
+    assert sign_flip_p(np.array([1.0, 2.0, 3.0]), seed=0) == 0.25
+    # (1, 2, -3) sums to 0: every pattern is as extreme
+    assert sign_flip_p(np.array([1.0, 2.0, -3.0]), seed=0) == 1
+    # |sum| of (3, 1, 1) is 5, 3, 3, 1, ...; observed (3, 1, -1) -> 3: 6 of 8
+    assert sign_flip_p(np.array([3.0, 1.0, -1.0]), seed=0) == 0.75
+
+
+def test_sign_flip_of_no_difference_is_one_and_of_nothing_nan():
+    assert sign_flip_p(np.zeros(4), seed=0) == 1
+    assert sign_flip_p(np.zeros(40), seed=0) == 1
+    assert math.isnan(sign_flip_p(np.array([]), seed=0))
+    assert math.isnan(sign_flip_p(np.array([1.0, np.nan]), seed=0))
+
+
+@pytest.mark.parametrize("n", [4, 40])
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_sign_flip_of_a_difference_that_is_no_number_is_nan(n, odd):
+    assert math.isnan(sign_flip_p(np.array([odd] + [0.1] * (n - 1)), seed=0))
+
+
+def test_one_difference_proves_nothing():
+    assert sign_flip_p(np.array([5.0]), seed=0) == 1
+
+
+def test_drawn_sign_flips_are_seeded_never_zero_and_near_the_t_test():
+    values = np.random.default_rng(5).normal(0.35, 1, 40)
+    p = sign_flip_p(values, seed=3)
+    assert p == sign_flip_p(values, seed=3)
+    assert p == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.01)
+    assert sign_flip_p(np.ones(60), seed=0) == 1 / 10_001
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_holm_leaves_nan_out_of_the_family():
+    adjusted = holm([0.01, math.nan, 0.04])
+    assert adjusted[0] == pytest.approx(0.02)
+    assert math.isnan(adjusted[1])
+    assert adjusted[2] == pytest.approx(0.04)
+    assert all(math.isnan(p) for p in holm([math.nan, math.nan]))
+
+
+def test_ratio_of_means_of_proportional_columns_is_exact():
+    below = np.random.default_rng(0).normal(1, 0.2, 30)
+    ratio = ratio_of_means(0.25 * below, below, seed=1)
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((0.25, 0.25, 0.25))
+    assert ratio.scaled(100).mean == pytest.approx(25)
+
+
+def test_ratio_of_means_brackets_the_ratio_and_is_seeded():
+    generator = np.random.default_rng(2)
+    below = generator.normal(1, 0.5, 50)
+    above = 0.5 * below + generator.normal(0, 0.2, 50)
+    ratio = ratio_of_means(above, below, seed=1)
+    assert ratio == ratio_of_means(above, below, seed=1)
+    assert ratio.low < ratio.mean < ratio.high
+    assert ratio.mean == pytest.approx(above.mean() / below.mean())
+
+
+def test_ratio_to_nothing_is_nan():
+    noise = np.random.default_rng(0).normal(0, 1, 30)
+    for ratio in (
+        ratio_of_means(np.ones(30), noise - noise.mean(), seed=0),
+        ratio_of_means(np.ones(5), np.zeros(5), seed=0),
+        ratio_of_means(np.ones(1), np.ones(1), seed=0),
+        ratio_of_means(np.ones(3), np.array([1.0, np.nan, 1.0]), seed=0),
+        ratio_of_means(np.ones(3), np.array([1.0, np.inf, 1.0]), seed=0),
+        ratio_of_means(np.array([1.0, np.inf, 1.0]), np.ones(3), seed=0),
+        ratio_of_means(np.array([]), np.array([]), seed=0),
+    ):
+        assert isinstance(ratio, Interval)
+        assert undefined(ratio)
+    with pytest.raises(ValueError, match="3 numerators for 2"):
+        ratio_of_means(np.ones(3), np.ones(2), seed=0)
+
+
+def test_the_minimum_detectable_difference_is_found_80_times_in_100():
+    n = 30
+    difference = minimum_detectable_difference(2.0, n)
+    draws = np.random.default_rng(4).normal(difference, 2.0, (2000, n))
+    found = ttest_1samp(draws, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.80, abs=0.03)
+    assert math.isnan(minimum_detectable_difference(2.0, 1))
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, math.nan, math.inf])
+def test_a_sample_without_spread_does_not_say_what_could_be_detected(deviation):
+    assert math.isnan(minimum_detectable_difference(deviation, 30))

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import numpy as np
+
+from prunebench.bench.perf.clock import check_cost, tokens_per_second
+from prunebench.methods.check import example_dataset
+from prunebench.methods.learned.stop import Stop
+
+
+def test_both_sides_of_the_check_are_timed(engine):
+    stop = Stop(tokens=2, rank=4, epochs=1).fit(
+        example_dataset(2, seed=1, generator=engine), example_dataset(2, seed=2, generator=engine)
+    )
+    cost = check_cost(engine, stop, prefix_tokens=24, rows=8)
+    assert (cost.prefix_tokens, cost.rows, cost.stop_tokens) == (24, 8, 2)
+    assert cost.check_seconds > 0
+    assert cost.ratio == cost.check_seconds / cost.reencode_seconds
+
+
+def test_a_short_trial_gives_a_speed(engine):
+    speed = tokens_per_second(engine, "power mod 7 : g = 4 \n\n", rows=8, tokens=6)
+    assert np.isfinite(speed)
+    assert speed > 0

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.importers.contract import Options
+from prunebench.bench.rollouts.importers.lm_eval import read
+
+
+def sample(doc, responses, target, filtered=None, name="none", **metrics):
+    """A line as the harness logs it."""
+    return {
+        "doc_id": doc,
+        "doc": {"question": "2 + 3?"},
+        "target": target,
+        "arguments": {"gen_args_0": {"arg_0": f"Question {doc}", "arg_1": {"until": ["\n\n"]}}},
+        "resps": [responses],
+        "filtered_resps": responses if filtered is None else filtered,
+        "filter": name,
+        "metrics": list(metrics),
+        "doc_hash": "d",
+        "prompt_hash": "p",
+        "target_hash": "t",
+        **metrics,
+    }
+
+
+GSM8K = "Two and three.\n#### 5"
+
+
+def test_repeats_of_a_document_are_its_paths(json_lines, imported):
+    texts = ["it is \\boxed{5}", "\\boxed{6}", "no idea"]
+    rows = [sample(0, texts, GSM8K, exact_match=0.0), sample(1, ["\\boxed{7}"], "so \\boxed{7}", exact_match=0.0)]
+    problems, report = imported("lm-eval", json_lines(rows, "samples_gsm8k_2025.jsonl"))
+    first, second = problems["0"], problems["1"]
+    assert (first.task, first.prompt, first.gold, second.gold) == ("t", "Question 0", "5", "7")
+    assert [path.text for path in first.paths] == texts
+    assert [path.answer for path in first.paths] == ["5", "6", None]
+    assert [path.correct for path in first.paths] == [True, False, False]
+    assert (report.verdicts, dict(report.disagreements)) == (1, {"t/1": 1}), "of repeats the metric is no verdict"
+
+
+def test_what_the_filter_found_is_the_answer(json_lines, imported):
+    texts = ["The answer is 5.", "So 6", "hm"]
+    path = json_lines([sample(0, texts, GSM8K, filtered=["5", " 6 ", "[invalid]"])])
+    problems, _ = imported("lm-eval", path)
+    assert [path.answer for path in problems["0"].paths] == ["5", "6", None]
+
+
+def test_a_filter_that_took_one_of_several_says_nothing_of_the_others(json_lines, imported):
+    path = json_lines([sample(0, ["The answer is 5.", "\\boxed{6}"], GSM8K, filtered=["5"])])
+    problems, _ = imported("lm-eval", path)
+    assert [path.answer for path in problems["0"].paths] == [None, "6"]
+
+
+def test_of_several_filters_one_must_be_chosen(json_lines, imported):
+    rows = [
+        sample(doc, ["The answer is 5."], GSM8K, filtered=[answer], name=name, exact_match=float(answer == "5"))
+        for doc in (0, 1)
+        for name, answer in (("strict-match", "[invalid]"), ("flexible-extract", "5"))
+    ]
+    path = json_lines(rows)
+    with pytest.raises(UserError, match="filters flexible-extract, strict-match; choose one: --field filter=NAME"):
+        imported("lm-eval", path)
+    with pytest.raises(UserError, match="no filter 'strict'; there are: flexible-extract, strict-match"):
+        imported("lm-eval", path, fields={"filter": "strict"})
+    problems, report = imported("lm-eval", path, fields={"filter": "flexible-extract"})
+    assert [(len(problem.paths), problem.paths[0].correct) for problem in problems.values()] == [(1, True)] * 2
+    assert (report.verdicts, report.disagreements.total()) == (2, 0)
+    problems, report = imported("lm-eval", path, "strict", fields={"filter": "strict-match"})
+    assert [problem.paths[0].answer for problem in problems.values()] == [None, None]
+
+
+def test_another_metric_may_hold_the_verdict(json_lines, imported):
+    path = json_lines([sample(0, ["\\boxed{5}"], GSM8K, exact_match=0, math_verify=1)])
+    assert imported("lm-eval", path)[1].disagreements.total() == 1
+    assert imported("lm-eval", path, "other", fields={"correct": "math_verify"})[1].disagreements.total() == 0
+
+
+def test_arguments_as_they_are_in_memory_hold_the_prompt(json_lines):
+    row = sample(0, ["5"], GSM8K) | {"arguments": [["Question in memory", {}]]}
+    assert next(read(json_lines([row]), Options())).prompt == "Question in memory"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"doc_id": None}, "field 'doc_id' is None"),
+        ({"target": ""}, "field 'target' is ''"),
+        ({"resps": None}, "field 'resps' is None, not a list"),
+        ({"resps": [[]]}, "field 'resps' is a list of 1, not a list with at least one response"),
+        ({"resps": [[["-1.5", "False"]]]}, r"field 'resps\[0\]' is a list of 2, not a generated text"),
+        ({"exact_match": 0.5}, "field 'exact_match' is 0.5"),
+        ({"doc_id": 0, "target": "9"}, "gold answer '9' here and '5' above"),
+    ],
+)
+def test_a_malformed_sample_is_named(json_lines, change, complaint):
+    path = json_lines([sample(0, ["5"], GSM8K), {**sample(1, ["5"], GSM8K), **change}])
+    with pytest.raises(UserError, match=rf"rows\.jsonl, line 2.*{complaint}"):
+        list(read(path, Options()))

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.importers.contract import Options
+from prunebench.bench.rollouts.importers.plain import read
+
+TEXTS = ["so \\boxed{5}", "is it \\boxed{6}", "who knows"]
+
+
+def per_path():
+    rows = [
+        {"problem": "a", "prompt": "2 + 3?", "answer": "5", "text": text, "finish": finish}
+        for text, finish in zip(TEXTS, ("stop", "length", "abort"), strict=True)
+    ]
+    return [rows[0], {"problem": 7, "answer": 12, "text": "\\boxed{12}"}, *rows[1:]]
+
+
+def per_problem():
+    return [
+        {"problem": "a", "prompt": "2 + 3?", "answer": "5", "text": TEXTS, "finish": ["stop", "length", "abort"]},
+        {"problem": 7, "answer": 12, "text": ["\\boxed{12}"]},
+    ]
+
+
+@pytest.mark.parametrize("rows", [per_path, per_problem])
+@pytest.mark.parametrize("kind", ["json_lines", "parquet"])
+def test_rows_per_path_and_per_problem_say_the_same(rows, kind, request, imported):
+    made = rows()
+    if kind == "parquet":
+        made = [{**row, "problem": str(row["problem"]), "answer": str(row["answer"])} for row in made]
+    problems, report = imported("plain", request.getfixturevalue(kind)(made))
+    assert list(problems) == ["a", "7"]
+    first, second = problems["a"], problems["7"]
+    assert (first.task, first.prompt, first.gold, second.prompt, second.gold) == ("t", "2 + 3?", "5", "", "12")
+    assert [path.path for path in first.paths] == [0, 1, 2]
+    assert [path.text for path in first.paths] == TEXTS
+    assert [path.answer for path in first.paths] == ["5", "6", None]
+    assert [path.correct for path in first.paths] == [True, False, False]
+    assert [path.finish for path in first.paths] == ["stop", "length", "unknown"]
+    assert [path.length for path in first.paths] == [6, 7, 2], "so \\ boxed { 5 }; is it \\ boxed { 6 }: words"
+    assert second.paths[0].correct is True
+    assert (report.problems, report.paths, dict(report.unanswered)) == (2, 4, {"t/a": 1})
+
+
+def test_fields_of_other_names_are_mapped(json_lines, imported):
+    path = json_lines([{"uid": "a", "ground_truth": "5", "responses": TEXTS, "ok": [True, True, None]}])
+    fields = {"problem": "uid", "answer": "ground_truth", "text": "responses", "correct": "ok"}
+    problems, report = imported("plain", path, fields=fields)
+    assert [path.correct for path in problems["a"].paths] == [True, False, False]
+    assert (report.verdicts, dict(report.disagreements)) == (2, {"t/a": 1}), "the source took 6 for 5"
+
+
+def test_tokens_of_the_source_carry_their_signals(json_lines, imported):
+    row = {
+        "problem": "a",
+        "answer": "5",
+        "tokens": [["so", " \\boxed{5}"], ["\\boxed{6}"]],
+        "token_ids": [[4, 9], [8]],
+        "logprobs": [[-0.5, -1.25], [-2]],
+        "entropy": [[0.25, 0.5], None],
+    }
+    problems, report = imported("plain", json_lines([row]))
+    first, second = problems["a"].paths
+    assert first.token_ids.tolist() == [4, 9] and first.logprobs.tolist() == [-0.5, -1.25]
+    assert first.logprobs.dtype == np.float32
+    assert (first.text, first.text[: first.ends[0]], first.entropy.tolist()) == ("so \\boxed{5}", "so", [0.25, 0.5])
+    assert second.logprobs.tolist() == [-2] and second.entropy is None
+    assert dict(report.missing) == {"entropy": 1, "topk_logprobs": 2, "self_certainty": 2, "hidden_state": 2}
+    assert not report.dropped
+
+
+def test_signals_that_do_not_fit_their_tokens_are_dropped_and_counted(json_lines, imported):
+    rows = [
+        {"problem": "a", "answer": "5", "text": "so \\boxed{5}", "logprobs": [-1.0, -2.0]},
+        {"problem": "a", "answer": "5", "text": "yes 5", "logprobs": [-1.0, -2.0]},
+        {"problem": "a", "answer": "5", "text": "5", "logprobs": [-1.0, -2.0]},
+    ]
+    problems, report = imported("plain", json_lines(rows))
+    dropped, kept, dropped_too = problems["a"].paths
+    assert (dropped.length, dropped.logprobs) == (6, None)
+    assert (kept.length, kept.logprobs.tolist()) == (2, [-1.0, -2.0])
+    assert (dropped_too.length, dropped_too.logprobs) == (1, None)
+    assert dict(report.dropped) == {"logprobs": 2}
+    assert report.missing["logprobs"] == 2
+    assert "logprobs: dropped for 2 paths, because they do not have one value per token" in report.lines()
+
+
+def test_a_problem_that_is_given_by_its_text_is_named_by_its_hash(json_lines):
+    text = "What is 2 + 3?\nGive one number."
+    path = json_lines([{"problem": text, "answer": "5", "text": "5"}] * 2)
+    (problem,) = read(path, Options())
+    assert problem.problem == "problem-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert (problem.prompt, problem.task, len(problem.paths)) == (text, "rows", 2)
+
+
+def test_paths_are_stored_by_the_number_that_the_source_gives_them(json_lines, imported):
+    rows = [{"problem": "a", "answer": "5", "text": text, "path": 9 - i} for i, text in enumerate(TEXTS)]
+    problems, _ = imported("plain", json_lines(rows))
+    assert [(path.path, path.text) for path in problems["a"].paths] == [(7, TEXTS[2]), (8, TEXTS[1]), (9, TEXTS[0])]
+
+
+@pytest.mark.parametrize("numbers", [(1, 1), (1, None)])
+def test_paths_with_equal_or_with_some_numbers_are_refused(json_lines, imported, tmp_path, numbers):
+    path = json_lines([{"problem": "a", "answer": "5", "text": "x", "path": number} for number in numbers])
+    with pytest.raises(UserError, match="problem 'a': its 2 paths have 1 different numbers"):
+        imported("plain", path)
+    assert not (tmp_path / "out").exists()
+
+
+GOOD = {"problem": "a", "answer": "5", "text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"answer": "5", "text": "x"}, "field 'problem' is None, not a name"),
+        ({"problem": "a", "text": "x"}, "field 'answer' is None"),
+        ({"problem": "a", "answer": " ", "text": "x"}, "field 'answer' is ' '"),
+        ({"problem": "a", "answer": "5"}, "field 'text' is None, not there, nor are token_ids or tokens"),
+        ({**GOOD, "problem": ["a"]}, "field 'problem' is a list of 1"),
+        ({**GOOD, "problem": True}, "field 'problem' is True"),
+        ({**GOOD, "answer": 10**30}, "field 'answer' is a huge integer"),
+        ({**GOOD, "text": 5}, "field 'text' is 5, not a text"),
+        ({**GOOD, "text": ["x", 5]}, "path 1: field 'text' is 5, not a text"),
+        ({**GOOD, "text": []}, "the problem has no paths"),
+        ({**GOOD, "text": "\ud800"}, "field 'text' is .*ud800.* halves of surrogate pairs"),
+        ({**GOOD, "text": ["x", "y"], "finish": ["stop"]}, "field 'finish' is a list of 1, not a list of 2"),
+        ({**GOOD, "text": ["x", "y"], "finish": "stop"}, "field 'finish' is 'stop', not a list of 2"),
+        ({**GOOD, "token_ids": [1, -1]}, r"field 'token_ids\[1\]' is -1, not an integer from 0"),
+        ({**GOOD, "token_ids": [1.5]}, r"field 'token_ids\[0\]' is 1.5"),
+        ({**GOOD, "token_ids": [2**31]}, r"field 'token_ids\[0\]' is 2147483648"),
+        ({**GOOD, "token_ids": "12"}, "field 'token_ids' is '12', not a list"),
+        ({**GOOD, "logprobs": [-1, None]}, r"field 'logprobs\[1\]' is None, not a finite number"),
+        ({**GOOD, "logprobs": [float("nan")]}, r"field 'logprobs\[0\]' is nan"),
+        ({**GOOD, "logprobs": [float("-inf")]}, r"field 'logprobs\[0\]' is -inf"),
+        ({**GOOD, "logprobs": [10**40]}, r"field 'logprobs\[0\]' is a huge integer"),
+        ({**GOOD, "tokens": ["a", 1]}, r"field 'tokens\[1\]' is 1, not a text"),
+        ({**GOOD, "correct": "yes"}, "field 'correct' is 'yes', not true, false, 0 or 1"),
+        ({**GOOD, "correct": 0.5}, "field 'correct' is 0.5"),
+        ({**GOOD, "finish": 1}, "field 'finish' is 1, not a text"),
+        ({**GOOD, "path": -1}, "field 'path' is -1"),
+        ({**GOOD, "answer": "6"}, "gold answer '6' here and '5' above"),
+    ],
+)
+def test_a_malformed_row_is_named_by_file_line_field_and_value(json_lines, row, complaint):
+    path = json_lines([GOOD, row])
+    with pytest.raises(UserError, match=rf"rows\.jsonl, line 2.*{complaint}"):
+        list(read(path, Options()))
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (b'{"problem": ', "no JSON object"),
+        (b"[1]", "a list of 1 where a JSON object is wanted"),
+        (b'{"problem": "\xff"}', "no JSON object"),
+        (b"[" * 100_000, "no JSON object"),
+        (b'{"answer": ' + b"9" * 5000 + b"}", "no JSON object"),
+    ],
+)
+def test_a_line_that_is_no_object_is_named(tmp_path, line, complaint):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"problem": "a", "answer": "5", "text": "x"}\n\n' + line + b"\n")
+    with pytest.raises(UserError, match=rf"rows\.jsonl, line 3: {complaint}"):
+        list(read(path, Options()))
+
+
+def test_the_name_of_a_mapped_field_is_the_one_in_the_complaint(json_lines):
+    with pytest.raises(UserError, match="field 'gold' is None"):
+        list(read(json_lines([{"problem": "a", "text": "x"}]), Options(fields={"answer": "gold"})))
+
+
+def test_rows_of_parquet_are_counted_over_its_batches(parquet):
+    path = parquet([{**GOOD, "correct": 1}] * 40 + [{**GOOD, "correct": 3}])
+    with pytest.raises(UserError, match=r"rows\.parquet, row 41: field 'correct' is 3"):
+        list(read(path, Options()))
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path):
+    path = tmp_path / "rows.parquet"
+    path.write_text("hello")
+    with pytest.raises(UserError, match=r"rows\.parquet: cannot be read as Parquet"):
+        list(read(path, Options()))

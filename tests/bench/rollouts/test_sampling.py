@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prunebench.bench.engines.base import Recording, Sampling
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, sample_rollouts
+from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.tasks import catalogue
+from prunebench.tasks.task import Task
+
+SETTINGS = {
+    "n": 4,
+    "sampling": Sampling(temperature=1.0, max_new_tokens=24),
+    "seed": 0,
+    "recording": Recording.of((), 8),
+}
+
+
+@pytest.fixture
+def problems():
+    return problems_of([catalogue.get("synthetic/power")], "validation", 6, 0)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(problems: int):
+    told = []
+
+    def progress(paths: int) -> None:
+        told.append(paths)
+        if sum(told) > problems * SETTINGS["n"]:
+            raise StoppedError
+
+    return progress
+
+
+def facts(store: RolloutStore):
+    """All that is stored but the measured seconds."""
+    return [
+        (p.task, p.problem, p.gold, p.prompt_ids.tolist(), states.tobytes(), path.token_ids.tolist(), path.answer,
+         path.correct, path.logprobs.tobytes(), path.entropy.tobytes(), path.self_certainty.tobytes(),
+         path.topk.tobytes())
+        for p in store.read() for states in p.hidden.values() for path in p.paths
+    ]  # fmt: skip
+
+
+def test_an_interrupted_run_goes_on_to_the_same_store(engine, problems, tmp_path):
+    whole = sample_rollouts(engine, problems, tmp_path / "whole", **SETTINGS)
+    with pytest.raises(StoppedError):
+        sample_rollouts(engine, problems, tmp_path / "cut", progress=stop_after(4), **SETTINGS)
+    assert len(RolloutStore.open(tmp_path / "cut").problems()) == 4, "only the shard being filled is lost"
+    told: list[int] = []
+    again = sample_rollouts(engine, problems, tmp_path / "cut", progress=told.append, **SETTINGS)
+    assert told == [16, 4, 4]
+    assert facts(again) == facts(whole)
+
+
+def test_a_finished_store_is_not_sampled_again(engine, problems, tmp_path):
+    store = sample_rollouts(engine, problems, tmp_path, **SETTINGS)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    told: list[int] = []
+    sample_rollouts(engine, problems, tmp_path, progress=told.append, **SETTINGS)
+    assert told == [24]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(store.problems()) == 6
+
+
+def test_more_problems_are_added_to_the_fewer(engine, problems, tmp_path):
+    sample_rollouts(engine, problems[:2], tmp_path / "grown", **SETTINGS)
+    grown = sample_rollouts(engine, problems, tmp_path / "grown", **SETTINGS)
+    whole = sample_rollouts(engine, problems, tmp_path / "whole", **SETTINGS)
+    assert sorted(facts(grown)) == sorted(facts(whole))
+
+
+def test_other_settings_are_refused(engine, problems, tmp_path):
+    sample_rollouts(engine, problems[:1], tmp_path, **SETTINGS)
+    with pytest.raises(UserError, match=r"made with seed = 0, now it is 1"):
+        sample_rollouts(engine, problems[:1], tmp_path, **{**SETTINGS, "seed": 1})
+    with pytest.raises(UserError, match="recording"):
+        sample_rollouts(engine, problems[:1], tmp_path, **{**SETTINGS, "recording": Recording.of(("entropy",), 8)})
+
+
+@pytest.mark.parametrize(
+    ("signal", "column"), [("logprobs", "logprobs"), ("entropy", "entropy"), ("topk_logprobs", "topk")]
+)
+def test_only_the_named_signals_are_recorded(engine, problems, tmp_path, signal, column):
+    store = sample_rollouts(engine, problems[:1], tmp_path, **{**SETTINGS, "recording": Recording.of((signal,), 8)})
+    (stored,) = store.read()
+    for name in ("logprobs", "entropy", "self_certainty", "topk"):
+        assert (getattr(stored.paths[0], name) is not None) == (name == column)
+    assert not stored.hidden
+    assert np.isfinite(stored.launch_seconds)
+
+
+class Empty(Task):
+    name = "empty"
+
+    def problems(self, split, limit=None, seed=0):
+        return []
+
+    def answer_of(self, text):
+        return None
+
+    def grade(self, answer, gold):
+        raise AssertionError
+
+    def classes(self, answers):
+        return []
+
+
+def test_a_task_without_problems_is_refused_in_a_sentence():
+    with pytest.raises(UserError, match="task empty: split 'test' is empty; choose another split"):
+        problems_of([Empty()], "test", 3, 0)
+
+
+def test_several_processes_sample_the_same_paths(engine, tmp_path):
+    more = problems_of([catalogue.get("synthetic/power")], "validation", SHARD_PROBLEMS + 2, 0)
+    alone = sample_rollouts(engine, more, tmp_path / "alone", **SETTINGS)
+    told: list[int] = []
+    together = sample_rollouts(engine, more, tmp_path / "together", progress=told.append, processes=2, **SETTINGS)
+    assert sum(told) == len(more) * SETTINGS["n"]
+    assert facts(together) == facts(alone)
