@@ -127,7 +127,7 @@ def replay_matrix(
     from rich.console import Console
     from rich.table import Table
 
-    from prunebench.bench.evaluation.matrix_replay import replay as run
+    from prunebench.bench.evaluation.matrix_replay import replay_matrix as run
 
     table = Table("task", "method", "accuracy %", "tokens", "longest path", box=None)
     for row in run(path, grading, shuffles, paths):
@@ -152,7 +152,7 @@ def label(
 ) -> None:
     """Monte Carlo labels: how often the continuations of each stored prefix come out right."""
     from prunebench.bench.engines.base import Sampling
-    from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+    from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
     from prunebench.bench.rollouts.opening import is_imported, require_model, task_of
     from prunebench.bench.rollouts.store import RolloutStore
 
@@ -166,11 +166,11 @@ def label(
     cuts = [
         cut
         for stored in rollout_store.read(hidden=False)
-        for cut in cuts_of(task_of(rollout_store, stored.task), stored, prefix, prefixes)
+        for cut in prefixes_of(task_of(rollout_store, stored.task), stored, prefix, prefixes)
     ]
     sampling = Sampling(**rollout_store.manifest["sampling"])
     with watching() as watch:
-        labels = label_cuts(
+        labels = label_prefixes(
             engine,
             cuts,
             out,

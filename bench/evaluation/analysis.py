@@ -12,27 +12,27 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.ledger import Arithmetic, LedgerRow
-from prunebench.bench.evaluation.replay import Played
+from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow, csv_text
 from prunebench.bench.evaluation.statistics import spread
-from prunebench.bench.evaluation.subsampling import Drawn, Memories, Memory, light
+from prunebench.bench.evaluation.subsampling import Memory, ScoreCache, Subsamples, light
 from prunebench.bench.evaluation.tables.calibration import calibration_rows
 from prunebench.bench.evaluation.tables.equal_cost import Scaled, at_equal_cost, default_budget
 from prunebench.bench.evaluation.tables.main import (
     Evaluated,
-    Scored,
+    Replays,
     compare,
     correct_of,
     is_control,
     keeps_all,
-    play_methods,
+    replay_methods,
     tables_of,
 )
 from prunebench.bench.evaluation.tables.policies import against_one_check
 from prunebench.bench.evaluation.tables.votes import vote_rows
 from prunebench.bench.policies import Policy, Ratio, TopK
 from prunebench.bench.policies.procedures import PROCEDURES
-from prunebench.bench.rollouts.pools import Grading
+from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Signal
 from prunebench.methods.ensembles.mean_rank import signals_read
@@ -73,7 +73,7 @@ class Analysis:
     calibration: list[CalibrationRow] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     records: Sequence[ProblemRecord] = ()
-    scored: Scored = field(default_factory=lambda: Scored({}, {}))
+    scored: Replays = field(default_factory=lambda: Replays({}, {}))
 
 
 Stretch = Callable[[str, int], Callable[[int], None]]
@@ -112,7 +112,7 @@ def analyse(
 
 def analyse_played(
     stored: Sequence[ProblemRecord],
-    played: Scored,
+    played: Replays,
     config: RunConfig,
     candidates: Mapping[str, Candidate],
     policy: Policy,
@@ -136,9 +136,9 @@ class _Work:
     model: str
     arithmetic: Arithmetic | None
     stretch: Stretch
-    played: InitVar[Scored | None] = None
+    played: InitVar[Replays | None] = None
 
-    def __post_init__(self, played: Scored | None) -> None:
+    def __post_init__(self, played: Replays | None) -> None:
         count, position = self.config.n, self.config.prefix_tokens
         self.records = [r if len(r.pool) == count else r.take(range(count)) for r in self.stored]
         self.methods = {name: one.pruner for name, one in self.candidates.items()}
@@ -146,9 +146,9 @@ class _Work:
         self.one_check = self.policy if self.policy.checkpoints(position) == (position,) else TopK(self.config.k)
         self.scored = self._play() if played is None else played
 
-    def _play(self) -> Scored:
+    def _play(self) -> Replays:
         tick = self.stretch(f"scoring with {len(self.methods)} methods", len(self.records) * len(self.methods))
-        return play_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
+        return replay_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
 
     @property
     def task(self) -> str:
@@ -171,9 +171,9 @@ class _Work:
     def remember(self) -> None:
         """From here on nothing is timed, so nothing that was computed is computed again."""
         for record in self.stored:
-            if isinstance(record.pool.generator, Grading):
+            if isinstance(record.pool.generator, PoolGenerator):
                 record.pool.generator.recall = True
-        memories = Memories()
+        memories = ScoreCache()
         for name, pruner in self.methods.items():
             judge = getattr(pruner, "generate_", None)
             if isinstance(judge, EngineJudge):
@@ -184,7 +184,7 @@ class _Work:
                     _keep(memory, record, draws[0])
         held = light(self.stored)
         self.drawn = {
-            name: Drawn(
+            name: Subsamples(
                 self.stored if Signal.STATES in signals_read(pruner) else held,
                 memories.remembering(pruner),
                 self.config.seed,
@@ -199,7 +199,7 @@ class _Work:
         return {n: p for n, p in self.methods.items() if self.candidates[n].policy is None and not is_control(p)}
 
     def table(
-        self, records: Sequence[ProblemRecord], scored: Scored, spreads: Mapping[tuple[str, str], float]
+        self, records: Sequence[ProblemRecord], scored: Replays, spreads: Mapping[tuple[str, str], float]
     ) -> Evaluated:
         return compare(
             records,
@@ -225,7 +225,7 @@ class _Work:
         tick = self.stretch(f"drawing {count} of the stored paths {SPREAD_DRAWS} times", len(names))
         found = {}
         for name in names:
-            played = self.drawn[name].play(self.policies[name], count, SPREAD_DRAWS)
+            played = self.drawn[name].replay(self.policies[name], count, SPREAD_DRAWS)
             values = np.array(
                 [[metrics.avg_at_k(correct_of(r, one), one.keep) for r, one in draws] for draws in played]
             )
@@ -253,7 +253,7 @@ class _Work:
             if name in self.scored.played and self.candidates[name].policy is None
         }
         tick = self.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
-        scored = play_methods(enough, fitting, self.policies, progress=lambda: tick(1))
+        scored = replay_methods(enough, fitting, self.policies, progress=lambda: tick(1))
         again = [row for row in self.table(enough, scored, {}).rows if row.task in many]
         lost = len(concerned) - len(enough)
         note = "repeated without finished and leaky prefixes: " + ", ".join(sorted(many))
@@ -302,7 +302,7 @@ class _Work:
         return (lambda n: policy) if isinstance(policy, Ratio) else None
 
 
-def _keep(memory: Memory, record: ProblemRecord, played: Played) -> None:
+def _keep(memory: Memory, record: ProblemRecord, played: Replay) -> None:
     """Remember the scores of a first check at the record's own checkpoint."""
     if int(played.launched.max(initial=0)) <= record.pool.position and played.launched.all():
         pool = record.pool

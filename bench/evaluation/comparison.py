@@ -24,9 +24,9 @@ from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.bench.provenance import code_digest, environment
 from prunebench.bench.rollouts.label_store import LabelStore
-from prunebench.bench.rollouts.labelling import Cut, cuts_of, label_cuts
+from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import stored_problems, task_of
-from prunebench.bench.rollouts.pools import Shelves, record_of
+from prunebench.bench.rollouts.pools import PoolCaches, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of, versions
 from prunebench.bench.rollouts.shards import write_atomically
@@ -400,7 +400,7 @@ def _labels_at_hand(
         cut
         for stored in rollouts.store.read(hidden=False)
         if (stored.task, stored.problem) in wanted
-        for cut in cuts_of(rollouts.tasks[stored.task], stored, config.prefix_tokens)
+        for cut in prefixes_of(rollouts.tasks[stored.task], stored, config.prefix_tokens)
     ]
     labels = Labels(list(stores))
     missing = [cut for cut in cuts if not labels.has(cut)]
@@ -411,7 +411,7 @@ def _labels_at_hand(
         )
     if missing:
         manifest = stores[0].manifest
-        extra = label_cuts(
+        extra = label_prefixes(
             engine,
             missing,
             out / "labels",
@@ -429,7 +429,7 @@ class Labels(LabelStore):
     def __init__(self, stores: Sequence[LabelStore]) -> None:
         self._labels = {key: label for store in stores for key, label in store._labels.items()}
 
-    def has(self, cut: Cut) -> bool:
+    def has(self, cut: Prefix) -> bool:
         return self.get(cut.task.name, cut.problem, cut.prefix) is not None
 
 
@@ -441,7 +441,7 @@ def _records(
     reads: frozenset[Signal],
 ) -> list[ProblemRecord]:
     """Of the paths only what is compared stays in memory; the rest is read again where it is wanted."""
-    read, shelves = rollouts.store.reader(), Shelves()
+    read, shelves = rollouts.store.reader(), PoolCaches()
     return [
         record_of(engine, read(key), position, labels, reads, shelves, rollouts.tasks[key[0]], again=partial(read, key))
         for key in rollouts.wanted

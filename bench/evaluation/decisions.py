@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.replay import Played
-from prunebench.bench.evaluation.tables.main import Scored
+from prunebench.bench.evaluation.replay import Replay
+from prunebench.bench.evaluation.tables.main import Replays
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.shards import table_of, write_atomically
 from prunebench.methods.base import Cost
@@ -53,10 +53,10 @@ class Decisions:
     problem: str
     method: str
     paths: NDArray[np.int64]
-    played: Played
+    played: Replay
 
 
-def write_decisions(records: Sequence[ProblemRecord], scored: Scored, folder: Path) -> None:
+def write_decisions(records: Sequence[ProblemRecord], scored: Replays, folder: Path) -> None:
     """``decisions.parquet``: a row per problem, method and path; of several draws the first one."""
     columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
     for i, record in enumerate(records):
@@ -96,7 +96,7 @@ def read_decisions(folder: Path) -> list[Decisions]:
 def _decided(key: tuple[str, str, str], rows: Mapping[str, NDArray[Any]]) -> Decisions:
     """The rows of one method on one problem."""
     flops = float(rows["flops"][0])
-    played = Played(
+    played = Replay(
         keep=rows["kept"],
         decoded=rows["decoded_tokens"].astype(np.int64),
         launched=rows["launched_tokens"].astype(np.int64),

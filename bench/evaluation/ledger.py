@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.evaluation.replay import Played
+from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Cost
@@ -87,7 +87,7 @@ class LedgerRow:
 
 
 def entries(
-    record: ProblemRecord, method: str, played: Sequence[Played], model: Arithmetic | None
+    record: ProblemRecord, method: str, played: Sequence[Replay], model: Arithmetic | None
 ) -> tuple[LedgerRow, LedgerRow, LedgerRow]:
     """Launch, Check and Resume of the draws ``played`` of one method on one problem."""
     held = float(np.mean([one.cost.model_bytes for one in played]))
@@ -99,7 +99,7 @@ def entries(
     return launch, check, resume
 
 
-def _tools(record: ProblemRecord, played: Sequence[Played]) -> NDArray[np.float64]:
+def _tools(record: ProblemRecord, played: Sequence[Replay]) -> NDArray[np.float64]:
     """(3,) tokens of tools per phase, means over the draws."""
     if record.tool_spans is None:
         return np.zeros(3)
@@ -115,7 +115,7 @@ def _tools(record: ProblemRecord, played: Sequence[Played]) -> NDArray[np.float6
     return means
 
 
-def _phases(prompt: int, played: Sequence[Played], model: Arithmetic | None) -> NDArray[np.float64]:
+def _phases(prompt: int, played: Sequence[Replay], model: Arithmetic | None) -> NDArray[np.float64]:
     """(3, 6): per phase the numbers of a :class:`LedgerRow`, means over the draws."""
     draws = len(played)
     launched, decoded = np.stack([one.launched for one in played]), np.stack([one.decoded for one in played])
@@ -162,7 +162,7 @@ def generator_token(records: Sequence[ProblemRecord], model: Arithmetic | None) 
     return sum(whole_cost(record, model) for record in records) / tokens if model and tokens else float("nan")
 
 
-def in_generator_tokens(rows: Sequence[LedgerRow], played: Sequence[Played], unit: float) -> float:
+def in_generator_tokens(rows: Sequence[LedgerRow], played: Sequence[Replay], unit: float) -> float:
     """All phases' arithmetic divided by ``unit``, that of one generator token (see :func:`generator_token`).
 
     Without a model (``unit`` NaN) it is the number of tokens, if they are all the generator's; else NaN.

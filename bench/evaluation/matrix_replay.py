@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.replay import Complete, play
+from prunebench.bench.evaluation.replay import Complete, replay
 from prunebench.bench.policies import AdaptiveConsistency, EarlyStoppingConsistency, Policy
 from prunebench.bench.policies.procedures import CompletedAnswers
 from prunebench.bench.policies.votes import Majority
@@ -45,7 +45,7 @@ class _Problem:
     classes: NDArray[np.int64]
 
 
-def replay(
+def replay_matrix(
     path: Path, grading: str = "equivalence", shuffles: int = 100, paths: int = 64, window: int = 8
 ) -> list[ReplayRow]:
     """Self-consistency, ESC and adaptive-consistency on every task of ``path``, a file or folder of matrices.
@@ -89,7 +89,7 @@ def _played(problems: list[_Problem], policy: Policy, shuffles: int, paths: int)
             random.Random(seed).shuffle(order)
             rows = np.array(order[:paths])
             complete = Complete(problem.lengths[rows], problem.classes[rows], _no_prefixes)
-            played = play(CompletedAnswers(), policy, complete, 0)
+            played = replay(CompletedAnswers(), policy, complete, 0)
             vote = Majority().elect(played.answer_class[played.keep])
             yield vote.correctness(0), int(played.decoded.sum()), int(played.decoded.max())
 

@@ -23,7 +23,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.evaluation.statistics import Interval, mean_interval
 from prunebench.bench.rollouts.label_store import LabelStore
-from prunebench.bench.rollouts.labelling import Cut, cuts_of, label_cuts
+from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import first_problems, is_imported, require_model, task_of
 from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
@@ -187,7 +187,7 @@ def measure(
     chosen = set(first_problems(store, extent.problems))
     stored = [s for s in store.read(hidden=False) if (s.task, s.problem) in chosen]
     cuts = [cut for one in stored for length in extent.lengths for cut in _cuts(store, one, length, extent.paths)]
-    labels = label_cuts(
+    labels = label_prefixes(
         engine,
         cuts,
         out / "labels",
@@ -209,9 +209,9 @@ def measure(
     return found
 
 
-def _cuts(store: RolloutStore, stored: StoredProblem, length: int, paths: int) -> list[Cut]:
+def _cuts(store: RolloutStore, stored: StoredProblem, length: int, paths: int) -> list[Prefix]:
     """The distinct prefixes of the first paths."""
-    return cuts_of(task_of(store, stored.task), replace(stored, paths=stored.paths[:paths]), length)
+    return prefixes_of(task_of(store, stored.task), replace(stored, paths=stored.paths[:paths]), length)
 
 
 def _measured(stored: StoredProblem, labels: LabelStore, extent: Extent) -> list[MeasuredPath]:

@@ -15,7 +15,7 @@ from prunebench.bench.evaluation.decisions import read_decisions
 from prunebench.bench.evaluation.ledger import Arithmetic
 from prunebench.bench.evaluation.reproduce import SECONDS, read_results, require_named
 from prunebench.bench.evaluation.results import Results
-from prunebench.bench.evaluation.tables.main import Scored, is_control, play_methods
+from prunebench.bench.evaluation.tables.main import Replays, is_control, replay_methods
 from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.opening import task_of
@@ -37,7 +37,7 @@ class Reopened:
     policy: Policy
     methods: Mapping[str, Runnable]
     records: Sequence[ProblemRecord]
-    scored: Scored
+    scored: Replays
     arithmetic: Arithmetic | None
 
 
@@ -98,14 +98,14 @@ def rebuilt(run: Reopened) -> Results:
     )
 
 
-def _played(records: Sequence[ProblemRecord], methods: Mapping[str, Runnable], policy: Policy, folder: Path) -> Scored:
+def _played(records: Sequence[ProblemRecord], methods: Mapping[str, Runnable], policy: Policy, folder: Path) -> Replays:
     """What the methods did, as it was written down; controls do it again. Raises UserError where something is missing.
 
     Of what is drawn only the first draw was written, and the others cost nothing: hence the controls.
     """
     written = {(one.task, one.problem, one.method): one for one in read_decisions(folder)}
     controls = {name: one.pruner for name, one in methods.items() if is_control(one.pruner)}
-    played = play_methods(records, controls, dict.fromkeys(controls, policy)).played
+    played = replay_methods(records, controls, dict.fromkeys(controls, policy)).played
     for name in methods.keys() - controls.keys():
         played[name] = []
         for record in records:
@@ -116,4 +116,4 @@ def _played(records: Sequence[ProblemRecord], methods: Mapping[str, Runnable], p
                     "comparison again"
                 )
             played[name].append([one.played])
-    return Scored({name: played[name] for name in methods}, {})
+    return Replays({name: played[name] for name in methods}, {})

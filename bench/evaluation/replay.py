@@ -31,7 +31,7 @@ class Complete:
 
 
 @dataclass(frozen=True)
-class Played:
+class Replay:
     """What came of it.
 
     ``keep`` bool (N,): the paths that vote. ``decoded`` int64 (N,): tokens that the generator wrote of each path, 0 for
@@ -50,7 +50,7 @@ class Played:
     seconds: float
 
 
-def play(pruner: Pruner, policy: Policy, complete: Complete, position: int, keeps_all: bool = False) -> Played:
+def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int, keeps_all: bool = False) -> Replay:
     """Replay. ``position`` is the experiment's checkpoint, to which the policy relates its own.
 
     Raises ValueError for scores of a wrong shape or not finite (naming the path), UserError for a policy that does not
@@ -91,19 +91,19 @@ def play(pruner: Pruner, policy: Policy, complete: Complete, position: int, keep
             break
     assert first is not None
     launched = np.minimum(complete.lengths, history[0].position)
-    return Played(alive, stopped_at, launched, answers, stop, first, cost, seconds)
+    return Replay(alive, stopped_at, launched, answers, stop, first, cost, seconds)
 
 
-def play_draws(
+def replay_draws(
     pruners: Sequence[Pruner], policy: Policy, complete: Complete, position: int, keeps_all: bool = False
-) -> list[Played]:
-    """:func:`play` for several draws of one pruner, which differ in their seeds alone.
+) -> list[Replay]:
+    """:func:`replay` for several draws of one pruner, which differ in their seeds alone.
 
     Where there is one check, what does not depend on the draw is had once.
     """
     once = not policy.over_completed and not keeps_all and not policy.reads_answers
     if len(pruners) == 1 or not once or len(policy.checkpoints(position)) > 1:
-        return [play(pruner, policy, complete, position, keeps_all) for pruner in pruners]
+        return [replay(pruner, policy, complete, position, keeps_all) for pruner in pruners]
     (checkpoint,) = policy.checkpoints(position)
     pool = visible(complete.at(checkpoint), pruners[0])
     cost = pruners[0].cost(pool)
@@ -114,10 +114,10 @@ def play_draws(
         scores, seconds = score(pruner, pool)
         decision = policy.decide([CheckRecord(checkpoint, scores, finished, pool.answer_class, everything)])
         if decision.stop_all:
-            found.append(play(pruner, policy, complete, position))
+            found.append(replay(pruner, policy, complete, position))
             continue
         decoded = np.where(decision.keep, complete.lengths, launched)
-        found.append(Played(decision.keep, decoded, launched, complete.answer_class, False, scores, cost, seconds))
+        found.append(Replay(decision.keep, decoded, launched, complete.answer_class, False, scores, cost, seconds))
     return found
 
 
@@ -128,7 +128,7 @@ def _spread(values: NDArray[Any], rows: NDArray[np.int64], count: int, missing: 
     return spread
 
 
-def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Played:
+def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Replay:
     """Paths are completed in the order of their rows; the policy says how many more to launch."""
     count = len(complete.lengths)
     launched = min(policy.first, count)
@@ -147,7 +147,7 @@ def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Playe
         launched = min(count, launched + decision.launch_more)
     keep = np.arange(count) < launched
     decoded = np.where(keep, complete.lengths, 0)
-    return Played(
+    return Replay(
         keep,
         decoded,
         decoded,

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.evaluation.replay import Played, play
+from prunebench.bench.evaluation.replay import Replay, replay
 from prunebench.bench.evaluation.tables.main import keeps_all
 from prunebench.bench.policies import Policy
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -62,25 +62,25 @@ def light(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
     ]
 
 
-class Drawn:
+class Subsamples:
     """One method on pools drawn from the stored paths of whole ``records``."""
 
     def __init__(self, records: Sequence[ProblemRecord], pruner: Pruner, seed: int) -> None:
         self._records, self._pruner, self._seed = records, pruner, seed
 
-    def play(self, policy: Policy, count: int, draws: int) -> list[list[tuple[ProblemRecord, Played]]]:
+    def replay(self, policy: Policy, count: int, draws: int) -> list[list[tuple[ProblemRecord, Replay]]]:
         """Per record ``draws`` pools of ``count`` paths, each with what the method did on it."""
         return [[self._once(record, policy, count, draw) for draw in range(draws)] for record in self._records]
 
-    def _once(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> tuple[ProblemRecord, Played]:
+    def _once(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> tuple[ProblemRecord, Replay]:
         record = whole.take(order_of(whole, draw, self._seed)[:count])
         own = self._pruner
         if type(own).draws > 1:  # what the method draws is drawn with the pool
             own = replace(own, seed=draw)  # type: ignore[call-arg]
-        return record, play(own, policy, record.complete, record.pool.position, keeps_all(own))
+        return record, replay(own, policy, record.complete, record.pool.position, keeps_all(own))
 
 
-class Memories:
+class ScoreCache:
     """Lets pointwise pruners score each path once per checkpoint. Equal pruners, alone or as members, share a memory.
 
     Where seconds are measured the pruners themselves are used, not those that remember.

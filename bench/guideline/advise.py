@@ -20,7 +20,7 @@ from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import Grid, Sweep, playable_of, sweep
 from prunebench.bench.perf.clock import seconds_of
 from prunebench.bench.processes import started
-from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import first_problems
 from prunebench.bench.rollouts.sampling import engine_in_process, problems_of, sample_configured, tasks_of
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
@@ -190,8 +190,8 @@ def labelled(
 ) -> Path:
     """Labels of every prefix at the checkpoint, for the potential control, in ``folder``."""
     named = {task.name: task for task in tasks_of(config)}
-    cuts = [cut for s in store.read(hidden=False) for cut in cuts_of(named[s.task], s, config.prefix_tokens)]
-    label_cuts(
+    cuts = [cut for s in store.read(hidden=False) for cut in prefixes_of(named[s.task], s, config.prefix_tokens)]
+    label_prefixes(
         engine,
         cuts,
         folder,

@@ -22,7 +22,7 @@ from prunebench.bench.engines.base import Recording, Request, Sampling
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.evaluation.comparison import arithmetic_of
 from prunebench.bench.evaluation.ledger import Arithmetic
-from prunebench.bench.evaluation.tables.main import compare, play_methods
+from prunebench.bench.evaluation.tables.main import compare, replay_methods
 from prunebench.bench.perf.clock import REPEATS, anew, check_cost, median_seconds, seconds_of
 from prunebench.bench.perf.decoding import Limits, limits, step_seconds, untrained
 from prunebench.bench.policies import Ratio
@@ -302,7 +302,7 @@ def replayed(problems: int, methods: int = 30, gammas: int = 8) -> tuple[float, 
     for gamma in np.geomspace(1 / 32, 1, gammas):
         policy = Ratio(float(gamma))
         policies = dict.fromkeys(candidates, policy)
-        scored = play_methods(records, candidates, policies)
+        scored = replay_methods(records, candidates, policies)
         found = compare(records, scored, candidates, policies, policy, "made up", _SIZE, {}, 0, 40)
         assert len(found.rows) == len(candidates)
     return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

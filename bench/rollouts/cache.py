@@ -12,7 +12,7 @@ from prunebench.methods.pool import Pool
 T = TypeVar("T")
 
 
-class Shelf(Generic[T]):
+class ByteLimitedCache(Generic[T]):
     """Values of at most ``room`` bytes in all, the last one apart; the least recently used ones go first."""
 
     def __init__(self, room: int) -> None:

@@ -34,7 +34,7 @@ _JOB_GROUPS = 8
 
 
 @dataclass(frozen=True)
-class Cut:
+class Prefix:
     """A distinct prefix of one problem. ``verdict`` is set for a path that ended before or at the checkpoint."""
 
     task: Task
@@ -58,16 +58,16 @@ def label_manifest(engine: TransformersEngine, sampling: Sampling, seed: int, co
     }
 
 
-def cuts_of(task: Task, stored: StoredProblem, position: int, limit: int | None = None) -> list[Cut]:
+def prefixes_of(task: Task, stored: StoredProblem, position: int, limit: int | None = None) -> list[Prefix]:
     """The distinct prefixes of ``position`` tokens, in path order; at most ``limit`` of them."""
-    cuts: dict[str, Cut] = {}
+    cuts: dict[str, Prefix] = {}
     for path in stored.paths:
         if path.token_ids is None:
             raise UserError(
                 f"{stored.task}/{stored.problem}: path {path.path} has no token ids, so nothing goes on from it"
             )
         finished = path.length <= position
-        cut = Cut(
+        cut = Prefix(
             task,
             stored.problem,
             stored.gold,
@@ -79,9 +79,9 @@ def cuts_of(task: Task, stored: StoredProblem, position: int, limit: int | None 
     return list(cuts.values())[:limit]
 
 
-def label_cuts(
+def label_prefixes(
     engine: TransformersEngine,
-    cuts: Sequence[Cut],
+    cuts: Sequence[Prefix],
     folder: Path,
     *,
     continuations: int,
@@ -114,7 +114,7 @@ def label_cuts(
     return store
 
 
-def _finished(cuts: Sequence[Cut]) -> Iterator[Label]:
+def _finished(cuts: Sequence[Prefix]) -> Iterator[Label]:
     """A path that has ended needs no continuation: its verdict is its label."""
     for cut in cuts:
         if cut.verdict is not None:
@@ -135,15 +135,15 @@ class Continued:
     sampling: Sampling
     seed: int
 
-    def groups(self, cuts: Sequence[Cut], rows_in_flight: int) -> list[list[Cut]]:
+    def groups(self, cuts: Sequence[Prefix], rows_in_flight: int) -> list[list[Prefix]]:
         """Prefixes that are continued together."""
         rows = max(_ROWS, rows_in_flight // 4)
         return list(_groups([cut for cut in cuts if cut.verdict is None], max(1, rows // self.continuations)))
 
-    def __call__(self, engine: TransformersEngine, job: Sequence[list[Cut]]) -> list[Label]:
+    def __call__(self, engine: TransformersEngine, job: Sequence[list[Prefix]]) -> list[Label]:
         return list(self.stream(engine, job))
 
-    def stream(self, engine: TransformersEngine, groups: Sequence[list[Cut]]) -> Iterator[Label]:
+    def stream(self, engine: TransformersEngine, groups: Sequence[list[Prefix]]) -> Iterator[Label]:
         """Label by label, as soon as a group's continuations are there."""
         count = self.continuations
         requests = (_request(group, count) for group in groups)
@@ -156,9 +156,9 @@ class Continued:
                 yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), count, *halves)
 
 
-def _groups(cuts: Sequence[Cut], size: int) -> Iterator[list[Cut]]:
+def _groups(cuts: Sequence[Prefix], size: int) -> Iterator[list[Prefix]]:
     """Neighbouring cuts of one problem and one length, at most ``size`` together."""
-    group: list[Cut] = []
+    group: list[Prefix] = []
     for cut in cuts:
         if group and (len(group) == size or cut.problem != group[0].problem or len(cut.prefix) != len(group[0].prefix)):
             yield group
@@ -168,13 +168,13 @@ def _groups(cuts: Sequence[Cut], size: int) -> Iterator[list[Cut]]:
         yield group
 
 
-def _request(group: Sequence[Cut], continuations: int) -> Request:
+def _request(group: Sequence[Prefix], continuations: int) -> Request:
     first = group[0]
     prefixes = np.repeat(np.stack([cut.prefix for cut in group]), continuations, axis=0)
     paths = tuple((int(cut.hash[:12], 16) << 16) + k for cut in group for k in range(continuations))
     return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, prefixes)
 
 
-def _verdict(engine: TransformersEngine, cut: Cut, continuation: NDArray[np.int64]) -> bool:
+def _verdict(engine: TransformersEngine, cut: Prefix, continuation: NDArray[np.int64]) -> bool:
     answer = cut.task.answer_of(engine.decode(np.concatenate([cut.prefix, continuation])))
     return bool(cut.task.grade(answer, cut.gold).correct)

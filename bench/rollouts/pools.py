@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.engines.chat import longest_closing
-from prunebench.bench.rollouts.cache import Shelf
+from prunebench.bench.rollouts.cache import ByteLimitedCache
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Shelves:
+class PoolCaches:
     """What the records of one comparison share: columns at their own checkpoint, and pools at others.
 
     Methods come one after another to the same few checkpoints of a problem, and then never again.
     """
 
-    columns: Shelf[Mapping[Signal, Any]] = field(default_factory=lambda: Shelf(512 << 20))
-    elsewhere: Shelf[Pool] = field(default_factory=lambda: Shelf(128 << 20))
+    columns: ByteLimitedCache[Mapping[Signal, Any]] = field(default_factory=lambda: ByteLimitedCache(512 << 20))
+    elsewhere: ByteLimitedCache[Pool] = field(default_factory=lambda: ByteLimitedCache(128 << 20))
 
 
 Answer = tuple[NDArray[np.int64], NDArray[np.float64], int]
@@ -39,7 +39,7 @@ Answer = tuple[NDArray[np.int64], NDArray[np.float64], int]
 
 
 @dataclass
-class Grading:
+class PoolGenerator:
     """The engine as a pool's generator: what it answers to a probe is read and classed as the task does it.
 
     Classes are those of ``known``, which begins with the final answers of the problem's paths, so that a probed answer
@@ -109,7 +109,7 @@ class Grading:
         return [(rows, (*closing, *suffix)) for closing, rows in groups.items()]
 
     @classmethod
-    def of(cls, engine: TransformersEngine | None, task: Task, stored: StoredProblem) -> Grading:
+    def of(cls, engine: TransformersEngine | None, task: Task, stored: StoredProblem) -> PoolGenerator:
         return cls(engine, task, [path.answer for path in stored.paths])
 
     def classes(self, answers: Sequence[str | None]) -> NDArray[np.int64]:
@@ -141,7 +141,7 @@ def pool_of(
     position: int,
     rows: Sequence[int] | None = None,
     reads: Collection[Signal] = (),
-    grading: Grading | None = None,
+    grading: PoolGenerator | None = None,
 ) -> Pool:
     """The pool of ``rows`` (default: all paths) at ``position``, with every signal that the store recorded.
 
@@ -151,7 +151,7 @@ def pool_of(
     """
     chosen = list(range(len(stored.paths))) if rows is None else list(rows)
     paths = [stored.paths[row] for row in chosen]
-    grading = grading or Grading.of(engine, catalogue.get(stored.task), stored)
+    grading = grading or PoolGenerator.of(engine, catalogue.get(stored.task), stored)
     signals = _recorded(stored, position, chosen)
     texts = _prefix_texts(engine, paths, position)
     if texts is not None:
@@ -229,7 +229,7 @@ def record_of(
     position: int,
     labels: LabelStore | None,
     reads: Collection[Signal] = (),
-    shelves: Shelves | None = None,
+    shelves: PoolCaches | None = None,
     task: Task | None = None,
     again: Callable[[], StoredProblem] | None = None,
 ) -> ProblemRecord:
@@ -238,8 +238,8 @@ def record_of(
     ``task`` reads and grades answers; default: the known task of that name. With ``again``, which reads the problem
     once more, nothing of ``stored`` is kept but what the ``shelves`` have room for.
     """
-    shelves = shelves or Shelves()
-    grading = Grading.of(engine, task or catalogue.get(stored.task), stored)
+    shelves = shelves or PoolCaches()
+    grading = PoolGenerator.of(engine, task or catalogue.get(stored.task), stored)
     pool = pool_of(engine, stored, position, reads=reads, grading=grading)
     correct = np.array([float(path.correct is True) for path in stored.paths])
     classes = grading.classes([path.answer for path in stored.paths])
@@ -282,7 +282,7 @@ def record_of(
 
 
 def _on_the_shelf(
-    shelf: Shelf[Mapping[Signal, Any]],
+    shelf: ByteLimitedCache[Mapping[Signal, Any]],
     key: tuple[str, str],
     columns: Mapping[Signal, Any],
     reads: Collection[Signal],
@@ -333,7 +333,7 @@ def labelled_pools(
                 success.append(label.success)
                 continuations = max(continuations, label.continuations)
         if rows:
-            grading = Grading.of(engine, task_named(stored.task), stored)
+            grading = PoolGenerator.of(engine, task_named(stored.task), stored)
             pool = pool_of(engine, stored, position, rows, reads, grading)
             outcome = np.array([float(stored.paths[row].correct is True) for row in rows])
             final_class = grading.classes([stored.paths[row].answer for row in rows])

@@ -10,7 +10,7 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import NOTHING
 from prunebench.bench.engines.shipped import LabelPlan
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.rollouts.store import StoredProblem
 from prunebench.bench.training.training import training_lengths
@@ -62,8 +62,8 @@ def make_train_data(
     if not label:
         return said
     amounts = zip(training_lengths(config.prefix_tokens), plan.train_prefixes, strict=True)
-    cuts = [cut for length, prefixes in amounts for p in chosen for cut in cuts_of(task, p, length, prefixes)]
-    labels = label_cuts(
+    cuts = [cut for length, prefixes in amounts for p in chosen for cut in prefixes_of(task, p, length, prefixes)]
+    labels = label_prefixes(
         engine,
         cuts,
         folder / "labels",
@@ -98,9 +98,9 @@ def make_held_data(
         cut
         for p in store.read(hidden=False)
         if p.problem in labelled
-        for cut in cuts_of(task, replace(p, paths=p.paths[: config.n]), config.prefix_tokens)
+        for cut in prefixes_of(task, replace(p, paths=p.paths[: config.n]), config.prefix_tokens)
     ]
-    labels = label_cuts(
+    labels = label_prefixes(
         engine,
         cuts,
         folder / "labels",

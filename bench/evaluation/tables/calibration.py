@@ -8,13 +8,13 @@ import numpy as np
 
 from prunebench.bench.evaluation.calibration import brier, expected_calibration_error, reliability
 from prunebench.bench.evaluation.results import CalibrationRow
-from prunebench.bench.evaluation.tables.main import Scored
+from prunebench.bench.evaluation.tables.main import Replays
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner
 
 
 def calibration_rows(
-    records: Sequence[ProblemRecord], task: str, scored: Scored, methods: Mapping[str, Pruner]
+    records: Sequence[ProblemRecord], task: str, scored: Replays, methods: Mapping[str, Pruner]
 ) -> list[CalibrationRow]:
     """One row per method that declares ``probability``; the truth is the potential where all records have labels.
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.ledger import Arithmetic, entries, generator_token, in_generator_tokens, whole_cost
-from prunebench.bench.evaluation.replay import Played
+from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import EqualCostRow
 from prunebench.bench.evaluation.statistics import mean_interval
-from prunebench.bench.evaluation.subsampling import Drawn
+from prunebench.bench.evaluation.subsampling import Subsamples
 from prunebench.bench.evaluation.tables.main import correct_of, keeps_all, significance
 from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority
@@ -58,7 +58,7 @@ def at_equal_cost(
     *,
     draws: int,
     seed: int,
-    drawn: Mapping[str, Drawn],
+    drawn: Mapping[str, Subsamples],
     full: Mapping[str, float] = {},
     progress: Callable[[], None] = lambda: None,
 ) -> list[EqualCostRow]:
@@ -81,7 +81,7 @@ def at_equal_cost(
         def at(n: int, name: str = name, points: dict[int, _Point] = points) -> _Point:
             if n not in points:
                 # All stored paths are one pool, however they are drawn.
-                played = drawn[name].play(policies[name](n), n, 1 if n == most else draws)
+                played = drawn[name].replay(policies[name](n), n, 1 if n == most else draws)
                 points[n] = _point(records, played, n, arithmetic, unit)
             return points[n]
 
@@ -116,15 +116,15 @@ def largest_affordable(cost: Callable[[int], float], budget: float, most: int, f
 
 def _point(
     records: Sequence[ProblemRecord],
-    played: Sequence[Sequence[tuple[ProblemRecord, Played]]],
+    played: Sequence[Sequence[tuple[ProblemRecord, Replay]]],
     n: int,
     arithmetic: Arithmetic | None,
     unit: float,
 ) -> _Point:
-    def over_draws(value: Callable[[ProblemRecord, Played], float]) -> Array:
+    def over_draws(value: Callable[[ProblemRecord, Replay], float]) -> Array:
         return np.array([np.mean([value(record, one) for record, one in draws]) for draws in played])
 
-    def cost(record: ProblemRecord, one: Played) -> float:
+    def cost(record: ProblemRecord, one: Replay) -> float:
         return in_generator_tokens(entries(record, "", [one], arithmetic), [one], unit)
 
     # Some draws took longer paths than others: what their paths cost as a whole is known exactly, and corrects for it.

@@ -18,7 +18,7 @@ from prunebench.bench.evaluation.ledger import (
     in_generator_tokens,
     paper_tokens,
 )
-from prunebench.bench.evaluation.replay import Played, play_draws, visible
+from prunebench.bench.evaluation.replay import Replay, replay_draws, visible
 from prunebench.bench.evaluation.results import ResultRow
 from prunebench.bench.evaluation.statistics import (
     Interval,
@@ -37,13 +37,13 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Scored:
+class Replays:
     """What every method did on every problem: ``played[name][i]`` holds the draws on record ``i``.
 
     ``left_out`` says why a method has none.
     """
 
-    played: dict[str, list[list[Played]]]
+    played: dict[str, list[list[Replay]]]
     left_out: dict[str, str]
 
     def scores(self, name: str, record: int) -> Array:
@@ -51,19 +51,19 @@ class Scored:
         return np.stack([played.scores for played in self.played[name][record]])
 
 
-def play_methods(
+def replay_methods(
     records: Sequence[ProblemRecord],
     methods: Mapping[str, Pruner],
     policies: Mapping[str, Policy],
     progress: Callable[[], None] | None = None,
-) -> Scored:
+) -> Replays:
     """Let every method prune every problem under its policy; ``progress`` is called once per problem and method.
 
     A method sees no privileged signal, unless it is a control that declares it. One that lacks a signal or raises
     ValueError on any problem is left out with a sentence; the others go on. Any other exception is a defect and passes.
     """
     left_out = {name: reason for name, pruner in methods.items() if (reason := _missing(name, pruner, records))}
-    played: dict[str, list[list[Played]]] = {name: [] for name in methods}
+    played: dict[str, list[list[Replay]]] = {name: [] for name in methods}
     # Problems outside, methods inside: what the engine caches for a pool serves all methods and can then go.
     for record in records:
         for name, pruner in methods.items():
@@ -74,14 +74,14 @@ def play_methods(
                     left_out[name] = f"{name} failed on {record.task}/{record.problem}: {error}"
             if progress is not None:
                 progress()
-    return Scored({name: draws for name, draws in played.items() if name not in left_out}, left_out)
+    return Replays({name: draws for name, draws in played.items() if name not in left_out}, left_out)
 
 
-def _draws(pruner: Pruner, policy: Policy, record: ProblemRecord) -> list[Played]:
+def _draws(pruner: Pruner, policy: Policy, record: ProblemRecord) -> list[Replay]:
     """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws."""
     draws = type(pruner).draws
     pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
-    return play_draws(pruners, policy, record.complete, record.pool.position, keeps_all(pruner))
+    return replay_draws(pruners, policy, record.complete, record.pool.position, keeps_all(pruner))
 
 
 def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
@@ -119,7 +119,7 @@ class Evaluated:
 
 def compare(
     records: Sequence[ProblemRecord],
-    scored: Scored,
+    scored: Replays,
     methods: Mapping[str, Pruner],
     policies: Mapping[str, Policy],
     policy: Policy,
@@ -271,7 +271,7 @@ def _split_half(record: ProblemRecord, policy: Policy) -> float:
 def _grade(
     records: Sequence[ProblemRecord],
     name: str,
-    played: Sequence[Sequence[Played]],
+    played: Sequence[Sequence[Replay]],
     pruner: Pruner,
     policy: Policy,
     arithmetic: Arithmetic | None,
@@ -317,7 +317,7 @@ def _grade(
     )
 
 
-def _measured(record: ProblemRecord, draws: Sequence[Played], type_ii: bool) -> list[float]:
+def _measured(record: ProblemRecord, draws: Sequence[Replay], type_ii: bool) -> list[float]:
     """The measures of one problem that need no ledger, means over the draws; see :class:`_Graded`."""
     position = record.pool.position
     keep, scores = np.stack([one.keep for one in draws]), np.stack([one.scores for one in draws])
@@ -343,7 +343,7 @@ def _measured(record: ProblemRecord, draws: Sequence[Played], type_ii: bool) -> 
     return [float(np.mean(values)) for values in measures]
 
 
-def correct_of(record: ProblemRecord, played: Played) -> Array:
+def correct_of(record: ProblemRecord, played: Replay) -> Array:
     """(N,) verdicts of what the paths vote for: paths that were stopped vote with the answers they were stopped at."""
     if not played.stopped:
         return record.correct
@@ -436,7 +436,7 @@ def _mean_where_defined(values: Array) -> float:
 
 def _notes(
     problems: NDArray[np.int64],
-    scored: Scored,
+    scored: Replays,
     tested: Sequence[str],
     alike: Sequence[str],
     graded: Mapping[str, _Graded],
@@ -474,7 +474,7 @@ def _notes(
     return notes
 
 
-def _duplicates(scored: Scored, names: Sequence[str], problems: NDArray[np.int64]) -> list[list[str]]:
+def _duplicates(scored: Replays, names: Sequence[str], problems: NDArray[np.int64]) -> list[list[str]]:
     """Groups of two and more methods whose scores order the paths alike, ties included, on all ``problems``."""
     groups: dict[bytes, list[str]] = {}
     for name in names:

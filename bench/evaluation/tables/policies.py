@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.results import PolicyRow
 from prunebench.bench.evaluation.statistics import mean_interval
-from prunebench.bench.evaluation.tables.main import Scored, correct_of, play_methods
+from prunebench.bench.evaluation.tables.main import Replays, correct_of, replay_methods
 from prunebench.bench.policies import CheckRecord, Policy, TopK
 from prunebench.bench.policies.votes import Majority
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -20,14 +20,14 @@ Array = NDArray[np.float64]
 
 
 def against_one_check(
-    records: Sequence[ProblemRecord], scored: Scored, methods: Mapping[str, Pruner], policies: Mapping[str, Policy]
+    records: Sequence[ProblemRecord], scored: Replays, methods: Mapping[str, Pruner], policies: Mapping[str, Policy]
 ) -> list[PolicyRow]:
     """One row per method: what its policy gains over ``topk`` with the largest k whose mean cost is not above its own.
 
     ``scored`` holds what the methods did under ``policies``. Costs are all tokens, means over the records. A method for
     which even k = 1 costs more is left out. Draws beyond the first (of ``random``) are not looked at.
     """
-    once = play_methods(records, methods, dict.fromkeys(methods, TopK(1)))
+    once = replay_methods(records, methods, dict.fromkeys(methods, TopK(1)))
     rows = []
     for name in methods:
         if name not in scored.played or name not in once.played:

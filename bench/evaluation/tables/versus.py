@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.rebuild import Reopened
-from prunebench.bench.evaluation.replay import Played
+from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.statistics import Interval, holm, mean_interval, sign_flip_p
 from prunebench.bench.evaluation.tables.main import correct_of, tables_of
 from prunebench.bench.policies.votes import Majority
@@ -68,7 +68,7 @@ def versus(run: Reopened, method: str, others: Sequence[str]) -> list[VersusRow]
     return rows
 
 
-def _per_problem(run: Reopened, name: str, value: Callable[[ProblemRecord, Played], float]) -> Array:
+def _per_problem(run: Reopened, name: str, value: Callable[[ProblemRecord, Replay], float]) -> Array:
     """(problems,): means over the draws."""
     return np.array(
         [
@@ -78,9 +78,9 @@ def _per_problem(run: Reopened, name: str, value: Callable[[ProblemRecord, Playe
     )
 
 
-def _average(record: ProblemRecord, one: Played) -> float:
+def _average(record: ProblemRecord, one: Replay) -> float:
     return float(metrics.avg_at_k(correct_of(record, one), one.keep))
 
 
-def _vote(record: ProblemRecord, one: Played) -> float:
+def _vote(record: ProblemRecord, one: Replay) -> float:
     return Majority().elect(one.answer_class[one.keep]).correctness(record.gold_class)

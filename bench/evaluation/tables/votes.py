@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.evaluation.replay import Played
+from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import VoteRow
 from prunebench.bench.evaluation.statistics import mean_interval
-from prunebench.bench.evaluation.tables.main import Scored, is_control
+from prunebench.bench.evaluation.tables.main import Replays, is_control
 from prunebench.bench.policies.votes import Borda, InverseEntropy, Majority, ScoreWeighted, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner
@@ -26,7 +26,7 @@ VOTES: dict[str, Vote] = {
 
 
 def vote_rows(
-    records: Sequence[ProblemRecord], task: str, scored: Scored, methods: Mapping[str, Pruner]
+    records: Sequence[ProblemRecord], task: str, scored: Replays, methods: Mapping[str, Pruner]
 ) -> list[VoteRow]:
     """Every vote over the paths that a method kept, and the score votes over all N paths; ``none`` has no scores.
 
@@ -70,7 +70,7 @@ def vote_rows(
     return rows
 
 
-def _one_check(records: Sequence[ProblemRecord], played: Sequence[Played]) -> bool:
+def _one_check(records: Sequence[ProblemRecord], played: Sequence[Replay]) -> bool:
     """Whether every path has a score, and voters vote with their final answers."""
     return all(
         not one.stopped and one.launched.all() and one.scores.shape == record.lengths.shape
@@ -78,7 +78,7 @@ def _one_check(records: Sequence[ProblemRecord], played: Sequence[Played]) -> bo
     )
 
 
-def _evidence(vote: str, records: Sequence[ProblemRecord], played: Sequence[Played]) -> Sequence[Array | None] | None:
+def _evidence(vote: str, records: Sequence[ProblemRecord], played: Sequence[Replay]) -> Sequence[Array | None] | None:
     """What the vote reads, (N,) per problem; None where it is missing or out of the vote's range."""
     if vote == "majority":
         return [None] * len(records)

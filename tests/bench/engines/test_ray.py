@@ -20,7 +20,7 @@ from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.comparison import Inputs, run_comparison
-from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import Sampled, problems_of, sample_rollouts, tasks_of
 from tests.bench.conftest import refused
 
@@ -91,10 +91,10 @@ def test_labels_do_not_depend_on_the_workers(nodes, engine, alone, tmp_path):
 
     cuts = [
         cut for stored in list(alone.read(hidden=False))[:4]
-        for cut in cuts_of(catalogue.get(stored.task), stored, 40, 6)
+        for cut in prefixes_of(catalogue.get(stored.task), stored, 40, 6)
     ]  # fmt: skip
     here, there = (
-        label_cuts(engine, cuts, tmp_path / name, continuations=4, sampling=SAMPLING, seed=1, cluster=cluster)
+        label_prefixes(engine, cuts, tmp_path / name, continuations=4, sampling=SAMPLING, seed=1, cluster=cluster)
         for name, cluster in (("here", None), ("there", Cluster(2, nodes[0].address)))
     )
     assert len(here) == len(cuts) > 8

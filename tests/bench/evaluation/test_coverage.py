@@ -11,7 +11,7 @@ from scipy.stats import binom, chi2
 
 from prunebench.bench.evaluation.metrics import avg_at_k, expected_pass_at_k, pass_at_k
 from prunebench.bench.evaluation.statistics import bootstrap_t_interval, holm, mean_interval, sign_flip_p
-from prunebench.bench.evaluation.tables.main import ProblemRecord, play_methods
+from prunebench.bench.evaluation.tables.main import ProblemRecord, replay_methods
 from prunebench.bench.policies import TopK
 from prunebench.bench.policies.votes import Majority
 from prunebench.methods.base import Signal
@@ -147,7 +147,7 @@ def problem(name, answers):
 
 def kept(records, k):
     """bool (problems, draws, n)"""
-    played = play_methods(records, {"random": RandomChoice()}, {"random": TopK(k)}).played["random"]
+    played = replay_methods(records, {"random": RandomChoice()}, {"random": TopK(k)}).played["random"]
     keep = np.array([[one.keep for one in draws] for draws in played])
     assert keep.shape == (len(records), 200, len(records[0].pool))
     assert (keep.sum(axis=2) == k).all()

@@ -15,7 +15,7 @@ from prunebench.bench.evaluation.ledger import (
     ledger_csv,
     paper_tokens,
 )
-from prunebench.bench.evaluation.replay import Played
+from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Cost
 
@@ -35,7 +35,7 @@ def record(prompt=3, tool_spans=None):
 def played(cost=Cost(), keep=KEEP):  # noqa: B008 - a frozen record
     launched = np.minimum(LENGTHS, 10)
     decoded = np.where(keep, LENGTHS, launched)
-    return Played(keep, decoded, launched, np.zeros(4, int), False, np.zeros(4), cost, 0.0)
+    return Replay(keep, decoded, launched, np.zeros(4, int), False, np.zeros(4), cost, 0.0)
 
 
 def test_paper_tokens_are_all_prefixes_and_the_rest_of_the_kept_paths():

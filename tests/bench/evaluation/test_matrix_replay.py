@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.matrix_replay import ReplayRow, replay
+from prunebench.bench.evaluation.matrix_replay import ReplayRow
 
 
 def write(folder, name, problems):
@@ -55,7 +55,7 @@ def test_a_tiny_matrix_by_hand(tmp_path):
         ((40 + 10 + 400) + (100 + 10 + 500)) / 6,
         ((30 + 4 + 300) + (40 + 4 + 400)) / 6,
     )
-    rows = replay(path, "string", shuffles=2, paths=4, window=2)
+    rows = replay_matrix(path, "string", shuffles=2, paths=4, window=2)
     assert [(row.task, row.method) for row in rows] == [
         ("tiny", "self-consistency"),
         ("tiny", "esc"),
@@ -68,14 +68,14 @@ def test_a_tiny_matrix_by_hand(tmp_path):
 def test_answers_that_mean_the_same_vote_together(tmp_path):
     """7 and 07 are two votes of three then; with the first two paths of either order 5 and 5, 07 and 7 agree."""
     path = write(tmp_path, "tiny", PROBLEMS)
-    sc, esc, _ = replay(path, "equivalence", shuffles=2, paths=4, window=2)
+    sc, esc, _ = replay_matrix(path, "equivalence", shuffles=2, paths=4, window=2)
     assert sc.accuracy == pytest.approx(100 * (1 / 2 + 1 + 1) / 3)
     assert esc.tokens == pytest.approx(((40 + 4 + 400) + (100 + 10 + 500)) / 6)
 
 
 def test_only_the_first_paths_of_the_shuffled_are_launched(tmp_path):
     path = write(tmp_path, "tiny", PROBLEMS)
-    sc, _, _ = replay(path, "string", shuffles=2, paths=2, window=2)
+    sc, _, _ = replay_matrix(path, "string", shuffles=2, paths=2, window=2)
     assert sc.tokens == pytest.approx(((40 + 4 + 400) + (50 + 5 + 500)) / 6)
     assert sc.longest_path == pytest.approx(((30 + 3 + 300) + (40 + 4 + 400)) / 6)
     assert sc.accuracy == pytest.approx(100 * ((1 + 1 / 2 + 1) + (1 / 2 + 1 / 2 + 1)) / 6)
@@ -83,19 +83,19 @@ def test_only_the_first_paths_of_the_shuffled_are_launched(tmp_path):
 
 def test_adaptive_consistency_stops_at_four_of_one_mind(tmp_path):
     path = write(tmp_path, "sure", [("1", [("1", 10)] * 9)])
-    rows = replay(path, shuffles=3, paths=9, window=4)
+    rows = replay_matrix(path, shuffles=3, paths=9, window=4)
     assert [row.tokens for row in rows] == [90, 40, 40]
 
 
 def test_adaptive_consistency_may_launch_all_paths(tmp_path):
     """More than the 40 at which it would end by default."""
     path = write(tmp_path, "torn", [("1", [(str(number), 10) for number in range(44)])])
-    assert [row.tokens for row in replay(path, shuffles=1, paths=44)] == [440] * 3
+    assert [row.tokens for row in replay_matrix(path, shuffles=1, paths=44)] == [440] * 3
 
 
 def test_a_problem_without_a_single_answer_is_wrong(tmp_path):
     path = write(tmp_path, "silent", [("1", [("", 10), (None, 20)])])
-    assert {row.accuracy for row in replay(path, shuffles=2, paths=2)} == {0}
+    assert {row.accuracy for row in replay_matrix(path, shuffles=2, paths=2)} == {0}
 
 
 def test_every_file_is_a_task(tmp_path):
@@ -103,7 +103,7 @@ def test_every_file_is_a_task(tmp_path):
     folder.mkdir()
     for name in ("b", "a"):
         write(folder, name, PROBLEMS[:1])
-    rows = replay(folder, shuffles=1, paths=4)
+    rows = replay_matrix(folder, shuffles=1, paths=4)
     assert [row.task for row in rows] == ["a"] * 3 + ["b"] * 3
     assert rows[0] == ReplayRow("a", "self-consistency", 50, 100, 40)
 
@@ -111,9 +111,9 @@ def test_every_file_is_a_task(tmp_path):
 def test_a_problem_with_too_few_paths_and_an_unknown_grading_are_one_sentence(tmp_path):
     path = write(tmp_path, "tiny", PROBLEMS)
     with pytest.raises(UserError, match="problem 'tiny/0' has 4 paths, 64 are wanted; ask for fewer"):
-        replay(path)
+        replay_matrix(path)
     with pytest.raises(UserError, match="grading 'exact' is not known"):
-        replay(path, "exact", paths=4)
+        replay_matrix(path, "exact", paths=4)
 
 
 def test_classes_are_found_once_per_problem(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_classes_are_found_once_per_problem(tmp_path, monkeypatch):
     asked = []
     classes = ImportedTask.classes
     monkeypatch.setattr(ImportedTask, "classes", lambda self, answers: asked.append(1) or classes(self, answers))
-    replay(write(tmp_path, "tiny", PROBLEMS), shuffles=20, paths=4)
+    replay_matrix(write(tmp_path, "tiny", PROBLEMS), shuffles=20, paths=4)
     assert len(asked) == len(PROBLEMS)
 
 
@@ -139,7 +139,7 @@ def test_the_means_are_those_of_a_plain_recount(tmp_path):
         )
         for _ in range(4)
     ]
-    sc, esc, _ = replay(write(tmp_path, "random", problems), "string", shuffles=10, paths=16, window=3)
+    sc, esc, _ = replay_matrix(write(tmp_path, "random", problems), "string", shuffles=10, paths=16, window=3)
     for row, window in ((sc, 16), (esc, 3)):
         right, tokens, longest = [], [], []
         for seed in range(10):

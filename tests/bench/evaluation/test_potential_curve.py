@@ -9,7 +9,7 @@ from prunebench.bench.engines.base import NOTHING, Sampling
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.potential_curve import Extent, MeasuredPath, Motivation, measure
-from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.figures.motivation import motivation, motivation_csv
@@ -95,9 +95,9 @@ def test_potentials_are_those_of_the_labels_and_the_same_command_goes_on(store, 
     found = measure(engine, folder, extent, tmp_path)
     assert len(found.paths) == 2 * 4
     (stored, *_) = RolloutStore.open(folder).read(hidden=False)
-    cuts = [cut for length in (20, 290) for cut in cuts_of(catalogue.get(stored.task), stored, length)]
+    cuts = [cut for length in (20, 290) for cut in prefixes_of(catalogue.get(stored.task), stored, length)]
     sampling = Sampling(temperature=0.8, max_new_tokens=300)
-    labels = label_cuts(engine, cuts, tmp_path / "own", continuations=4, sampling=sampling, seed=1)
+    labels = label_prefixes(engine, cuts, tmp_path / "own", continuations=4, sampling=sampling, seed=1)
     for row, one in enumerate(found.paths[:4]):
         ids = stored.paths[row].token_ids
         rates = [labels.lookup(stored.task, stored.problem, [ids[:length]])[1][0] for length in (20, 290)]

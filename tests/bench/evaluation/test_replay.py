@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from prunebench.bench.evaluation.replay import Complete, play, play_draws
+from prunebench.bench.evaluation.replay import Complete, replay, replay_draws
 from prunebench.bench.policies import Decision, Policy, TopK, keep_best
 from prunebench.methods.base import Cost, Pruner, Signal, Source
 from prunebench.methods.controls.random_choice import RandomChoice
@@ -88,7 +88,7 @@ def complete(tokens: dict[int, list[int]]) -> Complete:
 
 
 def test_one_check_decodes_every_prefix_and_the_rest_of_the_kept_paths():
-    played = play(LastToken(), TopK(2), complete({10: [1, 9, 5, 7]}), 10)
+    played = replay(LastToken(), TopK(2), complete({10: [1, 9, 5, 7]}), 10)
     assert played.keep.tolist() == [False, True, False, True]
     assert played.decoded.tolist() == [5, 20, 10, 40]
     assert played.cost == Cost(check_tokens=12)
@@ -100,9 +100,9 @@ def test_draws_together_are_what_each_of_them_is(policy):
     pools = complete({10: [1, 9, 5, 7], 20: [4, 1, 3, 2]})
     pruners = [RandomChoice(seed) for seed in range(20)]
     position = policy.checkpoints(10)[0]
-    together = play_draws(pruners, policy, pools, position)
+    together = replay_draws(pruners, policy, pools, position)
     kept = set()
-    for one, alone in zip(together, [play(pruner, policy, pools, position) for pruner in pruners], strict=True):
+    for one, alone in zip(together, [replay(pruner, policy, pools, position) for pruner in pruners], strict=True):
         for name in ("keep", "decoded", "launched", "answer_class", "scores"):
             np.testing.assert_array_equal(getattr(one, name), getattr(alone, name))
         assert (one.stopped, one.cost) == (alone.stopped, alone.cost)
@@ -111,7 +111,7 @@ def test_draws_together_are_what_each_of_them_is(policy):
 
 
 def test_each_check_sees_and_charges_only_the_paths_that_are_left():
-    played = play(LastToken(), Halving((10, 20)), complete({10: [1, 9, 5, 7], 20: [99, 3, 99, 4]}), 10)
+    played = replay(LastToken(), Halving((10, 20)), complete({10: [1, 9, 5, 7], 20: [99, 3, 99, 4]}), 10)
     assert played.keep.tolist() == [False, False, False, True]
     assert played.decoded.tolist() == [5, 20, 10, 40], "path 1 goes on from 10 to 20, where it ends"
     assert played.cost == Cost(check_tokens=3 * 4 + 3 * 2)
@@ -119,21 +119,21 @@ def test_each_check_sees_and_charges_only_the_paths_that_are_left():
 
 def test_paths_that_have_ended_are_checked_like_the_others():
     tokens = {10: [9, 8, 5, 7], 20: [9, 1, 9, 9], 30: [9, 9, 9, 9]}
-    played = play(LastToken(), Halving((10, 20, 30)), complete(tokens), 10)
+    played = replay(LastToken(), Halving((10, 20, 30)), complete(tokens), 10)
     assert played.keep.tolist() == [True, False, False, False]
     assert played.decoded.tolist() == [5, 20, 10, 10]
     assert played.cost == Cost(check_tokens=3 * 4 + 3 * 2 + 3 * 1)
 
 
 def test_paths_that_are_stopped_vote_with_their_answer_of_then():
-    played = play(LastToken(), StopAt((10, 20, 30)), complete({10: [9, 8, 5, 7], 20: [9, 6, 8, 4]}), 10)
+    played = replay(LastToken(), StopAt((10, 20, 30)), complete({10: [9, 8, 5, 7], 20: [9, 6, 8, 4]}), 10)
     assert played.stopped
     assert played.decoded.tolist() == [5, 20, 20, 20]
     assert played.answer_class.tolist() == [0, 1, 4, 2], "the first two had ended with 0 and 1"
 
 
 def test_paths_are_launched_one_after_another_until_the_policy_has_enough():
-    played = play(LastToken(), TwoThenOne(), complete({}), 10)
+    played = replay(LastToken(), TwoThenOne(), complete({}), 10)
     assert played.keep.tolist() == [True, True, True, False]
     assert played.decoded.tolist() == [5, 20, 30, 0]
     assert played.cost == Cost()
@@ -141,4 +141,4 @@ def test_paths_are_launched_one_after_another_until_the_policy_has_enough():
 
 def test_a_score_that_is_not_finite_names_the_path():
     with pytest.raises(ValueError, match="score of path 2 is nan"):
-        play(LastToken(), TopK(2), complete({10: [1, 2, float("nan"), 3]}), 10)
+        replay(LastToken(), TopK(2), complete({10: [1, 2, float("nan"), 3]}), 10)

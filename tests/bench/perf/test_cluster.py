@@ -9,7 +9,7 @@ from prunebench.bench.config import preset
 from prunebench.bench.engines.base import Request
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.replay import Complete, play
+from prunebench.bench.evaluation.replay import Complete, replay
 from prunebench.bench.perf.cluster import Arrival, Replica, StepCost, serve
 from prunebench.bench.perf.cluster_cases import Case, outcomes, reproduce, step_cost
 from prunebench.bench.perf.decoding import untrained
@@ -82,7 +82,7 @@ def test_the_tokens_are_those_of_a_replay_whatever_the_memory(policy, capacity, 
     wanted = 0
     for one in problems:
         complete = Complete(one.lengths, np.full(16, -1), lambda at, one=one: make_pool(one.lengths, at))
-        wanted += play(Told(one.scores), parsed, complete, 20).decoded.sum()
+        wanted += replay(Told(one.scores), parsed, complete, 20).decoded.sum()
     assert found.decoded == wanted
     assert found.peak_held <= capacity
     assert found.evicted >= (found.recomputed > 0)

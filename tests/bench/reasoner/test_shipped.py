@@ -18,7 +18,7 @@ from prunebench.bench.evaluation.metrics import auroc
 from prunebench.bench.reasoner.recipe import STAGES, documents
 from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.bench.rollouts.label_store import LabelStore
-from prunebench.bench.rollouts.labelling import cuts_of
+from prunebench.bench.rollouts.labelling import prefixes_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.training.training import Card, tunable
 from prunebench.tasks import catalogue
@@ -94,7 +94,7 @@ def test_a_fresh_prefix_finds_its_shipped_label(reasoner, tmp_path):
         recording=config.recording,
     )  # fmt: skip
     labels = LabelStore.open(LABELS / "congruence")
-    cuts = [cut for stored in store.read() for cut in cuts_of(task, stored, config.prefix_tokens)]
+    cuts = [cut for stored in store.read() for cut in prefixes_of(task, stored, config.prefix_tokens)]
     assert cuts
     assert all(labels.get(task.name, problem.id, cut.prefix) is not None for cut in cuts)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from prunebench.bench.config import preset
-from prunebench.bench.rollouts.cache import Shelf, bytes_of
-from prunebench.bench.rollouts.pools import Shelves, record_of
+from prunebench.bench.rollouts.cache import ByteLimitedCache, bytes_of
+from prunebench.bench.rollouts.pools import PoolCaches, record_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.methods.base import Signal
 from prunebench.methods.pool import Columns
@@ -13,7 +13,7 @@ from prunebench.methods.registry import PRUNERS
 
 
 def test_the_least_recently_used_go_first_and_are_made_again():
-    made, shelf = [], Shelf(2_400)
+    made, shelf = [], ByteLimitedCache(2_400)
 
     def asked(key):
         return shelf.get(key, lambda: made.append(key) or np.full(100, key))
@@ -24,7 +24,7 @@ def test_the_least_recently_used_go_first_and_are_made_again():
 
 
 def test_a_value_without_room_is_held_until_the_next():
-    shelf = Shelf(10)
+    shelf = ByteLimitedCache(10)
     held = shelf.get("large", lambda: np.zeros(100))
     assert shelf.get("large", lambda: pytest.fail("made twice")) is held
 
@@ -53,7 +53,7 @@ def store(engine, tmp_path_factory):
 def test_records_that_hold_next_to_nothing_tell_what_the_others_tell(engine, store):
     """Also what has to be had by reading again, at other checkpoints, and of some of the paths."""
     read, reads = store.reader(), frozenset({Signal.STATES, Signal.VARENTROPY})
-    shelves = Shelves(Shelf(1), Shelf(1))
+    shelves = PoolCaches(ByteLimitedCache(1), ByteLimitedCache(1))
     keys = [(stored.task, stored.problem) for stored in store.read()]
     poor = [record_of(engine, read(key), 40, None, reads, shelves, again=lambda key=key: read(key)) for key in keys]
     rich = [record_of(engine, read(key), 40, None, reads) for key in keys]

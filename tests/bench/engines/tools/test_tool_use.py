@@ -12,7 +12,7 @@ from prunebench.bench.engines.base import NOTHING, Request, Sampling
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.tools.tool_use import Fenced, Harmony
 from prunebench.bench.engines.transformers.engine import TransformersEngine
-from prunebench.bench.rollouts.labelling import cuts_of, label_cuts
+from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.tasks import catalogue
@@ -159,7 +159,9 @@ def test_labels_of_prefixes_go_on_with_tools_from_anywhere(engines, tmp_path):
     store = sample_rollouts(told, problems, tmp_path / "r", n=4, sampling=SAMPLING, seed=0, recording=NOTHING)
     (stored,) = store.read()
     inside = next(start + 2 for path in stored.paths for start, _ in path.tool_spans)
-    labels = label_cuts(told, cuts_of(TASK, stored, inside), tmp_path / "l", continuations=2, sampling=SAMPLING, seed=1)
+    labels = label_prefixes(
+        told, prefixes_of(TASK, stored, inside), tmp_path / "l", continuations=2, sampling=SAMPLING, seed=1
+    )
     assert len(labels) >= 1 and labels.manifest["model_hash"] == told.digest
 
 

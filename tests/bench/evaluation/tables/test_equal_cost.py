@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunebench.bench.evaluation.subsampling import Drawn, Memories, light, order_of
+from prunebench.bench.evaluation.subsampling import ScoreCache, Subsamples, light, order_of
 from prunebench.bench.evaluation.tables.equal_cost import at_equal_cost, default_budget, largest_affordable
 from prunebench.bench.policies import Ratio
 from prunebench.methods.base import Cost, Signal
@@ -54,7 +54,7 @@ def test_draws_are_seeded_nested_and_the_same_for_every_method():
             return super().score(pool)
 
     for count in (2, 3):
-        Drawn([one], Spy(), seed=0).play(Ratio(0.5), count, 2)
+        Subsamples([one], Spy(), seed=0).replay(Ratio(0.5), count, 2)
     assert seen[0] == seen[2][:2] and seen[1] == seen[3][:2]
 
 
@@ -72,7 +72,7 @@ class Pointwise(ByIds):
 def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
     whole = record(ids=[3, 9, 4, 7])
     Pointwise.scored.clear()
-    memories = Memories()
+    memories = ScoreCache()
     own = memories.remembering(Pointwise())
     assert own.score(whole.pool.take([2, 0])).tolist() == [4, 3]
     assert own.score(whole.pool.take([1, 0, 2])).tolist() == [9, 3, 4]
@@ -86,7 +86,7 @@ def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
 
 
 def test_a_pruner_that_looks_at_the_pool_scores_every_pool_anew():
-    own = Memories().remembering(ByIds())
+    own = ScoreCache().remembering(ByIds())
     assert "score" not in vars(own)
 
 
@@ -111,7 +111,7 @@ def equal_cost(records, methods, budget, draws=1, policies=None, **more):
     policies = policies or {n: (lambda n: Ratio(1.0)) if n == "none" else (lambda n: Ratio(0.5)) for n in methods}
     rows = at_equal_cost(
         records, "t", methods, policies, MODEL, budget,
-        draws=draws, seed=0, drawn={name: Drawn(records, pruner, 0) for name, pruner in methods.items()}, **more,
+        draws=draws, seed=0, drawn={name: Subsamples(records, pruner, 0) for name, pruner in methods.items()}, **more,
     )  # fmt: skip
     return {row.method: row for row in rows}
 

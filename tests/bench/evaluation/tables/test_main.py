@@ -10,7 +10,7 @@ from scipy.stats import t
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ledger import Arithmetic
-from prunebench.bench.evaluation.tables.main import compare, play_methods
+from prunebench.bench.evaluation.tables.main import compare, replay_methods
 from prunebench.bench.policies import Ratio, TopK
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import PRIVILEGED, Cost, Pruner, Signal, Source
@@ -128,7 +128,7 @@ def record(
 
 
 def score_methods(records, methods, policy=None, progress=None):
-    return play_methods(records, methods, dict.fromkeys(methods, policy or TopK(2)), progress)
+    return replay_methods(records, methods, dict.fromkeys(methods, policy or TopK(2)), progress)
 
 
 def run(records, methods, policy=None, **more):

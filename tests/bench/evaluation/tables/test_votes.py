@@ -58,8 +58,8 @@ def test_votes_without_evidence_are_left_out():
 
 
 def test_a_method_that_launches_paths_by_itself_has_no_scores_to_vote_with():
-    from prunebench.bench.evaluation.replay import play
-    from prunebench.bench.evaluation.tables.main import Scored
+    from prunebench.bench.evaluation.replay import replay
+    from prunebench.bench.evaluation.tables.main import Replays
     from prunebench.bench.policies import EarlyStoppingConsistency
 
     @dataclass
@@ -67,7 +67,7 @@ def test_a_method_that_launches_paths_by_itself_has_no_scores_to_vote_with():
         pass
 
     one = voters()
-    played = play(Answers(), EarlyStoppingConsistency(window=2), one.complete, 10)
+    played = replay(Answers(), EarlyStoppingConsistency(window=2), one.complete, 10)
     methods = {"none": KeepAll(), "esc": Answers()}
-    scored = Scored({**score_methods([one], {"none": KeepAll()}, TopK(3)).played, "esc": [[played]]}, {})
+    scored = Replays({**score_methods([one], {"none": KeepAll()}, TopK(3)).played, "esc": [[played]]}, {})
     assert {row.method for row in vote_rows([one], "t", scored, methods)} == {"none"}
