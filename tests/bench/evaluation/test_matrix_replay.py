@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.matrix_replay import ReplayRow
+from prunebench.bench.evaluation.matrix_replay import ReplayRow, replay_matrix
 
 
 def write(folder, name, problems):
