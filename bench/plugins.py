@@ -15,16 +15,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from string import Template
 from types import ModuleType
-from typing import TYPE_CHECKING
 
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
 from prunebench.methods import registry
 from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
 from prunebench.methods.registry import PRUNERS
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 TEMPLATES = Path(__file__).parent / "templates"
 QUADRANTS = (Quadrant.I, Quadrant.II, Quadrant.III, Quadrant.IV)
@@ -181,15 +178,15 @@ def check_plugin(path: Path) -> list[CheckReport]:
     engine = None
     setting = EXAMPLE_SETTING
     if any(entry.requires & {Signal.KV_CACHE, Signal.PROBE} for entry in entries):
-        from prunebench.bench.engines.transformers.engine import EMBEDDED, TransformersEngine
+        from prunebench.bench.engines.load import load_local
         from prunebench.bench.training.training import setting_of
 
-        engine = TransformersEngine.load(EMBEDDED)
+        engine = load_local("embedded")
         setting = setting_of(engine, EXAMPLE_SETTING.prefix_tokens)
     return [report for entry in entries for report in _reports(entry, setting, engine)]
 
 
-def _reports(entry: type[Pruner], setting: Setting, engine: TransformersEngine | None) -> list[CheckReport]:
+def _reports(entry: type[Pruner], setting: Setting, engine: Engine | None) -> list[CheckReport]:
     """Of the defaults, and of the configurations that differ from them."""
     try:
         defaults = entry()
@@ -203,7 +200,7 @@ def _reports(entry: type[Pruner], setting: Setting, engine: TransformersEngine |
     return [_report(one, engine) for one in (defaults, *others)]
 
 
-def _report(pruner: Pruner, engine: TransformersEngine | None) -> CheckReport:
+def _report(pruner: Pruner, engine: Engine | None) -> CheckReport:
     from prunebench.bench.training.training import Judges, describe
 
     name, configuration = type(pruner).name, describe(pruner)

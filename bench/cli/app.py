@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine
+from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_local
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.base import LocalEngine
     from prunebench.bench.engines.options import ModelOptions
     from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.engines.shipped import LabelPlan
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
     from prunebench.bench.rollouts.store import RolloutStore
 
 app = typer.Typer(
@@ -252,7 +252,7 @@ def known(look: Callable[[], Any]) -> Any:
         raise UserError(str(error)) from error
 
 
-def engine_of_store(store: RolloutStore, device: str, given: list[str] | None = None) -> TransformersEngine:
+def engine_of_store(store: RolloutStore, device: str, given: list[str] | None = None) -> LocalEngine:
     """The model that sampled the rollouts of a store, loaded as it was then; ``given`` are the --model-options."""
     from pydantic import ValidationError
 
@@ -264,7 +264,7 @@ def engine_of_store(store: RolloutStore, device: str, given: list[str] | None = 
     except (ValidationError, TypeError) as error:
         raise UserError(f"{folder}: its model_options are not those of this version; use another store") from error
     require_trust(folder, options, given)
-    return load_engine(str(store.manifest["model"]), device, options)
+    return load_local(str(store.manifest["model"]), device, options)
 
 
 def require_trust(store: Path, options: ModelOptions, given: list[str] | None = None) -> None:

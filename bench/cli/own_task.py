@@ -22,7 +22,7 @@ from prunebench.tasks.rows import Row, rows_of
 from prunebench.tasks.task import Problem, Task
 
 if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
+    from prunebench.bench.engines.base import Engine
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SHOWN = 3
@@ -110,7 +110,7 @@ def _answer_type(texts: Sequence[str]) -> tuple[str, str]:
     return kind, f"answers of mixed form{others}: type {kind} was taken (of {', '.join(TYPES)}, or module:function)"
 
 
-def examination(task: Task, engine: TransformersEngine | None = None) -> Iterator[str]:
+def examination(task: Task, engine: Engine | None = None) -> Iterator[str]:
     """Lines about a task: splits, prompts, gold answers, duplicates; lengths in a model's tokens if there is one.
 
     Raises UserError for rows that do not serve.
@@ -156,7 +156,7 @@ def _alike(splits: dict[str, list[Problem]]) -> Iterator[str]:
         )
 
 
-def _tokens(problems: Sequence[Problem], engine: TransformersEngine) -> Iterator[str]:
+def _tokens(problems: Sequence[Problem], engine: Engine) -> Iterator[str]:
     unknown, context = engine.tokenizer.unk_token_id, engine.context
     ids = [engine.encode_prompt(problem.prompt) for problem in problems]
     lengths = np.array([len(one) for one in ids])

@@ -12,7 +12,7 @@ from prunebench.bench.cli.app import (
     app,
     require_weights,
 )
-from prunebench.bench.engines.load import load_engine
+from prunebench.bench.engines.load import load_local
 from prunebench.bench.errors import UserError
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers there as well.")]
@@ -94,7 +94,7 @@ def perf_check(
     from prunebench.bench.perf.online import shipped_stop
 
     require_weights()
-    engine = load_engine("embedded", device)
+    engine = load_local("embedded", device)
     stop = shipped_stop(engine, preset("demo").prefix_tokens)
     for length in prefix or [512, preset("demo").prefix_tokens]:
         cost = check_cost(engine, stop, length, rows)
@@ -122,7 +122,7 @@ def perf_agreement(
 
     require_weights()
     config = preset("demo", problems=problems)
-    engines = load_engine("embedded", "cpu"), load_engine("embedded", device)
+    engines = load_local("embedded", "cpu"), load_local("embedded", device)
     first, second = (shipped_stop(engine, config.prefix_tokens) for engine in engines)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     kept = max(1, rows * config.k // config.n)
@@ -175,7 +175,7 @@ def perf_engines(
     require_weights()
     if device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"  # one thread, as the default engine takes
-    engine = load_engine("embedded", device)
+    engine = load_local("embedded", device)
     trial, requests = demo_trial(engine, problems, rows, repeats)
     paths = f"{len(requests)} problems x {rows} paths -> {trial.kept} at {trial.prefix} tokens"
     typer.echo(f"{device_name(device)}: {paths}")
@@ -223,7 +223,7 @@ def perf_cluster(
     runs: list[Reproduced] = []
     if measure:
         require_weights()
-        engine = load_engine("embedded", "cpu")
+        engine = load_local("embedded", "cpu")
         trial, requests = demo_trial(engine, problems=16, rows=64, repeats=3)
         engine.rows_in_flight = 16 * 64
         cost = step_cost(engine, (8, 64, 256, 1024), (trial.prefix, 160, 320))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.shipped import LabelPlan
@@ -22,13 +21,6 @@ class Extent:
     tokens_per_second: float
     mean_tokens: int | None = None
     kv_bytes: int | None = None
-
-
-def kv_bytes_of(model: Any, bytes_per_number: int = 4) -> int:
-    """Bytes that a transformers configuration keeps per token (float32 by default)."""
-    kv_heads = getattr(model, "num_key_value_heads", None) or model.num_attention_heads
-    head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
-    return int(2 * model.num_hidden_layers * kv_heads * head * bytes_per_number)
 
 
 def plan_of(config: RunConfig, recipe: LabelPlan, extent: Extent, control: bool = True) -> list[str]:

@@ -21,7 +21,7 @@ from prunebench.bench.cli.app import (
     load_plugins,
     model_options_of,
 )
-from prunebench.bench.engines.load import load_engine
+from prunebench.bench.engines.load import load_local
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def train(
     names = list(method or tunable())
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
-    engine = load_engine(model, device, model_options_of(model_option))
+    engine = load_local(model, device, model_options_of(model_option))
     judges = Judges(judged(judge), out, device)
     cards = train_methods(engine, data, names, out, prefix, seed=seed, judges=judges, progress=typer.echo)
     for name, card in zip(names, cards, strict=True):
@@ -75,7 +75,7 @@ def import_stop(
     """Bring a STOP that was trained elsewhere: its files as learned files with a card; nothing in them is run."""
     from prunebench.bench.training.import_stop import import_stop as run
 
-    card = run(folder, load_engine(model, device, model_options_of(model_option)), prefix, out)
+    card = run(folder, load_local(model, device, model_options_of(model_option)), prefix, out)
     settings = ", ".join(f"{name} {card.configuration[name]}" for name in ("tokens", "rank"))
     typer.echo(f"{settings}: in {out}; next: prunebench compare --model {model} --learned {out} --methods stop,none")
 
@@ -111,7 +111,7 @@ def ablate(
     from prunebench.methods.registry import PRUNERS
 
     known(lambda: PRUNERS.get(method))
-    engine = load_engine(model, device, model_options_of(model_option))
+    engine = load_local(model, device, model_options_of(model_option))
     tuned = load_method(method, learned, engine.digest, prefix).pruner
     if not isinstance(tuned, LearnablePruner):
         raise UserError(f"'{method}' has nothing to train, so there is nothing to ablate; take stop")

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.bench.engines.arithmetic import Arithmetic, ModelShape
+from prunebench.bench.engines.options import ModelOptions
 from prunebench.methods.base import Generator, Signal
 from prunebench.methods.pool import Pool
 
@@ -139,7 +141,7 @@ class Rollout:
     recomputed_tokens: int = 0
 
 
-class LivePool(Protocol):
+class LivePool(Generator, Protocol):
     """A pool stopped at a checkpoint with its keys and values in memory."""
 
     @property
@@ -152,17 +154,102 @@ class LivePool(Protocol):
 
 
 class Engine(Generator, Protocol):
-    """Launch, Check and Resume over a stream of requests. Results come in the order of the requests."""
+    """Launch, Check and Resume over a stream of requests. Results come in the order of the requests.
+
+    An engine whose model lies elsewhere (a server) only samples: ``reads`` is False, and sizes are None.
+    """
+
+    @property
+    def name(self) -> str:
+        """The model: a shipped reasoner, a folder, a hub id."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over what changes a sample: weights, tokenizer, :class:`ModelOptions`."""
+        ...
+
+    @property
+    def options(self) -> ModelOptions: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def backend(self) -> str:
+        """What samples, where it is not transformers; it is stored with the paths. Else empty."""
+        ...
+
+    @property
+    def rows_in_flight(self) -> int:
+        """About so many paths are sampled together."""
+        ...
+
+    # The model
 
     @property
     def context(self) -> int:
         """The longest prompt + path that the model takes, in tokens."""
         ...
 
+    @property
+    def reads(self) -> bool:
+        """Whether prefixes can be read with the model: without it only what was told while sampling is known."""
+        ...
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it thinks between marks, which have to be closed before an answer can be forced."""
+        ...
+
+    @property
+    def shape(self) -> ModelShape | None: ...
+
+    @property
+    def arithmetic(self) -> Arithmetic | None: ...
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights take on this machine."""
+        ...
+
+    # Text
+
+    @property
+    def tokenizer(self) -> Any:
+        """As transformers has it."""
+        ...
+
+    def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
+        """Prompt text -> ids: through the chat template if there is one, else with the tokenizer's BOS in front."""
+        ...
+
+    def decode(self, token_ids: NDArray[np.int64]) -> str:
+        """Ids -> text without special tokens; a last character that is cut in its bytes is left out."""
+        ...
+
+    def closing_ids(self, token_ids: NDArray[np.int64]) -> tuple[int, ...]:
+        """What closes the reasoning that is open at the end of these ids (prompt and prefix); empty if none is."""
+        ...
+
+    # Launch, Resume, continuations
+
+    def recordable(self, recording: Recording) -> Recording:
+        """What of it sampling can record."""
+        ...
+
     def sample(
-        self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording
+        self,
+        requests: Iterable[Request],
+        sampling: Sampling,
+        seed: int,
+        recording: Recording = NOTHING,
+        purpose: str = "rollout",
     ) -> Iterator[Rollout]:
-        """Sample every path to its end (also the Monte Carlo continuations of given prefixes)."""
+        """Sample every path to its end (also the Monte Carlo continuations of given prefixes).
+
+        ``purpose`` names the noise, beside the seed.
+        """
         ...
 
     def launch(
@@ -172,9 +259,39 @@ class Engine(Generator, Protocol):
         ...
 
     def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
-        """Continue only the kept paths of live pools; the others leave memory at once."""
+        """Continue only the kept paths of live pools, in row order; the others leave memory at once."""
         ...
+
+    # Reading again
 
     def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:
         """Those of ``signals`` that can be had by encoding the prefixes of a replayed pool again."""
+        ...
+
+    def read_next(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """(contexts, token_ids): log-probabilities right after each context, nothing banned."""
+        ...
+
+
+class LocalEngine(Engine, Protocol):
+    """An engine whose network lies in this process, for what reads weights and the states of every token."""
+
+    @property
+    def model(self) -> Any:
+        """An ``AutoModelForCausalLM``."""
+        ...
+
+    @property
+    def shape(self) -> ModelShape: ...
+
+    @property
+    def arithmetic(self) -> Arithmetic: ...
+
+    @property
+    def banned(self) -> list[int]:
+        """Ids that are never sampled."""
+        ...
+
+    def prefix_states(self, pool: Pool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Of all prefix tokens the states (layers + 1, N, L, H), and which (N, L) exist."""
         ...

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import Request, Sampling
+from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.errors import UserError
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 
 class EngineJudge:
@@ -24,15 +20,13 @@ class EngineJudge:
     what was written before is not written again; where seconds are measured nothing is recalled.
     """
 
-    def __init__(self, engine: TransformersEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine) -> None:
+        if engine.arithmetic is None:
+            raise UserError(f"judge {engine.name}: its size is not known, so that its work cannot be charged")
+        self.engine, self.parameters = engine, engine.arithmetic.parameters
         self.recall = False
         self._written: dict[tuple[Sampling, int, bytes], NDArray[np.int64]] = {}
         self._encoded: dict[str, NDArray[np.int64]] = {}
-
-    @property
-    def parameters(self) -> int:
-        return self.engine.parameters
 
     @property
     def weight_bytes(self) -> int:

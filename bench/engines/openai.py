@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import NOTHING, Path, Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.shipped import source_of
@@ -48,6 +48,9 @@ class OpenAIEngine(Texts):
     """
 
     reads = False
+    shape = None
+    arithmetic = None
+    weight_bytes = 0
     backend = BACKEND
     device = "server"
     rows_in_flight = IN_FLIGHT
@@ -198,16 +201,18 @@ class OpenAIEngine(Texts):
         return forced_answers(pool, suffix_ids, max_new_tokens, ask)
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        """See :meth:`methods.base.Generator.next_logprobs`: each token is put behind, and the server reads it."""
+        """See :meth:`methods.base.Generator.next_logprobs`."""
         rows, inverse = distinct_rows(pool)
-        texts = [
-            [*pool.prompt_ids.tolist(), *pool.token_ids[row].tolist(), *suffix_ids, token]
-            for row in rows
-            for token in token_ids
-        ]
-        with ThreadPoolExecutor(min(IN_FLIGHT, len(texts))) as threads:
-            told = list(threads.map(self._last_logprob, texts))
-        return np.array(told, np.float64).reshape(len(rows), len(token_ids))[inverse]
+        suffix = np.array(list(suffix_ids), np.int64)
+        contexts = [np.concatenate([pool.prompt_ids, pool.token_ids[row], suffix]) for row in rows]
+        return self.read_next(contexts, token_ids)[inverse]
+
+    def read_next(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """See :class:`bench.engines.base.Engine`: each token is put behind, and the server reads it."""
+        texts = [[*ids.tolist(), token] for ids in contexts for token in token_ids]
+        with ThreadPoolExecutor(max(1, min(IN_FLIGHT, len(texts)))) as threads:
+            logprobs = list(threads.map(self._last_logprob, texts))
+        return np.array(logprobs, np.float64).reshape(len(contexts), len(token_ids))
 
     def _last_logprob(self, ids: list[int]) -> float:
         with self._told_in_a_sentence():
@@ -215,6 +220,16 @@ class OpenAIEngine(Texts):
                 model=self.name, prompt=ids, max_tokens=1, echo=True, logprobs=0, temperature=0.0
             ).choices
         return float(choice.logprobs.token_logprobs[len(ids) - 1])
+
+    def launch(
+        self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, until: int
+    ) -> Iterator[LivePool]:
+        """Raises UserError: nobody keeps a server's cache between a checkpoint and what follows."""
+        raise UserError("a server does not stop at a checkpoint; prune online with --engine transformers or vllm")
+
+    def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
+        """Nothing to go on with, see :meth:`launch`."""
+        return iter(())
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
         """Raises ValueError: a server's cache cannot be had."""

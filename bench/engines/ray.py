@@ -10,17 +10,15 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine, require_digest
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.tasks.errors import first_line
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 IN_FLIGHT = 2
 """Jobs that an actor holds: one at work and one at hand."""
@@ -29,7 +27,7 @@ IN_FLIGHT = 2
 class Work(Protocol):
     """What an engine does with one job; it travels to the workers."""
 
-    def __call__(self, engine: TransformersEngine, job: Any) -> list[Any]: ...
+    def __call__(self, engine: Engine, job: Any) -> list[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Cluster:
         if self.workers < 1:
             raise UserError(f"--workers {self.workers}: at least one is needed")
 
-    def run(self, engine: TransformersEngine, jobs: Sequence[Any], work: Work) -> Iterator[Any]:
+    def run(self, engine: Engine, jobs: Sequence[Any], work: Work) -> Iterator[Any]:
         """What ``work`` gives for each job, job by job in their order; every worker loads the model of ``engine``.
 
         Raises UserError without Ray, for a cluster that cannot be reached, and what a worker raises.

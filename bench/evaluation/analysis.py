@@ -9,9 +9,10 @@ from dataclasses import InitVar, dataclass, field
 import numpy as np
 
 from prunebench.bench.config import RunConfig
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.evaluation import metrics
-from prunebench.bench.evaluation.ledger import Arithmetic, LedgerRow
+from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow, csv_text
 from prunebench.bench.evaluation.statistics import spread

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.document import Document
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.rollouts.opening import require_model
@@ -16,10 +17,6 @@ from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.methods.learned.stop import Stop
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
-
 
 STOP_WORD = "[STOP]"
 
@@ -73,7 +70,7 @@ class Attention(Document):
 
 
 def record_attention(
-    engine: TransformersEngine,
+    engine: Engine,
     stop: Stop,
     folder: Path,
     out: Path,

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import Sampling
+from prunebench.bench.engines.base import Engine, Sampling
 from prunebench.bench.engines.load import JUDGE_ENGINES
 from prunebench.bench.engines.openai import refusal
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.analysis import Candidate, analyse, timings_csv
 from prunebench.bench.evaluation.decisions import write_decisions
-from prunebench.bench.evaluation.ledger import Arithmetic, ledger_csv
+from prunebench.bench.evaluation.ledger import ledger_csv
 from prunebench.bench.evaluation.results import Representative, Results
 from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.policies.procedures import PROCEDURES
@@ -49,7 +49,6 @@ from prunebench.tasks.task import Task
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.ray import Cluster
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 SAMPLED_ON_THE_SPOT = 0.02
 """Up to this share of missing labels is sampled during a comparison; above it the control has no row."""
@@ -131,7 +130,7 @@ def _found(name: str) -> Path:
 
 
 def run_comparison(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     config: RunConfig,
     out: Path,
     inputs: Inputs,
@@ -153,7 +152,7 @@ def run_comparison(
         )
     policy = parse_policy(config.policy or f"topk:{config.k}")
     model_hash = engine.digest if engine else IMPORTED
-    device = str(engine.device) if engine else "cpu"
+    device = engine.device if engine else "cpu"
     shipped = engine is not None and engine.name in REASONERS
     judges = Judges(inputs.judges, inputs.learned, device, shipped=shipped, engine=inputs.judge_engine)
     chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges, engine is None or engine.reads)
@@ -186,7 +185,7 @@ def run_comparison(
         {name: Candidate(c.pruner, c.policy, describe(c.pruner), c.note) for name, c in chosen.items()},
         policy,
         config.model,
-        arithmetic_of(engine) if engine and engine.reads else None,
+        engine.arithmetic if engine else None,
         watch.stretch,
     )
     write_decisions(found.records, found.scored, out)
@@ -198,14 +197,14 @@ def run_comparison(
         seed=config.seed,
         versions=versions(),
         hashes=hashes,
-        device=str(engine.device) if engine else "none",
+        device=engine.device if engine else "none",
         sampling=dict(rollouts.store.manifest["sampling"] or {}),
         problems={
             task: [r.problem for r in records if r.task == task] for task in dict.fromkeys(r.task for r in records)
         },
         splits=_splits(chosen),
         setup={"config": config.model_dump(mode="json"), **inputs.described()},
-        environment=environment(str(engine.device) if engine else "none"),
+        environment=environment(engine.device if engine else "none"),
         rows=found.rows,
         repeated=found.repeated,
         representatives=representatives(chosen),
@@ -232,7 +231,7 @@ class Rollouts:
 
 
 def _rollouts(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     config: RunConfig,
     inputs: Inputs,
     out: Path,
@@ -383,7 +382,7 @@ def representatives(chosen: Mapping[str, Runnable]) -> list[Representative]:
 
 
 def _labels_at_hand(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     rollouts: Rollouts,
     stores: Sequence[LabelStore],
     config: RunConfig,
@@ -434,7 +433,7 @@ class Labels(LabelStore):
 
 
 def _records(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     rollouts: Rollouts,
     labels: LabelStore | None,
     position: int,
@@ -446,11 +445,6 @@ def _records(
         record_of(engine, read(key), position, labels, reads, shelves, rollouts.tasks[key[0]], again=partial(read, key))
         for key in rollouts.wanted
     ]
-
-
-def arithmetic_of(engine: TransformersEngine) -> Arithmetic:
-    """What the ledger charges by."""
-    return Arithmetic.of(engine.model.config, engine.parameters, next(engine.model.parameters()).element_size())
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.document import Document
-from prunebench.bench.engines.base import Sampling
+from prunebench.bench.engines.base import Engine, Sampling
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.evaluation.statistics import Interval, mean_interval
@@ -27,9 +27,6 @@ from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes
 from prunebench.bench.rollouts.opening import first_problems, is_imported, require_model, task_of
 from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 Array = NDArray[np.float64]
 FALLEN, RISEN = 0.25, 0.5
@@ -168,7 +165,7 @@ class Extent:
 
 
 def measure(
-    engine: TransformersEngine,
+    engine: Engine,
     folder: Path,
     extent: Extent,
     out: Path,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunebench.bench.config import RunConfig, configured
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.analysis import Candidate, analyse_played
-from prunebench.bench.evaluation.comparison import Inputs, Labels, Runnable, arithmetic_of, choose_methods
+from prunebench.bench.evaluation.comparison import Inputs, Labels, Runnable, choose_methods
 from prunebench.bench.evaluation.decisions import read_decisions
-from prunebench.bench.evaluation.ledger import Arithmetic
 from prunebench.bench.evaluation.reproduce import SECONDS, read_results, require_named
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.evaluation.tables.main import Replays, is_control, replay_methods
@@ -70,7 +70,7 @@ def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()
         for problem in problems
     ]
     records = [record if len(record.pool) == config.n else record.take(range(config.n)) for record in whole]
-    arithmetic = arithmetic_of(engine) if engine and engine.reads else None
+    arithmetic = engine.arithmetic if engine else None
     policy = parse_policy(config.policy or f"topk:{config.k}")
     return Reopened(results, config, policy, methods, records, _played(records, methods, policy, folder), arithmetic)
 

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunebench.bench.cli.planning import Extent, kv_bytes_of
+from prunebench.bench.cli.planning import Extent
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import Request, Sampling
+from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS, RECIPES, LabelPlan
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.comparison import Watch, arithmetic_of
+from prunebench.bench.evaluation.comparison import Watch
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import Grid, Sweep, playable_of, sweep
 from prunebench.bench.perf.clock import seconds_of
@@ -34,9 +33,6 @@ from prunebench.bench.training.training import (
 )
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.task import Task
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 Say = Callable[[str], None]
 FEWEST_TO_LEARN_FROM = 8
@@ -59,7 +55,7 @@ class Trial:
     prompt_tokens: int
 
     @classmethod
-    def of(cls, engine: TransformersEngine, config: RunConfig) -> Trial:
+    def of(cls, engine: Engine, config: RunConfig) -> Trial:
         """Sample the first paths of the first problems. Raises UserError for a prompt that the model cannot take."""
         chosen = problems_of(tasks_of(config), config.split, TRIAL_PROBLEMS, config.seed)[:TRIAL_PROBLEMS]
         prompts = [engine.encode_prompt(problem.prompt) for _, problem in chosen]
@@ -86,7 +82,7 @@ class Trial:
         )
         return cls(sum(lengths) / seconds, max(1, round(float(np.mean(lengths)))), longest)
 
-    def fitted(self, config: RunConfig, engine: TransformersEngine, prefix: int | None) -> RunConfig:
+    def fitted(self, config: RunConfig, engine: Engine, prefix: int | None) -> RunConfig:
         """``config`` with a cap that the context allows, and a checkpoint inside the paths."""
         cap = min(config.max_new_tokens, engine.context - self.prompt_tokens)
         position = prefix or (
@@ -99,7 +95,7 @@ class Trial:
 
 def extent_of(
     config: RunConfig,
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     speed: float | None = None,
     mean_tokens: int | None = None,
     learning: bool = True,
@@ -120,9 +116,8 @@ def extent_of(
         assert engine is not None
         ((_, first), *_rest) = problems_of(tasks_of(config)[:1], config.split, 1, config.seed)
         speed = tokens_per_second(engine, first.prompt)
-    kv = config.kv_bytes_per_token or (
-        kv_bytes_of(engine.model.config, engine.model.dtype.itemsize) if engine else None
-    )
+    arithmetic = engine.arithmetic if engine else None
+    kv = config.kv_bytes_per_token or (arithmetic.kv_bytes if arithmetic else None)
     return Extent(count, taught, speed, mean_tokens, kv)
 
 
@@ -134,7 +129,7 @@ def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> 
 
 
 def learn(
-    engine: TransformersEngine,
+    engine: Engine,
     config: RunConfig,
     plan: LabelPlan,
     names: Sequence[str],
@@ -165,7 +160,7 @@ def learn(
     return learned
 
 
-def _make(engine: TransformersEngine, config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
+def _make(engine: Engine, config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
     if split == "train":
         return make_train_data(engine, task, folder, config, plan, label=True)
     return make_held_data(engine, task, split, folder, config, plan, label=True)
@@ -178,7 +173,7 @@ def _make_in_process(config: RunConfig, plan: LabelPlan, task: Task, split: str,
     return _make(engine_in_process(config.model, config.model_options), config, plan, task, split, folder)
 
 
-def sampled(engine: TransformersEngine, config: RunConfig, folder: Path, processes: int, watch: Watch) -> RolloutStore:
+def sampled(engine: Engine, config: RunConfig, folder: Path, processes: int, watch: Watch) -> RolloutStore:
     """The rollouts of the configuration's problems, in ``folder``."""
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     tick = watch.stretch(f"sampling {len(chosen)} problems x {config.n} paths", len(chosen) * config.n)
@@ -186,7 +181,7 @@ def sampled(engine: TransformersEngine, config: RunConfig, folder: Path, process
 
 
 def labelled(
-    engine: TransformersEngine, config: RunConfig, plan: LabelPlan, store: RolloutStore, folder: Path, watch: Watch
+    engine: Engine, config: RunConfig, plan: LabelPlan, store: RolloutStore, folder: Path, watch: Watch
 ) -> Path:
     """Labels of every prefix at the checkpoint, for the potential control, in ``folder``."""
     named = {task.name: task for task in tasks_of(config)}
@@ -204,7 +199,7 @@ def labelled(
 
 
 def swept(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     store: Path,
     names: Sequence[str],
     learned: Path,
@@ -227,7 +222,7 @@ def swept(
         {name: one.pruner for name, one in loaded.items()},
         grid,
         out,
-        arithmetic=arithmetic_of(engine) if engine else None,
+        arithmetic=engine.arithmetic if engine else None,
         problems=problems,
         command=command,
         stretch=watch.stretch,
@@ -235,7 +230,7 @@ def swept(
 
 
 def advice(
-    engine: TransformersEngine,
+    engine: Engine,
     config: RunConfig,
     plan: LabelPlan,
     taught: Sequence[str],
@@ -253,7 +248,7 @@ def advice(
     Without a ``budget`` it is what keeping all of a quarter of the paths costs. Too few problems to learn from train
     nothing, and ``say`` is told.
     """
-    judges = Judges({}, out / "training", str(engine.device), shipped=engine.name in REASONERS)
+    judges = Judges({}, out / "training", engine.device, shipped=engine.name in REASONERS)
     learned = out / "training"
     playable, left_out = playable_of({name: entry_of(name) for name in [*taught, *untaught]})
     for name, why in left_out.items():

@@ -13,15 +13,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.document import Document
+from prunebench.bench.engines.arithmetic import Arithmetic
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.ledger import Arithmetic
 from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.evaluation.subsampling import order
 from prunebench.bench.evaluation.tables.equal_cost import largest_affordable
@@ -32,9 +33,6 @@ from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.training import reads_of
 from prunebench.methods.base import Pruner, Signal
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 Array = NDArray[np.float64]
 GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
@@ -144,7 +142,7 @@ Scores = dict[tuple[str, int, str, str], Array]
 
 
 def sweep(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     folder: Path,
     methods: Mapping[str, Pruner],
     grid: Grid,
@@ -333,7 +331,7 @@ class _Kept:
 
     def scored(
         self,
-        engine: TransformersEngine | None,
+        engine: Engine | None,
         store: RolloutStore,
         stored: StoredProblem,
         prefix: int,
@@ -397,7 +395,7 @@ def _read(file: Path) -> _Scored:
     return _Scored(paths, {name: np.array(values) for name, values in told["scores"].items()}, told["extra"])
 
 
-def _digest(store: RolloutStore, engine: TransformersEngine | None, methods: Mapping[str, Pruner]) -> str:
+def _digest(store: RolloutStore, engine: Engine | None, methods: Mapping[str, Pruner]) -> str:
     described = [store.digest(), engine.digest if engine else "", {n: _identity(p) for n, p in methods.items()}]
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

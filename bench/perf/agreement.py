@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import NOTHING, Request, Sampling
+from prunebench.bench.engines.base import NOTHING, LocalEngine, Request, Sampling
 from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.engines.noise import noise_key, uniforms
 from prunebench.bench.rollouts.pools import pool_of
@@ -23,7 +23,6 @@ from prunebench.methods.base import Signal
 from prunebench.tasks.task import Problem, Task
 
 if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
     from prunebench.methods.learned.stop import Stop
 
 LOGPROB_BAR = 1e-4
@@ -66,8 +65,8 @@ class Agreement:
 
 
 def agreement(
-    one: TransformersEngine,
-    other: TransformersEngine,
+    one: LocalEngine,
+    other: LocalEngine,
     stops: tuple[Stop, Stop],
     problems: Sequence[tuple[Task, Problem]],
     position: int,
@@ -93,7 +92,7 @@ def agreement(
         ]
         same.append(chosen[0] == chosen[1])
     return Agreement(
-        device=str(other.device),
+        device=other.device,
         pools=len(problems),
         rows=rows,
         kept=kept,
@@ -109,7 +108,7 @@ SEED = 0
 
 
 def _sampled(
-    engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]], rows: int, sampling: Sampling
+    engine: LocalEngine, problems: Sequence[tuple[Task, Problem]], rows: int, sampling: Sampling
 ) -> list[StoredProblem]:
     requests = [
         Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(rows)))
@@ -122,7 +121,7 @@ def _sampled(
     ]
 
 
-def _ties(engine: TransformersEngine, mine: StoredProblem, theirs: StoredProblem, sampling: Sampling) -> list[float]:
+def _ties(engine: LocalEngine, mine: StoredProblem, theirs: StoredProblem, sampling: Sampling) -> list[float]:
     """For every path that differs: how far its first differing draw was from the boundary that it fell across."""
     found = []
     for path, twin in zip(mine.paths, theirs.paths, strict=True):
@@ -134,7 +133,7 @@ def _ties(engine: TransformersEngine, mine: StoredProblem, theirs: StoredProblem
 
 
 def divergence(
-    engine: TransformersEngine,
+    engine: LocalEngine,
     prompt_ids: NDArray[np.int64],
     twins: tuple[NDArray[np.int64], NDArray[np.int64]],
     key: int,
@@ -157,13 +156,13 @@ def divergence(
     return float(np.abs(cumulative[low:high] - point).max())
 
 
-def _cumulative(engine: TransformersEngine, ids: NDArray[np.int64], sampling: Sampling) -> NDArray[np.float64]:
+def _cumulative(engine: LocalEngine, ids: NDArray[np.int64], sampling: Sampling) -> NDArray[np.float64]:
     """(V,) the cumulative distribution of the token after ``ids``, in the order of the ids."""
     import torch
 
     from prunebench.bench.engines.sampling import filtered_probabilities
 
-    logits = EngineJudge(engine).next_logprobs([ids], range(int(engine.model.config.vocab_size)))
+    logits = EngineJudge(engine).next_logprobs([ids], range(engine.shape.vocabulary))
     logits[:, engine.banned] = -np.inf
     probabilities = filtered_probabilities(torch.from_numpy(logits), sampling)[0].numpy()
     return np.asarray(np.cumsum(probabilities) / probabilities.sum(), np.float64)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.methods.base import Generator, LearnedTokens, PrefixCache, Signal
 from prunebench.methods.learned.stop import Stop
@@ -18,7 +19,6 @@ from prunebench.methods.pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 REPEATS = 5
 
@@ -58,7 +58,7 @@ def anew(pool: Pool) -> Pool:
     return replace(pool, signals={Signal.TOKEN_IDS: (*pool.token_ids,)})
 
 
-def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows: int = 64) -> CheckCost:
+def check_cost(engine: Engine, stop: Stop, prefix_tokens: int, rows: int = 64) -> CheckCost:
     """Both sides in turn, :data:`REPEATS` times, on random prefixes: what they say does not matter for the cost."""
     generator = np.random.default_rng(0)
     prefixes = tuple(generator.integers(4, 400, prefix_tokens).astype(np.int64) for _ in range(rows))
@@ -72,7 +72,7 @@ def check_cost(engine: TransformersEngine, stop: Stop, prefix_tokens: int, rows:
     return CheckCost(prefix_tokens, rows, stop.tokens, statistics.median(checks), statistics.median(encodings))
 
 
-def tokens_per_second(engine: TransformersEngine, prompt: str, rows: int = 64, tokens: int = 48) -> float:
+def tokens_per_second(engine: Engine, prompt: str, rows: int = 64, tokens: int = 48) -> float:
     """A short trial of sampling, for plans."""
     from prunebench.bench.engines.base import Request, Sampling
 

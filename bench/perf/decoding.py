@@ -16,7 +16,6 @@ import numpy as np
 from prunebench.bench.engines.base import NOTHING, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.comparison import arithmetic_of
 from prunebench.bench.perf.clock import CheckCost, check_cost, finish_work, median_seconds
 from prunebench.bench.provenance import device_name
 
@@ -193,7 +192,7 @@ def limits(device: str, size: int) -> Limits:
 def decoding(engine: TransformersEngine, rows: int, length: int, bound: Limits) -> Decoding:
     """Steps of ``rows`` rows in pools of at most 256 that hold ``length`` tokens each."""
     seconds = step_seconds(engine, rows, length)
-    traffic = engine.weight_bytes + rows * length * arithmetic_of(engine).kv_bytes
+    traffic = engine.weight_bytes + rows * length * engine.arithmetic.kv_bytes
     return Decoding(rows, length, rows / seconds, rows * bound.bytes_per_second / traffic)
 
 
@@ -291,7 +290,7 @@ def held_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
 
     from prunebench.bench.engines.transformers.engine import TransformersLivePool
 
-    if engine.device.type != "cuda":
+    if not engine.device.startswith("cuda"):
         return None
     engine._held = None  # the prefixes of the last check, which no live pool brings along
     request = Request("perf", np.arange(4, 36), tuple(range(rows)))

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Recording, Request, Sampling
-from prunebench.bench.engines.load import load_engine
-from prunebench.bench.evaluation.comparison import arithmetic_of
-from prunebench.bench.evaluation.ledger import Arithmetic
+from prunebench.bench.engines.load import load_local
 from prunebench.bench.evaluation.tables.main import compare, replay_methods
 from prunebench.bench.perf.clock import REPEATS, anew, check_cost, median_seconds, seconds_of
 from prunebench.bench.perf.decoding import Limits, limits, step_seconds, untrained
@@ -118,7 +117,7 @@ def measure(device: str, say: Callable[[str], None]) -> Speed:
     speed.limits = limits(device, 1 << 22)
     say(f"{speed.device}: copies {speed.limits.bytes_per_second / 1e9:.1f} GB/s, products "
         f"{speed.limits.flops_per_second / 1e9:.0f} GFLOP/s")  # fmt: skip
-    engine = load_engine("embedded", device)
+    engine = load_local("embedded", device)
     for part in (_help, _grading, _replay, _check, _training, _decoding, _pruning):
         known = set(speed.values)
         part(speed, engine)
@@ -177,7 +176,7 @@ def _decoding(speed: Speed, engine: TransformersEngine) -> None:
         Growth.measured("length", (128, 256, 512, 896), lambda size: step_seconds(engine, rows, size)),
     ]
     assert speed.limits is not None
-    charged = arithmetic_of(engine)
+    charged = engine.arithmetic
     moved = engine.weight_bytes + rows * 256 * charged.kv_bytes
     step = step_seconds(engine, rows, 256)
     # Whichever takes longer on this machine: moving weights and cache, or the products.
@@ -199,7 +198,7 @@ def _check(speed: Speed, engine: TransformersEngine) -> None:
         Growth.measured("rows", (16, 64, 256), lambda size: check_cost(engine, stop, 128, size).check_seconds),
     ]
     assert speed.limits is not None
-    charged = arithmetic_of(engine)
+    charged = engine.arithmetic
     lengths = np.full(64, 512)
     flops = charged.decoding(32, np.zeros(64, np.int64), lengths)
     speed.share_of_limit["encoding 64 prefixes of 512 tokens"] = (
@@ -220,7 +219,7 @@ def _pruning(speed: Speed, engine: TransformersEngine) -> None:
     from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 
     config = preset("demo")
-    reasoner = load_engine("embedded", str(engine.device))
+    reasoner = load_local("embedded", engine.device)
     stop = shipped_stop(reasoner, config.prefix_tokens)
     chosen = problems_of(tasks_of(config), config.split, 6, config.seed)[:16]
     requests = [Request(p.id, reasoner.encode_prompt(p.prompt), tuple(range(64))) for _, p in chosen]

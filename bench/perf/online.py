@@ -192,7 +192,7 @@ def _online(engine: TransformersEngine, trial: Trial, requests: Sequence[Request
 
 def _best(stop: Stop, live: LivePool, kept: int) -> Any:
     pool = pool_of_ids(tuple(path.token_ids for path in live.paths), live.request.prompt_ids)
-    scores = stop.score(replace(pool, generator=live))  # type: ignore[arg-type]
+    scores = stop.score(replace(pool, generator=live))
     keep = np.zeros(len(scores), np.bool_)
     keep[np.argsort(-scores, kind="stable")[:kept]] = True
     return keep

@@ -13,9 +13,9 @@ from concurrent.futures import as_completed
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prunebench.bench.config import RunConfig, preset
+from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.engines.shipped import HOME, REASONERS, RECIPES, Reasoner
 from prunebench.bench.processes import started
 from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
@@ -36,9 +36,6 @@ from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import Instance
 from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
 
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
-
 JUDGES = HOME / "judges"
 """One pair serves every shipped reasoner: they read text."""
 Say = Callable[[str], None]
@@ -49,7 +46,7 @@ LARGEST_SHIPPED = 15_000_000
 ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
 
 
-def data_folder(engine: TransformersEngine, config: RunConfig, root: Path, recipe: str) -> Path:
+def data_folder(engine: LocalEngine, config: RunConfig, root: Path, recipe: str) -> Path:
     return root / f"{engine.digest}-{config.sampling.digest}-{recipe}"
 
 
@@ -63,10 +60,10 @@ def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split:
     """One family's share, in a process of its own with one thread."""
     import torch
 
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
+    from prunebench.bench.engines.load import load_local
 
     torch.set_num_threads(1)
-    engine = TransformersEngine.load(name, device=device, rows_in_flight=ROWS_IN_FLIGHT[device])
+    engine = load_local(name, device, rows_in_flight=ROWS_IN_FLIGHT[device])
     config, plan = preset(REASONERS[name].preset), RECIPES[recipe]
     folder = data_folder(engine, config, root, recipe) / split / family
     if split == "train":
@@ -90,10 +87,10 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     """Tune and train methods on the families together, in a process of their own with one thread."""
     import torch
 
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
+    from prunebench.bench.engines.load import load_local
 
     torch.set_num_threads(1)
-    engine, config = TransformersEngine.load(reasoner, device=device), preset(REASONERS[reasoner].preset)
+    engine, config = load_local(reasoner, device), preset(REASONERS[reasoner].preset)
     said: list[str] = []
     judges = Judges({}, learned, device)
     for card in train_methods(
@@ -142,9 +139,7 @@ def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int)
     return found
 
 
-def make_card(
-    engine: TransformersEngine, folder: Path, config: RunConfig, recipe: str, learned: Path, path: Path
-) -> None:
+def make_card(engine: LocalEngine, folder: Path, config: RunConfig, recipe: str, learned: Path, path: Path) -> None:
     """Measure the acceptance card on the validation problems and write it."""
     train = {f: list(RolloutStore.open(folder / "train" / f / "rollouts").read()) for f in FAMILIES}
     validation = {f: Labelled.open(folder / "validation" / f) for f in FAMILIES}
@@ -204,7 +199,7 @@ def build(
 
     ``until`` names the last of :data:`UNTIL` that is wanted.
     """
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
+    from prunebench.bench.engines.load import load_local
     from prunebench.bench.reasoner.train import train
     from prunebench.bench.reasoner.train_judges import train_judges
 
@@ -214,7 +209,7 @@ def build(
     if until == "weights":
         return
     train_judges(JUDGES, root / "judges", say)
-    engine, config = TransformersEngine.load(reasoner.name, device=device), preset(reasoner.preset)
+    engine, config = load_local(reasoner.name, device), preset(reasoner.preset)
     folder = data_folder(engine, config, root, recipe)
     begin_with_shipped(reasoner.data, folder)
     make_data(reasoner.name, root, recipe, workers, say, device, label=until != "rollouts")

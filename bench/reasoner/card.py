@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.shards import write_atomically
@@ -22,9 +22,6 @@ from prunebench.methods.learned.linear_probe import LinearProbe
 from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import BOX, STEP_END, WAIT, Instance, read_path
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class _Detectors:
 
 
 def acceptance(
-    engine: TransformersEngine,
+    engine: LocalEngine,
     train: dict[str, list[StoredProblem]],
     validation: dict[str, Labelled],
     position: int,
@@ -91,7 +88,7 @@ def acceptance(
     flawed_train = {
         family: _error_dataset(engine, family, problems, position, instances) for family, problems in train.items()
     }
-    layers = range(1, engine.model.config.num_hidden_layers + 1)
+    layers = range(1, engine.shape.layers + 1)
     means = {family: _mean_states(engine, dataset) for family, dataset in flawed_train.items()}
     detectors = _Detectors(
         last=_best_detector([LinearProbe(layer=layer) for layer in layers], flawed_train),
@@ -105,7 +102,7 @@ def acceptance(
 
 
 def _family_card(
-    engine: TransformersEngine,
+    engine: LocalEngine,
     family: str,
     data: Labelled,
     position: int,
@@ -200,7 +197,7 @@ def _steps(family: str, stored: StoredProblem, position: int) -> list[int]:
 
 
 def _error_dataset(
-    engine: TransformersEngine,
+    engine: LocalEngine,
     family: str,
     problems: Sequence[StoredProblem],
     position: int,
@@ -226,7 +223,7 @@ def _error_dataset(
     return PrefixDataset(tuple(pools))
 
 
-def _mean_states(engine: TransformersEngine, dataset: PrefixDataset) -> PrefixDataset:
+def _mean_states(engine: LocalEngine, dataset: PrefixDataset) -> PrefixDataset:
     """The same prefixes with the mean of their states instead of the state at the last token."""
     found = []
     for labelled in dataset:
@@ -255,7 +252,7 @@ def _best_detector(candidates: Sequence[LearnablePruner], families: dict[str, Pr
     return best
 
 
-def _calm(engine: TransformersEngine, pool: Pool) -> NDArray[np.float64]:
+def _calm(engine: LocalEngine, pool: Pool) -> NDArray[np.float64]:
     """Minus the reasoner's own P(wait), mean over the tokens of the prefix."""
     import torch
 

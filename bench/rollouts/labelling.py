@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import Request, Sampling
+from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
 from prunebench.bench.rollouts.sampling import Progress, no_progress
@@ -21,7 +21,6 @@ from prunebench.tasks.task import Task
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.ray import Cluster
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 PURPOSE = "label"
 """Names the noise of continuations: never that of the paths whose prefixes they explain."""
@@ -49,7 +48,7 @@ class Prefix:
         return prefix_hash(self.prefix)
 
 
-def label_manifest(engine: TransformersEngine, sampling: Sampling, seed: int, continuations: int) -> dict[str, Any]:
+def label_manifest(engine: Engine, sampling: Sampling, seed: int, continuations: int) -> dict[str, Any]:
     return {
         "model_hash": engine.digest,
         "sampling_digest": sampling.digest,
@@ -80,7 +79,7 @@ def prefixes_of(task: Task, stored: StoredProblem, position: int, limit: int | N
 
 
 def label_prefixes(
-    engine: TransformersEngine,
+    engine: Engine,
     cuts: Sequence[Prefix],
     folder: Path,
     *,
@@ -140,10 +139,10 @@ class Continued:
         rows = max(_ROWS, rows_in_flight // 4)
         return list(_groups([cut for cut in cuts if cut.verdict is None], max(1, rows // self.continuations)))
 
-    def __call__(self, engine: TransformersEngine, job: Sequence[list[Prefix]]) -> list[Label]:
+    def __call__(self, engine: Engine, job: Sequence[list[Prefix]]) -> list[Label]:
         return list(self.stream(engine, job))
 
-    def stream(self, engine: TransformersEngine, groups: Sequence[list[Prefix]]) -> Iterator[Label]:
+    def stream(self, engine: Engine, groups: Sequence[list[Prefix]]) -> Iterator[Label]:
         """Label by label, as soon as a group's continuations are there."""
         count = self.continuations
         requests = (_request(group, count) for group in groups)
@@ -175,6 +174,6 @@ def _request(group: Sequence[Prefix], continuations: int) -> Request:
     return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, prefixes)
 
 
-def _verdict(engine: TransformersEngine, cut: Prefix, continuation: NDArray[np.int64]) -> bool:
+def _verdict(engine: Engine, cut: Prefix, continuation: NDArray[np.int64]) -> bool:
     answer = cut.task.answer_of(engine.decode(np.concatenate([cut.prefix, continuation])))
     return bool(cut.task.grade(answer, cut.gold).correct)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from prunebench.bench.config import RunConfig, configured
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
 from prunebench.tasks import catalogue
 from prunebench.tasks.errors import shown
 from prunebench.tasks.imported import ImportedTask
 from prunebench.tasks.task import Task
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 
 def is_imported(store: RolloutStore) -> bool:
@@ -55,7 +53,7 @@ def first_problems(store: RolloutStore, limit: int | None = None) -> list[tuple[
     return stored_problems(store, list(dict.fromkeys(task for task, _ in held)), limit or len(held))
 
 
-def require_model(store: RolloutStore, folder: Path, engine: TransformersEngine) -> None:
+def require_model(store: RolloutStore, folder: Path, engine: Engine) -> None:
     """Raises UserError where the rollouts in ``folder`` were sampled from another model."""
     if engine.digest != store.manifest["model_hash"]:
         raise UserError(f"{folder}: sampled from model {store.manifest['model_hash']}, this is {engine.digest}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.chat import longest_closing
 from prunebench.bench.rollouts.cache import ByteLimitedCache
 from prunebench.bench.rollouts.label_store import LabelStore
@@ -18,9 +19,6 @@ from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal, W
 from prunebench.methods.pool import Columns, LabelledPool, Pool, PrefixDataset
 from prunebench.tasks import catalogue
 from prunebench.tasks.task import Task
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class PoolGenerator:
     Where seconds are measured nothing is recalled.
     """
 
-    engine: TransformersEngine | None
+    engine: Engine | None
     task: Task
     known: list[str | None]
     recall: bool = False
@@ -61,7 +59,7 @@ class PoolGenerator:
         return self._asked.replay_seconds
 
     @property
-    def _asked(self) -> TransformersEngine:
+    def _asked(self) -> Engine:
         assert self.engine is not None, "a pool without an engine has no generator"
         return self.engine
 
@@ -109,7 +107,7 @@ class PoolGenerator:
         return [(rows, (*closing, *suffix)) for closing, rows in groups.items()]
 
     @classmethod
-    def of(cls, engine: TransformersEngine | None, task: Task, stored: StoredProblem) -> PoolGenerator:
+    def of(cls, engine: Engine | None, task: Task, stored: StoredProblem) -> PoolGenerator:
         return cls(engine, task, [path.answer for path in stored.paths])
 
     def classes(self, answers: Sequence[str | None]) -> NDArray[np.int64]:
@@ -124,7 +122,7 @@ class PoolGenerator:
         return np.array(classes[before:], np.int64)
 
 
-def words_of(engine: TransformersEngine, task: Task) -> Words:
+def words_of(engine: Engine, task: Task) -> Words:
     """How the task's model is asked, in the engine's tokens."""
 
     def ids(text: str) -> tuple[int, ...]:
@@ -136,7 +134,7 @@ def words_of(engine: TransformersEngine, task: Task) -> Words:
 
 
 def pool_of(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     stored: StoredProblem,
     position: int,
     rows: Sequence[int] | None = None,
@@ -179,9 +177,7 @@ def pool_of(
     return replace(pool, signals={**signals, **engine.reread(pool, missing)})
 
 
-def _prefix_texts(
-    engine: TransformersEngine | None, paths: Sequence[StoredPath], position: int
-) -> tuple[str, ...] | None:
+def _prefix_texts(engine: Engine | None, paths: Sequence[StoredPath], position: int) -> tuple[str, ...] | None:
     """The texts of the prefixes; None where nobody can tell where a prefix ends in the text."""
     texts = []
     for path in paths:
@@ -224,7 +220,7 @@ def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict
 
 
 def record_of(
-    engine: TransformersEngine | None,
+    engine: Engine | None,
     stored: StoredProblem,
     position: int,
     labels: LabelStore | None,
@@ -312,7 +308,7 @@ def _mean_entropy(stored: StoredProblem) -> NDArray[np.float64] | None:
 
 
 def labelled_pools(
-    engine: TransformersEngine,
+    engine: Engine,
     problems: Iterable[StoredProblem],
     labels: LabelStore,
     position: int,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prunebench.bench.engines.base import Engine, Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.base import Path as SampledPath
-from prunebench.bench.engines.base import Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.load import load_engine, require_digest
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
@@ -27,7 +27,6 @@ from prunebench.tasks.task import Problem, Task
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.ray import Cluster
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 Progress = Callable[[int], None]
 SHARD_PROBLEMS = 4
@@ -44,9 +43,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def rollout_manifest(
-    engine: TransformersEngine, sampling: Sampling, recording: Recording, seed: int, n: int
-) -> dict[str, Any]:
+def rollout_manifest(engine: Engine, sampling: Sampling, recording: Recording, seed: int, n: int) -> dict[str, Any]:
     """What must be equal for two calls to write into one store."""
     return {
         "model": engine.name,
@@ -56,7 +53,7 @@ def rollout_manifest(
         "recording": asdict(recording),
         "seed": seed,
         "n": n,
-        "device": str(engine.device),
+        "device": engine.device,
         "versions": {name: version(name) for name in ("torch", "transformers")},
         **({"model_options": engine.options.given} if engine.options.given else {}),
         **({"engine": engine.backend} if engine.backend else {}),
@@ -64,7 +61,7 @@ def rollout_manifest(
 
 
 def sample_rollouts(
-    engine: TransformersEngine,
+    engine: Engine,
     problems: Sequence[tuple[Task, Problem]],
     folder: Path,
     *,
@@ -103,7 +100,7 @@ def sample_rollouts(
 
 
 def sample_configured(
-    engine: TransformersEngine,
+    engine: Engine,
     config: RunConfig,
     problems: Sequence[tuple[Task, Problem]],
     folder: Path,
@@ -142,10 +139,10 @@ class Sampled:
     seed: int
     recording: Recording
 
-    def __call__(self, engine: TransformersEngine, job: Sequence[tuple[Task, Problem]]) -> list[StoredProblem]:
+    def __call__(self, engine: Engine, job: Sequence[tuple[Task, Problem]]) -> list[StoredProblem]:
         return list(self.stream(engine, job))
 
-    def stream(self, engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]]) -> Iterator[StoredProblem]:
+    def stream(self, engine: Engine, problems: Sequence[tuple[Task, Problem]]) -> Iterator[StoredProblem]:
         """Problem by problem, as soon as its paths are there."""
         requests = [
             Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(self.n)))
@@ -157,7 +154,7 @@ class Sampled:
 
 
 def _sampled_by(
-    processes: int, engine: TransformersEngine, problems: Sequence[tuple[Task, Problem]], work: Sampled
+    processes: int, engine: Engine, problems: Sequence[tuple[Task, Problem]], work: Sampled
 ) -> Iterator[StoredProblem]:
     """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
     pool = started(processes)
@@ -182,14 +179,12 @@ def _job(
 
 
 @cache
-def engine_in_process(model: str, options: ModelOptions) -> TransformersEngine:
+def engine_in_process(model: str, options: ModelOptions) -> Engine:
     """The engine of a process that was started for sampling, loaded once."""
     return load_engine(model, "cpu", options)
 
 
-def stored_problem(
-    engine: TransformersEngine, task: Task, problem: Problem, request: Request, rollout: Rollout
-) -> StoredProblem:
+def stored_problem(engine: Engine, task: Task, problem: Problem, request: Request, rollout: Rollout) -> StoredProblem:
     """A rollout with its texts, answers and verdicts."""
     hidden = {
         checkpoint: np.stack([path.hidden[checkpoint] for path in rollout.paths])
@@ -207,7 +202,7 @@ def stored_problem(
     )
 
 
-def _stored_path(engine: TransformersEngine, task: Task, problem: Problem, path: SampledPath) -> StoredPath:
+def _stored_path(engine: Engine, task: Task, problem: Problem, path: SampledPath) -> StoredPath:
     text = engine.decode(path.token_ids)
     answer = task.answer_of(text)
     verdict = task.grade(answer, problem.answer)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import NOTHING
+from prunebench.bench.engines.base import NOTHING, Engine
 from prunebench.bench.engines.shipped import LabelPlan
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
@@ -15,9 +14,6 @@ from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.rollouts.store import StoredProblem
 from prunebench.bench.training.training import training_lengths
 from prunebench.tasks.task import Task
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 LABEL_SEED = 1
 TRAIN_SEED = 0
@@ -28,9 +24,7 @@ def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
     return plan.correct_at_least <= sum(path.correct is True for path in stored.paths) <= plan.correct_at_most
 
 
-def make_train_data(
-    engine: TransformersEngine, task: Task, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
-) -> str:
+def make_train_data(engine: Engine, task: Task, folder: Path, config: RunConfig, plan: LabelPlan, label: bool) -> str:
     """Sample problems until enough are usable, then label the first prefixes of these at L/2, L and 2L."""
     asked, drawn, found = 0, 0, list[StoredProblem]()
     while len(found) < plan.train_problems and drawn == asked:  # fewer came than were asked for: that is all there is
@@ -75,7 +69,7 @@ def make_train_data(
 
 
 def make_held_data(
-    engine: TransformersEngine, task: Task, split: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
+    engine: Engine, task: Task, split: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
 ) -> str:
     """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix of its own paths."""
     wide = split == "test"

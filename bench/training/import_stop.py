@@ -16,19 +16,17 @@ import json
 import math
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.training import Card
 from prunebench.methods.learned.stop import Reader, Stop
 
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
-
 UNKNOWN = "unknown"
 
 
-def import_stop(folder: Path, engine: TransformersEngine, prefix_tokens: int, out: Path) -> Card:
+def import_stop(folder: Path, engine: LocalEngine, prefix_tokens: int, out: Path) -> Card:
     """Write ``stop.safetensors`` and its card to ``out``, from a checkpoint for the model of ``engine``.
 
     ``prefix_tokens`` is the checkpoint that it was trained for. Raises UserError for a file that is missing, damaged or

@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.opening import task_of
@@ -27,9 +28,6 @@ from prunebench.methods.ensembles.mean_rank import MeanRank
 from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.errors import first_line
-
-if TYPE_CHECKING:
-    from prunebench.bench.engines.transformers.engine import TransformersEngine
 
 EMBEDDED = "embedded"
 JUDGE_GIB = 2.0
@@ -82,10 +80,11 @@ def training_lengths(prefix_tokens: int) -> tuple[int, int, int]:
     return max(1, prefix_tokens // 2), prefix_tokens, 2 * prefix_tokens
 
 
-def setting_of(engine: TransformersEngine, prefix_tokens: int) -> Setting:
+def setting_of(engine: Engine, prefix_tokens: int) -> Setting:
     """The shape of an experiment, for methods that propose configurations."""
-    config = engine.model.config
-    return Setting(prefix_tokens, config.vocab_size, config.hidden_size, config.num_hidden_layers)
+    if engine.shape is None:
+        raise UserError(f"model '{engine.name}': learning needs a model that lies here, not one on a server")
+    return Setting(prefix_tokens, engine.shape.vocabulary, engine.shape.width, engine.shape.layers)
 
 
 def tunable() -> list[str]:
@@ -108,7 +107,7 @@ def uses_judge(name: str) -> bool:
 
 
 def labelled_folder(
-    engine: TransformersEngine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
+    engine: Engine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
 ) -> tuple[PrefixDataset, PrefixDataset, str]:
     """(train, validation, sampling digest) from ``folder/{train,validation}/<any name>/{rollouts,labels}``.
 
@@ -137,7 +136,7 @@ def labelled_folder(
 
 
 def train_methods(
-    engine: TransformersEngine,
+    engine: Engine,
     data: Path,
     names: Sequence[str],
     folder: Path,
@@ -165,7 +164,7 @@ def train_methods(
 
 
 def test_records(
-    engine: TransformersEngine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
+    engine: Engine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
 ) -> list[ProblemRecord]:
     """The problems in ``folder/test/<any name>/rollouts``, with their labels where there are any.
 
@@ -397,10 +396,10 @@ class Judges:
 
     def _generate(self, source: str) -> Generate:
         from prunebench.bench.engines.judge import EngineJudge
-        from prunebench.bench.engines.transformers.engine import TransformersEngine
+        from prunebench.bench.engines.load import load_local
 
         if source not in self._engines:
-            engine = TransformersEngine.load(source, device=self._device)
+            engine = load_local(source, self._device)
             if self._engine == "vllm":
                 from prunebench.bench.engines.vllm.engine import VllmEngine
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import DynamicCache
 
+from prunebench.bench.engines.arithmetic import Arithmetic, ModelShape
 from prunebench.bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.noise import noise_key, uniforms
 from prunebench.bench.engines.options import ModelOptions
@@ -37,9 +39,6 @@ from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal, h
 from prunebench.methods.pool import Pool
 
 DEFAULTS = ModelOptions()
-EMBEDDED = "embedded"
-"""The name of the smaller shipped reasoner wherever a model is asked for; the others are in :data:`REASONERS`."""
-
 _COLUMNS = {
     Signal.LOGPROBS: "logprobs",
     Signal.ENTROPY: "entropy",
@@ -456,7 +455,7 @@ class TransformersEngine(Texts):
         self.tokenizer, self.name, self.digest, self.rows_in_flight = tokenizer, name, digest, rows_in_flight
         self.options = options
         self.tools = None if options.tools is None else ToolUse(tokenizer, Sandbox.probe(), format_of(tokenizer))
-        self.device = next(model.parameters()).device
+        self.device = str(next(model.parameters()).device)
         self.replay_seconds = 0.0
         self._held: tuple[Any, tuple[int, ...], PrefixCache] | None = None
         settings = model.generation_config
@@ -517,9 +516,15 @@ class TransformersEngine(Texts):
         """Ids that are never sampled."""
         return [int(token) for token in self._banned]
 
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+    @cached_property
+    def shape(self) -> ModelShape:
+        return ModelShape.of(self.model.config.get_text_config())
+
+    @cached_property
+    def arithmetic(self) -> Arithmetic:
+        parameters = list(self.model.parameters())
+        size = parameters[0].element_size()
+        return Arithmetic.of(self.model.config.get_text_config(), sum(p.numel() for p in parameters), size)
 
     @property
     def weight_bytes(self) -> int:

@@ -27,7 +27,6 @@ from prunebench.bench.engines.shipped import source_of
 from prunebench.bench.engines.tokenization import distinct_rows, pool_of_ids
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.ledger import Arithmetic
 from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal
 from prunebench.methods.pool import Pool
 
@@ -525,8 +524,7 @@ def warn_if_untested(version: str) -> None:
 
 def require_room(reader: TransformersEngine, memory_gib: float | None, kv_tokens: int | None) -> None:
     """Raises UserError where the memory does not hold one path as long as the model's context."""
-    config = reader.model.config.get_text_config()
-    per_token = Arithmetic.of(config, reader.parameters, reader.model.dtype.itemsize).kv_bytes
+    per_token = reader.arithmetic.kv_bytes
     if kv_tokens is None and memory_gib is not None:
         kv_tokens = int(memory_gib * 2**30 / per_token)
     if kv_tokens is not None and kv_tokens < reader.context:
@@ -537,7 +535,7 @@ def require_room(reader: TransformersEngine, memory_gib: float | None, kv_tokens
 
 
 def _start(reader: TransformersEngine, memory_gib: float | None, kv_tokens: int | None) -> Any:
-    on_cpu = reader.device.type == "cpu"
+    on_cpu = reader.device == "cpu"
     memory_gib = CPU_GIB if on_cpu and memory_gib is None else memory_gib
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(memory_gib or CPU_GIB)))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.evaluation import metrics
-from prunebench.bench.evaluation.ledger import Arithmetic, entries, generator_token, in_generator_tokens, whole_cost
+from prunebench.bench.evaluation.ledger import entries, generator_token, in_generator_tokens, whole_cost
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import EqualCostRow
 from prunebench.bench.evaluation.statistics import mean_interval

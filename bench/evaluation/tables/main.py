@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.ledger import (
-    Arithmetic,
     LedgerRow,
     entries,
     generator_token,

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from prunebench.bench.cli.planning import Extent, kv_bytes_of, plan_of
+from prunebench.bench.cli.planning import Extent, plan_of
 from prunebench.bench.config import preset
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.shipped import RECIPES
 
 MODEL = SimpleNamespace(num_key_value_heads=2, num_attention_heads=4, hidden_size=128, num_hidden_layers=5)
 
 
 def test_a_plan_by_hand():
-    extent = Extent(40, 400, 10_000.0, 240, kv_bytes_of(MODEL))
+    extent = Extent(40, 400, 10_000.0, 240, Arithmetic.of(MODEL, 1, 4).kv_bytes)
     text = "\n".join(plan_of(preset("demo", problems=10), RECIPES["cpu"], extent))
     assert "40 problems x 64 paths = 2,560 paths of expected 240 tokens each" in text
     assert "614,400 tokens, 1.0 minutes" in text, "all paths to their end"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.evaluation.ledger import (
-    Arithmetic,
     entries,
     generator_token,
     in_generator_tokens,

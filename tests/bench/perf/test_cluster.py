@@ -7,7 +7,7 @@ import pytest
 
 from prunebench.bench.config import preset
 from prunebench.bench.engines.base import Request
-from prunebench.bench.engines.load import load_engine
+from prunebench.bench.engines.load import load_local
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.replay import Complete, replay
 from prunebench.bench.perf.cluster import Arrival, Replica, StepCost, serve
@@ -173,7 +173,7 @@ def test_the_shape_is_that_of_the_model():
 
 def test_the_small_case_is_measured_and_simulated_with_the_same_tokens():
     """Seconds are not compared here: `prunebench perf cluster` does that."""
-    engine = load_engine("embedded", "cpu")
+    engine = load_local("embedded", "cpu")
     config = preset("demo", tasks=("synthetic/power",))
     trial = Trial(untrained(engine), config.sampling, config.prefix_tokens, 2, repeats=1)
     chosen = problems_of(tasks_of(config), config.split, 2, config.seed)

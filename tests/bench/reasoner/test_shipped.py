@@ -36,7 +36,7 @@ def reasoner():
 
 
 def test_the_reasoner_is_small(reasoner):
-    assert reasoner.parameters <= 1_200_000
+    assert reasoner.arithmetic.parameters <= 1_200_000
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 15 * MEGABYTE
     assert reasoner.context >= 1024
 
@@ -144,7 +144,7 @@ def test_a_check_tells_right_from_slipped_steps(reasoner):
 def test_the_larger_reasoner_writes_readable_long_solutions():
     """Its contract is that of the smaller one; labels and learned pruners are not made yet."""
     larger = TransformersEngine.load("embedded-base")
-    assert 10_000_000 <= larger.parameters <= 30_000_000 and larger.context >= 2048
+    assert 10_000_000 <= larger.arithmetic.parameters <= 30_000_000 and larger.context >= 2048
     assert all(path.stat().st_size < 15 * MEGABYTE for path in REASONERS["embedded-base"].weights.iterdir())
     task = catalogue.get("synthetic-long/power")
     (instance,) = islice(task.instances("validation"), 1)

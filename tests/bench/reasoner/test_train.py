@@ -74,7 +74,7 @@ def test_weights_are_stored_as_the_plan_says_and_loaded_in_full(tmp_path, stored
     train(tmp_path / "out", tmp_path / "work", replace(PLAN, tokens=1_000, stored_as=stored_as), SHAPE)
     engine = TransformersEngine.load(str(tmp_path / "out"))
     assert next(engine.model.parameters()).dtype == torch.float32
-    stored = engine.parameters * width
+    stored = engine.arithmetic.parameters * width
     assert stored <= (tmp_path / "out" / "model.safetensors").stat().st_size < stored + 8_000
 
 

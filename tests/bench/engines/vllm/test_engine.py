@@ -231,7 +231,7 @@ def test_a_judge_that_vllm_runs_judges_as_the_default_engine(reader, engine):
     )
     for a, b in zip(ours.complete(contexts, 24, 0.7, 1), theirs.complete(contexts, 24, 0.7, 1), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert theirs.weight_bytes == ours.weight_bytes == 4 * reader.parameters
+    assert theirs.weight_bytes == ours.weight_bytes == 4 * reader.arithmetic.parameters
 
 
 def test_both_engines_write_the_same_tokens_when_they_are_timed(reader, engine):

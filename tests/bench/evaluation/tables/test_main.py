@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.ledger import Arithmetic
 from prunebench.bench.evaluation.tables.main import compare, replay_methods
 from prunebench.bench.policies import Ratio, TopK
 from prunebench.bench.rollouts.records import ProblemRecord
