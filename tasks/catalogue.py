@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from prunebench.tasks.answers import module_of
 from prunebench.tasks.errors import UserError
+from prunebench.tasks.python_files import module_of
 from prunebench.tasks.task import Task
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"

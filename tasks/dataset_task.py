@@ -20,7 +20,7 @@ from urllib.request import getproxies
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prunebench.tasks.answers import Answers, answers_of
+from prunebench.tasks.answer_types import AnswerType, answer_type_of
 from prunebench.tasks.errors import NoProblemsError, UserError, first_line, shown
 from prunebench.tasks.rows import SUFFIXES, Row, rows_of
 from prunebench.tasks.settings_file import read_settings
@@ -30,7 +30,7 @@ SHIPPED = Path(__file__).parent / "benchmarks"
 SPLITS = ("train", "validation", "test")
 MISSING_SHARE = 0.1
 """With more rows without an answer than this, the wrong field was named."""
-MATH = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+PROMPT = f"{{problem}}\n\n{AnswerType.prompt}"
 
 Fields = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 """The first of these that a row has; YAML may give one name or a list."""
@@ -67,7 +67,7 @@ class TaskSpec(BaseModel):
     gold: str | None = None
     choices: Annotated[tuple[str, ...], Field(strict=False)] = ()
     choice_seed: int = 0
-    prompt: str = MATH
+    prompt: str = PROMPT
     answer_suffix: str | None = None
     step_end: str = "\n\n"
     splits: dict[str, float | int | str] = {"test": 1.0}
@@ -197,8 +197,8 @@ class DatasetTask(Task):
         self.answers  # noqa: B018  (an answer type that is not known is refused at once)
 
     @cached_property
-    def answers(self) -> Answers:
-        return answers_of(self.answer_type, self.folder)
+    def answers(self) -> AnswerType:
+        return answer_type_of(self.answer_type, self.folder)
 
     @property
     def answer_suffix(self) -> str:

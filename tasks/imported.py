@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
-from prunebench.tasks.answers import Answers, numbered
-from prunebench.tasks.grading import Verdict
+from prunebench.tasks.answer_types import AnswerType, answer_type_of
+from prunebench.tasks.answer_types.base import SpelledAnswers
 from prunebench.tasks.task import Problem, Task
 
 GRADINGS = ("equivalence", "string")
-STRING_GRADER = "string 1"
 
 
-class _Strings(Answers):
+class StringAnswers(SpelledAnswers):
     """Equal text, blanks around it aside."""
 
-    def grade(self, answer: str | None, gold: str) -> Verdict:
-        if answer is None:
-            return Verdict(False, "no answer")
-        return Verdict(answer.strip() == gold.strip(), STRING_GRADER)
+    grader = "string 1"
 
-    def classes(self, answers: Sequence[str | None]) -> list[int]:
-        return numbered([None if answer is None else answer.strip() for answer in answers])
+    def accepts(self, gold: str) -> bool:
+        return bool(gold.strip())
+
+    def spelling(self, answer: str) -> str:
+        return answer.strip()
 
 
 class ImportedTask(Task):
@@ -40,8 +38,8 @@ class ImportedTask(Task):
         self.name, self.grading = name, grading
 
     @cached_property
-    def answers(self) -> Answers:
-        return Answers() if self.grading == "equivalence" else _Strings()
+    def answers(self) -> AnswerType:
+        return answer_type_of("math") if self.grading == "equivalence" else StringAnswers()
 
     def problems(self, split: str, limit: int | None = None, seed: int = 0) -> list[Problem]:
         raise ValueError(f"task {self.name} was imported: its problems are those of the imported store")

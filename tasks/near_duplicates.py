@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunebench.bench.errors import UserError
+from prunebench.tasks.errors import UserError
 
 Tokens = tuple[str, ...]
 Index = dict[Tokens, list[str]]

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from prunebench.tasks.answers import Answers, answers_of
+from prunebench.tasks.answer_types import AnswerType, answer_type_of
 from prunebench.tasks.grading import Verdict
 
 
@@ -62,9 +62,9 @@ class Task(ABC):
         return False
 
     @cached_property
-    def answers(self) -> Answers:
+    def answers(self) -> AnswerType:
         """The answer type. Raises UserError for one that is not known."""
-        return answers_of(self.answer_type, self.origin.parent if self.origin else None)
+        return answer_type_of(self.answer_type, self.origin.parent if self.origin else None)
 
     @property
     def answer_suffix(self) -> str:

@@ -20,7 +20,7 @@ from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.shards import LISTING
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.bench.training.training import load_method
-from prunebench.tasks.answers import answers_of
+from prunebench.tasks.answer_types import answer_type_of
 from prunebench.tasks.dataset_task import DatasetTask, checked
 from tests.bench.conftest import prunebench, refused  # noqa: F401
 from tests.bench.evaluation.test_reproduce import results, row
@@ -36,8 +36,9 @@ IMPORTS = {
 }
 CALLS = {
     ("bench/plugins.py", "exec_module"): "a plugin that was named on the command line",
-    ("tasks/answers.py", "exec_module"): "a task file or grader that was named",
-    ("tasks/answers.py", "import_module"): "a grader that was named",
+    ("tasks/python_files.py", "exec_module"): "a task file or grader that was named",
+    ("tasks/answer_types/function.py", "import_module"): "a grader that was named",
+    ("tasks/answer_types/registry.py", "import_module"): "our own modules",
     ("methods/registry.py", "import_module"): "our own packages",
     ("methods/surface/slim_sc.py", "import_module"): "a package by a constant name",
     ("figures/catalogue.py", "import_module"): "our own modules",
@@ -205,7 +206,7 @@ def test_a_store_does_not_decide_that_a_models_code_runs(prunebench, tmp_path, c
 @pytest.mark.parametrize("grader", ["os:execlp", "subprocess:call", "builtins:exec", "importlib.util:find_spec"])
 def test_a_grader_is_no_function_of_pythons_own(grader):
     with pytest.raises(UserError, match="is Python's own and holds no grader"):
-        answers_of(grader)
+        answer_type_of(grader)
 
 
 def test_results_start_no_code_that_the_command_line_does_not_name(prunebench, tmp_path):  # noqa: F811

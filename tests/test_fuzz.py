@@ -38,7 +38,7 @@ from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.training import learned_problems, load_method
 from prunebench.figures.run_folder import RunFolder
 from prunebench.tasks import catalogue
-from prunebench.tasks.answers import Answers, Choices, Integers, Texts
+from prunebench.tasks.answer_types import answer_type_of
 from tests.bench.rollouts.importers import test_deepconf as deepconf
 from tests.bench.rollouts.importers import test_lighteval as lighteval
 from tests.bench.rollouts.importers import test_lm_eval as lm_eval
@@ -249,9 +249,9 @@ BITS = [
 ANSWERS = st.one_of(st.text(max_size=30), st.lists(st.sampled_from(BITS), max_size=8).map("".join))
 
 
-@pytest.mark.parametrize("kind", [Answers, Integers, Choices, Texts])
+@pytest.mark.parametrize("kind", ["math", "integer", "choice", "text"])
 def test_answers_end_in_a_verdict(kind):
-    answers = kind()
+    answers = answer_type_of(kind)
 
     @inputs(0.05)
     @given(ANSWERS, ANSWERS)

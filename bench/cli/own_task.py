@@ -14,8 +14,9 @@ import numpy as np
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.shards import write_atomically
-from prunebench.tasks.answers import TYPES, answers_of
-from prunebench.tasks.dataset_task import MATH, TaskSpec
+from prunebench.tasks import answer_types
+from prunebench.tasks.answer_types import AnswerType
+from prunebench.tasks.dataset_task import TaskSpec
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.near_duplicates import near_duplicates
 from prunebench.tasks.rows import Row, rows_of
@@ -31,7 +32,6 @@ FEW = 20
 """With fewer evaluated problems an interval is wider than what methods differ by."""
 REASONER_PROMPT, REASONER_SUFFIX = "{problem} \n\n", "\n\n \\boxed{"
 """How the shipped reasoners are asked: they know no instructions."""
-_CHOICES = '{problem}\n\nPlease show your choice in the answer field with only the choice letter, e.g., "ANSWER": "C".'
 
 
 def write_task(
@@ -50,12 +50,12 @@ def write_task(
     gold = _column(rows[0], answer, "answer")
     texts = [text for row in rows if (text := str(row.values.get(gold) or "").strip())]
     kind, found = _answer_type(texts)
-    prompt = REASONER_PROMPT if shipped_model else _CHOICES if kind == "choice" else MATH
+    prompt = REASONER_PROMPT if shipped_model else f"{{problem}}\n\n{kind.prompt}"
     extra = f"answer_suffix: {_quoted(REASONER_SUFFIX)}\n" if shipped_model else ""
     beside = Path(os.path.relpath(data, folder)).as_posix()
     text = Template((TEMPLATES / "task.yaml.template").read_text(encoding="utf-8")).substitute(
         name=name, file=file, data=_quoted(beside), problem=_quoted(question), answer=_quoted(gold),
-        answer_type=kind, prompt=_quoted(prompt), extra=extra,
+        answer_type=kind.name, prompt=_quoted(prompt), extra=extra,
     )  # fmt: skip
     write_atomically(file, text.encode())
     return file, f"{len(rows)} rows, {len(texts)} with an answer; {found}"
@@ -97,17 +97,15 @@ def _column(row: Row, named: str | None, key: str) -> str:
     return str(found)
 
 
-def _answer_type(texts: Sequence[str]) -> tuple[str, str]:
-    """The narrowest type that takes all answers, and a sentence about them."""
-    kinds = ("integer", "choice", "math", "text")
-    counts = {kind: sum(map(answers_of(kind).accepts, texts)) for kind in kinds}
-    kind = next((kind for kind in ("integer", "choice") if counts[kind] == len(texts) > 0), None)
-    if kind is not None:
-        return kind, f"all answers are of type {kind}"
-    plain = sum(re.search(r"[\d\\^=+*/]", text) is not None for text in texts)
-    kind = "math" if 2 * plain >= len(texts) else "text"
-    others = f"; {counts['integer']} of them are integers" if counts["integer"] else ""
-    return kind, f"answers of mixed form{others}: type {kind} was taken (of {', '.join(TYPES)}, or module:function)"
+def _answer_type(texts: Sequence[str]) -> tuple[AnswerType, str]:
+    """The type that is surest of the answers, and a sentence about them."""
+    kind = max(answer_types.answer_types(), key=lambda kind: kind.guess(texts))
+    if kind.guess(texts) == 1:
+        return kind, f"all answers are of type {kind.name}"
+    integers = sum(map(answer_types.answer_type_of("integer").accepts, texts))
+    others = f"; {integers} of them are integers" if integers else ""
+    known = f"{', '.join(answer_types.names())}, or module:function"
+    return kind, f"answers of mixed form{others}: type {kind.name} was taken (of {known})"
 
 
 def examination(task: Task, engine: Engine | None = None) -> Iterator[str]:

@@ -32,7 +32,7 @@ from prunebench.methods.controls.none import KeepAll
 from prunebench.methods.controls.random_choice import RandomChoice
 from prunebench.methods.learned.stop import Lesson, Reader
 from prunebench.methods.pool import Pool
-from prunebench.tasks.answers import Answers
+from prunebench.tasks.answer_types import answer_type_of
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.transformers.engine import TransformersEngine
@@ -353,7 +353,7 @@ def _called(words: Sequence[str]) -> None:
 
 def _grading(speed: Speed, _engine: TransformersEngine) -> None:
     """Answers that normalisation or a comparison of numbers decides, no two alike."""
-    answers = Answers()
+    answers = answer_type_of("math")
 
     def seconds(count: int) -> float:
         begin = next(_numbers) * 1_000_000

@@ -231,7 +231,7 @@ def test_a_python_file_is_a_task_too(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("x = 1", r"defines 0 subclasses of tasks\.task\.Task; one is wanted"),
+        ("x = 1", r"defines 0 subclasses of prunebench\.tasks\.task\.Task; one is wanted"),
         ("import nothing_of_that_name", r"ModuleNotFoundError: No module named"),
         ("def f(:", r"SyntaxError"),
         ("from prunebench.tasks.task import Task\nclass A(Task):\n    name = 'a'", r"abstract"),

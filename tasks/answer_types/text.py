@@ -1,0 +1,27 @@
+"""Texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prunebench.tasks.answer_types.base import SpelledAnswers
+from prunebench.tasks.answer_types.registry import answer_type
+
+
+@answer_type
+class TextAnswers(SpelledAnswers):
+    """Equal text, whatever the case and the blanks between its words."""
+
+    name = "text"
+    form = "a text"
+    grader = "text 1"
+    place = 4
+
+    def accepts(self, gold: str) -> bool:
+        return bool(gold.strip())
+
+    def spelling(self, answer: str) -> str:
+        return " ".join(answer.casefold().split())
+
+    def guess(self, golds: Sequence[str]) -> float:
+        return 0.25
