@@ -35,7 +35,6 @@ STILL_UPWARD = {
     ("bench.guideline.advise", "bench.cli.planning"),  # training
     ("bench.guideline.advise", "bench.perf.clock"),  # training
     ("bench.rollouts.records", "bench.evaluation.replay"),  # eval
-    ("tasks.near_duplicates", "bench.errors"),  # tasks
 }
 STILL_CIRCLES = [
     {"methods.base", "methods.pool"},  # methods
