@@ -8,7 +8,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from prunebench.methods.base import Pruner
 
@@ -32,26 +32,37 @@ class BrokenPluginError(ValueError):
 
 
 class Registry(Generic[T]):
-    """Classes by name: by decorator, from the modules of the given packages, or from an entry-point group.
+    """Classes (or objects) by name: by decorator, from the given modules and packages, or from an entry-point group.
 
-    Packages are imported when the registry is first read; an entry point is loaded only when it is asked for by name.
+    ``base`` is what every entry is a subclass or an instance of. Packages are imported when the registry is first read;
+    an entry point is loaded only when it is asked for by name. ``all_registries`` are those that a plugin can add to.
     """
 
-    def __init__(self, kind: str, base: type[T], packages: tuple[str, ...] = (), group: str | None = None) -> None:
+    all_registries: ClassVar[list[Registry[Any]]] = []
+
+    def __init__(self, kind: str, base: type[Any], packages: tuple[str, ...] = (), group: str | None = None) -> None:
         self.kind, self._base, self._packages, self._group = kind, base, packages, group
-        self._entries: dict[str, type[T]] = {}
+        self._entries: dict[str, T] = {}
+        self._homes: dict[str, tuple[str, str]] = {}
         self._loaded = False
+        self.all_registries.append(self)
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator. Raises TypeError for a class of another base, ValueError for a name that is taken."""
+    def register(self, name: str, made_by: Any = None) -> Callable[[T], T]:
+        """Decorator. Raises TypeError for an entry of another base, ValueError for a name that is taken.
 
-        def add(entry: type[T]) -> type[T]:
-            if not issubclass(entry, self._base):
-                raise TypeError(f"{self.kind} '{name}': {entry.__name__} is not a {self._base.__name__}")
-            taken = self._entries.get(name)
-            if taken is not None and (taken.__module__, taken.__qualname__) != (entry.__module__, entry.__qualname__):
-                raise ValueError(f"{self.kind} '{name}' is taken by {taken.__module__}.{taken.__qualname__}")
-            self._entries[name] = entry
+        ``made_by`` is the function that an object was made from: it tells where the entry comes from.
+        """
+
+        def add(entry: T) -> T:
+            source: Any = made_by or entry
+            called = getattr(source, "__qualname__", repr(source))
+            right = issubclass(entry, self._base) if isinstance(entry, type) else isinstance(entry, self._base)
+            if not right:
+                raise TypeError(f"{self.kind} '{name}': {called} is not a {self._base.__name__}")
+            home = (source.__module__, called)
+            if self._homes.get(name, home) != home:
+                raise ValueError(f"{self.kind} '{name}' is taken by {'.'.join(self._homes[name])}")
+            self._entries[name], self._homes[name] = entry, home
             return entry
 
         return add
@@ -62,14 +73,17 @@ class Registry(Generic[T]):
         self._loaded = True
         for package in self._packages:
             module = importlib.import_module(package)
-            for found in pkgutil.iter_modules(module.__path__, f"{package}."):
-                importlib.import_module(found.name)
-        self._entries = dict(sorted(self._entries.items(), key=lambda item: self._place(item[1])))
+            for submodule in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{package}."):
+                importlib.import_module(submodule.name)
+        self._entries = dict(sorted(self._entries.items(), key=lambda item: self._place(item[0])))
 
-    def _place(self, entry: type[T]) -> tuple[int, str]:
+    def _place(self, name: str) -> tuple[int, str]:
         """Package, then module: what happened to be imported before does not change the order."""
-        home = entry.__module__.rpartition(".")[0]
-        return (self._packages.index(home) if home in self._packages else len(self._packages), entry.__module__)
+        module = self._homes[name][0]
+        for number, package in enumerate(self._packages):
+            if package in (module, module.rpartition(".")[0]):
+                return number, module
+        return len(self._packages), module
 
     def _plugins(self) -> dict[str, object]:
         return {} if self._group is None else {point.name: point for point in entry_points(group=self._group)}
@@ -79,8 +93,8 @@ class Registry(Generic[T]):
         self._load()
         return [*self._entries, *(name for name in self._plugins() if name not in self._entries)]
 
-    def get(self, name: str) -> type[T]:
-        """The class of that name. Raises UnknownNameError; BrokenPluginError for a plugin that cannot be loaded."""
+    def get(self, name: str) -> T:
+        """The entry of that name. Raises UnknownNameError; BrokenPluginError for a plugin that cannot be loaded."""
         self._load()
         if name in self._entries:
             return self._entries[name]
@@ -92,7 +106,7 @@ class Registry(Generic[T]):
                     raise BrokenPluginError(self.kind, name, error) from error
         raise UnknownNameError(self.kind, name, self.names())
 
-    def items(self) -> Iterator[tuple[str, type[T]]]:
+    def items(self) -> Iterator[tuple[str, T]]:
         """Every entry; a plugin that cannot be imported is a warning, not a crash."""
         for name in self.names():
             try:
@@ -101,9 +115,9 @@ class Registry(Generic[T]):
                 warnings.warn(str(error), stacklevel=2)
 
 
-PRUNERS: Registry[Pruner] = Registry(
+PRUNERS: Registry[type[Pruner]] = Registry(
     "method",
-    Pruner,  # type: ignore[type-abstract]
+    Pruner,
     (
         "prunebench.methods.controls",
         "prunebench.methods.surface",

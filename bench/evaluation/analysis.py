@@ -25,13 +25,12 @@ from prunebench.bench.evaluation.tables.main import (
     compare,
     correct_of,
     is_control,
-    keeps_all,
     replay_methods,
     tables_of,
 )
 from prunebench.bench.evaluation.tables.policies import against_one_check
 from prunebench.bench.evaluation.tables.votes import vote_rows
-from prunebench.bench.policies import Policy, Ratio, TopK
+from prunebench.bench.policies import KeepAll, Policy, Ratio, TopK
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -251,7 +250,7 @@ class _Work:
         fitting = {
             name: pruner
             for name, pruner in self.methods.items()
-            if name in self.scored.played and self.candidates[name].policy is None
+            if name in self.scored.played and isinstance(self.candidates[name].policy, KeepAll | None)
         }
         tick = self.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
         scored = replay_methods(enough, fitting, self.policies, progress=lambda: tick(1))
@@ -291,8 +290,6 @@ class _Work:
         config, pruner = self.config, self.methods[name]
         if name not in self.scored.played or type(pruner).requires & {Signal.OUTCOME, Signal.POTENTIAL}:
             return None
-        if keeps_all(pruner):
-            return lambda n: Ratio(1.0)
         gamma = config.k / config.n
         if name in PROCEDURES:
             procedure = PROCEDURES[name]
@@ -300,7 +297,7 @@ class _Work:
         policy = self.policies[name]
         if isinstance(policy, TopK):
             return lambda n: Ratio(policy.k / config.n, policy.finished)
-        return (lambda n: policy) if isinstance(policy, Ratio) else None
+        return (lambda n: policy) if isinstance(policy, Ratio | KeepAll) else None
 
 
 def _keep(memory: Memory, record: ProblemRecord, played: Replay) -> None:

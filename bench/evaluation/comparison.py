@@ -21,7 +21,7 @@ from prunebench.bench.evaluation.decisions import write_decisions
 from prunebench.bench.evaluation.ledger import ledger_csv
 from prunebench.bench.evaluation.results import Representative, Results
 from prunebench.bench.policies import Policy, parse_policy
-from prunebench.bench.policies.procedures import PROCEDURES
+from prunebench.bench.policies.procedures import NONE, PROCEDURES
 from prunebench.bench.provenance import code_digest, environment
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes_of
@@ -352,7 +352,7 @@ def _refuse_learned(name: str) -> None:
 
 
 def _runnable(name: str, config: RunConfig, learned: Path, model_hash: str, judges: Judges) -> Runnable:
-    procedure = PROCEDURES.get(name)
+    procedure = NONE if name == "none" else PROCEDURES.get(name)
     if procedure is None:
         found = load_method(name, learned, model_hash, config.prefix_tokens, judges)
         return Runnable(found.pruner, found.card, found.note, None, reads_of([name]))

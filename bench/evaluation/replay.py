@@ -50,7 +50,7 @@ class Replay:
     seconds: float
 
 
-def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int, keeps_all: bool = False) -> Replay:
+def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) -> Replay:
     """Replay. ``position`` is the experiment's checkpoint, to which the policy relates its own.
 
     Raises ValueError for scores of a wrong shape or not finite (naming the path), UserError for a policy that does not
@@ -78,8 +78,6 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int, ke
         cost += pruner.cost(pool)
         first = scores if first is None else first
         history.append(CheckRecord(checkpoint, scores, complete.lengths <= checkpoint, stated, alive))
-        if keeps_all:
-            break
         decision = policy.decide(history)
         at_most = np.minimum(complete.lengths, checkpoint)
         stopped_at = np.where(alive & ~decision.keep, at_most, stopped_at)
@@ -94,16 +92,14 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int, ke
     return Replay(alive, stopped_at, launched, answers, stop, first, cost, seconds)
 
 
-def replay_draws(
-    pruners: Sequence[Pruner], policy: Policy, complete: Complete, position: int, keeps_all: bool = False
-) -> list[Replay]:
+def replay_draws(pruners: Sequence[Pruner], policy: Policy, complete: Complete, position: int) -> list[Replay]:
     """:func:`replay` for several draws of one pruner, which differ in their seeds alone.
 
     Where there is one check, what does not depend on the draw is had once.
     """
-    once = not policy.over_completed and not keeps_all and not policy.reads_answers
+    once = not policy.over_completed and not policy.reads_answers
     if len(pruners) == 1 or not once or len(policy.checkpoints(position)) > 1:
-        return [replay(pruner, policy, complete, position, keeps_all) for pruner in pruners]
+        return [replay(pruner, policy, complete, position) for pruner in pruners]
     (checkpoint,) = policy.checkpoints(position)
     pool = visible(complete.at(checkpoint), pruners[0])
     cost = pruners[0].cost(pool)

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.evaluation.replay import Replay, replay
-from prunebench.bench.evaluation.tables.main import keeps_all
 from prunebench.bench.policies import Policy
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Scores, Signal
@@ -77,7 +76,7 @@ class Subsamples:
         own = self._pruner
         if type(own).draws > 1:  # what the method draws is drawn with the pool
             own = replace(own, seed=draw)  # type: ignore[call-arg]
-        return record, replay(own, policy, record.complete, record.pool.position, keeps_all(own))
+        return record, replay(own, policy, record.complete, record.pool.position)
 
 
 class ScoreCache:

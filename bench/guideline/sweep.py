@@ -212,7 +212,7 @@ def playable_of(methods: Mapping[str, type[Pruner]]) -> tuple[list[str], dict[st
     """The methods whose scores can be used in any pool, and why the others cannot."""
     playable, left_out = [], {}
     for name, entry in methods.items():
-        if getattr(entry, "keeps_all", False):
+        if name == "none":
             left_out[name] = "keeps all paths: it is the retention ratio 1 of every other method"
         elif not entry.pointwise and name != "random":
             left_out[name] = "a score depends on the other paths of the pool, so it cannot be used in other pools"

@@ -5,11 +5,22 @@ it where paths that have ended are not to be ranked; ``str()`` gives that text, 
 """
 
 from prunebench.bench.policies.adaptive_consistency import AdaptiveConsistency
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, reach, tied
+from prunebench.bench.policies.contract import (
+    POLICIES,
+    CheckRecord,
+    Decision,
+    FinishedRule,
+    Policy,
+    keep_best,
+    policy,
+    reach,
+    tied,
+)
 from prunebench.bench.policies.early_stopping_consistency import EarlyStoppingConsistency, expected_esc_samples
 from prunebench.bench.policies.funnel import Funnel
+from prunebench.bench.policies.keep_all import KeepAll
 from prunebench.bench.policies.memory_triggered import MemoryTriggered
-from prunebench.bench.policies.parse import KINDS, parse_policy
+from prunebench.bench.policies.parse import parse_policy
 from prunebench.bench.policies.patience import DYNASOR_EFFORTS, Patience
 from prunebench.bench.policies.ratio import Ratio
 from prunebench.bench.policies.repeated import Repeated
@@ -26,8 +37,9 @@ __all__ = [
     "EarlyStoppingConsistency",
     "FinishedRule",
     "Funnel",
-    "KINDS",
+    "KeepAll",
     "MemoryTriggered",
+    "POLICIES",
     "Patience",
     "Policy",
     "Ratio",
@@ -39,6 +51,7 @@ __all__ = [
     "expected_esc_samples",
     "keep_best",
     "parse_policy",
+    "policy",
     "reach",
     "tied",
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from prunebench.bench.policies.contract import CheckRecord, Decision, Policy, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, Policy, policy, require
 
 
+@policy
 @dataclass(frozen=True)
 class AdaptiveConsistency(Policy):
     """arXiv 2305.11860: one complete path after another until the leading answer is unlikely to be overtaken.
@@ -19,9 +19,9 @@ class AdaptiveConsistency(Policy):
     paths. It begins with one path; paths without an answer count for nobody.
     """
 
-    kind: ClassVar[str] = "adaptive"
-    example: ClassVar[str] = "adaptive:0.95,most=40"
-    over_completed: ClassVar[bool] = True
+    kind = "adaptive"
+    example = "adaptive:0.95,most=40"
+    over_completed = True
 
     level: float = 0.95
     most: int = 40

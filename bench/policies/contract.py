@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
+from prunebench.methods.registry import Registry
 
 FinishedRule = Literal["rank", "keep", "drop"]
 """What becomes of paths that end before the checkpoint, always within the same k: ``rank`` them with the others,
@@ -81,9 +82,9 @@ class Policy(ABC):
         """
 
     @classmethod
-    def main_parameter(cls) -> str:
-        """The hyper-parameter that is written without its name: the first positional one."""
-        return next(one.name for one in fields(cls) if not one.kw_only)  # type: ignore[arg-type]
+    def main_parameter(cls) -> str | None:
+        """The hyper-parameter that is written without its name: the first positional one; None where there is none."""
+        return next((one.name for one in fields(cls) if not one.kw_only), None)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         """``kind:value,name=value``: the main hyper-parameter, then the others that are not at their default."""
@@ -94,12 +95,22 @@ class Policy(ABC):
             for one in [*(one for one in options if not one.kw_only), *(one for one in options if one.kw_only)]
             if one.default is MISSING or getattr(self, one.name) != one.default
         ]
-        return f"{self.kind}:{getattr(self, main)}{''.join(written)}{self.finished_suffix}"
+        value = "" if main is None else f":{getattr(self, main)}"
+        return f"{self.kind}{value}{''.join(written)}{self.finished_suffix}"
 
     @property
     def finished_suffix(self) -> str:
         """The end of its text: nothing for the rule ``rank``, else ``:keep`` or ``:drop``."""
         return "" if self.finished == "rank" else f":{self.finished}"
+
+
+POLICIES: Registry[type[Policy]] = Registry("policy", Policy, ("prunebench.bench.policies",), "prunebench.policies")
+"""By their ``kind``, which is what they are called in text."""
+
+
+def policy(entry: type[Policy]) -> type[Policy]:
+    """Class decorator: register a policy under its ``kind``."""
+    return POLICIES.register(entry.kind)(entry)
 
 
 def require(policy: Policy, right: bool, what: str) -> None:

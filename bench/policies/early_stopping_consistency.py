@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from prunebench.bench.policies.contract import CheckRecord, Decision, Policy, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, Policy, policy, require
 
 
+@policy
 @dataclass(frozen=True)
 class EarlyStoppingConsistency(Policy):
     """ESC (arXiv 2401.10480): complete paths come in windows; the first window of one mind ends the sampling.
@@ -19,9 +19,9 @@ class EarlyStoppingConsistency(Policy):
     All paths launched so far vote. A path without an answer agrees with nobody.
     """
 
-    kind: ClassVar[str] = "esc"
-    example: ClassVar[str] = "esc:5"
-    over_completed: ClassVar[bool] = True
+    kind = "esc"
+    example = "esc:5"
+    over_completed = True
 
     window: int = 5
 

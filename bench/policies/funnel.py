@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, policy, require
 
 
+@policy
 @dataclass(frozen=True)
 class Funnel(Policy):
     """Fewer and fewer: ``funnel:64@32,32@64,16@96`` checks 64 paths at 32 tokens, 32 at 64 and 16 at 96.
@@ -21,8 +21,8 @@ class Funnel(Policy):
     stages that do not go down in paths and up in tokens, and when there are not as many paths as the first one names.
     """
 
-    kind: ClassVar[str] = "funnel"
-    example: ClassVar[str] = "funnel:64@32,32@64,16@96:8"
+    kind = "funnel"
+    example = "funnel:64@32,32@64,16@96:8"
 
     stages: tuple[tuple[int, int], ...]
     last: int | None = None

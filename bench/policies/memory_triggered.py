@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, policy, require
 from prunebench.bench.policies.repeated import Repeated
 
 
+@policy
 @dataclass(frozen=True)
 class MemoryTriggered(Repeated):
     """STEP (arXiv 2601.09093): when the paths alive hold more than ``tokens`` in the cache, the best that fit go on.
@@ -18,8 +18,8 @@ class MemoryTriggered(Repeated):
     goes on.
     """
 
-    kind: ClassVar[str] = "memory"
-    example: ClassVar[str] = "memory:2560,every=40"
+    kind = "memory"
+    example = "memory:2560,every=40"
 
     tokens: int
     finished: FinishedRule = field(default="rank", kw_only=True)

@@ -10,34 +10,9 @@ from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.policies.adaptive_consistency import AdaptiveConsistency
-from prunebench.bench.policies.contract import FinishedRule, Policy
-from prunebench.bench.policies.early_stopping_consistency import EarlyStoppingConsistency
+from prunebench.bench.policies.contract import POLICIES, FinishedRule, Policy
 from prunebench.bench.policies.funnel import Funnel
-from prunebench.bench.policies.memory_triggered import MemoryTriggered
-from prunebench.bench.policies.patience import Patience
-from prunebench.bench.policies.ratio import Ratio
-from prunebench.bench.policies.speculative_rejection import SpeculativeRejection
-from prunebench.bench.policies.threshold import Threshold
-from prunebench.bench.policies.topk import TopK
-from prunebench.bench.policies.warmup_percentile import WarmupPercentile
-
-KINDS: dict[str, type[Policy]] = {
-    policy.kind: policy
-    for policy in (
-        TopK,
-        Ratio,
-        Funnel,
-        Threshold,
-        WarmupPercentile,
-        Patience,
-        MemoryTriggered,
-        SpeculativeRejection,
-        EarlyStoppingConsistency,
-        AdaptiveConsistency,
-    )
-}
-"""What policies are called in text; each has an ``example``."""
+from prunebench.methods.registry import BrokenPluginError, UnknownNameError
 
 
 def parse_policy(text: str) -> Policy:
@@ -47,17 +22,21 @@ def parse_policy(text: str) -> Policy:
     with a right example for anything else.
     """
     kind, _, rest = text.strip().partition(":")
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        examples = ", ".join(policy.example for policy in KINDS.values())
-        advice = f"did you mean {KINDS[near[0]].example}?" if near else f"write one such as {examples}"
-        raise UserError(f"unknown policy '{text}'; {advice}")
-    policy = KINDS[kind]
+    try:
+        policy = POLICIES.get(kind)
+    except BrokenPluginError as error:
+        raise UserError(str(error)) from error
+    except UnknownNameError:
+        kinds = dict(POLICIES.items())
+        near = difflib.get_close_matches(kind, kinds, n=1)
+        examples = ", ".join(known.example for known in kinds.values())
+        advice = f"did you mean {kinds[near[0]].example}?" if near else f"write one such as {examples}"
+        raise UserError(f"unknown policy '{text}'; {advice}") from None
     body, *ends = rest.split(":")
     values: dict[str, Any] = {}
     for name, value in [*_named(policy, body), *(_end(policy, end) for end in ends)]:
         values[name] = _read(policy, text, name, value, values)
-    if policy.main_parameter() not in values:
+    if policy.main_parameter() not in (None, *values):
         raise UserError(f"policy '{text}' needs a {policy.main_parameter()}; write it as in {policy.example}")
     return policy(**values)
 
@@ -67,7 +46,7 @@ def _named(policy: type[Policy], body: str) -> Iterable[tuple[str, str]]:
     parts = [part.strip() for part in body.split(",")]
     main = ",".join(part for part in parts if "=" not in part)
     if main:
-        yield policy.main_parameter(), main
+        yield policy.main_parameter() or main, main
     for part in parts:
         if "=" in part:
             name, _, value = part.partition("=")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.policies.contract import CheckRecord, Decision, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, policy, require
 from prunebench.bench.policies.repeated import Repeated
 
 DYNASOR_EFFORTS: dict[str, tuple[int, int]] = {
@@ -22,6 +22,7 @@ DYNASOR_EFFORTS: dict[str, tuple[int, int]] = {
 """How hard Dynasor (hao-ai-lab/Dynasor) saves: equal answers in a row that are enough, and tokens between probes."""
 
 
+@policy
 @dataclass(frozen=True)
 class Patience(Repeated):
     """Parallel-Probe (arXiv 2602.03845) and Dynasor (hao-ai-lab/Dynasor); every check probes for answers.
@@ -33,9 +34,9 @@ class Patience(Repeated):
     like the others.
     """
 
-    kind: ClassVar[str] = "patience"
-    example: ClassVar[str] = "patience:2,warmup_checks=1,stable=3,every=40"
-    reads_answers: ClassVar[bool] = True
+    kind = "patience"
+    example = "patience:2,warmup_checks=1,stable=3,every=40"
+    reads_answers = True
 
     misses: int
     warmup_checks: int = 0

@@ -12,6 +12,7 @@ import numpy as np
 from prunebench.bench.policies import (
     AdaptiveConsistency,
     EarlyStoppingConsistency,
+    KeepAll,
     MemoryTriggered,
     Patience,
     Policy,
@@ -57,6 +58,9 @@ class Procedure:
             setattr(own, name, value)
         return own
 
+
+NONE = Procedure("none", lambda n, k, position: KeepAll(), "control", "none")
+"""The control ``none``: whatever the others run under, it keeps all paths."""
 
 PROCEDURES: dict[str, Procedure] = {
     "esc": Procedure(

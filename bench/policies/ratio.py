@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, policy, require
 
 
+@policy
 @dataclass(frozen=True)
 class Ratio(Policy):
     """One check; the best max(1, round(gamma * N)) go on. Raises UserError unless 0 < gamma <= 1."""
 
-    kind: ClassVar[str] = "ratio"
-    example: ClassVar[str] = "ratio:0.125"
+    kind = "ratio"
+    example = "ratio:0.125"
 
     gamma: float
     finished: FinishedRule = "rank"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, policy, require
 from prunebench.bench.policies.repeated import Repeated
 
 
+@policy
 @dataclass(frozen=True)
 class SpeculativeRejection(Repeated):
     """arXiv 2410.20290: at each decision point the best ceil((1 - alpha) n) of the n paths alive go on.
@@ -18,8 +18,8 @@ class SpeculativeRejection(Repeated):
     The source decides when its memory is full; here decisions come every ``every`` tokens.
     """
 
-    kind: ClassVar[str] = "rejection"
-    example: ClassVar[str] = "rejection:0.5,every=40,checks=3"
+    kind = "rejection"
+    example = "rejection:0.5,every=40,checks=3"
 
     alpha: float
     finished: FinishedRule = field(default="rank", kw_only=True)

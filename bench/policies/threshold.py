@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, reach, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, policy, reach, require
 from prunebench.bench.policies.repeated import Repeated
 
 
+@policy
 @dataclass(frozen=True)
 class Threshold(Repeated):
     """At every check the paths that score at least ``bar`` go on; where none does, the best one. Default: one check."""
 
-    kind: ClassVar[str] = "threshold"
-    example: ClassVar[str] = "threshold:0.5,every=40,checks=3"
+    kind = "threshold"
+    example = "threshold:0.5,every=40,checks=3"
 
     bar: float
     checks: int = field(default=1, kw_only=True)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, policy, require
 
 
+@policy
 @dataclass(frozen=True)
 class TopK(Policy):
     """One check; the k best go on. Raises UserError for k < 1, and when there are fewer than k paths."""
 
-    kind: ClassVar[str] = "topk"
-    example: ClassVar[str] = "topk:8"
+    kind = "topk"
+    example = "topk:8"
 
     k: int
     finished: FinishedRule = "rank"

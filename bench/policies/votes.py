@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from prunebench.methods.registry import Registry
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 #: Sums of the same weights in another order differ by rounding; totals this close (relative) are a tie.
 TIE_TOLERANCE = 1e-9
@@ -29,67 +35,98 @@ class Outcome:
 
 
 class Vote(ABC):
-    """Gives every kept path a weight; the answer class with the largest total wins."""
+    """Gives every kept path a weight; the answer class with the largest total wins.
+
+    ``name`` is what it is called in tables and settings, ``reads`` what it weighs by: nothing, the ``score`` of each
+    path, or the mean token ``entropy`` of the complete path.
+    """
+
+    name: ClassVar[str]
+    reads: ClassVar[Literal["nothing", "score", "entropy"]] = "nothing"
 
     @abstractmethod
-    def weights(self, evidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    def weights(self, evidence: Array) -> Array:
         """(k,) weights, not negative, from (k,) evidence per kept path. Raises ValueError on evidence out of range."""
 
-    def elect(self, classes: NDArray[np.int64], evidence: NDArray[np.float64] | None = None) -> Outcome:
-        """The outcome for (k,) answer classes.
+    def elect(self, classes: NDArray[np.int64], evidence: Array | None = None) -> Outcome:
+        """The outcome for the (k,) answer classes of the kept paths, with (k,) evidence where the vote reads any.
 
-        ``evidence`` (k,) is what the vote reads (see the subclass). Only :class:`Majority` does without it. Raises
-        ValueError where it is missing, of another length, not finite, or out of the vote's range.
+        Raises ValueError where it is missing, of another length, not finite, or out of the vote's range.
         """
+        keep = np.ones((1, len(classes)), np.bool_)
+        values, winners = self._winners(classes[None], keep, None if evidence is None else evidence[None])
+        return Outcome(tuple(int(value) for value in values[winners[0]]))
+
+    def correctness(
+        self, classes: NDArray[np.int64], keep: Flags, gold: int, evidence: Array | None = None
+    ) -> tuple[Array, Flags]:
+        """(draws,) expected correctness of the winner among class ``gold``, and whether the vote was tied.
+
+        ``classes`` int64, ``keep`` bool and ``evidence`` are (draws, N); otherwise as :meth:`elect`.
+        """
+        values, winners = self._winners(classes, keep, evidence)
+        number = winners.sum(-1)
+        right = winners[:, (values == gold) & (values >= 0)].any(-1)
+        return np.where(right, 1 / np.maximum(number, 1), 0.0), number > 1
+
+    def _winners(
+        self, classes: NDArray[np.int64], keep: Flags, evidence: Array | None
+    ) -> tuple[NDArray[np.int64], Flags]:
+        """The (classes,) that somebody states, and bool (draws, classes): which of them have the largest total."""
+        weights = self._weighed(keep, evidence)
+        values = np.unique(classes[classes >= 0])
+        stated = keep[..., None] & (classes[..., None] == values)
+        totals = np.where(stated, weights[..., None], 0.0).sum(1)
+        answered = stated.any(1)
+        best = np.where(answered, totals, -np.inf).max(-1, keepdims=True, initial=-np.inf)
+        with np.errstate(invalid="ignore"):  # a draw without any answer has no best
+            return values, answered & (totals >= best - TIE_TOLERANCE * np.abs(best))
+
+    def _weighed(self, keep: Flags, evidence: Array | None) -> Array:
+        """(draws, N): the weight of every kept path, 0 of the others."""
+        if self.reads == "nothing":
+            return keep.astype(np.float64)
         if evidence is None:
-            if not isinstance(self, Majority):
-                raise ValueError(f"{type(self).__name__} needs evidence, one number per kept path")
-            evidence = np.ones(len(classes))
-        if evidence.shape != classes.shape:
-            raise ValueError(f"{type(self).__name__}: evidence {evidence.shape} for {classes.shape} classes")
-        if not np.isfinite(evidence).all():
-            raise ValueError(f"{type(self).__name__}: evidence of row {np.argmin(np.isfinite(evidence))} is not finite")
-        weights = self.weights(evidence)
-        answered = classes >= 0
-        if not answered.any():
-            return Outcome(())
-        values, index = np.unique(classes[answered], return_inverse=True)
-        totals = np.bincount(index, weights=weights[answered])
-        best = totals.max()
-        return Outcome(tuple(int(value) for value in values[totals >= best - TIE_TOLERANCE * abs(best)]))
+            raise ValueError(f"{type(self).__name__} needs evidence, one number per kept path")
+        if evidence.shape != keep.shape:
+            raise ValueError(f"{type(self).__name__}: evidence {evidence.shape} for {keep.shape} classes")
+        weights = np.zeros(keep.shape)
+        for draw, kept in enumerate(keep):
+            seen = evidence[draw, kept]
+            if not np.isfinite(seen).all():
+                raise ValueError(f"{type(self).__name__}: evidence of row {np.argmin(np.isfinite(seen))} is not finite")
+            weights[draw, kept] = self.weights(seen)
+        return weights
 
 
+VOTES: Registry[type[Vote]] = Registry("vote", Vote, ("prunebench.bench.policies.votes",), "prunebench.votes")
+
+
+def vote(entry: type[Vote]) -> type[Vote]:
+    """Class decorator: register a vote under its ``name``. Its hyper-parameters have defaults."""
+    return VOTES.register(entry.name)(entry)
+
+
+@vote
 @dataclass(frozen=True)
 class Majority(Vote):
     """One path, one vote (self-consistency, arXiv 2203.11171)."""
 
-    def weights(self, evidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    name = "majority"
+
+    def weights(self, evidence: Array) -> Array:
         return np.ones(len(evidence))
 
 
-def majorities(
-    classes: NDArray[np.int64], keep: NDArray[np.bool_], gold: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """:class:`Majority` over many draws at once: (D,) expected correctness and whether the vote was tied.
-
-    ``classes`` and ``keep`` are (D, N).
-    """
-    values = np.unique(classes[classes >= 0])
-    if not len(values):
-        return np.zeros(len(keep)), np.zeros(len(keep), np.bool_)
-    votes = np.stack([(keep & (classes == value)).sum(-1) for value in values], -1)
-    best = votes.max(-1, keepdims=True)
-    winners = (votes == best) & (best > 0)
-    number = winners.sum(-1)
-    right = winners[:, values == gold].any(-1)
-    return np.where(right, 1 / np.maximum(number, 1), 0.0), number > 1
-
-
+@vote
 @dataclass(frozen=True)
 class ScoreWeighted(Vote):
     """Weight = the path's score, as confidence-weighted majority does (DeepConf, arXiv 2508.15260)."""
 
-    def weights(self, evidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    name = "score-weighted"
+    reads = "score"
+
+    def weights(self, evidence: Array) -> Array:
         if (evidence < 0).any():
             raise ValueError(
                 f"ScoreWeighted: row {int(np.argmax(evidence < 0))} has a negative score; "
@@ -98,19 +135,7 @@ class ScoreWeighted(Vote):
         return evidence
 
 
-@dataclass(frozen=True)
-class InverseEntropy(Vote):
-    """Weight = 1 / mean token entropy of the path, in nats (arXiv 2511.02309)."""
-
-    floor: float = 1e-10
-    """Entropies below it count as it: a deterministic path has no infinite vote."""
-
-    def weights(self, evidence: NDArray[np.float64]) -> NDArray[np.float64]:
-        if (evidence < 0).any():
-            raise ValueError(f"InverseEntropy: row {int(np.argmax(evidence < 0))} has a negative entropy")
-        return 1 / np.maximum(evidence, self.floor)
-
-
+@vote
 @dataclass(frozen=True)
 class Borda(Vote):
     """Rank r of the N kept paths (0 = the highest score) gives (N - r)^p (Self-Certainty, arXiv 2502.18581).
@@ -119,12 +144,30 @@ class Borda(Vote):
     A further path that ranks low lifts all above it: with p > 0 it can cost its own class the vote.
     """
 
+    name = "borda"
+    reads = "score"
     p: float = 0.5
 
-    def weights(self, evidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    def weights(self, evidence: Array) -> Array:
         _, index, counts = np.unique(-evidence, return_inverse=True, return_counts=True)
         by_rank = np.arange(len(evidence), 0, -1, dtype=np.float64) ** self.p
         # The groups of equal scores are contiguous runs of ranks, best first.
         group = np.repeat(np.arange(len(counts)), counts)
         shared = np.bincount(group, weights=by_rank, minlength=len(counts)) / counts
         return shared[index]
+
+
+@vote
+@dataclass(frozen=True)
+class InverseEntropy(Vote):
+    """Weight = 1 / mean token entropy of the path, in nats (arXiv 2511.02309)."""
+
+    name = "inverse-entropy"
+    reads = "entropy"
+    floor: float = 1e-10
+    """Entropies below it count as it: a deterministic path has no infinite vote."""
+
+    def weights(self, evidence: Array) -> Array:
+        if (evidence < 0).any():
+            raise ValueError(f"InverseEntropy: row {int(np.argmax(evidence < 0))} has a negative entropy")
+        return 1 / np.maximum(evidence, self.floor)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, finite_scores, reach, require
+from prunebench.bench.policies.contract import (
+    CheckRecord,
+    Decision,
+    FinishedRule,
+    finite_scores,
+    policy,
+    reach,
+    require,
+)
 from prunebench.bench.policies.repeated import Repeated
 
 
+@policy
 @dataclass(frozen=True)
 class WarmupPercentile(Repeated):
     """DeepConf online (arXiv 2508.15260): the first ``warmup`` paths run to their end and set the bar for the others.
@@ -23,8 +31,8 @@ class WarmupPercentile(Repeated):
     lengths are not comparable.
     """
 
-    kind: ClassVar[str] = "warmup"
-    example: ClassVar[str] = "warmup:90,warmup=16,every=40"
+    kind = "warmup"
+    example = "warmup:90,warmup=16,every=40"
 
     eta: float
     warmup: int = 16

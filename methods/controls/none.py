@@ -15,13 +15,12 @@ from prunebench.methods.registry import pruner
 @pruner
 @dataclass
 class KeepAll(Pruner):
-    """All N paths go on. ``keeps_all`` tells the evaluation that no policy applies."""
+    """All N paths go on: it runs under the policy ``keep all``, whatever the others run under."""
 
     name: ClassVar[str] = "none"
     source: ClassVar[Source] = Source.CONTROL
     requires: ClassVar[frozenset[Signal]] = frozenset()
     paper: ClassVar[str] = "control"
-    keeps_all: ClassVar[bool] = True
 
     def score(self, pool: Pool) -> Scores:
         return np.zeros(len(pool))

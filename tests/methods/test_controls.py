@@ -14,10 +14,8 @@ from prunebench.methods.controls.potential import Potential
 from prunebench.methods.controls.random_choice import RandomChoice
 
 
-def test_none_ranks_nothing_and_says_that_it_keeps_all():
-    assert KeepAll.keeps_all
+def test_none_ranks_nothing():
     assert KeepAll().score(example_pool(5)).tolist() == [0.0] * 5
-    assert not getattr(Length, "keeps_all", False)
 
 
 def test_random_is_keyed_by_seed_and_problem():

@@ -16,7 +16,7 @@ from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import EqualCostRow
 from prunebench.bench.evaluation.statistics import mean_interval
 from prunebench.bench.evaluation.subsampling import Subsamples
-from prunebench.bench.evaluation.tables.main import correct_of, keeps_all, significance
+from prunebench.bench.evaluation.tables.main import correct_of, significance
 from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -163,7 +163,7 @@ def _rows(
                 task=task,
                 method=name,
                 quadrant=type(methods[name]).quadrant().value,
-                policy="keep all" if keeps_all(methods[name]) else str(policies[name](point.n)),
+                policy=str(policies[name](point.n)),
                 stored_paths=most,
                 n=point.n,
                 k=point.k,

@@ -29,7 +29,7 @@ from prunebench.bench.evaluation.statistics import (
     sign_flip_p,
 )
 from prunebench.bench.policies import CheckRecord, Policy, tied
-from prunebench.bench.policies.votes import Majority, majorities
+from prunebench.bench.policies.votes import Majority
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import PRIVILEGED, Pruner, Quadrant, Signal, Source
 
@@ -81,7 +81,7 @@ def _draws(pruner: Pruner, policy: Policy, record: ProblemRecord) -> list[Replay
     """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws."""
     draws = type(pruner).draws
     pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
-    return replay_draws(pruners, policy, record.complete, record.pool.position, keeps_all(pruner))
+    return replay_draws(pruners, policy, record.complete, record.pool.position)
 
 
 def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
@@ -135,8 +135,7 @@ def compare(
 
     ``policies`` are those that the methods were played under; ``policy`` is the one that the potential is held to.
     ``arithmetic`` is that of the generating model, None where nobody knows it; ``spreads`` hold the draw spread by task
-    and method. A pruner class with ``keeps_all = True`` keeps all N under any policy. Raises ValueError when there is
-    no record, UserError when the policy does not fit them.
+    and method. Raises ValueError when there is no record, UserError when the policy does not fit them.
     """
     if not records:
         raise ValueError("a comparison needs at least one problem")
@@ -163,7 +162,7 @@ def compare(
                     k=g.k,
                     prefix_tokens=prefix_tokens,
                     finished=policies[name].finished,
-                    policy="keep all" if keeps_all(methods[name]) else str(policies[name]),
+                    policy=str(policies[name]),
                     p_value=p_values[name],
                     p_holm=adjusted.get(name, math.nan),
                     draw_spread=spreads.get((task, name), math.nan),
@@ -173,7 +172,7 @@ def compare(
                     **_cells(g, base, problems, seed),
                 )
             )
-        alike = [name for name in graded if not keeps_all(methods[name]) and str(policies[name]) == str(policy)]
+        alike = [name for name in graded if str(policies[name]) == str(policy)]
         notes += [f"{task}: {note}" for note in _notes(problems, scored, list(adjusted), alike, graded, base)]
     return Evaluated(rows, notes, [row for g in graded.values() for row in g.ledger])
 
@@ -244,11 +243,6 @@ def is_control(pruner: Pruner) -> bool:
     return type(pruner).source is Source.CONTROL
 
 
-def keeps_all(pruner: Pruner) -> bool:
-    """Whether it keeps all N under any policy."""
-    return bool(getattr(type(pruner), "keeps_all", False))
-
-
 def _kept(record: ProblemRecord, scores: Array, policy: Policy) -> NDArray[np.bool_]:
     """bool (N,): what one check by ``policy`` keeps of this pool."""
     pool = record.pool
@@ -284,7 +278,7 @@ def _grade(
     ledger: list[LedgerRow] = []
     for record, draws in zip(records, played, strict=True):
         means = _measured(record, draws, type_ii)
-        if reads_labels and not keeps_all(pruner):
+        if reads_labels:
             means[1] = _split_half(record, policy)
         scores = np.stack([one.scores for one in draws])
         ranked = not policy.over_completed
@@ -326,7 +320,7 @@ def _measured(record: ProblemRecord, draws: Sequence[Replay], type_ii: bool) -> 
     expected = np.full(len(draws), math.nan)
     if record.potential is not None:
         expected[whole] = metrics.avg_at_k(record.potential, keep[whole])
-    right, vote_tied = majorities(np.stack([one.answer_class for one in draws]), keep, record.gold_class)
+    right, vote_tied = Majority().correctness(np.stack([one.answer_class for one in draws]), keep, record.gold_class)
     decoded = np.stack([one.decoded for one in draws])
     one_check = (decoded == np.where(keep, record.lengths, np.minimum(record.lengths, position))).all(-1)
     measures = (

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from prunebench.bench import policies
 from prunebench.bench.config import RunConfig
 from prunebench.bench.evaluation.analysis import Candidate, analyse, timings_csv
 from prunebench.bench.evaluation.results import ResultRow
@@ -20,7 +21,9 @@ def analysed(records, methods=None, policy=None, n=None, k=2, **settings):
         tasks=("t",), model="m", n=n or len(records[0].pool), k=k, prefix_tokens=10, problems=len(records),
         temperature=1.0, max_new_tokens=100, **settings,
     )  # fmt: skip
-    candidates = {name: Candidate(pruner) for name, pruner in methods.items()}
+    candidates = {
+        name: Candidate(pruner, policies.KeepAll() if name == "none" else None) for name, pruner in methods.items()
+    }
     return analyse(records, config, candidates, policy or TopK(k), "m", MODEL, lambda name, total: lambda done: None)
 
 

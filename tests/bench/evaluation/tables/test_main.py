@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from prunebench.bench import policies
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.tables.main import compare, replay_methods
@@ -26,7 +27,6 @@ class KeepAll(Pruner):
     source = Source.CONTROL
     requires = frozenset()
     paper = "test"
-    keeps_all = True
 
     def score(self, pool):
         return np.zeros(len(pool))
@@ -48,7 +48,6 @@ class Chance(Pruner):
 @dataclass
 class Oracle(KeepAll):
     requires = frozenset({Signal.OUTCOME})
-    keeps_all = False
 
     def score(self, pool):
         return pool.outcome
@@ -57,7 +56,6 @@ class Oracle(KeepAll):
 @dataclass
 class Potential(KeepAll):
     requires = frozenset({Signal.POTENTIAL})
-    keeps_all = False
 
     def score(self, pool):
         return pool.potential
@@ -127,15 +125,19 @@ def record(
     )
 
 
+def policies_of(methods, policy=None):
+    return {name: policies.KeepAll() if name == "none" else policy or TopK(2) for name in methods}
+
+
 def score_methods(records, methods, policy=None, progress=None):
-    return replay_methods(records, methods, dict.fromkeys(methods, policy or TopK(2)), progress)
+    return replay_methods(records, methods, policies_of(methods, policy), progress)
 
 
 def run(records, methods, policy=None, **more):
     policy = policy or TopK(2)
     scored = score_methods(records, methods, policy)
     found = compare(
-        records, scored, methods, dict.fromkeys(methods, policy), policy, "model", MODEL, {}, seed=0,
+        records, scored, methods, policies_of(methods, policy), policy, "model", MODEL, {}, seed=0,
         prefix_tokens=L, **more,
     )  # fmt: skip
     return {(row.task, row.method): row for row in found.rows}, found.notes, scored
