@@ -483,7 +483,7 @@ def test_the_example_of_every_kind_is_one(kind):
     ("text", "sentence"),
     [
         ("", "unknown policy ''; write one such as adaptive:0.95,most=40, esc:5, funnel:"),
-        ("best:3", "unknown policy 'best:3'; write one such as topk:8, "),
+        ("best:3", "unknown policy 'best:3'; write one such as adaptive:"),
         ("pacience:3", "unknown policy 'pacience:3'; did you mean patience:2,warmup_checks=1"),
         ("topk", "policy 'topk' needs a k; write it as in topk:8"),
         ("topk:", "policy 'topk:' needs a k; write it as in topk:8"),
