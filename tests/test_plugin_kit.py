@@ -19,7 +19,7 @@ from prunebench.bench.plugins import check_plugin, load_plugin, write_pruner
 from prunebench.methods.base import Quadrant
 from prunebench.methods.check import LEARNING_RULES, RULES, example_dataset, example_pool
 from prunebench.methods.registry import PRUNERS
-from tests.test_example_package import Environment
+from tests.environment import Environment
 
 PAGE = Path(__file__).parents[1] / "docs" / "add-a-pruner.md"
 QUADRANTS = ["I", "II", "III", "IV"]
@@ -355,6 +355,7 @@ def test_a_judge_without_its_model_is_not_passed(plugin):
 
 def test_every_snippet_of_the_page_runs_in_its_order(tmp_path):
     environment = Environment(tmp_path / "environment")
+    environment.link(PAGE.parents[1])
     work = tmp_path / "work"
     work.mkdir()
     shown = []
