@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ def code_digest() -> str:
         digest.update(str(file.relative_to(ROOT)).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    names = ("torch", "transformers", "peft", "numpy", "scikit-learn", "prunebench")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from prunebench.bench.evaluation.ablation import AblationRow
-from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.files import csv_text
 from prunebench.figures.published_marks import SOURCE, PublishedAblation, open_marker, published_ablations
 from prunebench.figures.style import MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme
 

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from prunebench.bench.evaluation.results import QuadrantName, csv_text
+from prunebench.bench.evaluation.results import QuadrantName
 from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline
 from prunebench.bench.guideline.sweep import Cell, Sweep
 from prunebench.figures.style import (

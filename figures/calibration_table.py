@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunebench.bench.evaluation.results import Results, csv_text
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.evaluation.results import Results
+from prunebench.bench.files import csv_text, write_atomically
 from prunebench.figures.main_table import number
 
 HEADER = ("method", "held against", "ECE", "Brier")

@@ -12,7 +12,7 @@ from typing import cast
 from matplotlib.figure import Figure as Picture
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.files import write_atomically
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import save
 

@@ -5,7 +5,7 @@ Every function takes the run folder and whether published numbers are wanted, an
 
 from __future__ import annotations
 
-from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.files import csv_text
 from prunebench.figures import ablations as draw_ablations
 from prunebench.figures import attention as draw_attention
 from prunebench.figures import budget as draw_budget

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from prunebench.bench.evaluation.results import EqualCostRow, Results, rows_csv
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.evaluation.results import EqualCostRow, Results
+from prunebench.bench.files import rows_csv, write_atomically
 from prunebench.figures.main_table import number, p_value, terminal_table, with_interval
 from prunebench.figures.style import QUADRANTS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline
 
 REFUSED = "–"

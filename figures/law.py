@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline, inverse_of
 from prunebench.figures.style import INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
 

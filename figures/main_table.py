@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunebench.bench.evaluation.results import ResultRow, Results
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.files import write_atomically
 from prunebench.figures.style import QUADRANTS, caption, rows_of
 
 DASH, MINUS = "–", "−"

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Motivation
-from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.evaluation.statistics import Interval
+from prunebench.bench.files import csv_text
 from prunebench.figures.main_table import number
 from prunebench.figures.style import FAINT, INK, MUTED, NAME_POINTS, WIDTH_INCHES, new_figure, theme
 

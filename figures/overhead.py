@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from prunebench.bench.evaluation.ledger import LedgerRow
-from prunebench.bench.evaluation.results import QuadrantName, Results, csv_text
+from prunebench.bench.evaluation.results import QuadrantName, Results
 from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.files import csv_text
 from prunebench.figures.published_marks import SOURCE, open_marker, published_check_seconds
 from prunebench.figures.run_folder import Timing, mean_defined
 from prunebench.figures.style import (

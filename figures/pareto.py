@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from prunebench.bench.evaluation.results import ResultRow, Results, csv_text
+from prunebench.bench.evaluation.results import ResultRow, Results
+from prunebench.bench.files import csv_text
 from prunebench.figures.published_marks import SOURCE, open_marker, published_points
 from prunebench.figures.style import (
     FAINT,

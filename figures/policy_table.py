@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunebench.bench.evaluation.results import PolicyRow, Results, rows_csv
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.evaluation.results import PolicyRow, Results
+from prunebench.bench.files import rows_csv, write_atomically
 from prunebench.figures.main_table import number, with_interval
 
 HEADER = ("method", "policy", "tokens", "one check", "its tokens", "Δ avg [95 %]", "Δ maj [95 %]")

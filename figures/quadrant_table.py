@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunebench.bench.evaluation.results import Results
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.files import write_atomically
 from prunebench.figures.main_table import number, p_value, with_interval
 from prunebench.figures.style import rows_of
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prunebench.bench.evaluation.results import CalibrationRow, QuadrantName, Results, csv_text
+from prunebench.bench.evaluation.results import CalibrationRow, QuadrantName, Results
+from prunebench.bench.files import csv_text
 from prunebench.figures.style import FAINT, INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme
 
 COLUMNS, PANEL_INCHES, TOP, FOOT, LEFT = 3, 0.86, 0.42, 0.34, 0.36

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.sweep import Sweep
 from prunebench.figures.style import FAINT, INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
 

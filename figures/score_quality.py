@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prunebench.bench.evaluation.results import ResultRow, Results, csv_text
+from prunebench.bench.evaluation.results import ResultRow, Results
+from prunebench.bench.files import csv_text
 from prunebench.figures.style import (
     FAINT,
     MUTED,

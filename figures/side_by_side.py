@@ -9,8 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from prunebench.bench.evaluation.results import POOLED, ResultRow, Results, rows_csv
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.evaluation.results import POOLED, ResultRow, Results
+from prunebench.bench.files import rows_csv, write_atomically
 from prunebench.figures.main_table import number, with_interval
 from prunebench.figures.published_marks import SOURCE, PublishedPoint, published_points
 from prunebench.figures.style import (

@@ -23,7 +23,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from prunebench.bench.evaluation.results import QuadrantName, ResultRow, Results
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.files import write_atomically
 
 WIDTH_INCHES = 3.4
 """One text column. Figures are drawn at this width, so that they need no scaling in a paper."""

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from prunebench.bench.evaluation.results import QuadrantName, csv_text
+from prunebench.bench.evaluation.results import QuadrantName
+from prunebench.bench.files import csv_text
 from prunebench.figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, text_inches, theme
 
 GRID: tuple[tuple[QuadrantName, QuadrantName], ...] = (("I", "III"), ("II", "IV"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.files import write_atomically
 from prunebench.bench.training.training import Card, describe_configuration
 from prunebench.figures.style import new_figure, save, theme
 

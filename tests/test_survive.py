@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunebench.bench import cli
-from prunebench.bench.rollouts import shards
+from prunebench.bench import cli, files
 from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
 from tests.torture import commands, left_by, leftovers, prepare, tortured
 
@@ -154,5 +153,5 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="full"):
-        shards.write_atomically(tmp_path / "a", b"x")
+        files.write_atomically(tmp_path / "a", b"x")
     assert not list(tmp_path.iterdir())

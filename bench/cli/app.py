@@ -304,19 +304,22 @@ def command_line() -> str:
     return " ".join(["prunebench", *sys.argv[1:]])
 
 
-class RichWatch:
-    """Progress bars for :class:`prunebench.bench.evaluation.comparison.Watch`."""
+class Bars:
+    """Bars on stderr and sentences on stdout: a :class:`prunebench.bench.progress.Progress`."""
 
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
 
-    def stretch(self, name: str, total: int | None) -> Callable[[int], None]:
-        bar = self._progress.add_task(name, total=total)
-        return lambda count: self._progress.advance(bar, count)
+    def stretch(self, name: str, total: int | None = None, /) -> Callable[[int], None]:
+        bar = self._bars.add_task(name, total=total)
+        return lambda count: self._bars.advance(bar, count)
+
+    def say(self, sentence: str, /) -> None:
+        typer.echo(sentence)
 
 
 @contextmanager
-def watching() -> Iterator[RichWatch]:
+def watching() -> Iterator[Bars]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -330,5 +333,5 @@ def watching() -> Iterator[RichWatch]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield RichWatch(progress)
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield Bars(bars)

@@ -191,18 +191,18 @@ def compare_with(
         tasks_of(config)
     check_methods(config)
     engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, choice)
-    with watching() as watch:
+    with watching() as progress:
         results = run_comparison(
             engine,
             config,
             out,
             inputs,
             command=command_line(),
-            watch=watch,
+            progress=progress,
             processes=processes_on(device),
             cluster=cluster,
         )
-        tick = watch.stretch("tables and figures", 1)
+        tick = progress.stretch("tables and figures", 1)
         write_outputs(results, out)
         tick(1)
     _show(results, out)

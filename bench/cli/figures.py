@@ -28,8 +28,8 @@ def figures(
     given = {"sweep": sweep, "motivation": motivation, "ablations": ablations, "attention": attention}
     folder = RunFolder(run, {name: path for name, path in given.items() if path is not None})
     target = out or run / "figures"
-    with watching() as watch:
-        tick = watch.stretch("figures", len(names or FIGURES))
+    with watching() as progress:
+        tick = progress.stretch("figures", len(names or FIGURES))
         gallery = draw_figures(folder, target, names or (), paper=paper, progress=tick)
     for name, reason in gallery.left_out.items():
         typer.echo(f"left out: {name}: {reason}")

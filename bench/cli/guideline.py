@@ -64,7 +64,7 @@ def sweep(
     if engine is not None:
         require_model(opened, store, engine)
     folder = learned_for(model, learned)
-    with watching() as watch:
+    with watching() as progress:
         found = swept(
             engine,
             store,
@@ -76,9 +76,9 @@ def sweep(
             judges=Judges(judged(judge), folder, device, shipped=model in REASONERS),
             problems=problems,
             command=command_line(),
-            watch=watch,
+            progress=progress,
         )
-        tick = watch.stretch("fitting laws", 1)
+        tick = progress.stretch("fitting laws", 1)
         refused = write_guidelines(found, out)
         tick(1)
     for name, reason in refused.items():

@@ -33,8 +33,8 @@ def motivation(
         raise UserError(f"--prefix {prefix}: write numbers of tokens joined by commas") from error
     extent = Extent(lengths, problems, paths, continuations, seed)
     engine = engine_of_store(RolloutStore.open(store), device, model_option)
-    with watching() as watch:
-        found = measure(engine, store, extent, out, command=command_line(), stretch=watch.stretch)
+    with watching() as progress:
+        found = measure(engine, store, extent, out, command=command_line(), progress=progress)
     for length in found.lengths:
         doomed = found.doomed(length)
         typer.echo(f"at {length} tokens {100 * doomed.mean:.0f} % of the paths are doomed "

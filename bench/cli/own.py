@@ -180,11 +180,11 @@ def advise(
         typer.echo(f"  {line}")
     if plan_only:
         return
-    with watching() as watch:
+    with watching() as progress:
         found = advice(
             engine, config, label_plan(recipe), taught, names_of(methods) or [], out,
             budget=None if budget is None else tokens_of(budget), processes=processes_on(device),
-            command=command_line(), watch=watch, say=typer.echo,
+            command=command_line(), progress=progress,
         )  # fmt: skip
     for line in found.lines():
         typer.echo(line)
@@ -232,26 +232,26 @@ def run(
     labels = shipped_labels(config.model, config.sampling.digest, config.model_options)
     engine = load_engine(config.model, device, config.model_options)
     judges = Judges(judged(judge), out / "training", device, shipped=shipped)
-    with watching() as watch:
+    with watching() as progress:
         if not shipped or config.model_options.given:
             wanted = config.methods or [name for name in tunable() if name in judged(judge) or not uses_judge(name)]
             names = [name for name in wanted if name in tunable()]
             recipe = label_plan(config.recipe)
             learned = learn(
-                engine, config, recipe, names, out / "training", judges=judges, processes=processes, say=typer.echo
+                engine, config, recipe, names, out / "training", judges=judges, processes=processes, progress=progress
             )
-            store = sampled(engine, config, out / "rollouts", processes, watch)
-            labels = [labelled(engine, config, recipe, store, out / "labels", watch)]
+            store = sampled(engine, config, out / "rollouts", processes, progress)
+            labels = [labelled(engine, config, recipe, store, out / "labels", progress)]
     compare_with(config, out, Inputs(learned, tuple(labels), judged(judge)), device)
-    with watching() as watch:
+    with watching() as progress:
         names, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT})
         grid = Grid((config.prefix_tokens,), budgets_of(out / "rollouts"), seed=config.seed)
         found = swept(
             engine, out / "rollouts", names, learned, config.prefix_tokens, grid, out / "sweep",
-            judges=Judges(judged(judge), learned, device, shipped=shipped), command=command_line(), watch=watch,
+            judges=Judges(judged(judge), learned, device, shipped=shipped), command=command_line(), progress=progress,
         )  # fmt: skip
         refused = write_guidelines(found, out / "sweep")
-        tick = watch.stretch("figures and report", None)
+        tick = progress.stretch("figures and report", None)
         written = write_report(out, out / "report.html", {}, tick)
     for name, reason in refused.items():
         typer.echo(f"no guideline of {name}: {reason}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.files import write_atomically
 from prunebench.tasks import answer_types
 from prunebench.tasks.answer_types import AnswerType
 from prunebench.tasks.dataset_task import TaskSpec

@@ -248,7 +248,7 @@ def perf_cluster(
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
     import json
 
-    from prunebench.bench.rollouts.shards import write_atomically
+    from prunebench.bench.files import write_atomically
 
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

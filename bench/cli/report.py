@@ -20,8 +20,8 @@ def report(
     from prunebench.figures.catalogue import FIGURES
     from prunebench.figures.report import write_report
 
-    with watching() as watch:
-        tick = watch.stretch("figures and report", len(FIGURES))
+    with watching() as progress:
+        tick = progress.stretch("figures and report", len(FIGURES))
         written = write_report(run, out or run / "report.html", {"sweep": sweep} if sweep else None, tick)
     typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
 

@@ -77,10 +77,9 @@ def rollouts(
     cluster = cluster_of(workers, ray_address, device, config.gpus_per_worker, choice)
     engine = load_engine(config.model, device, config.model_options, choice)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
-    with watching() as watch:
-        tick = watch.stretch("sampling paths", len(chosen) * config.n)
+    with watching() as progress:
         store = sample_configured(
-            engine, config, chosen, out, progress=tick, processes=processes_on(device), cluster=cluster
+            engine, config, chosen, out, progress=progress, processes=processes_on(device), cluster=cluster
         )
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
 
@@ -105,8 +104,8 @@ def import_(
     from prunebench.bench.rollouts.importers import Options, import_rollouts
 
     options = Options(task, tokenizer, grading, pairs_of("--field", field, "NAME=VALUE"))
-    with watching() as watch:
-        report = import_rollouts(format_, path, out, options, watch.stretch("importing paths", None))
+    with watching() as progress:
+        report = import_rollouts(format_, path, out, options, progress)
     for line in report.lines():
         typer.echo(line)
     typer.echo(f"in {out}; next: prunebench compare --store {out}")
@@ -169,7 +168,7 @@ def label(
         for cut in prefixes_of(task_of(rollout_store, stored.task), stored, prefix, prefixes)
     ]
     sampling = Sampling(**rollout_store.manifest["sampling"])
-    with watching() as watch:
+    with watching() as progress:
         labels = label_prefixes(
             engine,
             cuts,
@@ -177,7 +176,7 @@ def label(
             continuations=continuations,
             sampling=sampling,
             seed=seed,
-            progress=watch.stretch("labelling prefixes", len(cuts)),
+            progress=progress,
             cluster=cluster_of(workers, ray_address, device, gpus_per_worker),
         )
     typer.echo(f"{len(labels)} labels of {continuations} continuations in {out}")

@@ -23,6 +23,7 @@ from prunebench.bench.cli.app import (
 )
 from prunebench.bench.engines.load import load_local
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import Spoken
 
 if TYPE_CHECKING:
     from prunebench.bench.evaluation.ablation import Axis
@@ -57,7 +58,7 @@ def train(
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
     engine = load_local(model, device, model_options_of(model_option))
     judges = Judges(judged(judge), out, device)
-    cards = train_methods(engine, data, names, out, prefix, seed=seed, judges=judges, progress=typer.echo)
+    cards = train_methods(engine, data, names, out, prefix, seed=seed, judges=judges, progress=Spoken(typer.echo))
     for name, card in zip(names, cards, strict=True):
         write_training_curve(card, out)
         typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
@@ -118,7 +119,9 @@ def ablate(
     train_set, validation, _ = labelled_folder(engine, data, prefix, reads_of([method]))
     records = test_records(engine, data, prefix, reads_of([method]))
     chosen = cast("Axis", axis)  # an unknown one is refused there
-    rows = run(tuned, chosen, train_set, validation, records, k, out, values=value, seeds=seeds, progress=typer.echo)
+    rows = run(
+        tuned, chosen, train_set, validation, records, k, out, values=value, seeds=seeds, progress=Spoken(typer.echo)
+    )
     Console().print(Markdown(to_markdown(rows)))
     typer.echo(f"written to {out}: {axis}.csv, {axis}.md")
 
@@ -144,4 +147,4 @@ def reasoner(
         raise UserError(f"--until {until}: write {', '.join(UNTIL)}")
     chosen = REASONERS[name]
     label_plan(recipe or chosen.recipe)
-    build(chosen, work, recipe or chosen.recipe, workers, typer.echo, device, until)
+    build(chosen, work, recipe or chosen.recipe, workers, Spoken(typer.echo), device, until)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation import metrics
-from prunebench.bench.evaluation.number import Number
 from prunebench.bench.evaluation.replay import score, visible
-from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.evaluation.statistics import Number, mean_interval
+from prunebench.bench.files import write_atomically
 from prunebench.bench.policies import CheckRecord, TopK
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.training.training import data_digest, training_lengths
 from prunebench.methods.base import LearnablePruner, Scores
 from prunebench.methods.pool import LabelledPool, PrefixDataset
@@ -83,13 +83,13 @@ def ablate(
     *,
     values: Sequence[str] | None = None,
     seeds: int = 3,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> list[AblationRow]:
     """Train ``method`` (the settings that stay) once per value and seed, and let each keep the best ``k`` of N.
 
     The validation data that choose the epoch are the same for every value. Each finished (value, seed) stays in
     ``folder`` as ``<axis>-<value>-seed<seed>`` .safetensors and .json, so that the same call goes on where it stopped;
-    the rows are written there as ``<axis>.csv`` and ``<axis>.md``. ``progress`` gets one sentence per (value, seed).
+    the rows are written there as ``<axis>.csv`` and ``<axis>.md``. ``progress`` says one sentence per (value, seed).
 
     Raises UserError for a method without that axis, data that do not have a value or cannot be learned from, problems
     that are in two of the three data sets, and a folder of other settings.
@@ -103,7 +103,7 @@ def ablate(
     for number, plan in enumerate(plans, 1):
         run = _run(plan, validation, records, folder, digests)
         scores[plan.value].append(run)
-        progress(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({number} of {len(plans)})")
+        progress.say(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({number} of {len(plans)})")
     sizes = {plan.value: len(plan.train.success) for plan in plans}
     rows = [_row(method.name, axis, value, sizes[value], records, scores[value], k) for value in chosen]
     write_atomically(folder / f"{axis}.csv", to_csv(rows).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.replay import Replay
-from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow, csv_text
+from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow
 from prunebench.bench.evaluation.statistics import spread
 from prunebench.bench.evaluation.subsampling import Memory, ScoreCache, Subsamples, light
 from prunebench.bench.evaluation.tables.calibration import calibration_rows
@@ -30,8 +30,10 @@ from prunebench.bench.evaluation.tables.main import (
 )
 from prunebench.bench.evaluation.tables.policies import against_one_check
 from prunebench.bench.evaluation.tables.votes import vote_rows
+from prunebench.bench.files import csv_text
 from prunebench.bench.policies import KeepAll, Policy, Ratio, TopK
 from prunebench.bench.policies.procedures import PROCEDURES
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Signal
@@ -76,10 +78,6 @@ class Analysis:
     scored: Replays = field(default_factory=lambda: Replays({}, {}))
 
 
-Stretch = Callable[[str, int], Callable[[int], None]]
-"""Announces a named stretch of work of a known size; what it gives is told how much is done."""
-
-
 def analyse(
     stored: Sequence[ProblemRecord],
     config: RunConfig,
@@ -87,10 +85,10 @@ def analyse(
     policy: Policy,
     model: str,
     arithmetic: Arithmetic | None,
-    stretch: Stretch,
+    progress: Progress,
 ) -> Analysis:
     """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared."""
-    work = _Work(stored, config, candidates, policy, model, arithmetic, stretch)
+    work = _Work(stored, config, candidates, policy, model, arithmetic, progress)
     repeated, repeated_notes = work.repeated()
     work.remember()
     found = work.analysis(work.spreads())
@@ -121,7 +119,7 @@ def analyse_played(
     spreads: Mapping[tuple[str, str], float],
 ) -> Analysis:
     """The tables that need no more than what every method did: those of equal retention, of votes, of calibration."""
-    work = _Work(stored, config, candidates, policy, model, arithmetic, lambda name, total: lambda done: None, played)
+    work = _Work(stored, config, candidates, policy, model, arithmetic, SILENT, played)
     return work.analysis(spreads)
 
 
@@ -135,7 +133,7 @@ class _Work:
     policy: Policy
     model: str
     arithmetic: Arithmetic | None
-    stretch: Stretch
+    progress: Progress
     played: InitVar[Replays | None] = None
 
     def __post_init__(self, played: Replays | None) -> None:
@@ -147,7 +145,7 @@ class _Work:
         self.scored = self._play() if played is None else played
 
     def _play(self) -> Replays:
-        tick = self.stretch(f"scoring with {len(self.methods)} methods", len(self.records) * len(self.methods))
+        tick = self.progress.stretch(f"scoring with {len(self.methods)} methods", len(self.records) * len(self.methods))
         return replay_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
 
     @property
@@ -222,7 +220,7 @@ class _Work:
         if min(len(record.pool) for record in self.stored) < ENOUGH_STORED * count:
             return {}
         names = [name for name in self.methods if name in self.scored.played]
-        tick = self.stretch(f"drawing {count} of the stored paths {SPREAD_DRAWS} times", len(names))
+        tick = self.progress.stretch(f"drawing {count} of the stored paths {SPREAD_DRAWS} times", len(names))
         found = {}
         for name in names:
             played = self.drawn[name].replay(self.policies[name], count, SPREAD_DRAWS)
@@ -252,7 +250,7 @@ class _Work:
             for name, pruner in self.methods.items()
             if name in self.scored.played and isinstance(self.candidates[name].policy, KeepAll | None)
         }
-        tick = self.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
+        tick = self.progress.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
         scored = replay_methods(enough, fitting, self.policies, progress=lambda: tick(1))
         again = [row for row in self.table(enough, scored, {}).rows if row.task in many]
         lost = len(concerned) - len(enough)
@@ -264,7 +262,7 @@ class _Work:
         task = self.task
         scaled = {name: one for name in self.methods if (one := self._scaled(name)) is not None}
         budget = self.config.budget or default_budget(self.stored)
-        tick = self.stretch("comparing at equal cost", len(scaled))
+        tick = self.progress.stretch("comparing at equal cost", len(scaled))
         whole = all(len(record.pool) == self.config.n for record in self.stored)
         full = {row.method: row.flops_tokens for row in rows if row.task == task and whole}
         found = at_equal_cost(

@@ -8,13 +8,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from prunebench.bench.document import Document
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.files import Document, csv_text, write_atomically
 from prunebench.bench.rollouts.opening import require_model
 from prunebench.bench.rollouts.pools import pool_of
-from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.methods.learned.stop import Stop
 

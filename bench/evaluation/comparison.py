@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Sampling
@@ -20,16 +20,17 @@ from prunebench.bench.evaluation.analysis import Candidate, analyse, timings_csv
 from prunebench.bench.evaluation.decisions import write_decisions
 from prunebench.bench.evaluation.ledger import ledger_csv
 from prunebench.bench.evaluation.results import Representative, Results
+from prunebench.bench.files import write_atomically
 from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.policies.procedures import NONE, PROCEDURES
-from prunebench.bench.provenance import code_digest, environment
+from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.provenance import code_digest, environment, versions
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import stored_problems, task_of
 from prunebench.bench.rollouts.pools import PoolCaches, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of, versions
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
 from prunebench.bench.training.training import (
     Chosen,
@@ -52,19 +53,6 @@ if TYPE_CHECKING:
 
 SAMPLED_ON_THE_SPOT = 0.02
 """Up to this share of missing labels is sampled during a comparison; above it the control has no row."""
-
-
-class Watch(Protocol):
-    """Shows progress: a named stretch of work of a known size."""
-
-    def stretch(self, name: str, total: int) -> Callable[[int], None]: ...
-
-
-class Unwatched:
-    """Nobody looks."""
-
-    def stretch(self, name: str, total: int) -> Callable[[int], None]:
-        return lambda _: None
 
 
 @dataclass(frozen=True)
@@ -136,7 +124,7 @@ def run_comparison(
     inputs: Inputs,
     *,
     command: str = "",
-    watch: Watch | None = None,
+    progress: Progress = SILENT,
     processes: int = 1,
     cluster: Cluster | None = None,
 ) -> Results:
@@ -145,7 +133,6 @@ def run_comparison(
     Without an engine the rollouts come from elsewhere: what needs the model is left out. Sampling takes so many
     ``processes``, or the workers of a ``cluster``. The ledger and the measured seconds are written to ``out`` as CSV.
     """
-    watch = watch or Unwatched()
     if engine is not None and config.prefix_tokens >= engine.context:
         raise UserError(
             f"prefix_tokens = {config.prefix_tokens}: the context of {engine.name} is {engine.context} tokens"
@@ -161,7 +148,7 @@ def run_comparison(
         for name in chosen
         for part in parts_of(name)[1:]
     }
-    rollouts = _rollouts(engine, config, inputs, out, {**members, **chosen}, watch, processes, cluster)
+    rollouts = _rollouts(engine, config, inputs, out, {**members, **chosen}, progress, processes, cluster)
     stores = [LabelStore.open(path) for path in inputs.labels]
     hashes = {
         "model": model_hash,
@@ -186,7 +173,7 @@ def run_comparison(
         policy,
         config.model,
         engine.arithmetic if engine else None,
-        watch.stretch,
+        progress,
     )
     write_decisions(found.records, found.scored, out)
     _write(out / "ledger.csv", ledger_csv(found.ledger))
@@ -236,7 +223,7 @@ def _rollouts(
     inputs: Inputs,
     out: Path,
     learned: Mapping[str, Chosen],
-    watch: Watch,
+    progress: Progress,
     processes: int,
     cluster: Cluster | None,
 ) -> Rollouts:
@@ -258,7 +245,7 @@ def _rollouts(
             config,
             problems,
             out / "rollouts",
-            progress=watch.stretch(f"sampling {len(problems)} problems x {config.n} paths", len(problems) * config.n),
+            progress=progress,
             processes=processes,
             cluster=cluster,
         )

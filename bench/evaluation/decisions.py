@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.tables.main import Replays
+from prunebench.bench.files import table_of, write_atomically
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.rollouts.shards import table_of, write_atomically
 from prunebench.methods.base import Cost
 
 FILE = "decisions.parquet"

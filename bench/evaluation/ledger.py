@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.arithmetic import Arithmetic, Lengths
 from prunebench.bench.evaluation.replay import Replay
-from prunebench.bench.evaluation.results import csv_text
+from prunebench.bench.files import csv_text
 from prunebench.bench.rollouts.records import ProblemRecord
 
 Phase = Literal["launch", "check", "resume"]

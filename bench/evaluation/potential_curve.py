@@ -17,15 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from prunebench.bench.document import Document
 from prunebench.bench.engines.base import Engine, Sampling
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.evaluation.statistics import Interval, mean_interval
+from prunebench.bench.files import Document, csv_text, write_atomically
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import first_problems, is_imported, require_model, task_of
-from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 
 Array = NDArray[np.float64]
@@ -171,7 +170,7 @@ def measure(
     out: Path,
     *,
     command: str = "",
-    stretch: Callable[[str, int], Callable[[int], None]] = lambda _name, _total: lambda _count: None,
+    progress: Progress = SILENT,
 ) -> Motivation:
     """Label the prefixes of stored paths at every length; labels that lie in ``out`` are not made again.
 
@@ -191,7 +190,7 @@ def measure(
         continuations=extent.continuations,
         sampling=Sampling(**store.manifest["sampling"]),
         seed=extent.seed,
-        progress=stretch("labelling prefixes", len(cuts)),
+        progress=progress,
     )
     found = Motivation(
         command=command,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prunebench.bench.evaluation.number import Number
-from prunebench.bench.rollouts.shards import write_atomically
+from prunebench.bench.evaluation.statistics import Number
+from prunebench.bench.files import rows_csv, write_atomically
 
 POOLED = "all"
 """The task of rows over the problems of all tasks."""
@@ -259,19 +256,3 @@ class Results(BaseModel):
     def csv(self) -> str:
         """The rows of the main table as CSV."""
         return rows_csv(ResultRow, self.rows)
-
-
-def rows_csv(kind: type[BaseModel], rows: Sequence[BaseModel]) -> str:
-    """Rows of one kind as CSV, its fields as columns."""
-    columns = list(kind.model_fields)
-    return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows))
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]], digits: int = 6) -> str:
-    """A table as CSV; floats with so many significant digits, NaN written as ``nan``."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(f"{value:.{digits}g}" if isinstance(value, float) else value for value in row)
-    return stream.getvalue()

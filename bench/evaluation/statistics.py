@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-
-from prunebench.bench.evaluation.number import Number
+from pydantic import BeforeValidator
 
 Array = NDArray[np.float64]
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A number that may be undefined: NaN in memory and in CSV, null in JSON."""
 
 EXACT_UP_TO = 15
 """Up to this many problems all 2^n sign patterns are counted."""

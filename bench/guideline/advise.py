@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS, RECIPES, LabelPlan
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.comparison import Watch
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import Grid, Sweep, playable_of, sweep
 from prunebench.bench.perf.clock import seconds_of
 from prunebench.bench.processes import started
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import first_problems
 from prunebench.bench.rollouts.sampling import engine_in_process, problems_of, sample_configured, tasks_of
@@ -34,7 +34,6 @@ from prunebench.bench.training.training import (
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.task import Task
 
-Say = Callable[[str], None]
 FEWEST_TO_LEARN_FROM = 8
 """Training problems; with fewer a method learns the problems."""
 TRIAL_PROBLEMS, TRIAL_PATHS = 4, 8
@@ -137,7 +136,7 @@ def learn(
     *,
     judges: Judges,
     processes: int = 1,
-    say: Say = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Path:
     """Label what :func:`training_tasks` hold and train ``names``; the folder of learned files.
 
@@ -151,12 +150,12 @@ def learn(
         with started(min(processes, len(jobs))) as pool:
             made = [pool.submit(_make_in_process, config, plan, *job) for job in jobs]
             for one in as_completed(made):
-                say(one.result())
+                progress.say(one.result())
     else:
         for job in jobs:
-            say(_make(engine, config, plan, *job))
+            progress.say(_make(engine, config, plan, *job))
     for card in train_methods(engine, data, names, learned, config.prefix_tokens, seed=config.seed, judges=judges):
-        say(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
+        progress.say(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
     return learned
 
 
@@ -173,15 +172,14 @@ def _make_in_process(config: RunConfig, plan: LabelPlan, task: Task, split: str,
     return _make(engine_in_process(config.model, config.model_options), config, plan, task, split, folder)
 
 
-def sampled(engine: Engine, config: RunConfig, folder: Path, processes: int, watch: Watch) -> RolloutStore:
+def sampled(engine: Engine, config: RunConfig, folder: Path, processes: int, progress: Progress) -> RolloutStore:
     """The rollouts of the configuration's problems, in ``folder``."""
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
-    tick = watch.stretch(f"sampling {len(chosen)} problems x {config.n} paths", len(chosen) * config.n)
-    return sample_configured(engine, config, chosen, folder, progress=tick, processes=processes)
+    return sample_configured(engine, config, chosen, folder, progress=progress, processes=processes)
 
 
 def labelled(
-    engine: Engine, config: RunConfig, plan: LabelPlan, store: RolloutStore, folder: Path, watch: Watch
+    engine: Engine, config: RunConfig, plan: LabelPlan, store: RolloutStore, folder: Path, progress: Progress
 ) -> Path:
     """Labels of every prefix at the checkpoint, for the potential control, in ``folder``."""
     named = {task.name: task for task in tasks_of(config)}
@@ -193,7 +191,7 @@ def labelled(
         continuations=plan.test_continuations,
         sampling=config.sampling,
         seed=LABEL_SEED,
-        progress=watch.stretch("labelling prefixes", len(cuts)),
+        progress=progress,
     )
     return folder
 
@@ -210,7 +208,7 @@ def swept(
     judges: Judges,
     problems: int | None = None,
     command: str = "",
-    watch: Watch,
+    progress: Progress,
 ) -> Sweep:
     """The sweep of named methods over stored rollouts. Raises UserError where one was trained on these problems."""
     digest = engine.digest if engine else IMPORTED
@@ -225,7 +223,7 @@ def swept(
         arithmetic=engine.arithmetic if engine else None,
         problems=problems,
         command=command,
-        stretch=watch.stretch,
+        progress=progress,
     )
 
 
@@ -240,27 +238,28 @@ def advice(
     budget: float | None = None,
     processes: int = 1,
     command: str = "",
-    watch: Watch,
-    say: Say = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Recommendation:
     """Train ``taught``, sample the test problems, sweep all methods at one budget and less, and recommend.
 
     Without a ``budget`` it is what keeping all of a quarter of the paths costs. Too few problems to learn from train
-    nothing, and ``say`` is told.
+    nothing, and ``progress`` says so.
     """
     judges = Judges({}, out / "training", engine.device, shipped=engine.name in REASONERS)
     learned = out / "training"
     playable, left_out = playable_of({name: entry_of(name) for name in [*taught, *untaught]})
     for name, why in left_out.items():
-        say(f"left out: {name}: {why}")
+        progress.say(f"left out: {name}: {why}")
     taught, untaught = ([name for name in names if name in playable] for names in (taught, untaught))
     reason = _nothing_to_learn_from(config) if taught else None
     if reason is not None:
-        say(f"{reason}; not trained: {', '.join(taught)}")
+        progress.say(f"{reason}; not trained: {', '.join(taught)}")
         taught = ()
     if taught:
-        learned = learn(engine, config, plan, taught, out / "training", judges=judges, processes=processes, say=say)
-    store = sampled(engine, config, out / "rollouts", processes, watch)
+        learned = learn(
+            engine, config, plan, taught, out / "training", judges=judges, processes=processes, progress=progress
+        )
+    store = sampled(engine, config, out / "rollouts", processes, progress)
     lengths = [length for paths in store.lengths().values() for length in paths]
     whole = float(np.mean(lengths)) * max(1, config.n // 4) if budget is None else budget
     grid = Grid((config.prefix_tokens,), (whole / 4, whole / 2, whole), GAMMAS, seed=config.seed)
@@ -274,7 +273,7 @@ def advice(
         out / "sweep",
         judges=judges,
         command=command,
-        watch=watch,
+        progress=progress,
     )
     made = recommend(found, whole, command)
     made.save(out / "recommendation.json", indent=1)

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from prunebench.bench.document import Document
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.number import Number
-from prunebench.bench.evaluation.statistics import Interval, mean_interval
+from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
+from prunebench.bench.files import Document
 from prunebench.bench.guideline.paper_law import PAPER, UNIT
 from prunebench.bench.guideline.sweep import Cell, Sweep
 

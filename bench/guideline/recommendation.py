@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from prunebench.bench.document import Document
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.statistics import Interval, mean_interval
+from prunebench.bench.files import Document
 from prunebench.bench.guideline.sweep import Cell, Sweep
 
 Array = NDArray[np.float64]

@@ -19,17 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from prunebench.bench.document import Document
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.results import csv_text
 from prunebench.bench.evaluation.subsampling import order
 from prunebench.bench.evaluation.tables.equal_cost import largest_affordable
+from prunebench.bench.files import Document, csv_text, write_atomically
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.opening import first_problems, task_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.training import reads_of
 from prunebench.methods.base import Pruner, Signal
@@ -151,7 +150,7 @@ def sweep(
     arithmetic: Arithmetic | None,
     problems: int | None = None,
     command: str = "",
-    stretch: Callable[[str, int], Callable[[int], None]] = lambda _name, _total: lambda _count: None,
+    progress: Progress = SILENT,
 ) -> Sweep:
     """Score, draw, vote. Scores that lie in ``out`` are not computed again, so the same command goes on after a stop.
 
@@ -165,7 +164,7 @@ def sweep(
     paths: dict[tuple[str, str], Paths] = {}
     scores: Scores = {}
     extra: dict[tuple[str, int], list[float]] = {}
-    tick = stretch("scoring stored paths", len(chosen) * len(grid.prefixes))
+    tick = progress.stretch("scoring stored paths", len(chosen) * len(grid.prefixes))
     stored = {(s.task, s.problem): s for s in store.read(hidden=False) if (s.task, s.problem) in set(chosen)}
     longest = max(path.length for s in stored.values() for path in s.paths)
     if max(grid.prefixes) >= longest:
@@ -180,7 +179,7 @@ def sweep(
             tick(1)
     by_task = {task: [paths[key] for key in chosen if key[0] == task] for task in dict.fromkeys(t for t, _ in chosen)}
     most = min(len(one.lengths) for one in paths.values())
-    tick = stretch("drawing pools and voting", len(playable) * len(by_task) * len(grid.prefixes))
+    tick = progress.stretch("drawing pools and voting", len(playable) * len(by_task) * len(grid.prefixes))
     cells = []
     for name in playable:
         for task, members in by_task.items():

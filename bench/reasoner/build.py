@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, replace
 from itertools import islice
@@ -18,6 +18,7 @@ from prunebench.bench.config import RunConfig, preset
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.engines.shipped import HOME, REASONERS, RECIPES, Reasoner
 from prunebench.bench.processes import started
+from prunebench.bench.progress import Progress, Spoken
 from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
 from prunebench.bench.rollouts.shards import LOCK
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
@@ -38,7 +39,6 @@ from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
 
 JUDGES = HOME / "judges"
 """One pair serves every shipped reasoner: they read text."""
-Say = Callable[[str], None]
 SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
 LARGEST_SHIPPED = 15_000_000
@@ -72,7 +72,7 @@ def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split:
 
 
 def make_data(
-    name: str, root: Path, recipe: str, workers: int, say: Say, device: str = "cpu", label: bool = True
+    name: str, root: Path, recipe: str, workers: int, progress: Progress, device: str = "cpu", label: bool = True
 ) -> None:
     """All rollouts, and labels if wanted; a split of a family per worker."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -80,7 +80,7 @@ def make_data(
     with started(workers) as pool:
         futures = [pool.submit(_worker, name, root, recipe, device, label, split, family) for split, family in jobs]
         for future in as_completed(futures):
-            say(future.result())
+            progress.say(future.result())
 
 
 def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Sequence[str]) -> str:
@@ -94,7 +94,7 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     said: list[str] = []
     judges = Judges({}, learned, device)
     for card in train_methods(
-        engine, folder, names, learned, config.prefix_tokens, judges=judges, progress=said.append
+        engine, folder, names, learned, config.prefix_tokens, judges=judges, progress=Spoken(said.append)
     ):
         halve(learned / f"{card.method}.safetensors")
         said.append(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
@@ -112,7 +112,13 @@ def halve(path: Path, above: int = LARGEST_SHIPPED) -> None:
 
 
 def train_all(
-    reasoner: str, folder: Path, learned: Path, names: Sequence[str], workers: int, say: Say, device: str = "cpu"
+    reasoner: str,
+    folder: Path,
+    learned: Path,
+    names: Sequence[str],
+    workers: int,
+    progress: Progress,
+    device: str = "cpu",
 ) -> None:
     """Tune and train ``names``; ensembles when their members are done.
 
@@ -128,7 +134,7 @@ def train_all(
     for jobs in ([reading, *alone] if reading else alone, ensembles):
         with started(workers) as pool:
             for future in as_completed([pool.submit(_train, reasoner, folder, learned, device, job) for job in jobs]):
-                say(future.result())
+                progress.say(future.result())
 
 
 def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int) -> dict[str, Instance]:
@@ -193,7 +199,13 @@ def ship_test_labels(folder: Path, target: Path) -> None:
 
 
 def build(
-    reasoner: Reasoner, root: Path, recipe: str, workers: int, say: Say, device: str = "cpu", until: str = UNTIL[-1]
+    reasoner: Reasoner,
+    root: Path,
+    recipe: str,
+    workers: int,
+    progress: Progress,
+    device: str = "cpu",
+    until: str = UNTIL[-1],
 ) -> None:
     """The whole chain, resumable: weights, rollouts and labels, learned pruners, test labels and card.
 
@@ -204,15 +216,15 @@ def build(
     from prunebench.bench.reasoner.train_judges import train_judges
 
     if not (reasoner.weights / "training.json").exists():  # what a training writes last
-        say(f"training {reasoner.name}")
+        progress.say(f"training {reasoner.name}")
         train(reasoner.weights, root / f"training-{reasoner.name}", reasoner.training, reasoner.shape, device)
     if until == "weights":
         return
-    train_judges(JUDGES, root / "judges", say)
+    train_judges(JUDGES, root / "judges", progress)
     engine, config = load_local(reasoner.name, device), preset(reasoner.preset)
     folder = data_folder(engine, config, root, recipe)
     begin_with_shipped(reasoner.data, folder)
-    make_data(reasoner.name, root, recipe, workers, say, device, label=until != "rollouts")
+    make_data(reasoner.name, root, recipe, workers, progress, device, label=until != "rollouts")
     ship_test_rollouts(folder, reasoner.rollouts)
     if reasoner.data.is_dir():  # of this reasoner the data are shipped
         ship_data(folder, reasoner.data)
@@ -221,5 +233,5 @@ def build(
     ship_test_labels(folder, reasoner.labels)
     if until == "labels":
         return
-    train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, say, device)
+    train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, progress, device)
     make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.engines.base import LocalEngine
+from prunebench.bench.files import write_atomically
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.pools import pool_of
-from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.methods.base import LearnablePruner, Signal
 from prunebench.methods.confidence.perplexity import Perplexity

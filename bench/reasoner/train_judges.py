@@ -42,6 +42,7 @@ import torch  # noqa: TID253 - training, as in bench/reasoner/train.py
 
 from prunebench.bench.engines.shipped import WEIGHTS, ReasonerShape, TrainingPlan
 from prunebench.bench.engines.transformers.engine import model_digest
+from prunebench.bench.progress import Progress, Spoken
 from prunebench.bench.reasoner.recipe import STAGES, Document, boxed, finish, prompt_tokens, write_solution
 from prunebench.bench.reasoner.train import (
     _IDS,
@@ -90,8 +91,6 @@ PLANS: Mapping[str, TrainingPlan] = {
     )
     for name, tokens in (("prm", 2_000_000), ("verifier", 3_000_000))
 }
-
-Say = Callable[[str], None]
 
 
 # --- what is known by arithmetic ----------------------------------------------------------------------------------
@@ -373,7 +372,9 @@ KINDS: Mapping[str, _Kind] = {
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def _fit(kind: _Kind, weights: Path, work: Path, plan: TrainingPlan, say: Say) -> tuple[Any, list[dict[str, float]]]:
+def _fit(
+    kind: _Kind, weights: Path, work: Path, plan: TrainingPlan, progress: Progress
+) -> tuple[Any, list[dict[str, float]]]:
     """The trained model and its loss log; goes on from the checkpoint in ``work``."""
     work.mkdir(parents=True, exist_ok=True)
     model = kind.new(weights, plan.seed).train()
@@ -392,7 +393,7 @@ def _fit(kind: _Kind, weights: Path, work: Path, plan: TrainingPlan, say: Say) -
         chunk_index += 1
         log.append({"tokens": done, "loss": round(sum(loss.item() for loss in losses) / len(losses), 5)})
         speed = (done - before) / (time.monotonic() - started)
-        say(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s")
+        progress.say(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s")
         if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:
             _save(work, model, optimizers, chunk_index, done, log)
             saved = time.monotonic()
@@ -406,7 +407,7 @@ def started_from(folder: Path) -> str | None:
 
 
 def train_judges(
-    out: Path, work: Path, say: Say, plans: Mapping[str, TrainingPlan] = PLANS, weights: Path = WEIGHTS
+    out: Path, work: Path, progress: Progress, plans: Mapping[str, TrainingPlan] = PLANS, weights: Path = WEIGHTS
 ) -> None:
     """Train the judges of ``plans`` into ``out``, one folder each.
 
@@ -417,11 +418,11 @@ def train_judges(
     for name, plan in plans.items():
         target, origin = out / name, started_from(out / name)
         if origin == reasoner:
-            say(f"judge '{name}' is there")
+            progress.say(f"judge '{name}' is there")
             continue
         reason = "" if origin is None else f": the one in {target} started from another reasoner ({origin})"
-        say(f"training judge '{name}' from reasoner {reasoner}{reason}")
-        model, log = _fit(KINDS[name], weights, work / f"{reasoner}-{plan.seed}-{plan.tokens}" / name, plan, say)
+        progress.say(f"training judge '{name}' from reasoner {reasoner}{reason}")
+        model, log = _fit(KINDS[name], weights, work / f"{reasoner}-{plan.seed}-{plan.tokens}" / name, plan, progress)
         if target.exists():
             shutil.rmtree(target)
         KINDS[name].export(model, target)
@@ -450,4 +451,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     asked = {n: replace(shortened(p, options.tokens or p.tokens), seed=options.seed) for n, p in PLANS.items()}
-    train_judges(options.out, options.work, lambda text: print(text, flush=True), asked)
+    train_judges(options.out, options.work, Spoken(lambda text: print(text, flush=True)), asked)

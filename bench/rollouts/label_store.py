@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.shards import Shards, table_of
+from prunebench.bench.files import table_of
+from prunebench.bench.rollouts.shards import Shards
 from prunebench.tasks.errors import shown
 
 KIND = "labels"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.errors import UserError
+from prunebench.bench.files import in_groups
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
-from prunebench.bench.rollouts.sampling import Progress, no_progress
-from prunebench.bench.rollouts.shards import in_groups
 from prunebench.bench.rollouts.store import StoredProblem
 from prunebench.tasks.task import Task
 
@@ -86,10 +86,10 @@ def label_prefixes(
     continuations: int,
     sampling: Sampling,
     seed: int,
-    progress: Progress = no_progress,
+    progress: Progress = SILENT,
     cluster: Cluster | None = None,
 ) -> LabelStore:
-    """Label every cut that the store in ``folder`` does not hold yet; ``progress`` is told the cuts that are done.
+    """Label every cut that the store in ``folder`` does not hold yet; ``progress`` counts the cuts.
 
     By the workers of a ``cluster`` where there is one.
 
@@ -98,7 +98,8 @@ def label_prefixes(
     """
     store = LabelStore.create_or_open(folder, label_manifest(engine, sampling, seed, continuations))
     missing = [cut for cut in cuts if store.get(cut.task.name, cut.problem, cut.prefix) is None]
-    progress(len(cuts) - len(missing))
+    tick = progress.stretch("labelling prefixes", len(cuts))
+    tick(len(cuts) - len(missing))
     if not missing:
         return store
     work = Continued(continuations, sampling, seed)
@@ -108,7 +109,7 @@ def label_prefixes(
     else:
         sampled = cluster.run(engine, list(in_groups(groups, _JOB_GROUPS)), work)
     with store.shards:
-        for chunk in in_groups(_told(chain(_finished(missing), sampled), progress), _SHARD_LABELS):
+        for chunk in in_groups(_counted(chain(_finished(missing), sampled), tick), _SHARD_LABELS):
             store.append(chunk)
     return store
 
@@ -120,10 +121,10 @@ def _finished(cuts: Sequence[Prefix]) -> Iterator[Label]:
             yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), 0, int(cut.verdict), int(cut.verdict))
 
 
-def _told(labels: Iterable[Label], progress: Progress) -> Iterator[Label]:
+def _counted(labels: Iterable[Label], tick: Callable[[int], None]) -> Iterator[Label]:
     for label in labels:
         yield label
-        progress(1)
+        tick(1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -17,8 +16,9 @@ from prunebench.bench.engines.base import Path as SampledPath
 from prunebench.bench.engines.load import load_engine, require_digest
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
+from prunebench.bench.files import in_groups
 from prunebench.bench.processes import started
-from prunebench.bench.rollouts.shards import in_groups
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks import catalogue
 from prunebench.tasks.catalogue import UnknownTaskError
@@ -28,19 +28,8 @@ if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.ray import Cluster
 
-Progress = Callable[[int], None]
 SHARD_PROBLEMS = 4
 """What is sealed together, and what one of several processes samples before it hands the paths over."""
-
-
-def no_progress(_: int) -> None:
-    """For callers who do not watch."""
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were made with."""
-    names = ("torch", "transformers", "peft", "numpy", "scikit-learn", "prunebench")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def rollout_manifest(engine: Engine, sampling: Sampling, recording: Recording, seed: int, n: int) -> dict[str, Any]:
@@ -69,20 +58,21 @@ def sample_rollouts(
     sampling: Sampling,
     seed: int,
     recording: Recording,
-    progress: Progress = no_progress,
+    progress: Progress = SILENT,
     processes: int = 1,
     cluster: Cluster | None = None,
 ) -> RolloutStore:
     """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
 
-    ``progress`` is told the paths that are done. A kill loses at most the shard that is being filled, or one of each of
+    ``progress`` counts the paths. A kill loses at most the shard that is being filled, or one of each of
     several ``processes`` or workers of a ``cluster``. The paths do not depend on their number.
     """
     recording = engine.recordable(recording)
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
     store.keep_tasks({task.name: task for task, _ in problems}.values())
     done = store.problems()
-    progress(n * sum((task.name, problem.id) in done for task, problem in problems))
+    tick = progress.stretch(f"sampling {len(problems)} problems x {n} paths", n * len(problems))
+    tick(n * sum((task.name, problem.id) in done for task, problem in problems))
     missing = [(task, problem) for task, problem in problems if (task.name, problem.id) not in done]
     if not missing:
         return store
@@ -94,7 +84,7 @@ def sample_rollouts(
             sampled = _sampled_by(processes, engine, missing, work)
         else:
             sampled = work.stream(engine, missing)
-        for chunk in in_groups(_told(sampled, progress), SHARD_PROBLEMS):
+        for chunk in in_groups(_counted(sampled, tick), SHARD_PROBLEMS):
             store.append(chunk)
     return store
 
@@ -105,7 +95,7 @@ def sample_configured(
     problems: Sequence[tuple[Task, Problem]],
     folder: Path,
     *,
-    progress: Progress = no_progress,
+    progress: Progress = SILENT,
     processes: int = 1,
     cluster: Cluster | None = None,
 ) -> RolloutStore:
@@ -124,10 +114,10 @@ def sample_configured(
     )
 
 
-def _told(problems: Iterable[StoredProblem], progress: Progress) -> Iterator[StoredProblem]:
+def _counted(problems: Iterable[StoredProblem], tick: Callable[[int], None]) -> Iterator[StoredProblem]:
     for stored in problems:
         yield stored
-        progress(len(stored.paths))
+        tick(len(stored.paths))
 
 
 @dataclass(frozen=True)

@@ -15,58 +15,18 @@ import os
 import re
 import socket
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import IO, Any, Self
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.files import file_digest, write_atomically
 from prunebench.tasks.errors import first_line, shown
 
 MANIFEST, LISTING, LOCK = "manifest.json", "shards.json", "writer.lock"
 SCHEMA_VERSION = 1
 _SHARD = re.compile(r"shard-\d+(\.[a-z]+)?")
-T = TypeVar("T")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Either the old file or the whole new one is there, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:  # a full disk would stay full of it
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def in_groups(stream: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items as they come; the last one may be shorter."""
-    rest = iter(stream)
-    while group := list(islice(rest, size)):
-        yield group
-
-
-def table_of(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a Parquet file, all or some columns. Raises UserError where it cannot be read, texts included."""
-    try:
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)}); run the command that made it again") from error
-    return table
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Shards:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.shards import Shards, table_of, write_atomically
+from prunebench.bench.files import table_of, write_atomically
+from prunebench.bench.rollouts.shards import Shards
 from prunebench.tasks.errors import first_line
 from prunebench.tasks.task import Task
 

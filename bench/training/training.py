@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,11 +17,12 @@ from safetensors import SafetensorError
 
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
+from prunebench.bench.files import write_atomically
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import labelled_pools, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.methods.base import Generate, LearnablePruner, Pruner, Quadrant, Setting, Signal, UsesJudge
 from prunebench.methods.ensembles.mean_rank import MeanRank
@@ -144,7 +145,7 @@ def train_methods(
     *,
     seed: int = 0,
     judges: Judges | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Iterator[Card]:
     """:func:`train_method` for each of ``names``, on what :func:`labelled_folder` finds in ``data``, read once."""
     train, validation, sampling_digest = labelled_folder(engine, data, prefix_tokens, reads_of(names))
@@ -199,7 +200,7 @@ def train_method(
     sampling_digest: str,
     seed: int = 0,
     judges: Judges | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Card:
     """Fit (where there is something to fit) every configuration, keep the best on validation, write file and card.
 
@@ -227,7 +228,7 @@ def train_method(
         ranking = within_problem_auroc(validation, [pruner.score(labelled.pool) for labelled in validation])
         history = list(getattr(pruner, "history_", []))
         candidates.append({"configuration": pruner.hyperparameters(), "validation_auroc": ranking, "history": history})
-        progress(f"{name} {describe(pruner)}: validation AUROC {ranking:.3f}")
+        progress.say(f"{name} {describe(pruner)}: validation AUROC {ranking:.3f}")
         if best is None or ranking > best[0]:
             best = (ranking, pruner)
     assert best is not None

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import ResultRow
+from prunebench.bench.files import write_atomically
 from prunebench.bench.guideline.guideline import Guideline, read_guidelines
-from prunebench.bench.rollouts.shards import write_atomically
 from prunebench.figures.catalogue import FIGURES, draw_figures
 from prunebench.figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
 from prunebench.figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from prunebench.bench.engines.base import Path, Request, Rollout
 from prunebench.bench.engines.chat import HARMONY
 from prunebench.bench.engines.tools.sandbox import Sandbox
-from prunebench.bench.rollouts.shards import in_groups
+from prunebench.bench.files import in_groups
 
 Ids = NDArray[np.int64]
 Sample = Callable[[Iterable[Request]], Iterator[Rollout]]

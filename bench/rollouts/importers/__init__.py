@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.importers.contract import Importer, Options
 from prunebench.bench.rollouts.importers.deepconf import DEEPCONF
 from prunebench.bench.rollouts.importers.lighteval import LIGHTEVAL
@@ -15,7 +16,6 @@ from prunebench.bench.rollouts.importers.matrix import MATRIX
 from prunebench.bench.rollouts.importers.pipeline import import_source
 from prunebench.bench.rollouts.importers.plain import PLAIN
 from prunebench.bench.rollouts.importers.report import Report
-from prunebench.bench.rollouts.sampling import Progress, no_progress
 
 __all__ = ["IMPORTERS", "Importer", "Options", "Report", "import_rollouts"]
 
@@ -24,11 +24,11 @@ IMPORTERS: dict[str, Importer] = {
 }
 
 
-def import_rollouts(format: str, path: Path, out: Path, options: Options, progress: Progress = no_progress) -> Report:
+def import_rollouts(format: str, path: Path, out: Path, options: Options, progress: Progress = SILENT) -> Report:
     """Import the file or folder ``path`` into a rollout store in the folder ``out``.
 
     Everything is read and checked before anything is written; problems that ``out`` holds already are not imported
-    again. ``progress`` is told the paths that are done. Raises UserError for an unknown format, for a malformed source
+    again. ``progress`` counts the paths. Raises UserError for an unknown format, for a malformed source
     (with file, place, field and value), and for a folder that holds something else.
     """
     if format not in IMPORTERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.files import file_digest, in_groups
+from prunebench.bench.progress import Progress
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourceProblem, files_of
 from prunebench.bench.rollouts.importers.report import Report
 from prunebench.bench.rollouts.importers.units import Units, units_for
-from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, Progress
-from prunebench.bench.rollouts.shards import file_digest, in_groups
+from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks.grading import Verdict
 from prunebench.tasks.imported import ImportedTask
@@ -87,8 +88,9 @@ def import_source(importer: Importer, path: Path, out: Path, options: Options, p
     found = survey(importer, path, options)
     store = RolloutStore.create_or_open(out, manifest(importer, path, options, found))
     report = Report(tokens=found.units.name)
+    tick = progress.stretch("importing paths")
     with store.shards:
-        settled = _settled(importer.read(path, options), store.problems(), found.units, options, report, progress)
+        settled = _settled(importer.read(path, options), store.problems(), found.units, options, report, tick)
         for group in in_groups(settled, SHARD_PROBLEMS):
             store.append(group)
     return report
@@ -125,14 +127,14 @@ def _settled(
     units: Units,
     options: Options,
     report: Report,
-    progress: Progress,
+    tick: Callable[[int], None],
 ) -> Iterator[StoredProblem]:
     for problem in problems:
         if (problem.task, problem.problem) in done:
             report.already += 1
         else:
             yield settle(problem, units, ImportedTask(problem.task, options.grading), report)
-        progress(len(problem.paths))
+        tick(len(problem.paths))
 
 
 def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Report) -> StoredProblem:

@@ -20,9 +20,11 @@ from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.comparison import Inputs, run_comparison
+from prunebench.bench.progress import SILENT
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import Sampled, problems_of, sample_rollouts, tasks_of
 from tests.bench.conftest import refused
+from tests.counted import Counted
 
 INSTALLED = importlib.util.find_spec("ray") is not None
 EMBEDDED = REASONERS["embedded"]
@@ -59,7 +61,7 @@ def problems():
     return problems_of(tasks_of(config), config.split, config.problems, config.seed)
 
 
-def sampled(engine, problems, folder, cluster=None, progress=lambda _: None):
+def sampled(engine, problems, folder, cluster=None, progress=SILENT):
     return sample_rollouts(
         engine, problems, folder, n=N, sampling=SAMPLING, seed=0, recording=Recording(topk=0), cluster=cluster,
         progress=progress,
@@ -80,7 +82,7 @@ def workers():
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_store_does_not_depend_on_the_number_of_workers(nodes, engine, problems, alone, tmp_path, count):
     told = []
-    store = sampled(engine, problems, tmp_path / "store", Cluster(count, nodes[0].address), told.append)
+    store = sampled(engine, problems, tmp_path / "store", Cluster(count, nodes[0].address), Counted(told.append))
     assert store.digest() == alone.digest()
     assert store.shards.names() == alone.shards.names()
     assert sum(told) == N * len(problems)
@@ -116,7 +118,7 @@ def test_a_run_whose_worker_is_killed_ends_with_the_table_of_a_single_process(no
     killed = []
 
     class Watch:
-        def stretch(self, name, total):
+        def stretch(self, name, total=None):
             def progress(count):
                 if name.startswith("sampling") and count and not killed:
                     killed.append(workers()[0])
@@ -126,7 +128,7 @@ def test_a_run_whose_worker_is_killed_ends_with_the_table_of_a_single_process(no
 
     single = run_comparison(engine, config, tmp_path / "single", inputs)
     many = run_comparison(
-        engine, config, tmp_path / "many", inputs, watch=Watch(), cluster=Cluster(3, nodes[0].address)
+        engine, config, tmp_path / "many", inputs, progress=Watch(), cluster=Cluster(3, nodes[0].address)
     )
     assert len(killed) == 1
     seconds = {"launch_seconds", "check_seconds", "check_seconds_low", "check_seconds_high"}
@@ -148,7 +150,7 @@ def test_a_node_that_is_lost_costs_only_time(nodes, engine, problems, alone, tmp
             lost.append(second)
             cluster.remove_node(second, allow_graceful=False)
 
-    store = sampled(engine, problems, tmp_path / "store", Cluster(3, cluster.address), progress)
+    store = sampled(engine, problems, tmp_path / "store", Cluster(3, cluster.address), Counted(progress))
     assert lost
     assert store.digest() == alone.digest()
     np.testing.assert_equal(len(store.problems()), len(problems))

@@ -14,6 +14,7 @@ from scipy.stats import chisquare, hypergeom, t
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ablation import VALUES, AblationRow, ablate, to_csv, to_markdown, with_labels
+from prunebench.bench.progress import Spoken
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import LearnablePruner, NotFittedError, Signal, Source
 from prunebench.methods.check import example_dataset, example_pool
@@ -130,7 +131,7 @@ def test_what_is_undefined_is_nan(tmp_path):
 
 def test_every_value_is_trained_with_every_seed_in_order(tmp_path):
     told: list[str] = []
-    rows = run(tmp_path, progress=told.append)
+    rows = run(tmp_path, progress=Spoken(told.append))
     assert [row.value for row in rows] == list(VALUES["tokens"]) == ["1", "2", "4", "6", "8"]
     assert [(tokens, seed) for tokens, seed, _ in Weighing.fits] == [(n, s) for n in (1, 2, 4, 6, 8) for s in range(3)]
     assert len(told) == 15
@@ -234,7 +235,7 @@ def test_the_same_call_goes_on_where_it_stopped(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "part", values=["1", "2"], progress=stop)
+        run(tmp_path / "part", values=["1", "2"], progress=Spoken(stop))
     (tmp_path / "part" / "tokens-2-seed0.json").unlink()  # as if it had been stopped before this was written
     Weighing.fits.clear()
     assert run(tmp_path / "part", values=["1", "2"]) == whole

@@ -70,7 +70,7 @@ class Counted:
     def __init__(self):
         self.done: dict[str, int] = {}
 
-    def stretch(self, name, total):
+    def stretch(self, name, total=None):
         return lambda count: self.done.update({name.split()[0]: self.done.get(name.split()[0], 0) + count})
 
 
@@ -132,7 +132,7 @@ def test_the_same_results_are_not_made_again(run, reasoner, config):
     results.write(out / "results.json")
     watch = Counted()
     again = run_comparison(
-        reasoner, config, out, Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded"))), watch=watch
+        reasoner, config, out, Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded"))), progress=watch
     )
     assert watch.done == {"sampling": 4 * 64}, "read, not scored"
     assert again == Results.read(out / "results.json")
@@ -146,7 +146,7 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
         config.model_copy(update={"methods": ("entropy",)}),
         out,
         Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded"))),
-        watch=watch,
+        progress=watch,
     )
     assert watch.done["scoring"] == 3 * 4, "none, random and entropy"
     old = {row.task: row.avg_at_k for row in results.rows if row.method == "entropy"}

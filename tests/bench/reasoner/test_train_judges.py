@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.engines.shipped import TrainingPlan
 from prunebench.bench.engines.transformers.engine import TransformersEngine, model_digest
+from prunebench.bench.progress import SILENT, Spoken
 from prunebench.bench.reasoner import train_judges as judges
 from prunebench.bench.reasoner.recipe import prompt_tokens
 from prunebench.bench.reasoner.train import _IDS
@@ -221,7 +222,7 @@ class KilledError(Exception):
 def shipped(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("judges")
     said: list[str] = []
-    train_judges(folder / "out", folder / "work", said.append, SMALL, checkpoint)
+    train_judges(folder / "out", folder / "work", Spoken(said.append), SMALL, checkpoint)
     return folder / "out", said
 
 
@@ -253,9 +254,9 @@ def test_an_interrupted_training_ends_in_the_same_bytes(shipped, checkpoint, tmp
     monkeypatch.setattr(judges, "KINDS", kinds)
     for _ in range(2):
         with pytest.raises(KilledError):
-            train_judges(tmp_path / "out", tmp_path / "work", lambda text: None, SMALL, checkpoint)
+            train_judges(tmp_path / "out", tmp_path / "work", SILENT, SMALL, checkpoint)
     assert list(tmp_path.glob("work/*/*/checkpoint.pt"))
-    train_judges(tmp_path / "out", tmp_path / "work", lambda text: None, SMALL, checkpoint)
+    train_judges(tmp_path / "out", tmp_path / "work", SILENT, SMALL, checkpoint)
     for name in SMALL:
         files = {file.name: file.read_bytes() for file in (out / name).iterdir()}
         assert files == {file.name: file.read_bytes() for file in (tmp_path / "out" / name).iterdir()}
@@ -270,7 +271,7 @@ def test_finished_judges_are_left_alone_and_those_of_another_reasoner_made_anew(
         "training judge 'verifier'",
     ]
     again: list[str] = []
-    train_judges(out, tmp_path / "unused", again.append, SMALL, checkpoint)
+    train_judges(out, tmp_path / "unused", Spoken(again.append), SMALL, checkpoint)
     assert again == ["judge 'prm' is there", "judge 'verifier' is there"]
     assert not (tmp_path / "unused").exists()
     stale = tmp_path / "out" / "prm"
@@ -278,7 +279,7 @@ def test_finished_judges_are_left_alone_and_those_of_another_reasoner_made_anew(
     (stale / "training.json").write_text(json.dumps({"reasoner": "0123456789abcdef"}))
     (stale / "left.over").write_text("old")
     made: list[str] = []
-    train_judges(tmp_path / "out", tmp_path / "work", made.append, {"prm": shortened(PLAN, 1_000)}, checkpoint)
+    train_judges(tmp_path / "out", tmp_path / "work", Spoken(made.append), {"prm": shortened(PLAN, 1_000)}, checkpoint)
     assert "started from another reasoner (0123456789abcdef)" in made[0]
     assert started_from(stale) == model_digest(str(checkpoint))
     assert not (stale / "left.over").exists()

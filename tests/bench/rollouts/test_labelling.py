@@ -10,6 +10,7 @@ from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.tasks import catalogue
+from tests.counted import Counted
 
 TASK = catalogue.get("synthetic/recurrence")
 SAMPLING = Sampling(temperature=0.8, max_new_tokens=900)
@@ -84,7 +85,9 @@ def test_labels_resume_and_are_not_sampled_twice(reasoner, stored, tmp_path):
     half = labelled(reasoner, cuts[: len(cuts) // 2], tmp_path)
     kept = [label_of(half, cut) for cut in cuts[: len(cuts) // 2]]
     told: list[int] = []
-    whole = label_prefixes(reasoner, cuts, tmp_path, continuations=4, sampling=SAMPLING, seed=1, progress=told.append)
+    whole = label_prefixes(
+        reasoner, cuts, tmp_path, continuations=4, sampling=SAMPLING, seed=1, progress=Counted(told.append)
+    )
     assert told[0] == len(kept)
     assert [label_of(whole, cut) for cut in cuts[: len(kept)]] == kept
 

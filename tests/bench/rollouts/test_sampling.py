@@ -9,6 +9,7 @@ from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, samp
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.tasks import catalogue
 from prunebench.tasks.task import Task
+from tests.counted import Counted
 
 SETTINGS = {
     "n": 4,
@@ -51,10 +52,10 @@ def facts(store: RolloutStore):
 def test_an_interrupted_run_goes_on_to_the_same_store(engine, problems, tmp_path):
     whole = sample_rollouts(engine, problems, tmp_path / "whole", **SETTINGS)
     with pytest.raises(StoppedError):
-        sample_rollouts(engine, problems, tmp_path / "cut", progress=stop_after(4), **SETTINGS)
+        sample_rollouts(engine, problems, tmp_path / "cut", progress=Counted(stop_after(4)), **SETTINGS)
     assert len(RolloutStore.open(tmp_path / "cut").problems()) == 4, "only the shard being filled is lost"
     told: list[int] = []
-    again = sample_rollouts(engine, problems, tmp_path / "cut", progress=told.append, **SETTINGS)
+    again = sample_rollouts(engine, problems, tmp_path / "cut", progress=Counted(told.append), **SETTINGS)
     assert told == [16, 4, 4]
     assert facts(again) == facts(whole)
 
@@ -63,7 +64,7 @@ def test_a_finished_store_is_not_sampled_again(engine, problems, tmp_path):
     store = sample_rollouts(engine, problems, tmp_path, **SETTINGS)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     told: list[int] = []
-    sample_rollouts(engine, problems, tmp_path, progress=told.append, **SETTINGS)
+    sample_rollouts(engine, problems, tmp_path, progress=Counted(told.append), **SETTINGS)
     assert told == [24]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert len(store.problems()) == 6
@@ -121,6 +122,8 @@ def test_several_processes_sample_the_same_paths(engine, tmp_path):
     more = problems_of([catalogue.get("synthetic/power")], "validation", SHARD_PROBLEMS + 2, 0)
     alone = sample_rollouts(engine, more, tmp_path / "alone", **SETTINGS)
     told: list[int] = []
-    together = sample_rollouts(engine, more, tmp_path / "together", progress=told.append, processes=2, **SETTINGS)
+    together = sample_rollouts(
+        engine, more, tmp_path / "together", progress=Counted(told.append), processes=2, **SETTINGS
+    )
     assert sum(told) == len(more) * SETTINGS["n"]
     assert facts(together) == facts(alone)

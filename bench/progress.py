@@ -1,0 +1,31 @@
+"""How a long piece of work shows that it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Shows named stretches of counted steps, and sentences."""
+
+    def stretch(self, name: str, total: int | None = None, /) -> Callable[[int], None]:
+        """Begin a stretch of ``total`` steps (None: not known). What it returns is told how many more are done."""
+        ...
+
+    def say(self, sentence: str, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Only sentences are shown: each is given to ``say``."""
+
+    say: Callable[[str], None]
+
+    def stretch(self, _name: str, _total: int | None = None, /) -> Callable[[int], None]:
+        return lambda _steps: None
+
+
+SILENT: Progress = Spoken(lambda _sentence: None)
+"""For callers who do not watch."""
