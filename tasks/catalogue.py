@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.tasks.errors import UserError
-from prunebench.tasks.python_files import module_of
-from prunebench.tasks.task import Task
+from prunebench.tasks.task import Task, task_in
+from prunebench.tasks.task_spec import BENCHMARKS, checked, read_spec
 
-BENCHMARKS = Path(__file__).parent / "benchmarks"
 FILES = (".yaml", ".yml", ".py")
 """A task that is named by a path with one of these endings is of one's own."""
 Data = Mapping[str, Path]
@@ -69,8 +68,8 @@ def get(name: str, data: Data | None = None) -> Task:
 def load_task(path: Path, data: Data | None = None) -> Task:
     """The task in a YAML file, or the one Task class in a Python file. Raises UserError."""
     if path.suffix == ".py":
-        return _python_task(path)
-    from prunebench.tasks.dataset_task import DatasetTask, read_spec
+        return task_in(path)
+    from prunebench.tasks.dataset_task import DatasetTask
 
     spec = read_spec(path)
     if path.parent != BENCHMARKS and spec.name in names():
@@ -81,7 +80,7 @@ def load_task(path: Path, data: Data | None = None) -> Task:
 
 def from_description(described: Mapping[str, Any]) -> Task:
     """The task that a store keeps (see :meth:`Task.described`). Raises UserError where its file is gone."""
-    from prunebench.tasks.dataset_task import DatasetTask, checked
+    from prunebench.tasks.dataset_task import DatasetTask
 
     match described:
         case {"python": str() as file}:
@@ -104,45 +103,22 @@ def _data_of(name: str, data: Data | None) -> Path | None:
     place = data["*"]
     if not place.exists():
         raise UserError(f"--data {place}: no such file or folder")
-    found = [path for path in sorted(place.iterdir()) if name in (path.name, path.stem)] if place.is_dir() else []
-    return found[0] if found else place
-
-
-def _python_task(path: Path) -> Task:
-    try:
-        module = module_of(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; write one with: prunebench new-task") from error
-    except Exception as error:
-        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    found = [
-        one for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, Task) and one.__module__ == module.__name__
-    ]  # fmt: skip
-    if len(found) != 1:
-        raise UserError(f"{path}: defines {len(found)} subclasses of prunebench.tasks.task.Task; one is wanted")
-    try:
-        task: Task = found[0]()
-    except TypeError as error:
-        raise UserError(f"{path}: {error}") from error
-    if not isinstance(getattr(task, "name", None), str):
-        raise UserError(f"{path}: the task has no name; write name = '...' in the class")
-    task.origin = path.resolve()
-    return task
+    inside = sorted(place.iterdir()) if place.is_dir() else []
+    return next((path for path in inside if name in (path.name, path.stem)), place)
 
 
 def expand(wanted: Sequence[str], data: Data | None = None) -> list[Task]:
     """Tasks by name or file, groups unfolded, duplicates dropped."""
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for name in wanted:
         members = [task for task in _synthetic() if task.startswith(f"{name}/")] if name in _groups() else [name]
         for member in members:
             task = get(member, data)
-            found.setdefault(task.name, task)
-    unused = [name for name in data or {} if name != "*" and name not in found and name not in _excluded(found)]
+            tasks.setdefault(task.name, task)
+    unused = [name for name in data or {} if name != "*" and name not in tasks and name not in _excluded(tasks)]
     if unused:
-        raise UserError(f"--data {unused[0]}=...: no task of this run is called so; they are {', '.join(found)}")
-    return list(found.values())
+        raise UserError(f"--data {unused[0]}=...: no task of this run is called so; they are {', '.join(tasks)}")
+    return list(tasks.values())
 
 
 def _excluded(tasks: Mapping[str, Task]) -> set[str]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from prunebench.tasks.answer_types import AnswerType, answer_type_of
+from prunebench.tasks.errors import UserError
 from prunebench.tasks.grading import Verdict
+from prunebench.tasks.python_files import module_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Problem:
 class Task(ABC):
     """A benchmark: subclasses say what the problems are.
 
-    ``answer_type`` is integer, math, choice, text, or ``module:function``. ``dataset`` and ``revision`` are None where
+    ``answer_type`` is the name of one, or ``module:function``. ``dataset`` and ``revision`` are None where
     they are made here or could not be verified; ``expected`` is how many problems the test split should have.
     ``origin`` is the file that a task of one's own came from.
     """
@@ -93,8 +95,29 @@ class Task(ABC):
 
     def __reduce__(self) -> Any:
         """A task of one's own is loaded again in another process: its class lives in no package."""
-        if self.origin is None:
-            return super().__reduce__()
-        from prunebench.tasks.catalogue import load_task
+        return super().__reduce__() if self.origin is None else (task_in, (self.origin,))
 
-        return load_task, (self.origin,)
+
+def task_in(file: Path) -> Task:
+    """The task of the one Task class in a Python file. Raises UserError."""
+    try:
+        module = module_of(file)
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file; write one with: prunebench new-task") from error
+    except Exception as error:
+        raise UserError(f"{file}: {type(error).__name__}: {error}") from error
+    classes = [
+        entry
+        for entry in vars(module).values()
+        if isinstance(entry, type) and issubclass(entry, Task) and entry.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise UserError(f"{file}: defines {len(classes)} subclasses of prunebench.tasks.task.Task; one is wanted")
+    try:
+        task: Task = classes[0]()
+    except TypeError as error:
+        raise UserError(f"{file}: {error}") from error
+    if not isinstance(getattr(task, "name", None), str):
+        raise UserError(f"{file}: the task has no name; write name = '...' in the class")
+    task.origin = file.resolve()
+    return task

@@ -21,7 +21,8 @@ from prunebench.bench.rollouts.shards import LISTING
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.bench.training.training import load_method
 from prunebench.tasks.answer_types import answer_type_of
-from prunebench.tasks.dataset_task import DatasetTask, checked
+from prunebench.tasks.dataset_task import DatasetTask
+from prunebench.tasks.task_spec import checked
 from tests.bench.conftest import prunebench, refused  # noqa: F401
 from tests.bench.evaluation.test_reproduce import results, row
 

@@ -36,7 +36,6 @@ STILL_UPWARD = {
 }
 STILL_CIRCLES = [
     {"methods.base", "methods.pool"},  # methods
-    {"tasks.catalogue", "tasks.dataset_task", "tasks.synthetic_task", "tasks.task"},  # tasks
 ]
 STILL_LONG = {
     "bench.cli.compare.compare",  # cli
@@ -56,7 +55,6 @@ STILL_LONG = {
     "methods.check",  # methods
     "methods.judges.prm",  # methods
     "methods.learned.stop",  # methods
-    "tasks.dataset_task",  # tasks
 }
 """What the rebuild has not reached yet; these three only shrink, and then go."""
 

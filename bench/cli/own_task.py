@@ -16,11 +16,11 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
 from prunebench.tasks import answer_types
 from prunebench.tasks.answer_types import AnswerType
-from prunebench.tasks.dataset_task import TaskSpec
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.near_duplicates import near_duplicates
 from prunebench.tasks.rows import Row, rows_of
 from prunebench.tasks.task import Problem, Task
+from prunebench.tasks.task_spec import TaskSpec
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.base import Engine

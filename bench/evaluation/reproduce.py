@@ -14,7 +14,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.comparison import Inputs
 from prunebench.bench.evaluation.results import Results
 from prunebench.tasks.catalogue import is_file
-from prunebench.tasks.dataset_task import read_spec
+from prunebench.tasks.task_spec import read_spec
 
 SECONDS = frozenset({"launch_seconds", "check_seconds", "resume_seconds"})
 """Measured, hence never the same twice."""

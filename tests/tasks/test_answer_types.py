@@ -5,9 +5,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from prunebench.tasks.answer_types import answer_type_of, answer_types, names, registry
-from prunebench.tasks.dataset_task import DatasetTask, checked
+from prunebench.tasks.dataset_task import DatasetTask
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.python_files import module_of
+from prunebench.tasks.task_spec import checked
 
 
 @pytest.mark.parametrize(

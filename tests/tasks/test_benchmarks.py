@@ -121,8 +121,8 @@ def test_a_file_stands_for_the_data_set_whatever_its_fields_are_called(tmp_path,
 
 def test_without_a_network_one_sentence_says_where_to_put_the_file(monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: (_ for _ in ()).throw(OSError("no network")))
-    monkeypatch.setattr("prunebench.tasks.dataset_task.getproxies", dict)
-    from prunebench.tasks.dataset_task import go_offline_where_there_is_no_hub
+    monkeypatch.setattr("prunebench.tasks.dataset_rows.getproxies", dict)
+    from prunebench.tasks.dataset_rows import go_offline_where_there_is_no_hub
 
     go_offline_where_there_is_no_hub.cache_clear()
     with pytest.raises(UserError, match=r"data set MathArena/brumo_2025 could not be had .* --data brumo25=FILE"):

@@ -1,0 +1,118 @@
+"""Where the rows of a data set come from: files, the hub, or a folder in its layout."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from prunebench.tasks.dataset_fields import value_of
+from prunebench.tasks.errors import UserError, first_line, shown
+from prunebench.tasks.rows import SUFFIXES, Row, rows_of
+from prunebench.tasks.task_spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class DatasetRows:
+    """The rows that a task is about. Relative paths start in ``folder``; ``data`` replaces what the task names."""
+
+    spec: TaskSpec
+    folder: Path
+    data: Path | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether they have to be fetched from the hub."""
+        return self.spec.dataset is not None and not self._source().exists()
+
+    def __iter__(self) -> Iterator[tuple[str | None, Row]]:
+        """(split, row) of all rows within the range; the split is None where it is shared out later."""
+        spec = self.spec
+        for split, rows in self._parts():
+            for row in rows:
+                if not self._within(row):
+                    continue
+                if spec.split_field is None:
+                    yield split, row
+                    continue
+                value = str(value_of(row, (spec.split_field,), "split_field"))
+                yield from ((name, row) for name, wanted in spec.splits.items() if wanted == value)
+
+    def _parts(self) -> Iterator[tuple[str | None, Iterator[Row]]]:
+        """The rows of each split that has files or a part of the data set of its own."""
+        spec = self.spec
+        named = (
+            {} if spec.split_field else {name: str(part) for name, part in spec.splits.items() if isinstance(part, str)}
+        )
+        if self.data is not None and self.data.suffix in SUFFIXES:
+            yield next(iter(named), None), rows_of(self.data)
+        elif self.data is None and spec.data is None and spec.dataset is None:
+            yield from ((name, rows_of(self.folder / file)) for name, file in named.items())
+        elif self.data is None and spec.data is not None:
+            yield None, rows_of(self.folder / spec.data)
+        else:
+            parts: list[tuple[str | None, str]] = [*named.items()] or [(None, spec.part)]
+            yield from ((name, self._hub_rows(part)) for name, part in parts)
+
+    def _within(self, row: Row) -> bool:
+        for name, (low, high) in self.spec.between.items():
+            value = value_of(row, (name,), "between")
+            try:
+                inside = low <= float(str(value)) <= high
+            except ValueError as error:
+                raise UserError(f"{row.where}: field '{name}' is {shown(value)}, where a number is wanted") from error
+            if not inside:
+                return False
+        return True
+
+    def _source(self) -> Path:
+        """What stands for the data, else the folder beside the task that is the data set, else the id on the hub."""
+        beside = self.folder / str(self.spec.dataset)
+        return self.data or (beside if beside.is_dir() else Path(str(self.spec.dataset)))
+
+    def _hub_rows(self, part: str) -> Iterator[Row]:
+        """Rows of a data set on the hub, in its cache, or in a folder that is laid out like one."""
+        from datasets import load_dataset
+        from datasets.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        source = self._source()
+        if source.is_dir():  # read anew each time: the library's own cache goes by the folder's name
+            with TemporaryDirectory() as cache:
+                try:
+                    rows = list(load_dataset(str(source), self.spec.config, split=part, cache_dir=cache))
+                except Exception as error:
+                    raise UserError(f"{source}: cannot be read as a data set ({first_line(error)})") from error
+        else:
+            go_offline_where_there_is_no_hub()
+            try:
+                rows = load_dataset(str(source), self.spec.config, split=part, revision=self.spec.revision)
+            except Exception as error:
+                raise UserError(
+                    f"task {self.spec.name}: data set {source} could not be had ({first_line(error)}); without a "
+                    f"network, fetch its file elsewhere and give it: --data {self.spec.name}=FILE (or its folder)"
+                ) from error
+        for number, values in enumerate(rows, 1):
+            yield Row(f"{source}:{part}", f"row {number}", values)
+
+
+@cache
+def go_offline_where_there_is_no_hub() -> None:
+    """Where the hub's name cannot be resolved, only what is in the cache is looked for: no retries, no waiting."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    if getproxies().get("https"):
+        return
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        datasets.config.HF_HUB_OFFLINE = True
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
