@@ -27,16 +27,6 @@ def pass_at_k(correct: Array, keep: NDArray[np.bool_]) -> Array:
     return np.where(keep.any(-1), best, math.nan)
 
 
-def expected_pass_at_k(n: int, correct: int, k: int) -> float:
-    """P(a correct path is among k drawn without replacement from n): 1 - C(n - correct, k) / C(n, k).
-
-    Hypergeometric; the estimator of arXiv 2107.03374, eq. 1. Raises ValueError unless 0 <= correct <= n, 1 <= k <= n.
-    """
-    if not (0 <= correct <= n and 1 <= k <= n):
-        raise ValueError(f"expected_pass_at_k(n={n}, correct={correct}, k={k}): needs 0 <= correct <= n, 1 <= k <= n")
-    return 1 - math.comb(n - correct, k) / math.comb(n, k)
-
-
 def ranks(scores: Array) -> Array:
     """(draws, N) ranks of (N,) or (draws, N) finite scores, ties their mean.
 

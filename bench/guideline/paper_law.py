@@ -48,19 +48,6 @@ class RetentionLaw:
             )
         return 1 / inverse
 
-    def paths(self, budget: float, prefix: float, task_length: float, gamma: float) -> float:
-        """N = C / (Lp + gamma * (Lt - Lp)): the paths whose expected cost is the budget, not rounded.
-
-        Raises UserError unless 0 < ``gamma`` <= 1 and 0 < ``prefix`` <= ``task_length``.
-        """
-        if not 0 < gamma <= 1:
-            raise UserError(f"gamma = {gamma}: a retention ratio is above 0 and at most 1")
-        if not 0 < prefix <= task_length < math.inf:
-            raise UserError(f"prefix = {prefix} tokens: choose one above 0 and at most task_length = {task_length}")
-        if not 0 < budget < math.inf:
-            raise UserError(f"budget = {budget}: give a positive number of tokens")
-        return budget / (prefix + gamma * (task_length - prefix))
-
 
 PAPER = RetentionLaw(a=1.17e4, b=0.46, c=0.40, d=4.55)
 """The paper's fit for maj@k|N, on two tasks and one 1.5B model. It does not carry to other lengths."""

@@ -16,12 +16,12 @@ from prunebench.bench.policies.contract import (
     reach,
     tied,
 )
-from prunebench.bench.policies.early_stopping_consistency import EarlyStoppingConsistency, expected_esc_samples
+from prunebench.bench.policies.early_stopping_consistency import EarlyStoppingConsistency
 from prunebench.bench.policies.funnel import Funnel
 from prunebench.bench.policies.keep_all import KeepAll
 from prunebench.bench.policies.memory_triggered import MemoryTriggered
 from prunebench.bench.policies.parse import parse_policy
-from prunebench.bench.policies.patience import DYNASOR_EFFORTS, Patience
+from prunebench.bench.policies.patience import Patience
 from prunebench.bench.policies.ratio import Ratio
 from prunebench.bench.policies.repeated import Repeated
 from prunebench.bench.policies.speculative_rejection import SpeculativeRejection
@@ -32,7 +32,6 @@ from prunebench.bench.policies.warmup_percentile import WarmupPercentile
 __all__ = [
     "AdaptiveConsistency",
     "CheckRecord",
-    "DYNASOR_EFFORTS",
     "Decision",
     "EarlyStoppingConsistency",
     "FinishedRule",
@@ -48,7 +47,6 @@ __all__ = [
     "Threshold",
     "TopK",
     "WarmupPercentile",
-    "expected_esc_samples",
     "keep_best",
     "parse_policy",
     "policy",

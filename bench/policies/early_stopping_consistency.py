@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,17 +39,3 @@ class EarlyStoppingConsistency(Policy):
         window = answers[(len(answers) - 1) // self.window * self.window :]
         unanimous = len(window) == self.window and window[0] >= 0 and bool((window == window[0]).all())
         return Decision(np.ones(len(answers), np.bool_), 0 if unanimous else self.window, bool(unanimous))
-
-
-def expected_esc_samples(probabilities: Sequence[float], window: int, windows: int | None = None) -> float:
-    """Paths that ESC completes on average when answers are drawn independently, at most ``windows`` windows of them.
-
-    q = sum_a p_a^window is the chance that a window is of one mind, and the number of windows is geometric:
-    window * (sum over i < windows of i q (1 - q)^(i - 1), plus windows (1 - q)^(windows - 1)). Without a limit that is
-    window / q, infinite for q = 0.
-    """
-    q = sum(p**window for p in probabilities)
-    if windows is None:
-        return window / q if q else math.inf
-    stopped = sum(i * q * (1 - q) ** (i - 1) for i in range(1, windows))
-    return float(window * (stopped + windows * (1 - q) ** (windows - 1)))

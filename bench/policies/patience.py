@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
-from prunebench.bench.errors import UserError
 from prunebench.bench.policies.contract import CheckRecord, Decision, policy, require
 from prunebench.bench.policies.repeated import Repeated
-
-DYNASOR_EFFORTS: dict[str, tuple[int, int]] = {
-    "mild": (8, 64),
-    "low": (5, 64),
-    "mid": (3, 64),
-    "high": (2, 64),
-    "crazy": (2, 32),
-}
-"""How hard Dynasor (hao-ai-lab/Dynasor) saves: equal answers in a row that are enough, and tokens between probes."""
 
 
 @policy
@@ -47,23 +36,6 @@ class Patience(Repeated):
         require(self, self.misses >= 1, "misses must be at least 1")
         require(self, self.warmup_checks >= 0, "warmup_checks must be at least 0")
         require(self, self.stable >= 1, "stable must be at least 1")
-
-    @classmethod
-    def parallel_probe(cls, checks: int = 64) -> Self:
-        """The source's values, for paths of 32k tokens: probes every 500 tokens, 7 misses after 15 checks, 40 equal."""
-        return cls(7, 15, 40, every=500, checks=checks)
-
-    @classmethod
-    def dynasor(cls, effort: str = "mid", checks: int = 64) -> Self:
-        """Stops when answers are settled and drops nobody (``misses`` is out of reach).
-
-        The source lets every path stop on its own equal answers in a row; here the pool does, on equal modes. Raises
-        UserError for an effort that is not in DYNASOR_EFFORTS.
-        """
-        if effort not in DYNASOR_EFFORTS:
-            raise UserError(f"effort = '{effort}': must be one of {', '.join(DYNASOR_EFFORTS)}")
-        streak, chunk = DYNASOR_EFFORTS[effort]
-        return cls(checks + 1, stable=streak, every=chunk, checks=checks)
 
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
         modes = [_mode(record) for record in history]

@@ -8,7 +8,6 @@ from scipy.stats import ttest_1samp
 
 from prunebench.bench.evaluation.statistics import (
     Interval,
-    bootstrap_t_interval,
     holm,
     mean_interval,
     minimum_detectable_difference,
@@ -47,64 +46,6 @@ def test_spread_is_the_standard_deviation_over_draws():
     assert spread(np.full(3, 0.5)) == 0
     for values in ([], [1], [1, math.nan], [1, math.inf]):
         assert math.isnan(spread(np.array(values, float)))
-
-
-def test_bootstrap_t_by_enumeration():
-    """All 4^4 resamples of four values, as likely as each other, give the quantile that many draws come near."""
-    values = np.array([0.0, 1.0, 3.0, 7.0])
-    every = values[np.array(np.meshgrid(*[range(4)] * 4)).reshape(4, -1).T]
-    with np.errstate(divide="ignore"):
-        distances = np.abs(every.mean(axis=1) - values.mean()) / every.std(axis=1, ddof=1)
-    assert np.isinf(distances).sum() == 4
-    quantile = np.sort(distances)[math.ceil(0.8 * 256) - 1]
-    interval = bootstrap_t_interval(values, seed=1, draws=100_000, level=0.8)
-    assert interval.mean == 2.75
-    assert interval.high - 2.75 == pytest.approx(quantile * values.std(ddof=1), rel=0.02)
-    assert interval.low + interval.high == pytest.approx(2 * 2.75)
-
-
-def test_bootstrap_t_is_seeded_and_follows_shift_and_scale():
-    values = np.random.default_rng(0).exponential(1, 20)
-    interval = bootstrap_t_interval(values, seed=4)
-    assert interval == bootstrap_t_interval(values, seed=4) != bootstrap_t_interval(values, seed=5)
-    moved = bootstrap_t_interval(100 * values - 3, seed=4)
-    expected = [100 * v - 3 for v in (interval.mean, interval.low, interval.high)]
-    assert [moved.mean, moved.low, moved.high] == pytest.approx(expected)
-    narrower = bootstrap_t_interval(values, seed=4, level=0.8)
-    assert interval.low < narrower.low < narrower.high < interval.high
-
-
-def test_bootstrap_t_comes_near_student_t_for_many_normal_values():
-    values = np.random.default_rng(1).normal(0, 1, 300)
-    assert bootstrap_t_interval(values, seed=0, draws=20_000).high == pytest.approx(
-        mean_interval(values).high, abs=5e-3
-    )
-
-
-ROUNDED = [0.1 + 0.2, 0.3] * 8
-"""Equal but for rounding."""
-
-
-@pytest.mark.parametrize("values", [[3], [1, 2], [1, 2, 3], [0.1] * 9, ROUNDED, [0] * 11 + [1], [*ROUNDED, 1]])
-def test_bootstrap_t_has_no_bounds_without_spread_in_the_resamples(values):
-    # when one of n values differs, more than 30 % of the resamples are without it
-    interval = bootstrap_t_interval(np.array(values, float), seed=0)
-    assert interval.mean == pytest.approx(np.mean(values))
-    assert math.isnan(interval.low) and math.isnan(interval.high)
-
-
-def test_bootstrap_t_counts_a_resample_without_spread_as_far():
-    # 4 of 256 resamples of four values have no spread: within the outer 5 %, not within the outer 1 %
-    values = np.array([1.0, 2.0, 3.0, 4.0])
-    assert bootstrap_t_interval(values, seed=0, level=0.95).low < 2.5
-    assert math.isnan(bootstrap_t_interval(values, seed=0, level=0.99).low)
-
-
-def test_bootstrap_t_of_nothing_or_not_numbers_is_undefined():
-    for values in ([], [math.nan], [1, 2, math.nan, 4], [1, 2, math.inf, 4]):
-        assert undefined(bootstrap_t_interval(np.array(values, float), seed=0))
-    with pytest.raises(ValueError, match="10 draws have no quantile"):
-        bootstrap_t_interval(np.arange(9.0), seed=0, draws=10)
 
 
 def test_sign_flip_by_hand():

@@ -49,20 +49,11 @@ def test_by_hand():
     law = RetentionLaw(a=3, b=0.5, c=2, d=1)
     # 3 * sqrt(16) * 2^2 / 6 = 8
     assert law.gamma(16 * KILO, 2 * KILO, 6 * KILO) == pytest.approx(1 / 8)
-    # 16 / (2 + 1/8 * 4) = 6.4
-    assert law.paths(16 * KILO, 2 * KILO, 6 * KILO, 1 / 8) == pytest.approx(6.4)
     # gamma = 1 is everything: 3 * sqrt(16) * 1 / 12 = 1
     assert law.gamma(16 * KILO, KILO, 12 * KILO) == 1
 
 
 tokens = st.floats(1024, 1e6)
-
-
-@given(tokens, tokens, tokens, st.floats(0.01, 1))
-def test_the_paths_spend_the_budget(budget, one, other, gamma):
-    prefix, length = sorted((one, other))
-    paths = PAPER.paths(budget, prefix, length, gamma)
-    assert paths * prefix + gamma * paths * (length - prefix) == pytest.approx(budget)
 
 
 @given(tokens, tokens, tokens, st.floats(1.1, 8))
@@ -80,13 +71,3 @@ def test_what_is_no_number_of_tokens_is_refused(value):
         given[position] = value
         with pytest.raises(UserError, match=f"{name} = {value}: give a positive number of tokens"):
             PAPER.gamma(*given)
-        with pytest.raises(UserError, match=f"{name} = {value}"):
-            PAPER.paths(*given, 0.125)
-
-
-def test_what_is_no_retention_ratio_or_no_prefix_is_refused():
-    for gamma in (0, -0.5, 1.01, math.nan):
-        with pytest.raises(UserError, match=f"gamma = {gamma}: a retention ratio is above 0"):
-            PAPER.paths(200 * KILO, 2 * KILO, 8 * KILO, gamma)
-    with pytest.raises(UserError, match="prefix = 9216 tokens: choose one above 0 and at most task_length = 8192"):
-        PAPER.paths(200 * KILO, 9 * KILO, 8 * KILO, 0.125)
