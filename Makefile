@@ -31,7 +31,7 @@ reasoner: .venv/.installed
 # scores.
 results: demo
 	$(BIN)/prunebench rebuild docs/base --out runs/results/base
-	$(BIN)/prunebench side-by-side runs/demo runs/results/base --out runs/results
+	$(BIN)/prunebench report runs/demo runs/results/base --out runs/results
 
 # On a machine with a CUDA device, each resumes. Without a virtual environment of this project:
 # make gpu-check RUN="python3 -m prunebench.bench.cli" PYTEST="python3 -m pytest"

@@ -219,14 +219,23 @@ def test_results_start_no_code_that_the_command_line_does_not_name(prunebench, t
     setup = {"config": config, "learned": "none", "labels": [], "judges": {}, "plugins": [str(plugin)], "store": None}
     file = tmp_path / "results.json"
     results(row(), setup=setup).write(file)
-    wanted = [f"--plugin {plugin}", f"--task {task}", "--model-option trust_remote_code=true"]
+    wanted = [f"--trust {plugin}", f"--trust {task}", "--trust trust_remote_code"]
     setup = read_results(file).setup
     assert code_in(configured(str(file), setup["config"], {}), Inputs.of(setup)) == wanted
-    for given in ([], ["--plugin", plugin], ["--plugin", plugin, "--task", task]):
-        for command in (["compare", "--reproduce", file], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
-            if not given or command[0] == "compare":  # a plugin that is named is loaded, and this one does harm
-                assert "it runs code of its own; look at it" in refused(prunebench(*command, *given))
+    for given in ([], ["--trust", plugin], ["--trust", plugin, "--trust", task]):
+        for command in (["reproduce", tmp_path], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
+            assert "it runs code of its own; look at it" in refused(prunebench(*command, *given))
     assert not (tmp_path / "it-ran").exists()
-    everything = ["--plugin", plugin, "--task", task, "--model-option", "trust_remote_code=true"]
-    assert f"{plugin}:1: registers no pruner" in refused(prunebench("compare", "--reproduce", file, *everything))
+    everything = ["--trust", plugin, "--trust", task, "--trust", "trust_remote_code"]
+    assert f"{plugin}:1: registers no pruner" in refused(prunebench("reproduce", tmp_path, *everything))
     assert (tmp_path / "it-ran").exists(), "named, it runs"
+
+
+def test_code_that_a_run_does_not_name_is_not_asked_for(prunebench, tmp_path):  # noqa: F811
+    config = {"tasks": ["synthetic/power"], "model": "embedded", "n": 8, "k": 2, "prefix_tokens": 4,
+              "temperature": 1.0, "max_new_tokens": 9}  # fmt: skip
+    setup = {"config": config, "learned": "none", "labels": [], "judges": {}, "plugins": [], "store": None}
+    results(row(), setup=setup).write(tmp_path / "results.json")
+    for command in (["reproduce", tmp_path], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
+        sentence = refused(prunebench(*command, "--trust", "other.py"))
+        assert f"--trust other.py: {tmp_path}/results.json names no such code; it names none" in sentence

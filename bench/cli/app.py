@@ -35,6 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+LOOK, RUN, BRING, EXTEND, CHECK = "Look at results", "Run", "Bring your own", "Extend", "Check"
+"""The groups of the help page, in its order."""
+
 EMBEDDED = REASONERS["embedded"]
 
 Preset = Annotated[

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from prunebench.bench.cli.app import (
+    LOOK,
+    RUN,
     Device,
     Judge,
     Trust,
@@ -25,7 +27,7 @@ from prunebench.bench.errors import UserError
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def sweep(
     store: Annotated[Path, typer.Option(help="Rollouts with many paths per problem (prunebench rollouts --n 256).")],
     methods: Annotated[str, typer.Option(help="Names joined by commas.")] = DEFAULT,
@@ -88,7 +90,7 @@ def sweep(
     typer.echo(f"in {out}: sweep.json, sweep.csv, guideline-<method>.json; next: prunebench guideline --file {out} ...")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def guideline(
     budget: Annotated[str, typer.Option(help="Generator tokens per problem, as in 300k.")],
     prefix: Annotated[str, typer.Option(help="Tokens of a path when it is scored, as in 2048 or 2k.")],

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from prunebench.bench.cli.app import Device, Trust, app, command_line, engine_of_store, learned_for, watching
+from prunebench.bench.cli.app import RUN, Device, Trust, app, command_line, engine_of_store, learned_for, watching
 from prunebench.bench.errors import UserError
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def motivation(
     store: Annotated[Path, typer.Option(help="Rollouts (prunebench rollouts, or those of a comparison).")],
     prefix: Annotated[str, typer.Option(help="Lengths joined by commas.")] = "10,20,40,80,160,240",
@@ -44,10 +44,10 @@ def motivation(
         (f"above {RISEN:g}, below {FALLEN:g} at any later length", found.fell_later()),
     ):
         typer.echo(f"of the paths {text}: {100 * one.mean:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}]")
-    typer.echo(f"in {out}: motivation.json, motivation.csv; draw it with: prunebench figures motivation")
+    typer.echo(f"in {out}: motivation.json, .csv; draw: prunebench figures RUN motivation --data motivation={out}")
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def attention(
     store: Annotated[Path, typer.Option(help="Rollouts (prunebench rollouts, or those of a comparison).")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
@@ -70,4 +70,4 @@ def attention(
     found = record_attention(engine, stop, store, out, prefix=prefix, task=task, number=number, command=command_line())
     for path in found.paths:
         typer.echo(f"{path.role} score {path.score:.3f}: path {path.path}, {'right' if path.correct else 'wrong'}")
-    typer.echo(f"in {out}: attention.json, attention.csv; draw it with: prunebench figures attention")
+    typer.echo(f"in {out}: attention.json, .csv; draw: prunebench figures RUN attention --data attention={out}")

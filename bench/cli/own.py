@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from prunebench.bench.cli.app import (
+    BRING,
+    RUN,
     ConfigFile,
     Data,
     Device,
@@ -44,7 +46,7 @@ SWEPT = ("stop", "step", "text-classifier", "entropy", "perplexity", "deepconf",
 UNTRAINED = "entropy,self-certainty,deepconf,perplexity,margin,random"
 
 
-@app.command(name="new-task")
+@app.command(name="new-task", rich_help_panel=BRING)
 def new_task(
     name: Annotated[str, typer.Argument(help="Name of the task.")],
     data: Annotated[
@@ -70,7 +72,7 @@ def new_task(
     typer.echo(f"{file} written; next: prunebench check-task {file}")
 
 
-@app.command(name="check-task")
+@app.command(name="check-task", rich_help_panel=BRING)
 def check_task(
     task: Annotated[str, typer.Argument(help="A file of your own, or the name of a shipped task.")],
     data: Data = None,
@@ -91,7 +93,7 @@ def check_task(
             typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def plan(
     preset_name: Annotated[
         str | None, typer.Argument(metavar="[PRESET]", help="A preset (default: the model's own).")
@@ -128,7 +130,7 @@ def plan(
         typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel=BRING)
 def advise(
     task: Annotated[list[str], typer.Option("--task", help="A file of your own or a task's name.")],
     data: Data = None,
@@ -191,7 +193,7 @@ def advise(
     typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; a table: prunebench compare --store {out}/rollouts")
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def run(
     preset_name: Annotated[
         str, typer.Argument(metavar="PRESET", help="A preset, such as paper/ds-qwen-1.5b, or a file like one.")
@@ -207,7 +209,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where everything goes (default: runs/PRESET).")] = None,
 ) -> None:
     """A whole experiment: rollouts, labels, training, comparison, sweep, figures and report; resumes."""
-    from prunebench.bench.cli.compare import compare_with
+    from prunebench.bench.cli.comparing import compare_with
     from prunebench.bench.engines.shipped import REASONERS
     from prunebench.bench.evaluation.comparison import Inputs
     from prunebench.bench.guideline.advise import budgets_of, labelled, learn, sampled, swept

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from prunebench.bench.cli.app import (
+    CHECK,
     Device,
     app,
     require_weights,
@@ -18,7 +19,7 @@ from prunebench.bench.errors import UserError
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers there as well.")]
 
 perf = typer.Typer(help="Speed as ratios within one run; the reasoner's card; devices and engines side by side.")
-app.add_typer(perf, name="perf")
+app.add_typer(perf, name="perf", rich_help_panel=CHECK)
 
 
 @perf.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunebench.bench.cli.app import app
+from prunebench.bench.cli.app import CHECK, EXTEND, app
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prunebench.tasks.task import Task
 
 
-@app.command(name="list")
+@app.command(name="list", rich_help_panel=CHECK)
 def list_(
     what: Annotated[str, typer.Argument(help="methods, tasks or presets.")] = "methods",
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
@@ -74,7 +74,7 @@ def _kind(entry: type[Pruner]) -> tuple[str, str]:
     return entry.quadrant().value, "yes" if entry.learnable else "no"
 
 
-@app.command(name="new-pruner")
+@app.command(name="new-pruner", rich_help_panel=EXTEND)
 def new_pruner(
     name: Annotated[str, typer.Argument(help="Lower-case words joined by hyphens.")],
     quadrant: Annotated[str, typer.Option(help="I, II, III or IV.")] = "III",
@@ -87,7 +87,7 @@ def new_pruner(
     typer.echo(f"{path} written; check it with: prunebench check-plugin {path}")
 
 
-@app.command(name="check-plugin")
+@app.command(name="check-plugin", rich_help_panel=EXTEND)
 def check_plugin(path: Annotated[Path, typer.Argument(help="A Python file with pruners.")]) -> None:
     """Run the conformance suite on the pruners of a file; exit code 1 when one fails."""
     from prunebench.bench.plugins import check_plugin as check
@@ -99,7 +99,7 @@ def check_plugin(path: Annotated[Path, typer.Argument(help="A Python file with p
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=CHECK)
 def doctor() -> None:
     """Look at the installation; exit code 1 when something is wrong."""
     from prunebench.bench.cli.doctor import diagnose

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from prunebench.bench.cli.app import (
+    BRING,
+    RUN,
     BaseUrl,
     ConfigFile,
     Data,
@@ -42,7 +44,7 @@ from prunebench.bench.engines.load import EngineChoice, load_engine
 from prunebench.bench.errors import UserError
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def rollouts(
     preset_name: Preset = None,
     config_file: ConfigFile = None,
@@ -84,7 +86,7 @@ def rollouts(
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
 
 
-@app.command(name="import")
+@app.command(name="import", rich_help_panel=BRING)
 def import_(
     format_: Annotated[
         str, typer.Argument(metavar="FORMAT", help="plain, matrix, lm-eval, lighteval, matharena or deepconf.")
@@ -112,7 +114,7 @@ def import_(
 
 
 replay = typer.Typer(help="Published baselines on rollouts made elsewhere.", no_args_is_help=True)
-app.add_typer(replay, name="replay")
+app.add_typer(replay, name="replay", rich_help_panel=BRING)
 
 
 @replay.command("matrix")
@@ -135,7 +137,7 @@ def replay_matrix(
     typer.echo(f"{paths} paths, means over {shuffles} orders, answers are equal by {grading}")
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def label(
     store: Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")],
     continuations: Annotated[int, typer.Option(help="K: continuations per prefix.")] = 32,

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from prunebench.bench.cli.app import (
+    BRING,
     EMBEDDED,
+    EXTEND,
+    RUN,
     Device,
     Judge,
     Learned,
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from prunebench.bench.evaluation.ablation import Axis
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def train(
     method: Annotated[list[str] | None, typer.Argument(help="Methods to tune and train; none: all of them.")] = None,
     data: Annotated[
@@ -64,7 +67,7 @@ def train(
         typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
 
 
-@app.command(name="import-stop")
+@app.command(name="import-stop", rich_help_panel=BRING)
 def import_stop(
     folder: Annotated[Path, typer.Argument(help="A STOP checkpoint as the paper's code saves it.")],
     model: Annotated[str, typer.Option(help="The model that it belongs to: a folder, a hub id, a shipped reasoner.")],
@@ -81,7 +84,7 @@ def import_stop(
     typer.echo(f"{settings}: in {out}; next: prunebench compare --model {model} --learned {out} --methods stop,none")
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def ablate(
     method: Annotated[str, typer.Argument(help="A learnable method, such as stop.")] = "stop",
     axis: Annotated[str, typer.Option(help="tokens, rank, labels, adapter or prefix.")] = "tokens",
@@ -126,7 +129,7 @@ def ablate(
     typer.echo(f"written to {out}: {axis}.csv, {axis}.md")
 
 
-@app.command()
+@app.command(rich_help_panel=EXTEND)
 def reasoner(
     name: Annotated[str, typer.Option(help="embedded, embedded-base, or toy, which tries the chain.")] = "embedded",
     work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),

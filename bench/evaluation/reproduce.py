@@ -48,13 +48,13 @@ def read_results(path: Path) -> Results:
 
 def code_in(config: RunConfig, inputs: Inputs) -> list[str]:
     """The options that name the code of other people which a run of this would start."""
-    options = [f"--plugin {path}" for path in inputs.plugins]
+    options = [f"--trust {path}" for path in inputs.plugins]
     for name in (*config.tasks, *config.train_tasks):
         grades_itself = is_file(name) and Path(name).suffix != ".py" and ":" in read_spec(Path(name)).answer_type
         if name.endswith(".py") or grades_itself:
-            options.append(f"--task {name}")
+            options.append(f"--trust {name}")
     if config.model_options.trust_remote_code:
-        options.append("--model-option trust_remote_code=true")
+        options.append("--trust trust_remote_code")
     return options
 
 

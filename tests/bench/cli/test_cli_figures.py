@@ -4,15 +4,14 @@ import json
 
 import pytest
 
-import prunebench.bench.cli.figures  # noqa: F401 - registers the command
 from tests.bench.conftest import refused
 
 
 def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
-    assert "run/results.json: no such file; make it with: prunebench" in refused(prunebench("figures", "--run", "run"))
+    assert "run/results.json: no such file; make it with: prunebench" in refused(prunebench("figures", "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "results.json").write_text(json.dumps({"schema_version": 7}))
-    assert "schema version 7 is not that of this version (1)" in refused(prunebench("figures", "--run", "run"))
+    assert "schema version 7 is not that of this version (1)" in refused(prunebench("figures", "run"))
     assert not (tmp_path / "run" / "figures").exists()
 
 
@@ -20,19 +19,31 @@ def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
     ("arguments", "message"),
     [
         (("paretto",), "unknown figure 'paretto': did you mean pareto"),
-        (("retention", "--sweep", "nowhere"), "nowhere: no such folder; make it with: prunebench sweep"),
+        (("retention", "--data", "sweep=nowhere"), "nowhere: no such folder; make it with: prunebench sweep"),
         (("ablations",), "make it with: prunebench ablate"),
+        (("ablations", "--data", "ablation=x"), "--data ablation=x: nothing is called 'ablation'; known are sweep, "),
+        (("ablations", "--data", "x"), "--data x: write NAME=FOLDER, as in --data sweep=runs/sweep"),
     ],
 )
 def test_a_figure_that_cannot_be_drawn_is_one_sentence(prunebench, tmp_path, arguments, message):
-    assert message in refused(prunebench("figures", *arguments, "--out", "out"))
+    assert message in refused(prunebench("figures", "runs/demo", *arguments, "--out", "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_one_figure_by_name_is_three_files(prunebench, tmp_path):
-    code, out, _ = prunebench("figures", "taxonomy", "--out", "out")
+    code, out, _ = prunebench("figures", "runs/demo", "taxonomy", "--out", "out")
     assert code == 0
     assert "taxonomy.png, taxonomy.svg, taxonomy.csv" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "taxonomy.csv", "taxonomy.png", "taxonomy.svg",
     ]  # fmt: skip
+
+
+def test_several_runs_are_reported_side_by_side_and_take_no_sweep(prunebench):
+    assert "run/results.json: no such file" in refused(prunebench("report", "run", "other"))
+    sentence = refused(prunebench("report", "run", "other", "--data", "sweep=x"))
+    assert "--data: the tables of several runs show their comparisons only; leave it out" in sentence
+
+
+def test_one_method_alone_is_held_against_nothing(prunebench):
+    assert "stop: name the methods that it is held against" in refused(prunebench("versus", "run", "stop"))

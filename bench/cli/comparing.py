@@ -1,0 +1,74 @@
+"""Running a comparison, and showing what came out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prunebench.bench.cli.app import check_methods, command_line, processes_on, watching
+from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine
+
+if TYPE_CHECKING:
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.ray import Cluster
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.results import Results
+
+
+def compare_with(
+    config: RunConfig,
+    out: Path,
+    inputs: Inputs,
+    device: str,
+    choice: EngineChoice = DEFAULT_ENGINE,
+    cluster: Cluster | None = None,
+) -> Results:
+    from prunebench.bench.evaluation.comparison import run_comparison
+    from prunebench.bench.rollouts.sampling import tasks_of
+    from prunebench.bench.rollouts.store import IMPORTED
+    from prunebench.figures.outputs import write_outputs
+
+    if inputs.store is None:
+        tasks_of(config)
+    check_methods(config)
+    engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, choice)
+    with watching() as progress:
+        results = run_comparison(
+            engine,
+            config,
+            out,
+            inputs,
+            command=command_line(),
+            progress=progress,
+            processes=processes_on(device),
+            cluster=cluster,
+        )
+        tick = progress.stretch("tables and figures", 1)
+        write_outputs(results, out)
+        tick(1)
+    _show(results, out)
+    return results
+
+
+def _show(results: Results, out: Path) -> None:
+    from rich.console import Console
+
+    from prunebench.bench.evaluation.results import POOLED
+    from prunebench.figures.equal_cost_table import EqualCostTable
+    from prunebench.figures.main_table import rich_by_task, rich_table
+
+    console = Console()
+    task = results.task
+    console.print(rich_table(results, task, console.width))
+    if task == POOLED:
+        console.print(rich_by_task(results))
+    if results.equal_cost:
+        console.print(EqualCostTable(results).terminal())
+    others = {row.task for row in results.rows} - {task}
+    for note in results.notes:
+        if not any(note.startswith(f"{other}: ") for other in others):
+            console.print(note, style="dim")
+    for name, reason in results.left_out.items():
+        console.print(f"left out: {name}: {reason}")
+    written = sorted(path.name for path in out.iterdir() if path.is_file())
+    console.print(f"written to {out}: {', '.join(written)}")

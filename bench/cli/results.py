@@ -1,0 +1,199 @@
+"""What looks at a written run: its figures and report, its numbers held together, rebuilt, made once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunebench.bench.cli.app import LOOK, Device, app, load_plugins, pairs_of, watching
+from prunebench.bench.cli.comparing import compare_with
+from prunebench.bench.errors import UserError
+
+if TYPE_CHECKING:
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.results import Results
+
+Run = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
+Beside = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="NAME=FOLDER: where its sweep, motivation, ablations or attention lie, if not in or beside the run.",
+    ),
+]
+Store = Annotated[Path | None, typer.Option(help="Its rollouts (default: those that the results name).")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Code that the run names and that may start: a plugin, a task file, trust_remote_code; several times."
+    ),
+]
+DEMO = Path("runs/demo")
+
+
+@app.command(rich_help_panel=LOOK)
+def figures(
+    run: Run = DEMO,
+    names: Annotated[list[str] | None, typer.Argument(help="Figures by name; none: all that the run allows.")] = None,
+    data: Beside = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Add the published numbers as open markers.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where figures go (default: figures in the run folder).")] = None,
+) -> None:
+    """Draw the figures of a run: PNG, SVG and the data as CSV."""
+    from prunebench.figures.catalogue import FIGURES, draw_figures
+    from prunebench.figures.run_folder import RunFolder
+
+    target = out or run / "figures"
+    with watching() as progress:
+        tick = progress.stretch("figures", len(names or FIGURES))
+        gallery = draw_figures(RunFolder(run, _beside(data)), target, names or (), paper=paper, progress=tick)
+    for name, reason in gallery.left_out.items():
+        typer.echo(f"left out: {name}: {reason}")
+    typer.echo(f"written to {target}: {', '.join(path.name for path in gallery.written)}")
+
+
+@app.command(rich_help_panel=LOOK)
+def report(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of comparisons (default: runs/demo).")] = None,
+    data: Beside = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file (default: report.html in the run); the folder of several runs.")
+    ] = None,
+) -> None:
+    """A run as one HTML file: tables, figures, a calculator, every path. Several runs: their tables side by side."""
+    from prunebench.figures.catalogue import FIGURES
+    from prunebench.figures.report import write_report
+    from prunebench.figures.run_folder import RunFolder
+    from prunebench.figures.side_by_side import SideBySide
+
+    run, *others = runs or [DEMO]
+    if others:
+        if data:
+            raise UserError("--data: the tables of several runs show their comparisons only; leave it out")
+        folders, target = [RunFolder(folder) for folder in (run, *others)], out or Path("runs/side-by-side")
+        SideBySide([folder.results for folder in folders if folder.task]).write(target)  # one without rows is refused
+        typer.echo(f"written to {target}: side_by_side.md, .csv, .png and .svg")
+        return
+    with watching() as progress:
+        tick = progress.stretch("figures and report", len(FIGURES))
+        written = write_report(run, out or run / "report.html", _beside(data), tick)
+    typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+@app.command(rich_help_panel=LOOK)
+def versus(
+    run: Run,
+    methods: Annotated[list[str], typer.Argument(help="A method, and those that it is held against.")],
+    store: Store = None,
+    trust: Trust = None,
+) -> None:
+    """Whether one method is ahead of others in a comparison: paired differences over its problems, no model runs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from prunebench.bench.evaluation.rebuild import reopened
+    from prunebench.bench.evaluation.reproduce import code_in
+    from prunebench.bench.evaluation.tables.versus import versus as held_against
+    from prunebench.figures.main_table import p_value, with_interval
+
+    method, *others = methods
+    if not others:
+        raise UserError(f"{method}: name the methods that it is held against")
+    _, config, inputs = _written(run, trust)
+    differences = held_against(reopened(run, store, code_in(config, inputs)), method, others)
+    table = Table("task", "against", "avg@k", "p (Holm)", "maj@k", box=None)
+    for row in differences:
+        avg, maj = (with_interval(it.mean, it.low, it.high, signed=True) for it in (row.avg, row.maj))
+        table.add_row(row.task, row.other, avg, p_value(row.p_holm), maj)
+    Console().print(f"{method} minus the other, points [95 %]; {differences[-1].n_problems} problems", table, sep="\n")
+
+
+@app.command(rich_help_panel=LOOK)
+def rebuild(
+    run: Run,
+    store: Store = None,
+    trust: Trust = None,
+    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/rebuilt"),
+) -> None:
+    """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
+    from prunebench.bench.evaluation.rebuild import TAKEN_OVER, rebuilt, reopened
+    from prunebench.bench.evaluation.reproduce import code_in
+    from prunebench.figures.outputs import write_outputs
+
+    _refuse_itself(run, out)
+    _, config, inputs = _written(run, trust)
+    written = reopened(run, store, code_in(config, inputs))
+    again = rebuilt(written)
+    (out / "results.json").unlink(missing_ok=True)
+    write_outputs(again, out)
+    kept = f"measured seconds and the tables {', '.join(TAKEN_OVER)} were taken over"
+    _hold_together(written.results, again, f"NOT rebuilt: {{}} differences to {run}; {kept}")
+    typer.echo(f"{out}: every number equals that of {run}; {kept}")
+
+
+@app.command(rich_help_panel=LOOK)
+def reproduce(
+    run: Run,
+    trust: Trust = None,
+    device: Device = "cpu",
+    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/reproduced"),
+) -> None:
+    """A comparison once more from its settings, sampling included; says whether the numbers are equal."""
+    _refuse_itself(run, out)
+    before, config, inputs = _written(run, trust)
+    (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
+    after = compare_with(config, out, inputs, device)
+    path = run / "results.json"
+    _hold_together(before, after, f"NOT reproduced: {{}} differences to {path}")
+    typer.echo(f"reproduced: every number equals that of {path} (measured seconds aside)")
+
+
+def _beside(data: list[str] | None) -> dict[str, Path]:
+    """Name -> folder. Raises UserError for a name that nothing is drawn from."""
+    from prunebench.figures.run_folder import EXTRAS
+
+    given = pairs_of("--data", data, "NAME=FOLDER, as in --data sweep=runs/sweep")
+    for name in given.keys() - set(EXTRAS):
+        raise UserError(f"--data {name}={given[name]}: nothing is called '{name}'; known are {', '.join(EXTRAS)}")
+    return {name: Path(folder) for name, folder in given.items()}
+
+
+def _refuse_itself(run: Path, out: Path) -> None:
+    if out.resolve() == run.resolve():
+        raise UserError(f"--out {out}: this is the comparison itself; choose another folder")
+
+
+def _written(run: Path, trust: list[str] | None) -> tuple[Results, RunConfig, Inputs]:
+    """A run as it was written, its plugins loaded.
+
+    Raises UserError for code of other people that the run names and ``trust`` does not, and the other way round.
+    """
+    from prunebench.bench.config import configured
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.reproduce import code_in, read_results, require_named
+
+    path, trusted = run / "results.json", [f"--trust {name}" for name in trust or ()]
+    results = read_results(path)
+    config = configured(str(path), results.setup["config"], {})
+    inputs = Inputs.of(results.setup)
+    require_named(path, config, inputs, trusted)
+    for option in trusted:
+        if option not in (code := code_in(config, inputs)):
+            raise UserError(f"{option}: {path} names no such code; it names {', '.join(code) or 'none'}")
+    load_plugins(list(inputs.plugins))
+    return results, config, inputs
+
+
+def _hold_together(before: Results, after: Results, sentence: str) -> None:
+    """Say every difference, and end with exit code 1 if there is one."""
+    from prunebench.bench.evaluation.reproduce import differences
+
+    found = differences(before, after)
+    for line in found:
+        typer.echo(line)
+    if found:
+        typer.echo(sentence.format(len(found)))
+        raise typer.Exit(1)
