@@ -179,7 +179,7 @@ def check_plugin(path: Path) -> list[CheckReport]:
     setting = EXAMPLE_SETTING
     if any(entry.requires & {Signal.KV_CACHE, Signal.PROBE} for entry in entries):
         from prunebench.bench.engines.load import load_local
-        from prunebench.bench.training.training import setting_of
+        from prunebench.bench.training.tuning import setting_of
 
         engine = load_local("embedded")
         setting = setting_of(engine, EXAMPLE_SETTING.prefix_tokens)
@@ -201,11 +201,12 @@ def _reports(entry: type[Pruner], setting: Setting, engine: Engine | None) -> li
 
 
 def _report(pruner: Pruner, engine: Engine | None) -> CheckReport:
-    from prunebench.bench.training.training import Judges, describe
+    from prunebench.bench.training.cards import describe
+    from prunebench.bench.training.loading import Judges
 
     name, configuration = type(pruner).name, describe(pruner)
     try:
-        Judges({}, Path()).prepare(pruner)
+        Judges({}).bind(pruner)
         skipped = check_pruner(pruner, engine)
     except UserError as error:
         return CheckReport(name, configuration, (), skipped=f"the scores were not checked: {error}")

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from prunebench.bench.files import write_atomically
-from prunebench.bench.training.training import Card, describe_configuration
+from prunebench.bench.training.cards import Card, describe_configuration
 from prunebench.figures.style import new_figure, save, theme
 
 COLUMNS = ("configuration", "epoch", "loss", "validation_auroc")

@@ -19,7 +19,7 @@ from prunebench.bench.rollouts.importers import Options, import_rollouts
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.shards import LISTING
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
-from prunebench.bench.training.training import load_method
+from prunebench.bench.training.loading import load_method
 from prunebench.tasks.answer_types import answer_type_of
 from prunebench.tasks.dataset_task import DatasetTask
 from prunebench.tasks.task_spec import checked

@@ -35,7 +35,8 @@ from prunebench.bench.rollouts.importers.rows import schema_of
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.shards import Shards
 from prunebench.bench.rollouts.store import RolloutStore
-from prunebench.bench.training.training import learned_problems, load_method
+from prunebench.bench.training.cards import learned_problems
+from prunebench.bench.training.loading import load_method
 from prunebench.figures.run_folder import RunFolder
 from prunebench.tasks import catalogue
 from prunebench.tasks.answer_types import answer_type_of

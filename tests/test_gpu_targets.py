@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prunebench.bench.engines.shipped import RECIPES
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.bench.training.label_plans import RECIPES
 
 ROOT = Path(__file__).parents[1]
 

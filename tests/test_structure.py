@@ -50,8 +50,6 @@ STILL_LONG = {
     "bench.guideline.sweep",  # training
     "bench.guideline.sweep.sweep",  # training
     "bench.reasoner.train_judges",  # training
-    "bench.training.training",  # training
-    "bench.training.training.train_method",  # training
     "methods.check",  # methods
     "methods.judges.prm",  # methods
     "methods.learned.stop",  # methods

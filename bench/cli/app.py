@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from prunebench.bench.engines.base import LocalEngine
     from prunebench.bench.engines.options import ModelOptions
     from prunebench.bench.engines.ray import Cluster
-    from prunebench.bench.engines.shipped import LabelPlan
     from prunebench.bench.rollouts.store import RolloutStore
+    from prunebench.bench.training.label_plans import LabelPlan
 
 app = typer.Typer(
     help="Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals.",
@@ -150,7 +150,7 @@ def config_from(preset_name: str | None, config_file: Path | None, **overrides: 
 
 def check_methods(config: RunConfig) -> None:
     from prunebench.bench.policies.procedures import PROCEDURES
-    from prunebench.bench.training.training import parts_of
+    from prunebench.bench.training.loading import parts_of
     from prunebench.methods.registry import PRUNERS, UnknownNameError
 
     names = [*PRUNERS.names(), *PROCEDURES]
@@ -240,7 +240,7 @@ def load_plugins(paths: list[Path] | None) -> None:
 
 
 def label_plan(recipe: str) -> LabelPlan:
-    from prunebench.bench.engines.shipped import RECIPES
+    from prunebench.bench.training.label_plans import RECIPES
 
     if recipe not in RECIPES:
         raise UserError(f"unknown recipe '{recipe}': known are {', '.join(RECIPES)}")

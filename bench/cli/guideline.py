@@ -51,7 +51,7 @@ def sweep(
     from prunebench.bench.guideline.sweep import Grid
     from prunebench.bench.rollouts.opening import is_imported, require_model
     from prunebench.bench.rollouts.store import RolloutStore
-    from prunebench.bench.training.training import Judges
+    from prunebench.bench.training.loading import Judges
 
     grid = Grid(
         tuple(int(tokens_of(one)) for one in prefix.split(",")),
@@ -75,7 +75,7 @@ def sweep(
             trained_for,
             grid,
             out,
-            judges=Judges(judged(judge), folder, device, shipped=model in REASONERS),
+            judges=Judges(judged(judge), device, shipped=model in REASONERS),
             problems=problems,
             command=command_line(),
             progress=progress,

@@ -61,7 +61,7 @@ def attention(
     """What the [STOP] tokens attend to on the path with the highest score and on that with the lowest."""
     from prunebench.bench.evaluation.attention import record_attention
     from prunebench.bench.rollouts.store import RolloutStore
-    from prunebench.bench.training.training import load_method
+    from prunebench.bench.training.loading import load_method
     from prunebench.methods.learned.stop import Stop
 
     engine = engine_of_store(RolloutStore.open(store), device, model_option)

@@ -212,10 +212,11 @@ def run(
     from prunebench.bench.cli.comparing import compare_with
     from prunebench.bench.engines.shipped import REASONERS
     from prunebench.bench.evaluation.comparison import Inputs
-    from prunebench.bench.guideline.advise import budgets_of, labelled, learn, sampled, swept
+    from prunebench.bench.guideline.advise import budgets_of, labelled, sampled, swept
     from prunebench.bench.guideline.guideline import write_guidelines
     from prunebench.bench.guideline.sweep import Grid, playable_of
-    from prunebench.bench.training.training import Judges, entry_of, tunable, uses_judge
+    from prunebench.bench.training.learn import learn
+    from prunebench.bench.training.loading import Judges, entry_of, tunable, uses_judge
     from prunebench.figures.report import write_report
 
     config = config_from(
@@ -233,7 +234,7 @@ def run(
     learned = learned_for(config.model, None)
     labels = shipped_labels(config.model, config.sampling.digest, config.model_options)
     engine = load_engine(config.model, device, config.model_options)
-    judges = Judges(judged(judge), out / "training", device, shipped=shipped)
+    judges = Judges(judged(judge), device, shipped=shipped)
     with watching() as progress:
         if not shipped or config.model_options.given:
             wanted = config.methods or [name for name in tunable() if name in judged(judge) or not uses_judge(name)]
@@ -250,7 +251,7 @@ def run(
         grid = Grid((config.prefix_tokens,), budgets_of(out / "rollouts"), seed=config.seed)
         found = swept(
             engine, out / "rollouts", names, learned, config.prefix_tokens, grid, out / "sweep",
-            judges=Judges(judged(judge), learned, device, shipped=shipped), command=command_line(), progress=progress,
+            judges=Judges(judged(judge), device, shipped=shipped), command=command_line(), progress=progress,
         )  # fmt: skip
         refused = write_guidelines(found, out / "sweep")
         tick = progress.stretch("figures and report", None)

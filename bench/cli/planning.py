@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.shipped import LabelPlan
-from prunebench.bench.training.training import training_lengths
+from prunebench.bench.training.data import training_lengths
+from prunebench.bench.training.label_plans import LabelPlan
 
 
 @dataclass(frozen=True)

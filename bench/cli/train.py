@@ -51,7 +51,8 @@ def train(
 
     The training prefixes are those of L/2, L and 2L that have labels. The same command goes on after a stop.
     """
-    from prunebench.bench.training.training import Judges, train_methods, tunable
+    from prunebench.bench.training.loading import Judges, tunable
+    from prunebench.bench.training.tuning import train_methods
     from prunebench.figures.training_curve import write_training_curve
     from prunebench.methods.registry import PRUNERS
 
@@ -60,7 +61,7 @@ def train(
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
     engine = load_local(model, device, model_options_of(model_option))
-    judges = Judges(judged(judge), out, device)
+    judges = Judges(judged(judge), device)
     cards = train_methods(engine, data, names, out, prefix, seed=seed, judges=judges, progress=Spoken(typer.echo))
     for name, card in zip(names, cards, strict=True):
         write_training_curve(card, out)
@@ -110,7 +111,8 @@ def ablate(
 
     from prunebench.bench.evaluation.ablation import ablate as run
     from prunebench.bench.evaluation.ablation import to_markdown
-    from prunebench.bench.training.training import labelled_folder, load_method, reads_of, test_records
+    from prunebench.bench.training.data import labelled_folder, test_records
+    from prunebench.bench.training.loading import load_method, reads_of
     from prunebench.methods.base import LearnablePruner
     from prunebench.methods.registry import PRUNERS
 

@@ -24,7 +24,7 @@ from prunebench.bench.files import write_atomically
 from prunebench.bench.policies import CheckRecord, TopK
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.training.training import data_digest, training_lengths
+from prunebench.bench.training.data import data_digest, training_lengths
 from prunebench.methods.base import LearnablePruner, Scores
 from prunebench.methods.pool import LabelledPool, PrefixDataset
 

@@ -32,16 +32,8 @@ from prunebench.bench.rollouts.pools import PoolCaches, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
-from prunebench.bench.training.training import (
-    Chosen,
-    Judges,
-    describe,
-    learned_problems,
-    load_method,
-    parts_of,
-    reads_of,
-    refuse_leak,
-)
+from prunebench.bench.training.cards import describe, learned_problems, refuse_leak
+from prunebench.bench.training.loading import Judges, Loaded, load_method, parts_of, reads_of
 from prunebench.methods.base import LearnablePruner, Quadrant, Signal
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.errors import shown
@@ -141,7 +133,7 @@ def run_comparison(
     model_hash = engine.digest if engine else IMPORTED
     device = engine.device if engine else "cpu"
     shipped = engine is not None and engine.name in REASONERS
-    judges = Judges(inputs.judges, inputs.learned, device, shipped=shipped, engine=inputs.judge_engine)
+    judges = Judges(inputs.judges, device, shipped=shipped, engine=inputs.judge_engine)
     chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges, engine is None or engine.reads)
     members = {
         part: load_method(part, inputs.learned, model_hash, config.prefix_tokens, judges)
@@ -222,7 +214,7 @@ def _rollouts(
     config: RunConfig,
     inputs: Inputs,
     out: Path,
-    learned: Mapping[str, Chosen],
+    learned: Mapping[str, Loaded],
     progress: Progress,
     processes: int,
     cluster: Cluster | None,
@@ -236,7 +228,7 @@ def _rollouts(
         problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
         wanted = [(task.name, problem.id) for task, problem in problems]
         tasks = {task.name: task for task, _ in problems}
-    refuse_leak(learned, [problem for _, problem in wanted])
+    refuse_leak({name: method.card for name, method in learned.items()}, [problem for _, problem in wanted])
     if inputs.store is None:
         if engine is None:
             raise ValueError("without an engine nothing can be sampled: name a store")
@@ -286,7 +278,7 @@ def _near_duplicates(records: Sequence[ProblemRecord], learned: Path, chosen: Ma
 
 
 @dataclass(frozen=True)
-class Runnable(Chosen):
+class Runnable(Loaded):
     """A method with the policy that it runs under (None: that of the comparison), and all that it reads."""
 
     policy: Policy | None

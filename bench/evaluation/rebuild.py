@@ -22,7 +22,8 @@ from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
-from prunebench.bench.training.training import Judges, describe
+from prunebench.bench.training.cards import describe
+from prunebench.bench.training.loading import Judges
 
 TAKEN_OVER = ("repeated", "policies", "equal_cost")
 """Tables for which methods score other pools than the N prefixes: they stand as the comparison left them."""
@@ -57,7 +58,7 @@ def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()
     if rollouts.digest() != results.hashes["rollouts"]:
         raise UserError(f"{rollouts.shards.folder}: not the rollouts of {folder}; name them with --store")
     engine = None if config.model == IMPORTED else load_engine(config.model, "cpu", config.model_options)
-    judges = Judges(inputs.judges, inputs.learned)
+    judges = Judges(inputs.judges)
     known, _ = choose_methods(config, inputs.learned, engine.digest if engine else IMPORTED, judges)
     shown = {row.method for row in results.rows}
     methods = {name: one for name, one in known.items() if name in shown}

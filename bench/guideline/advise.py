@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,25 +11,21 @@ import numpy as np
 from prunebench.bench.cli.planning import Extent
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Request, Sampling
-from prunebench.bench.engines.shipped import REASONERS, RECIPES, LabelPlan
+from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import Grid, Sweep, playable_of, sweep
 from prunebench.bench.perf.clock import seconds_of
-from prunebench.bench.processes import started
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import first_problems
-from prunebench.bench.rollouts.sampling import engine_in_process, problems_of, sample_configured, tasks_of
+from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
-from prunebench.bench.training.data import LABEL_SEED, make_held_data, make_train_data
-from prunebench.bench.training.training import (
-    Judges,
-    entry_of,
-    load_method,
-    refuse_leak,
-    train_methods,
-)
+from prunebench.bench.training.cards import refuse_leak
+from prunebench.bench.training.data import LABEL_SEED
+from prunebench.bench.training.label_plans import RECIPES, LabelPlan
+from prunebench.bench.training.learn import learn, training_tasks
+from prunebench.bench.training.loading import Judges, entry_of, load_method
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.task import Task
 
@@ -38,11 +33,6 @@ FEWEST_TO_LEARN_FROM = 8
 """Training problems; with fewer a method learns the problems."""
 TRIAL_PROBLEMS, TRIAL_PATHS = 4, 8
 GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8)
-
-
-def training_tasks(config: RunConfig) -> list[Task]:
-    """The tasks whose splits train and validation methods learn from."""
-    return tasks_of(config.model_copy(update={"tasks": config.train_tasks or config.tasks}))
 
 
 @dataclass(frozen=True)
@@ -127,51 +117,6 @@ def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> 
     return len(problems_of([task], split, limit, 0))
 
 
-def learn(
-    engine: Engine,
-    config: RunConfig,
-    plan: LabelPlan,
-    names: Sequence[str],
-    work: Path,
-    *,
-    judges: Judges,
-    processes: int = 1,
-    progress: Progress = SILENT,
-) -> Path:
-    """Label what :func:`training_tasks` hold and train ``names``; the folder of learned files.
-
-    Everything lies in ``work``, by model and sampling settings, and what is there is not made again.
-    """
-    data = work / f"{engine.digest}-{config.sampling.digest}-{config.prefix_tokens}"
-    learned = data / "learned"
-    jobs = [(task, split, data / split / task.name.replace("/", "-")) for task in training_tasks(config)
-            for split in ("train", "validation")]  # fmt: skip
-    if processes > 1 and len(jobs) > 1:
-        with started(min(processes, len(jobs))) as pool:
-            made = [pool.submit(_make_in_process, config, plan, *job) for job in jobs]
-            for one in as_completed(made):
-                progress.say(one.result())
-    else:
-        for job in jobs:
-            progress.say(_make(engine, config, plan, *job))
-    for card in train_methods(engine, data, names, learned, config.prefix_tokens, seed=config.seed, judges=judges):
-        progress.say(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
-    return learned
-
-
-def _make(engine: Engine, config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
-    if split == "train":
-        return make_train_data(engine, task, folder, config, plan, label=True)
-    return make_held_data(engine, task, split, folder, config, plan, label=True)
-
-
-def _make_in_process(config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
-    import torch
-
-    torch.set_num_threads(1)
-    return _make(engine_in_process(config.model, config.model_options), config, plan, task, split, folder)
-
-
 def sampled(engine: Engine, config: RunConfig, folder: Path, processes: int, progress: Progress) -> RolloutStore:
     """The rollouts of the configuration's problems, in ``folder``."""
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
@@ -213,7 +158,10 @@ def swept(
     """The sweep of named methods over stored rollouts. Raises UserError where one was trained on these problems."""
     digest = engine.digest if engine else IMPORTED
     loaded = {name: load_method(name, learned, digest, trained_for, judges) for name in names}
-    refuse_leak(loaded, [problem for _, problem in first_problems(RolloutStore.open(store), problems)])
+    refuse_leak(
+        {name: method.card for name, method in loaded.items()},
+        [problem for _, problem in first_problems(RolloutStore.open(store), problems)],
+    )
     return sweep(
         engine,
         store,
@@ -245,7 +193,7 @@ def advice(
     Without a ``budget`` it is what keeping all of a quarter of the paths costs. Too few problems to learn from train
     nothing, and ``progress`` says so.
     """
-    judges = Judges({}, out / "training", engine.device, shipped=engine.name in REASONERS)
+    judges = Judges({}, engine.device, shipped=engine.name in REASONERS)
     learned = out / "training"
     playable, left_out = playable_of({name: entry_of(name) for name in [*taught, *untaught]})
     for name, why in left_out.items():

@@ -30,7 +30,7 @@ from prunebench.bench.rollouts.opening import first_problems, task_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
-from prunebench.bench.training.training import reads_of
+from prunebench.bench.training.loading import reads_of
 from prunebench.methods.base import Pruner, Signal
 
 Array = NDArray[np.float64]

@@ -21,7 +21,7 @@ from prunebench.bench.engines.base import NOTHING, LivePool, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.rollouts.sampling import problems_of, tasks_of
-from prunebench.bench.training.training import load_method
+from prunebench.bench.training.loading import load_method
 from prunebench.methods.learned.stop import Stop
 
 if TYPE_CHECKING:

@@ -16,20 +16,16 @@ from pathlib import Path
 
 from prunebench.bench.config import RunConfig, preset
 from prunebench.bench.engines.base import LocalEngine
-from prunebench.bench.engines.shipped import HOME, REASONERS, RECIPES, Reasoner
+from prunebench.bench.engines.shipped import HOME, REASONERS, Reasoner
 from prunebench.bench.processes import started
 from prunebench.bench.progress import Progress, Spoken
 from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
 from prunebench.bench.rollouts.shards import LOCK
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.data import TRAIN_SEED, make_held_data, make_train_data
-from prunebench.bench.training.training import (
-    Judges,
-    load_method,
-    reads_of,
-    train_methods,
-    tunable,
-)
+from prunebench.bench.training.label_plans import RECIPES
+from prunebench.bench.training.loading import Judges, load_method, reads_of, tunable
+from prunebench.bench.training.tuning import train_methods
 from prunebench.methods.base import Quadrant
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.registry import PRUNERS
@@ -92,7 +88,7 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     torch.set_num_threads(1)
     engine, config = load_local(reasoner, device), preset(REASONERS[reasoner].preset)
     said: list[str] = []
-    judges = Judges({}, learned, device)
+    judges = Judges({}, device)
     for card in train_methods(
         engine, folder, names, learned, config.prefix_tokens, judges=judges, progress=Spoken(said.append)
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
 from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal, Words
-from prunebench.methods.pool import Columns, LabelledPool, Pool, PrefixDataset
+from prunebench.methods.pool import Columns, Pool
 from prunebench.tasks import catalogue
 from prunebench.tasks.task import Task
 
@@ -305,33 +305,3 @@ def _mean_entropy(stored: StoredProblem) -> NDArray[np.float64] | None:
     pairs = zip(columns, stored.paths, strict=True)
     whole = [column is not None and len(column) == path.length > 0 for column, path in pairs]
     return np.array([float(np.mean(column)) for column in columns if column is not None]) if all(whole) else None
-
-
-def labelled_pools(
-    engine: Engine,
-    problems: Iterable[StoredProblem],
-    labels: LabelStore,
-    position: int,
-    reads: Collection[Signal] = (),
-    task_named: Callable[[str], Task] = catalogue.get,
-) -> PrefixDataset:
-    """Pools of the labelled, distinct prefixes of every problem; problems without any are left out."""
-    pools = []
-    for stored in problems:
-        rows, success, continuations, seen = [], [], 0, set()
-        for row, path in enumerate(stored.paths):
-            if path.token_ids is None:
-                continue
-            label = labels.get(stored.task, stored.problem, path.token_ids[:position])
-            if label is not None and label.prefix not in seen:
-                seen.add(label.prefix)
-                rows.append(row)
-                success.append(label.success)
-                continuations = max(continuations, label.continuations)
-        if rows:
-            grading = PoolGenerator.of(engine, task_named(stored.task), stored)
-            pool = pool_of(engine, stored, position, rows, reads, grading)
-            outcome = np.array([float(stored.paths[row].correct is True) for row in rows])
-            final_class = grading.classes([stored.paths[row].answer for row in rows])
-            pools.append(LabelledPool(pool, np.array(success), continuations, outcome, final_class))
-    return PrefixDataset(tuple(pools))

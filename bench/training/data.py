@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import NOTHING, Engine
-from prunebench.bench.engines.shipped import LabelPlan
 from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
+from prunebench.bench.rollouts.opening import task_of
+from prunebench.bench.rollouts.pools import PoolGenerator, pool_of, record_of
+from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.sampling import sample_rollouts
-from prunebench.bench.rollouts.store import StoredProblem
-from prunebench.bench.training.training import training_lengths
+from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
+from prunebench.bench.training.label_plans import LabelPlan
+from prunebench.methods.base import Signal
+from prunebench.methods.pool import LabelledPool, PrefixDataset
+from prunebench.tasks import catalogue
 from prunebench.tasks.task import Task
 
 LABEL_SEED = 1
 TRAIN_SEED = 0
+
+
+def training_lengths(prefix_tokens: int) -> tuple[int, int, int]:
+    """L/2, L and 2L: the prefix lengths that a method for checkpoint L learns from (protocol, fair tuning)."""
+    return max(1, prefix_tokens // 2), prefix_tokens, 2 * prefix_tokens
+
+
+# --- making -------------------------------------------------------------------------------------------------------
 
 
 def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
@@ -103,3 +122,96 @@ def make_held_data(
         seed=LABEL_SEED,
     )
     return f"{said}, {len(labels)} distinct prefixes labelled"
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def labelled_folder(
+    engine: Engine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
+) -> tuple[PrefixDataset, PrefixDataset, str]:
+    """(train, validation, sampling digest) from ``folder/{train,validation}/<any name>/{rollouts,labels}``.
+
+    The training data hold the labelled prefixes at L/2, L and 2L, whichever there are; validation is at L. ``reads``
+    are the signals that the methods want. Raises UserError when a part is missing or was made by another model.
+    """
+    parts, digests = [], set()
+    for split, lengths in (("train", training_lengths(prefix_tokens)), ("validation", (prefix_tokens,))):
+        stores = sorted(path for path in (folder / split).glob("*") if (path / "labels").is_dir())
+        if not stores:
+            raise UserError(f"{folder / split}: no <name>/rollouts and <name>/labels; see prunebench label --help")
+        pools: list[LabelledPool] = []
+        for path in stores:
+            rollouts, labels = RolloutStore.open(path / "rollouts"), LabelStore.open(path / "labels")
+            labels.require(engine.digest, str(rollouts.manifest["sampling_digest"]))
+            digests.add(str(rollouts.manifest["sampling_digest"]))
+            stored = list(rollouts.read())
+            for length in lengths:
+                pools += labelled_pools(engine, stored, labels, length, reads, partial(task_of, rollouts)).pools
+        if not pools:
+            raise UserError(f"{folder / split}: no labels of prefixes of {prefix_tokens} tokens")
+        parts.append(PrefixDataset(tuple(pools)))
+    if len(digests) != 1:
+        raise UserError(f"{folder}: its stores were sampled with different settings; use one folder per setting")
+    return parts[0], parts[1], digests.pop()
+
+
+def test_records(
+    engine: Engine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
+) -> list[ProblemRecord]:
+    """The problems in ``folder/test/<any name>/rollouts``, with their labels where there are any.
+
+    Raises UserError when there are none.
+    """
+    stores = sorted(path for path in (folder / "test").glob("*") if (path / "rollouts").is_dir())
+    if not stores:
+        raise UserError(f"{folder / 'test'}: no <name>/rollouts; see prunebench rollouts --help")
+    records = []
+    for path in stores:
+        labels = LabelStore.open(path / "labels") if (path / "labels").is_dir() else None
+        store = RolloutStore.open(path / "rollouts")
+        for stored in store.read():
+            task = task_of(store, stored.task)
+            records.append(record_of(engine, stored, prefix_tokens, labels, reads, task=task))
+    return records
+
+
+def labelled_pools(
+    engine: Engine,
+    problems: Iterable[StoredProblem],
+    labels: LabelStore,
+    position: int,
+    reads: Collection[Signal] = (),
+    task_named: Callable[[str], Task] = catalogue.get,
+) -> PrefixDataset:
+    """Pools of the labelled, distinct prefixes of every problem; problems without any are left out."""
+    pools = []
+    for stored in problems:
+        rows, success, continuations, seen = [], [], 0, set()
+        for row, path in enumerate(stored.paths):
+            if path.token_ids is None:
+                continue
+            label = labels.get(stored.task, stored.problem, path.token_ids[:position])
+            if label is not None and label.prefix not in seen:
+                seen.add(label.prefix)
+                rows.append(row)
+                success.append(label.success)
+                continuations = max(continuations, label.continuations)
+        if rows:
+            grading = PoolGenerator.of(engine, task_named(stored.task), stored)
+            pool = pool_of(engine, stored, position, rows, reads, grading)
+            outcome = np.array([float(stored.paths[row].correct is True) for row in rows])
+            final_class = grading.classes([stored.paths[row].answer for row in rows])
+            pools.append(LabelledPool(pool, np.array(success), continuations, outcome, final_class))
+    return PrefixDataset(tuple(pools))
+
+
+def data_digest(dataset: PrefixDataset) -> str:
+    """16 hex digits over problems, prefixes and labels."""
+    digest = hashlib.sha256()
+    for labelled in dataset:
+        digest.update(labelled.pool.problem.encode())
+        for ids in labelled.pool.token_ids:
+            digest.update(ids.tobytes())
+        digest.update(labelled.success.tobytes())
+    return digest.hexdigest()[:16]

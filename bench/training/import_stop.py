@@ -20,7 +20,7 @@ from typing import Any
 
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.errors import UserError
-from prunebench.bench.training.training import Card
+from prunebench.bench.training.cards import Card
 from prunebench.methods.learned.stop import Reader, Stop
 
 UNKNOWN = "unknown"

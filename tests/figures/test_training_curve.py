@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 
-from prunebench.bench.training.training import Card
+from prunebench.bench.training.cards import Card
 from prunebench.figures.training_curve import write_training_curve
 
 

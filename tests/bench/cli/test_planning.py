@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from prunebench.bench.cli.planning import Extent, plan_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.arithmetic import Arithmetic
-from prunebench.bench.engines.shipped import RECIPES
+from prunebench.bench.training.label_plans import RECIPES
 
 MODEL = SimpleNamespace(num_key_value_heads=2, num_attention_heads=4, hidden_size=128, num_hidden_layers=5)
 

@@ -13,7 +13,7 @@ from prunebench.bench.evaluation.attention import Attention, record_attention
 from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
-from prunebench.bench.training.training import load_method
+from prunebench.bench.training.loading import load_method
 from prunebench.figures.attention import attention
 from prunebench.tasks import catalogue
 from tests.figures.readable import assert_readable

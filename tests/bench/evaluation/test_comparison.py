@@ -30,7 +30,8 @@ from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.sampling import problems_of
 from prunebench.bench.rollouts.store import RolloutStore
-from prunebench.bench.training.training import Card, load_method
+from prunebench.bench.training.cards import Card
+from prunebench.bench.training.loading import load_method
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks import catalogue
 

@@ -128,7 +128,8 @@ def test_the_command_line_refuses_in_a_sentence(store, prunebench, tmp_path):
 @pytest.mark.parametrize("name", ["stop", "step", "mlp-probe", "linear-probe", "text-classifier"])
 def test_scores_are_not_taken_over_from_a_method_that_learned_something_else(name):
     from prunebench.bench.engines.shipped import REASONERS
-    from prunebench.bench.training.training import Card, load_method
+    from prunebench.bench.training.cards import Card
+    from prunebench.bench.training.loading import load_method
 
     folder = REASONERS["embedded"].learned
     model_hash = Card.read(folder / f"{name}.json").model_hash

@@ -13,7 +13,7 @@ from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.perf.agreement import LOGPROB_BAR, TIE, Agreement, agreement, divergence
 from prunebench.bench.rollouts.sampling import problems_of
-from prunebench.bench.training.training import load_method
+from prunebench.bench.training.loading import load_method
 from prunebench.tasks import catalogue
 
 

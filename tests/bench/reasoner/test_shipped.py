@@ -20,7 +20,8 @@ from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import prefixes_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
-from prunebench.bench.training.training import Card, tunable
+from prunebench.bench.training.cards import Card
+from prunebench.bench.training.loading import tunable
 from prunebench.tasks import catalogue
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, read_path

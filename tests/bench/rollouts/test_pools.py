@@ -8,7 +8,7 @@ import torch
 
 from prunebench.bench.engines.base import Recording, Sampling
 from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
-from prunebench.bench.rollouts.pools import labelled_pools, pool_of, record_of
+from prunebench.bench.rollouts.pools import pool_of, record_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.methods.base import Signal
 from prunebench.tasks import catalogue
@@ -138,12 +138,3 @@ def test_labels_are_attached_when_every_prefix_has_one(engine, stored, tmp_path)
     np.testing.assert_allclose(record.halves[:, 2], [2 / 2, 1 / 2])
     some = record_of(engine, stored, POSITION, labels_for(tmp_path / "some", stored, range(3)))
     assert some.halves is None
-
-
-def test_labelled_pools_hold_each_distinct_labelled_prefix_once(engine, stored, tmp_path):
-    dataset = labelled_pools(engine, [stored], labels_for(tmp_path, stored, (0, 2, 4)), POSITION)
-    (labelled,) = dataset
-    assert labelled.outcome.tolist() == [1, 1]
-    assert labelled.final_class.tolist() == [0, 0]
-    assert labelled.pool.paths.tolist() == [0, 2]
-    assert labelled.continuations == 4

@@ -20,7 +20,7 @@ from prunebench.bench.engines.vllm.engine import require_room, warn_if_untested
 from prunebench.bench.errors import UserError
 from prunebench.bench.perf.online import Trial, timed
 from prunebench.bench.rollouts.sampling import rollout_manifest
-from prunebench.bench.training.training import load_method
+from prunebench.bench.training.loading import load_method
 from prunebench.methods.base import Signal
 from prunebench.tasks import catalogue
 from tests.bench.conftest import refused

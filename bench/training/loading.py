@@ -1,0 +1,193 @@
+"""Methods by their names, ready to score: as they were tuned, with what they learned, their judges and members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.training.cards import Card
+from prunebench.methods.base import Generate, LearnablePruner, Pruner, Quadrant, Signal, UsesJudge
+from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.registry import PRUNERS
+from prunebench.tasks.errors import first_line
+
+EMBEDDED = "embedded"
+EMBEDDED_JUDGES = Path(__file__).parents[1] / "reasoner" / "judges"
+JUDGE_GIB = 2.0
+"""What vLLM takes for the keys and values of a judge."""
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def tunable() -> list[str]:
+    """Every registered method but the controls, which have nothing to tune; ensembles last, after their members."""
+    names = [name for name, entry in PRUNERS.items() if entry.quadrant() is not Quadrant.CONTROL]
+    return sorted(names, key=lambda name: PRUNERS.get(name).quadrant() is Quadrant.MIXED)
+
+
+def base_name(name: str) -> str:
+    """The registered method behind a name: ``mean-rank`` for ``mean-rank(stop,deepconf)``."""
+    return name.partition("(")[0]
+
+
+def parts_of(name: str) -> list[str]:
+    """The registered methods behind a name, the members of an ensemble included."""
+    base, _, members = name.partition("(")
+    if base == MeanRank.name:
+        return [base, *MeanRank(members.rstrip(")") or MeanRank().members).names]
+    return [base]
+
+
+def entry_of(name: str) -> type[Pruner]:
+    """The registered class behind a name. Raises UserError for an unknown one."""
+    try:
+        return PRUNERS.get(base_name(name))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def uses_judge(name: str) -> bool:
+    """Whether a method needs another model, which a model that is not shipped has to be given one of."""
+    return any(issubclass(PRUNERS.get(part), UsesJudge) for part in parts_of(name))
+
+
+def reads_of(names: Iterable[str]) -> frozenset[Signal]:
+    """All signals that the named methods declare, members of ensembles included."""
+    return frozenset().union(*(PRUNERS.get(part).requires for name in names for part in parts_of(name)))
+
+
+# --- judges -------------------------------------------------------------------------------------------------------
+
+
+class Judges:
+    """Gives methods that use another model that model: ``named`` maps a method's name to a folder or hub id.
+
+    Generative judges share one engine per model, of the kind ``engine``: transformers or vllm. The ``shipped`` ones
+    serve the shipped reasoners only.
+    """
+
+    def __init__(
+        self, named: Mapping[str, str], device: str = "cpu", *, shipped: bool = True, engine: str = "transformers"
+    ) -> None:
+        self._named, self._device, self._shipped, self._engine = dict(named), device, shipped, engine
+        self._engines: dict[str, Generate] = {}
+        self.digests: dict[str, str] = {}
+        """Of every model that was bound so far, by method."""
+
+    def bind(self, pruner: Pruner) -> None:
+        """Give ``pruner`` its judge, if it uses one. Raises UserError for an embedded judge that is missing."""
+        if not isinstance(pruner, UsesJudge):
+            return
+        asked = self._named.get(pruner.name, str(pruner.hyperparameters()["model"]))
+        source = str(EMBEDDED_JUDGES / pruner.role) if asked == EMBEDDED else asked
+        if asked == EMBEDDED and not self._shipped:
+            raise UserError(
+                f"method '{pruner.name}': the shipped judge knows the shipped reasoners' problems only; name one: "
+                f"--judge {pruner.name}=FOLDER_OR_ID"
+            )
+        if asked == EMBEDDED and not Path(source).is_dir():
+            raise UserError(
+                f"method '{pruner.name}': the shipped judge {source} is missing; rebuild it with: make reasoner"
+            )
+        if pruner.name not in self.digests:
+            self.digests[pruner.name] = _source_digest(source)
+        pruner.bind(source, self._generate(source) if pruner.generative else None, self._device)
+
+    def _generate(self, source: str) -> Generate:
+        from prunebench.bench.engines.judge import EngineJudge
+        from prunebench.bench.engines.load import load_local
+
+        if source not in self._engines:
+            engine = load_local(source, self._device)
+            if self._engine == "vllm":
+                from prunebench.bench.engines.vllm.engine import VllmEngine
+
+                engine = VllmEngine.beside(engine, JUDGE_GIB)
+            self._engines[source] = EngineJudge(engine)
+        return self._engines[source]
+
+
+def _source_digest(source: str) -> str:
+    from prunebench.bench.engines.transformers.engine import model_digest
+
+    return model_digest(source)
+
+
+# --- methods ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pruner ready to score, with its card if there is one, and a remark for the table."""
+
+    pruner: Pruner
+    card: Card | None
+    note: str
+
+
+def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int, judges: Judges | None = None) -> Loaded:
+    """The method as it was tuned in ``folder``; a method without a card and without anything to learn has defaults.
+
+    Raises UserError for an unknown name, for a learnable method without files, and for files of another model.
+    """
+    card = _card(name, folder)
+    if card is not None and card.model_hash != model_hash:
+        raise UserError(
+            f"{folder / name}.json: learned or tuned for model {card.model_hash}, this one is {model_hash}; run: "
+            f"prunebench train {name}, or give an empty folder as --learned to take defaults"
+        )
+    pruner = _restored(name, card, folder)
+    equip(pruner, folder, judges or Judges({}))
+    if card is None:
+        return Loaded(pruner, None, "" if pruner.quadrant() is Quadrant.CONTROL else "defaults, not tuned")
+    outside = not min(card.prefix_tokens) <= prefix_tokens <= max(card.prefix_tokens)
+    notes = [f"checked at {prefix_tokens} tokens, tuned at {card.prefix_tokens}"] if outside else []
+    if card.imported:
+        notes.append("imported: its training problems are not known, so a leak cannot be excluded")
+    return Loaded(pruner, card, "; ".join(notes))
+
+
+def equip(pruner: Pruner, folder: Path, judges: Judges) -> None:
+    """Give a pruner its judge; an ensemble its members, as they were tuned in ``folder``, with theirs."""
+    judges.bind(pruner)
+    if isinstance(pruner, MeanRank):
+        members = [_restored(name, _card(name, folder), folder) for name in pruner.names]
+        for member in members:
+            equip(member, folder, judges)
+        pruner.join(members)
+
+
+def _card(name: str, folder: Path) -> Card | None:
+    path = folder / f"{name}.json"
+    return Card.read(path) if path.exists() else None
+
+
+def _restored(name: str, card: Card | None, folder: Path) -> Pruner:
+    """A method with its tuned configuration and what it learned."""
+    entry = entry_of(name)
+    if card is None and issubclass(entry, LearnablePruner):
+        raise UserError(f"method '{name}' has no learned files in {folder}; train it: prunebench train {name}")
+    try:
+        pruner = entry(**card.configuration) if card else entry()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / name}.json: not a configuration of '{name}' ({first_line(error)})") from error
+    if name != base_name(name):
+        if not issubclass(entry, MeanRank):
+            raise UserError(
+                f"method '{name}': only an ensemble takes members in brackets, as in mean-rank(stop,entropy)"
+            )
+        pruner = entry(members=name[len(base_name(name)) + 1 : -1])
+    if isinstance(pruner, LearnablePruner):
+        file = folder / f"{name}.safetensors"
+        try:
+            pruner.load(file)
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{file}: cannot be read ({first_line(error)}); train it again: prunebench train {name}"
+            ) from error
+    return pruner
