@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 LONGEST = 1500
 """Characters of a sentence; of a longer one the middle is left out."""
 
@@ -24,11 +26,13 @@ class NoProblemsError(UserError):
     """A split that a task does not have, or that is empty."""
 
 
-def shown(value: object) -> str:
-    """A value in a sentence: short, whatever it is."""
+def shown(value: object, by_size: bool = False) -> str:
+    """A value in a sentence: short, whatever it is; containers in full, or ``by_size`` as ``a list of 3``."""
     if isinstance(value, int) and abs(value) > 10**20:
         return "a huge integer"
-    text = repr(value)
+    if by_size and not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, Sized) else "")
+    text = repr(value[:LONGEST] if isinstance(value, str) else value)
     return text if len(text) <= 70 else text[:67] + "..."
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,8 @@ LONGEST_LINE = 16 * 2**20
 """Bytes; a longer line is no problem with an answer, and would only fill the memory."""
 LONGEST_FILE = 2**30
 """Bytes of a JSON file, which is read as a whole."""
+BATCH_ROWS = 16
+"""Rows of a Parquet file in memory at once: one may hold all paths of a problem."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -31,27 +34,51 @@ class Row:
         return f"{self.file}, {self.place}"
 
 
-def rows_of(file: Path) -> Iterator[Row]:
+def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[Row]:
     """Every row of a file, read as it is asked for. Raises UserError for what cannot be read, with its line."""
-    readers = {".jsonl": _json_lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+    readers: dict[str, Callable[[], Iterator[Row]]] = {
+        ".jsonl": lambda: _json_lines(file, longest_line), ".json": lambda: _json(file),
+        ".csv": lambda: _csv(file, longest_line), ".parquet": lambda: _parquet(file),
+    }  # fmt: skip
     if file.suffix not in readers:
         raise UserError(f"{file}: the name must end in {', '.join(SUFFIXES)}")
     try:
-        yield from readers[file.suffix](file)
+        yield from readers[file.suffix]()
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
-def lines_of(file: Path) -> Iterator[tuple[int, str]]:
+def json_of(file: Path) -> Any:
+    """The content of a JSON file. Raises UserError for one that is too long, not UTF-8 or not valid."""
+    if file.stat().st_size > LONGEST_FILE:
+        raise UserError(f"{file}: more than {LONGEST_FILE >> 30} GiB of JSON; write one object per line (.jsonl)")
+    try:
+        return _parsed(file, "", file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
+
+
+@contextmanager
+def reading_parquet(file: Path) -> Iterator[None]:
+    """Whatever is wrong with a Parquet file becomes a UserError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if getattr(error, "errno", None):  # the file system's, not the format's
+            raise
+        raise UserError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]}); fetch it again") from error
+
+
+def _lines(file: Path, longest: int) -> Iterator[tuple[int, str]]:
     """(number, text with its end) of every line. Raises UserError for one that is too long or not UTF-8."""
     with file.open("rb") as stream:
-        for number, line in enumerate(_bounded(stream), 1):
-            if len(line) > LONGEST_LINE:
-                raise UserError(
-                    f"{file}, line {number}: longer than {LONGEST_LINE >> 20} MiB; is a line end missing there?"
-                )
+        for number, line in enumerate(_bounded(stream, longest), 1):
+            if len(line) > longest:
+                raise UserError(f"{file}, line {number}: longer than {longest >> 20} MiB; is a line end missing there?")
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -61,27 +88,21 @@ def lines_of(file: Path) -> Iterator[tuple[int, str]]:
                 ) from error
 
 
-def _bounded(stream: BinaryIO) -> Iterator[bytes]:
-    while line := stream.readline(LONGEST_LINE + 1):
+def _bounded(stream: BinaryIO, longest: int) -> Iterator[bytes]:
+    while line := stream.readline(longest + 1):
         yield line
 
 
-def _json_lines(file: Path) -> Iterator[Row]:
-    for number, line in lines_of(file):
+def _json_lines(file: Path, longest_line: int) -> Iterator[Row]:
+    for number, line in _lines(file, longest_line):
         if line.strip():
-            yield Row(
-                str(file), f"line {number}", _object(file, f"line {number}", _parsed(file, f", line {number}", line))
-            )
+            place = f"line {number}"
+            yield Row(str(file), place, _object(file, place, _parsed(file, f", {place}", line)))
 
 
 def _json(file: Path) -> Iterator[Row]:
     """A list of objects, or an object with one such list."""
-    if file.stat().st_size > LONGEST_FILE:
-        raise UserError(f"{file}: more than {LONGEST_FILE >> 30} GiB of JSON; write one object per line (.jsonl)")
-    try:
-        content = _parsed(file, "", file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
+    content = json_of(file)
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         content = lists[0] if len(lists) == 1 else content
@@ -107,10 +128,10 @@ def _object(file: Path, place: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _csv(file: Path) -> Iterator[Row]:
+def _csv(file: Path, longest_line: int) -> Iterator[Row]:
     """With a header line; values are texts as they stand."""
-    csv.field_size_limit(LONGEST_LINE)
-    reader = csv.DictReader((line for _, line in lines_of(file)), restkey="", strict=True)
+    csv.field_size_limit(longest_line)
+    reader = csv.DictReader((line for _, line in _lines(file, longest_line)), restkey="", strict=True)
     try:
         for values in reader:
             if "" in values or None in values.values():
@@ -124,15 +145,11 @@ def _csv(file: Path) -> Iterator[Row]:
 
 
 def _parquet(file: Path) -> Iterator[Row]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
-    try:
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=256):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(str(file), f"row {number}", values)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]}); fetch it again") from error
+    with reading_parquet(file), pq.ParquetFile(file) as table:
+        for batch in table.iter_batches(batch_size=BATCH_ROWS):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(str(file), f"row {number}", values)

@@ -31,7 +31,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.reproduce import read_results
 from prunebench.bench.guideline.guideline import read_guidelines
 from prunebench.bench.rollouts.importers import Options, import_rollouts
-from prunebench.bench.rollouts.importers.rows import schema_of
+from prunebench.bench.rollouts.importers.records import schema_of
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.shards import Shards
 from prunebench.bench.rollouts.store import RolloutStore

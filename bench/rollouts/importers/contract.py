@@ -86,10 +86,10 @@ def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: there is no such file or folder; check PATH")
-    found = sorted(file for file in path.iterdir() if file.suffix in suffixes and not file.name.startswith("."))
-    if not found:
+    files = sorted(file for file in path.iterdir() if file.suffix in suffixes and not file.name.startswith("."))
+    if not files:
         raise UserError(f"{path}: no file in it ends in {' or '.join(suffixes)}; check FORMAT and PATH")
-    return found
+    return files
 
 
 FINISHES = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "max_tokens": "length"}

@@ -19,9 +19,10 @@ from prunebench.bench.rollouts.importers.contract import (
     files_of,
     finish_of,
 )
+from prunebench.bench.rollouts.importers.records import Record
 from prunebench.bench.rollouts.importers.unpickling import read_pickle
-from prunebench.bench.rollouts.importers.values import Record, shown
 from prunebench.methods.base import Signal
+from prunebench.tasks.errors import shown
 
 SUFFIXES = (".pkl", ".pickle")
 TRACES = ("all_traces", "traces", "warmup_traces", "final_traces")
@@ -34,7 +35,7 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     for file in files_of(path, SUFFIXES):
         content = read_pickle(file)
         if not isinstance(content, dict):
-            raise UserError(f"{file}: {shown(content)} where the dict of a question is wanted")
+            raise UserError(f"{file}: {shown(content, by_size=True)} where the dict of a question is wanted")
         yield _problem(Record(file, "the question", content, {}), options.task_of(path))
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
-from prunebench.bench.rollouts.importers.rows import Gathering, rows_of, schema_of
-from prunebench.bench.rollouts.importers.values import Record
+from prunebench.bench.rollouts.importers.gathering import Gathering
+from prunebench.bench.rollouts.importers.records import Record, records_of, schema_of
 from prunebench.methods.base import Signal
 from prunebench.tasks.grading import boxed
 
@@ -44,7 +44,7 @@ OLDER = {
 
 def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """One problem per document, its generations as paths. ``fields``: ``correct`` names the metric of a verdict."""
-    found = Gathering(options.task_of(path))
+    gathering = Gathering(options.task_of(path))
     for file in files_of(path, SUFFIXES):
         schema = schema_of(file)
         spelled = all(pa.types.is_string(column) or pa.types.is_large_string(column) for column in schema.types)
@@ -55,15 +55,15 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
                 f"{file}: neither the columns {' and '.join(STRUCTS)} nor {' and '.join(FLAT)}; "
                 "give the details that lighteval writes with --save-details"
             )
-        for number, row in enumerate(rows_of([file])):
+        for number, row in enumerate(records_of([file])):
             values = {column.strip("_"): value for column, value in row.values.items()}
             if spelled:
                 values |= {column: _literal(row, column, values.get(column)) for column in SPELLED}
             record = (_one_level if newer else _columns)(replace(row, values=values))
             problem = record.word("id") or str(number)
             paths = _paths(record, options.fields.get("correct"))
-            found.add(record, problem, record.text("prompt") or "", _gold(record), paths)
-    yield from found.problems()
+            gathering.add(record, problem, record.text("prompt") or "", _gold(record), paths)
+    yield from gathering.problems()
 
 
 def _literal(row: Record, column: str, value: Any) -> Any:
@@ -117,15 +117,15 @@ def _paths(record: Record, metric: str | None) -> list[SourcePath]:
     return [
         SourcePath(
             text=text,
-            token_ids=_one(record, "token_ids", ids[index]).ids("token_ids"),
-            logprobs=_one(record, "logprobs", logprobs[index]).floats("logprobs"),
+            token_ids=_of_path(record, "token_ids", ids[index]).ids("token_ids"),
+            logprobs=_of_path(record, "logprobs", logprobs[index]).floats("logprobs"),
             correct=correct,
         )
         for index, text in enumerate(texts)
     ]
 
 
-def _one(record: Record, field: str, value: object) -> Record:
+def _of_path(record: Record, field: str, value: object) -> Record:
     return replace(record, values={record.names.get(field, field): value})
 
 
@@ -144,9 +144,9 @@ def _verdict(record: Record, metric: str | None) -> bool | None:
     metrics = record.get("metrics")
     if not isinstance(metrics, Mapping):
         return None
-    given = {name: value for name, value in metrics.items() if value is not None}
-    name = metric or (next(iter(given)) if len(given) == 1 else None)
-    value = given.get(name)
+    stated = {name: value for name, value in metrics.items() if value is not None}
+    name = metric or (next(iter(stated)) if len(stated) == 1 else None)
+    value = stated.get(name)
     return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
-from prunebench.bench.rollouts.importers.rows import Gathering, rows_of
-from prunebench.bench.rollouts.importers.values import Record
+from prunebench.bench.rollouts.importers.gathering import Gathering
+from prunebench.bench.rollouts.importers.records import Record, records_of
 from prunebench.methods.base import Signal
 from prunebench.tasks.grading import boxed
 
@@ -25,19 +25,19 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     The harness writes the same responses once per filter; of several filters one must be chosen (UserError).
     """
     files, wanted, seen = files_of(path, SUFFIXES), options.fields.get("filter"), set[str]()
-    found = Gathering(options.task_of(path))
-    for record in rows_of(files):
+    gathering = Gathering(options.task_of(path))
+    for record in records_of(files):
         name = record.word("filter") or "none"
         seen.add(name)
         if wanted is None and len(seen) > 1:
-            seen |= {record.word("filter") or "none" for record in rows_of(files)}
+            seen |= {record.word("filter") or "none" for record in records_of(files)}
             raise UserError(f"{path}: there are the filters {', '.join(sorted(seen))}; choose one: --field filter=NAME")
         if name == (wanted or name):
             paths = _paths(record, options.fields.get("correct", METRIC))
-            found.add(record, record.needed("doc_id"), _prompt(record), _gold(record), paths)
+            gathering.add(record, record.needed("doc_id"), _prompt(record), _gold(record), paths)
     if wanted is not None and wanted not in seen:
         raise UserError(f"{path}: there is no filter '{wanted}'; there are: {', '.join(sorted(seen)) or 'none'}")
-    yield from found.problems()
+    yield from gathering.problems()
 
 
 def _paths(record: Record, metric: str) -> list[SourcePath]:

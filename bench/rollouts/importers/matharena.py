@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
-from prunebench.bench.rollouts.importers.rows import Gathering, rows_of, schema_of, values_of
-from prunebench.bench.rollouts.importers.values import Record
+from prunebench.bench.rollouts.importers.gathering import Gathering
+from prunebench.bench.rollouts.importers.records import Record, records_of, schema_of, values_of
 from prunebench.methods.base import Signal
 from prunebench.tasks.grading import boxed
 
@@ -20,12 +20,12 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """The problems of one model: ``fields["model"]``, which may be left out where there is only one."""
     files = files_of(path, SUFFIXES)
     model = _model(files, options.fields.get("model"))
-    found = Gathering(options.task_of(path))
-    for record in rows_of(files):
+    gathering = Gathering(options.task_of(path))
+    for record in records_of(files):
         if record.get("model_name") == model:
             problem, gold = record.needed("problem_idx"), record.needed("gold_answer")
-            found.add(record, problem, record.text("problem") or "", gold, [_path(record)])
-    yield from found.problems()
+            gathering.add(record, problem, record.text("problem") or "", gold, [_path(record)])
+    yield from gathering.problems()
 
 
 def _model(files: list[Path], wanted: str | None) -> str:

@@ -6,14 +6,15 @@ probed answers, the number of tokens and the final answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
-from prunebench.bench.rollouts.importers.values import Record, shown
+from prunebench.bench.rollouts.importers.records import Record
+from prunebench.tasks.errors import shown
+from prunebench.tasks.rows import json_of
 
 SUFFIXES = (".json",)
 
@@ -23,7 +24,7 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     for file in files_of(path, SUFFIXES):
         for index, values in enumerate(_list(file)):
             if not isinstance(values, dict):
-                raise UserError(f"{file}, problem {index}: {shown(values)} where an object is wanted")
+                raise UserError(f"{file}, problem {index}: {shown(values, by_size=True)} where an object is wanted")
             record = Record(file, f"problem {index}", values, {})
             yield SourceProblem(
                 task=options.task_of(file),
@@ -36,12 +37,9 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
 
 
 def _list(file: Path) -> list[Any]:
-    try:
-        problems = json.loads(file.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not valid JSON ({error}); fetch it again") from error
+    problems = json_of(file)
     if not isinstance(problems, list):
-        raise UserError(f"{file}: {shown(problems)} where a JSON list of problems is wanted")
+        raise UserError(f"{file}: {shown(problems, by_size=True)} where a JSON list of problems is wanted")
     return problems
 
 

@@ -17,7 +17,7 @@ from prunebench.bench.files import file_digest, in_groups
 from prunebench.bench.progress import Progress
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourceProblem, files_of
 from prunebench.bench.rollouts.importers.report import Report
-from prunebench.bench.rollouts.importers.units import Units, units_for
+from prunebench.bench.rollouts.importers.units import TokenUnits, units_for
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks.grading import Verdict
@@ -31,14 +31,14 @@ PER_TOKEN = ("logprobs", "entropy")
 class Survey:
     """What is known of a source before anything is written."""
 
-    units: Units
+    units: TokenUnits
     paths: int
     """Paths of every problem, or the fewest."""
 
 
 def survey(importer: Importer, path: Path, options: Options) -> Survey:
     """Read everything once. Raises UserError for whatever is malformed, anywhere in the source."""
-    units: Units | None = None
+    units: TokenUnits | None = None
     paths: list[int] = []
     seen: set[tuple[str, str]] = set()
     for problem in importer.read(path, options):
@@ -50,9 +50,9 @@ def survey(importer: Importer, path: Path, options: Options) -> Survey:
         seen.add(key)
         numbers(problem)
         units = units or units_for(problem.paths[0], options.tokenizer)
-        for place, one in enumerate(problem.paths):
+        for place, source in enumerate(problem.paths):
             try:
-                units.check(one)
+                units.check(source)
             except ValueError as error:
                 raise UserError(f"{path}: problem '{problem.problem}', its path {place}: {error}") from error
         paths.append(len(problem.paths))
@@ -63,16 +63,16 @@ def survey(importer: Importer, path: Path, options: Options) -> Survey:
 
 def numbers(problem: SourceProblem) -> list[int]:
     """The paths' own numbers, or their places where the source numbers none. Raises UserError for anything between."""
-    given = [path.number for path in problem.paths]
-    if given == [None] * len(given):
-        return list(range(len(given)))
-    distinct = {number for number in given if number is not None}
-    if len(distinct) != len(given):
+    stated = [path.number for path in problem.paths]
+    if stated == [None] * len(stated):
+        return list(range(len(stated)))
+    distinct = {number for number in stated if number is not None}
+    if len(distinct) != len(stated):
         raise UserError(
-            f"problem '{problem.problem}': its {len(given)} paths have {len(distinct)} different numbers; "
+            f"problem '{problem.problem}': its {len(stated)} paths have {len(distinct)} different numbers; "
             "number all of them differently, or none"
         )
-    return [number for number in given if number is not None]
+    return [number for number in stated if number is not None]
 
 
 def import_source(importer: Importer, path: Path, out: Path, options: Options, progress: Progress) -> Report:
@@ -85,18 +85,18 @@ def import_source(importer: Importer, path: Path, out: Path, options: Options, p
     if unknown:
         known = ", ".join(sorted(importer.fields)) or "none"
         raise UserError(f"format {importer.name} knows no field '{unknown[0]}'; its fields: {known}")
-    found = survey(importer, path, options)
-    store = RolloutStore.create_or_open(out, manifest(importer, path, options, found))
-    report = Report(tokens=found.units.name)
+    surveyed = survey(importer, path, options)
+    store = RolloutStore.create_or_open(out, manifest(importer, path, options, surveyed))
+    report = Report(tokens=surveyed.units.name)
     tick = progress.stretch("importing paths")
     with store.shards:
-        settled = _settled(importer.read(path, options), store.problems(), found.units, options, report, tick)
+        settled = _settled(importer.read(path, options), store.problems(), surveyed.units, options, report, tick)
         for group in in_groups(settled, SHARD_PROBLEMS):
             store.append(group)
     return report
 
 
-def manifest(importer: Importer, path: Path, options: Options, found: Survey) -> dict[str, Any]:
+def manifest(importer: Importer, path: Path, options: Options, surveyed: Survey) -> dict[str, Any]:
     """What must be equal for two imports to write into one store; nobody knows how the paths were sampled."""
     names = ("numpy", "pyarrow", "math-verify", "prunebench", *(("tokenizers",) if options.tokenizer else ()))
     return {
@@ -109,13 +109,13 @@ def manifest(importer: Importer, path: Path, options: Options, found: Survey) ->
             "tokenizer": options.tokenizer,
             "fields": dict(options.fields),
         },
-        "tokens": found.units.name,
+        "tokens": surveyed.units.name,
         "grading": options.grading,
         "sampling": None,
         "sampling_digest": IMPORTED,
         "recording": None,
         "seed": None,
-        "n": found.paths,
+        "n": surveyed.paths,
         "device": IMPORTED,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
     }
@@ -124,7 +124,7 @@ def manifest(importer: Importer, path: Path, options: Options, found: Survey) ->
 def _settled(
     problems: Iterator[SourceProblem],
     done: set[tuple[str, str]],
-    units: Units,
+    units: TokenUnits,
     options: Options,
     report: Report,
     tick: Callable[[int], None],
@@ -137,8 +137,8 @@ def _settled(
         tick(len(problem.paths))
 
 
-def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Report) -> StoredProblem:
-    """The problem as it is stored: measured in ``units``, graded by ``task``, its paths by number, told ``report``."""
+def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report: Report) -> StoredProblem:
+    """The problem as it is stored: measured in ``units``, graded by ``task``, paths in order, counted in ``report``."""
     verdicts: dict[str | None, Verdict] = {}
     paths = []
     for number, source in sorted(zip(numbers(problem), problem.paths, strict=True), key=lambda pair: pair[0]):
@@ -160,7 +160,7 @@ def settle(problem: SourceProblem, units: Units, task: ImportedTask, report: Rep
             probed=source.probed,
             **signals,
         )
-        report.tell(f"{problem.task}/{problem.problem}", source, stored)
+        report.count(f"{problem.task}/{problem.problem}", source, stored)
         paths.append(stored)
     report.problems += 1
     report.left_out += problem.left_out

@@ -16,8 +16,8 @@ from prunebench.bench.rollouts.importers.contract import (
     files_of,
     finish_of,
 )
-from prunebench.bench.rollouts.importers.rows import Gathering, rows_of
-from prunebench.bench.rollouts.importers.values import Record
+from prunebench.bench.rollouts.importers.gathering import Gathering
+from prunebench.bench.rollouts.importers.records import Record, records_of
 from prunebench.methods.base import Signal
 
 SUFFIXES = (".jsonl", ".parquet")
@@ -29,11 +29,11 @@ LONGEST_NAME = 80
 
 def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """The problems in the order of their first rows. Raises UserError for a malformed row."""
-    found = Gathering(options.task_of(path))
-    for record in rows_of(files_of(path, SUFFIXES), options.fields):
+    gathering = Gathering(options.task_of(path))
+    for record in records_of(files_of(path, SUFFIXES), options.fields):
         problem, prompt = _named(record)
-        found.add(record, problem, prompt, record.needed("answer"), [_path(one) for one in _paths(record)])
-    yield from found.problems()
+        gathering.add(record, problem, prompt, record.needed("answer"), list(map(_path, _paths(record))))
+    yield from gathering.problems()
 
 
 def _named(record: Record) -> tuple[str, str]:
@@ -46,26 +46,26 @@ def _named(record: Record) -> tuple[str, str]:
 
 def _paths(record: Record) -> list[Record]:
     """One record per path: the row itself, or its lists taken apart."""
-    given = {field: record.get(field) for field in OF_PATH if record.get(field) is not None}
-    content = next((field for field in ("text", "token_ids", "tokens") if field in given), None)
+    present = {field: record.get(field) for field in OF_PATH if record.get(field) is not None}
+    content = next((field for field in ("text", "token_ids", "tokens") if field in present), None)
     if content is None:
         raise record.error("text", None, "there, nor are token_ids or tokens")
-    first = given[content]
+    first = present[content]
     nested = isinstance(first, list) and (content == "text" or (bool(first) and isinstance(first[0], list)))
     if not nested:
         return [record]
     count = len(first)
-    for field, values in given.items():
+    for field, values in present.items():
         if not isinstance(values, list) or len(values) != count:
             raise record.error(field, values, f"a list of {count}, one item per path like '{content}'")
     if not count:
         raise UserError(f"{record.file}, {record.place}: the problem has no paths; remove the row")
-    names = {field: record.names.get(field, field) for field in given}
+    names = {field: record.names.get(field, field) for field in present}
     return [
         replace(
             record,
             place=f"{record.place}, path {index}",
-            values={names[field]: values[index] for field, values in given.items()},
+            values={names[field]: values[index] for field, values in present.items()},
         )
         for index in range(count)
     ]

@@ -37,7 +37,7 @@ class Report:
     missing: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def tell(self, problem: str, source: SourcePath, stored: StoredPath) -> None:
+    def count(self, problem: str, source: SourcePath, stored: StoredPath) -> None:
         """Count one path."""
         self.paths += 1
         self.empty += stored.length == 0

@@ -33,7 +33,7 @@ class Measured:
     ends: NDArray[np.int64] | None
 
 
-class Units(ABC):
+class TokenUnits(ABC):
     """One way to count tokens, for all paths of an import. ``name`` is what the manifest calls it."""
 
     name: str
@@ -52,15 +52,15 @@ def has_tokens(path: SourcePath) -> bool:
     return path.token_ids is not None or path.tokens is not None or path.length is not None
 
 
-def units_for(path: SourcePath, tokenizer: str | None) -> Units:
+def units_for(path: SourcePath, tokenizer: str | None) -> TokenUnits:
     """The units that fit ``path``: the source's tokens where it has them, else the tokenizer's, else words."""
     loaded = None if tokenizer is None else load_tokenizer(tokenizer)
     if has_tokens(path):
         return SourceTokens(loaded)
-    return Words() if loaded is None else TokenizerTokens(str(tokenizer), loaded)
+    return WordTokens() if loaded is None else TokenizerTokens(str(tokenizer), loaded)
 
 
-class SourceTokens(Units):
+class SourceTokens(TokenUnits):
     """The tokens of the source, as ids, as texts, or only as a number.
 
     ``tokenizer`` turns ids into text; where the source's text does not begin as these ids do, prefixes have no text.
@@ -103,7 +103,7 @@ def _aligned(text: str | None, pieces: Sequence[str]) -> tuple[str, NDArray[np.i
     return text, np.minimum(np.fromiter(accumulate(map(len, pieces)), np.int64, len(pieces)), len(text))
 
 
-class TextUnits(Units):
+class TextUnits(TokenUnits):
     """What is counted in the text, because the source has no tokens."""
 
     def check(self, path: SourcePath) -> None:
@@ -127,7 +127,7 @@ class TokenizerTokens(TextUnits):
         return Measured(len(ends), np.array(encoded.ids, np.int64), text, ends)
 
 
-class Words(TextUnits):
+class WordTokens(TextUnits):
     """Words and single symbols, each with the white space before it; the pieces make up the whole text."""
 
     name = WORDS
@@ -154,7 +154,7 @@ def _decoded(tokenizer: Any, ids: NDArray[np.int64]) -> list[str]:
     from tokenizers.decoders import DecodeStream
 
     stream = DecodeStream(skip_special_tokens=True)
-    return [stream.step(tokenizer, int(one)) or "" for one in ids]
+    return [stream.step(tokenizer, int(token)) or "" for token in ids]
 
 
 def load_tokenizer(name: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.importers.values import shown
+from prunebench.tasks.errors import shown
 
 _OPCODES = (
     pickle.PROTO,
@@ -76,7 +76,7 @@ class _DType:
 
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or not _NUMBER_TYPE.fullmatch(code):
-            raise RefusedError(f"the NumPy dtype {shown(code)}")
+            raise RefusedError(f"the NumPy dtype {shown(code, by_size=True)}")
         self.code, self.order = code, "="
 
     def tell(self, state: object) -> None:
@@ -121,7 +121,7 @@ _GLOBALS: dict[str, object] = {
 }
 
 
-class _Reader(pickle._Unpickler):
+class _PlainUnpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code: pickle._Unpickler.dispatch[code] for (code,) in _OPCODES
     }
@@ -169,7 +169,7 @@ def read_pickle(file: Path) -> Any:
     """
     content = file.read_bytes()
     try:
-        return _Reader(io.BytesIO(content)).load()
+        return _PlainUnpickler(io.BytesIO(content)).load()
     except RefusedError as refusal:
         raise UserError(
             f"{file}: refused, because it holds {refusal}; only plain containers, numbers, texts and NumPy numbers "

@@ -12,11 +12,12 @@ from prunebench.bench.rollouts.importers import IMPORTERS, Options, import_rollo
 from prunebench.bench.rollouts.importers.contract import SourcePath, SourceProblem
 from prunebench.bench.rollouts.importers.pipeline import settle
 from prunebench.bench.rollouts.importers.report import Report
-from prunebench.bench.rollouts.importers.units import SourceTokens, Words, load_tokenizer
+from prunebench.bench.rollouts.importers.units import SourceTokens, WordTokens, load_tokenizer
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.methods.base import Signal
 from prunebench.tasks.grading import Verdict
 from prunebench.tasks.imported import ImportedTask
+from tests.counted import Counted
 
 
 def rows(problems=6, paths=3):
@@ -62,10 +63,10 @@ def test_the_manifest_says_where_everything_comes_from(json_lines, tmp_path):
 
 def test_the_same_command_again_imports_nothing_and_leaves_every_byte(json_lines, tmp_path):
     path, told = json_lines(rows()), []
-    first = import_rollouts("plain", path, tmp_path / "out", Options("t"), told.append)
+    first = import_rollouts("plain", path, tmp_path / "out", Options("t"), Counted(told.append))
     assert (first.problems, first.paths, first.already, sum(told)) == (6, 17, 0, 17)
     before = contents(tmp_path / "out")
-    again = import_rollouts("plain", path, tmp_path / "out", Options("t"), told.append)
+    again = import_rollouts("plain", path, tmp_path / "out", Options("t"), Counted(told.append))
     assert (again.problems, again.paths, again.already, sum(told)) == (0, 0, 6, 34)
     assert contents(tmp_path / "out") == before
     assert again.lines() == [
@@ -87,7 +88,7 @@ def test_an_import_that_was_stopped_goes_on_to_the_same_store(json_lines, tmp_pa
             raise StopError
 
     with pytest.raises(StopError):
-        import_rollouts("plain", path, tmp_path / "cut", Options("t"), stop)
+        import_rollouts("plain", path, tmp_path / "cut", Options("t"), Counted(stop))
     assert len(RolloutStore.open(tmp_path / "cut").problems()) == 4, "one sealed shard"
     report = import_rollouts("plain", path, tmp_path / "cut", Options("t"))
     assert (report.already, report.problems) == (4, 2)
@@ -180,7 +181,7 @@ def test_one_import_has_one_kind_of_tokens(json_lines, tmp_path):
 
 def test_the_answer_of_the_source_goes_before_what_the_text_boxes():
     source = SourcePath(text="\\boxed{6}", final_answer="5")
-    problem = settle(SourceProblem("t", "a", "", "5", [source]), Words(), ImportedTask("t"), Report("words"))
+    problem = settle(SourceProblem("t", "a", "", "5", [source]), WordTokens(), ImportedTask("t"), Report("words"))
     assert (problem.paths[0].answer, problem.paths[0].correct) == ("5", True)
 
 
@@ -193,7 +194,7 @@ def test_the_report_counts_and_names_what_is_missing():
     sources = [SourcePath(text=text, correct=correct) for text, correct in texts.items()]
     report = Report("words")
     for problem in ("a", "b"):
-        settle(SourceProblem("t", problem, "", "5", sources, left_out=1), Words(), Undecided("t"), report)
+        settle(SourceProblem("t", problem, "", "5", sources, left_out=1), WordTokens(), Undecided("t"), report)
     assert report.lines() == [
         "imported 2 problems with 10 paths",
         "left out: 2 paths that the source had stopped early",

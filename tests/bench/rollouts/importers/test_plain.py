@@ -156,11 +156,11 @@ def test_a_malformed_row_is_named_by_file_line_field_and_value(json_lines, row, 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        (b'{"problem": ', "no JSON object"),
-        (b"[1]", "a list of 1 where a JSON object is wanted"),
-        (b'{"problem": "\xff"}', "no JSON object"),
-        (b"[" * 100_000, "no JSON object"),
-        (b'{"answer": ' + b"9" * 5000 + b"}", "no JSON object"),
+        (b'{"problem": ', "not valid JSON"),
+        (b"[1]", "no object with named fields"),
+        (b'{"problem": "\xff"}', r"not UTF-8 \(byte 14 is 0xff\)"),
+        (b"[" * 100_000, "not readable as JSON"),
+        (b'{"answer": ' + b"9" * 5000 + b"}", "not readable as JSON"),
     ],
 )
 def test_a_line_that_is_no_object_is_named(tmp_path, line, complaint):

@@ -12,7 +12,7 @@ from prunebench.bench.rollouts.importers.contract import SourcePath
 from prunebench.bench.rollouts.importers.units import (
     SourceTokens,
     TokenizerTokens,
-    Words,
+    WordTokens,
     load_tokenizer,
     piece_id,
     units_for,
@@ -24,7 +24,7 @@ def prefixes(measured):
 
 
 def test_words_are_words_or_single_symbols_with_the_space_before_them():
-    measured = Words().measure(SourcePath(text="So  x_1 = 3.5,\nok \n"))
+    measured = WordTokens().measure(SourcePath(text="So  x_1 = 3.5,\nok \n"))
     assert prefixes(measured) == [
         "So",
         "So  x_1",
@@ -42,7 +42,7 @@ def test_words_are_words_or_single_symbols_with_the_space_before_them():
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_words_make_up_the_whole_text(text):
-    measured = Words().measure(SourcePath(text=text))
+    measured = WordTokens().measure(SourcePath(text=text))
     assert measured.length == len(measured.token_ids) == len(measured.ends)
     ends = [0, *measured.ends.tolist()]
     assert all(before < after for before, after in pairwise(ends))
@@ -140,8 +140,8 @@ def test_the_first_path_says_what_a_token_is(tokenizer):
     ("units", "path", "complaint"),
     [
         (SourceTokens(), SourcePath(text="x"), "no tokens, although other paths"),
-        (Words(), SourcePath(text="x", token_ids=np.arange(1)), "tokens, although other paths"),
-        (Words(), SourcePath(), "neither text nor tokens"),
+        (WordTokens(), SourcePath(text="x", token_ids=np.arange(1)), "tokens, although other paths"),
+        (WordTokens(), SourcePath(), "neither text nor tokens"),
         (SourceTokens(), SourcePath(tokens=["a"], token_ids=np.arange(2)), "2 token ids, but 1 tokens"),
     ],
 )

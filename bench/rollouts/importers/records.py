@@ -1,31 +1,23 @@
-"""Values of a source, checked where they are read: a complaint names the file, the place, the field and the value."""
+"""The records of a source, their values checked where they are read: a complaint names file, place, field and value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
+from prunebench.tasks.errors import shown
+from prunebench.tasks.rows import LONGEST_FILE, reading_parquet, rows_of
 
 LARGEST = 2**31 - 1
 """The largest token id, count or path number that a store holds."""
-
-
-def shown(value: object) -> str:
-    """A value in a sentence: short, whatever it is; containers only by their size."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:57] + "...")
-    if isinstance(value, int) and abs(value) > 10**20:
-        return "a huge integer"
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    size = f" of {len(value)}" if isinstance(value, list | tuple | dict | np.ndarray) else ""
-    return f"a {type(value).__name__}{size}"
 
 
 @dataclass(frozen=True)
@@ -49,8 +41,8 @@ class Record:
         """The complaint that ``field`` (its item ``index``) is ``value`` and not what is ``wanted``."""
         name = self.names.get(field, field) + ("" if index is None else f"[{index}]")
         return UserError(
-            f"{self.file}, {self.place}: field '{name}' is {shown(value)}, not {wanted}; correct the file, "
-            "or name the right field"
+            f"{self.file}, {self.place}: field '{name}' is {shown(value, by_size=True)}, not {wanted}; "
+            "correct the file, or name the right field"
         )
 
     def text(self, field: str) -> str | None:
@@ -105,23 +97,29 @@ class Record:
 
     def texts(self, field: str) -> list[str] | None:
         value = self.get(field)
-        return None if value is None else [self.as_text(field, one, i) for i, one in enumerate(self.items(field))]
+        return (
+            None
+            if value is None
+            else [self.as_text(field, text, place) for place, text in enumerate(self.items(field))]
+        )
 
     def ids(self, field: str) -> NDArray[np.int64] | None:
         """int64 (tokens,)."""
         value = self.get(field)
         if value is None:
             return None
-        return np.array([self.as_integer(field, one, index=i) for i, one in enumerate(self.items(field))], np.int64)
+        return np.array(
+            [self.as_integer(field, number, index=place) for place, number in enumerate(self.items(field))], np.int64
+        )
 
     def floats(self, field: str) -> NDArray[np.float32] | None:
         """float32 (tokens,), all finite."""
         value = self.get(field)
         if value is None:
             return None
-        for index, one in enumerate(self.items(field)):
-            if isinstance(one, bool) or not isinstance(one, int | float) or not abs(one) < 1e30:
-                raise self.error(field, one, "a finite number", index)
+        for place, number in enumerate(self.items(field)):
+            if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e30:
+                raise self.error(field, number, "a finite number", place)
         return np.array(value, np.float32)
 
     def items(self, field: str) -> Sequence[Any]:
@@ -130,3 +128,24 @@ class Record:
         if not isinstance(value, list | tuple):
             raise self.error(field, value, "a list")
         return value
+
+
+def records_of(files: Sequence[Path], names: Mapping[str, str] | None = None) -> Iterator[Record]:
+    """Every row of JSON Lines and Parquet files; ``names`` as in :class:`Record`. Raises UserError, see ``rows_of``."""
+    for file in files:
+        yield from (Record(file, row.place, row.values, names or {}) for row in rows_of(file, LONGEST_FILE))
+
+
+def schema_of(file: Path) -> pa.Schema:
+    """The columns of a Parquet file. Raises UserError when it is none."""
+    with reading_parquet(file):
+        schema = pq.read_schema(file)
+        _ = schema.names  # decoded here
+    return schema
+
+
+def values_of(file: Path, column: str) -> list[object]:
+    """The distinct values of a column of a Parquet file. Raises UserError when it cannot be read."""
+    with reading_parquet(file):
+        values: list[object] = pq.read_table(file, columns=[column])[column].unique().to_pylist()
+    return values
