@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -19,8 +17,8 @@ from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.replay import score, visible
-from prunebench.bench.evaluation.statistics import Number, mean_interval
-from prunebench.bench.files import write_atomically
+from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
+from prunebench.bench.files import rows_csv, write_atomically
 from prunebench.bench.policies import CheckRecord, TopK
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -96,9 +94,11 @@ def ablate(
     """
     _check(method, axis, seeds, k, train, validation, records)
     chosen = VALUES[axis] if values is None else tuple(dict.fromkeys(values))
-    plans = [_plan(method, axis, value, seed, train, records) for value in chosen for seed in range(seeds)]
+    position = records[0].pool.position
+    plans = [_Plan.of(method, axis, value, seed, train, position) for value in chosen for seed in range(seeds)]
     folder.mkdir(parents=True, exist_ok=True)
-    digests = {"validation": data_digest(validation), "test": _digest(records)}
+    test = PrefixDataset(tuple(LabelledPool(record.pool, record.correct, 1) for record in records))
+    digests = {"validation": data_digest(validation), "test": data_digest(test)}
     scores: dict[str, list[list[Scores]]] = {value: [] for value in chosen}
     for number, plan in enumerate(plans, 1):
         run = _run(plan, validation, records, folder, digests)
@@ -106,7 +106,7 @@ def ablate(
         progress.say(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({number} of {len(plans)})")
     sizes = {plan.value: len(plan.train.success) for plan in plans}
     rows = [_row(method.name, axis, value, sizes[value], records, scores[value], k) for value in chosen]
-    write_atomically(folder / f"{axis}.csv", to_csv(rows).encode())
+    write_atomically(folder / f"{axis}.csv", rows_csv(AblationRow, rows).encode())
     write_atomically(folder / f"{axis}.md", to_markdown(rows).encode())
     return rows
 
@@ -120,6 +120,23 @@ class _Plan:
     seed: int
     pruner: LearnablePruner
     train: PrefixDataset
+
+    @classmethod
+    def of(
+        cls, method: LearnablePruner, axis: Axis, value: str, seed: int, train: PrefixDataset, position: int
+    ) -> _Plan:
+        settings: dict[str, Any] = {"seed": seed}
+        if axis == "labels":
+            train = train if value == "all" else with_labels(train, _whole(axis, value), seed)
+        elif axis == "prefix":
+            train = _of_lengths(train, value, position)
+        elif axis == "adapter":
+            if value not in VALUES["adapter"]:
+                raise UserError(f"adapter = '{value}': write with or without")
+            settings["adapter"] = value == "with"
+        else:
+            settings[axis] = _whole(axis, value)
+        return cls(axis, value, seed, replace(method, **settings), train)
 
     @property
     def name(self) -> str:
@@ -155,28 +172,6 @@ def _check(
     ):
         if shared:
             raise UserError(f"{names} share problems ({', '.join(sorted(shared)[:3])}): split by problem")
-
-
-def _plan(
-    method: LearnablePruner,
-    axis: Axis,
-    value: str,
-    seed: int,
-    train: PrefixDataset,
-    records: Sequence[ProblemRecord],
-) -> _Plan:
-    settings: dict[str, Any] = {"seed": seed}
-    if axis == "labels":
-        train = train if value == "all" else with_labels(train, _whole(axis, value), seed)
-    elif axis == "prefix":
-        train = _of_lengths(train, value, records[0].pool.position)
-    elif axis == "adapter":
-        if value not in VALUES["adapter"]:
-            raise UserError(f"adapter = '{value}': write with or without")
-        settings["adapter"] = value == "with"
-    else:
-        settings[axis] = _whole(axis, value)
-    return _Plan(axis, value, seed, replace(method, **settings), train)
 
 
 def _whole(axis: str, value: str) -> int:
@@ -232,10 +227,6 @@ def _with_labels(labelled: LabelledPool, count: int, seed: int) -> LabelledPool:
     return replace(labelled, success=np.array(drawn, np.float64) / count, continuations=count)
 
 
-def _digest(records: Sequence[ProblemRecord]) -> str:
-    return data_digest(PrefixDataset(tuple(LabelledPool(record.pool, record.correct, 1) for record in records)))
-
-
 def _run(
     plan: _Plan, validation: PrefixDataset, records: Sequence[ProblemRecord], folder: Path, digests: dict[str, str]
 ) -> list[Scores]:
@@ -272,13 +263,13 @@ def _run(
 def _read(path: Path, settings: dict[str, Any]) -> list[Scores]:
     try:
         content = json.loads(path.read_text())
-        found, scores = content["settings"], [np.array(row, np.float64) for row in content["scores"]]
+        made, scores = content["settings"], [np.array(row, np.float64) for row in content["scores"]]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a result of this version ({error}); delete it to have it made again") from error
-    for key in sorted({*found, *settings}):
-        if found.get(key) != settings.get(key):
+    for key in sorted({*made, *settings}):
+        if made.get(key) != settings.get(key):
             raise UserError(
-                f"{path}: made with {key} = {found.get(key)!r}, now it is {settings.get(key)!r}; use another folder"
+                f"{path}: made with {key} = {made.get(key)!r}, now it is {settings.get(key)!r}; use another folder"
             )
     return scores
 
@@ -296,14 +287,13 @@ def _row(
     policy = TopK(k)
     avg, auroc = (np.empty((len(scores), len(records))) for _ in range(2))
     for seed, run in enumerate(scores):
-        for problem, (record, given) in enumerate(zip(records, run, strict=True)):
+        for problem, (record, values) in enumerate(zip(records, run, strict=True)):
             pool = record.pool
-            keep = policy.decide([CheckRecord(pool.position, given, pool.finished, pool.answer_class)]).keep
+            keep = policy.decide([CheckRecord(pool.position, values, pool.finished, pool.answer_class)]).keep
             avg[seed, problem] = 100 * metrics.avg_at_k(record.correct, keep)
-            auroc[seed, problem] = metrics.auroc(given, record.correct)
-    ranked = auroc[:, ~np.isnan(auroc[0])]  # whether a problem has both verdicts does not depend on the seed
+            auroc[seed, problem] = metrics.auroc(values, record.correct)
+    auroc = auroc[:, ~np.isnan(auroc[0])]  # whether a problem has both verdicts does not depend on the seed
     none = np.array([100 * float(record.correct.mean()) for record in records])
-    kept, gained, order = (mean_interval(values.mean(axis=0)) for values in (avg, avg - none, ranked))
     return AblationRow(
         method=method,
         axis=axis,
@@ -313,33 +303,21 @@ def _row(
         n=len(records[0].pool),
         k=k,
         train_prefixes=train_prefixes,
-        avg_at_k=kept.mean,
-        avg_at_k_low=kept.low,
-        avg_at_k_high=kept.high,
+        **_flat("avg_at_k", mean_interval(avg.mean(axis=0))),
         avg_at_k_sd=_deviation(avg),
-        delta=gained.mean,
-        delta_low=gained.low,
-        delta_high=gained.high,
-        auroc=order.mean,
-        auroc_low=order.low,
-        auroc_high=order.high,
-        auroc_sd=_deviation(ranked),
+        **_flat("delta", mean_interval((avg - none).mean(axis=0))),
+        **_flat("auroc", mean_interval(auroc.mean(axis=0))),
+        auroc_sd=_deviation(auroc),
     )
+
+
+def _flat(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _deviation(values: NDArray[np.float64]) -> float:
     """Standard deviation over seeds (rows) of the mean over problems (columns); NaN for one seed."""
     return float(np.std(values.mean(axis=1), ddof=1)) if len(values) > 1 and values.shape[1] else math.nan
-
-
-def to_csv(rows: Sequence[AblationRow]) -> str:
-    """Floats with six significant digits, NaN written as ``nan``."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(AblationRow.model_fields)
-    for row in rows:
-        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row.model_dump().values())
-    return stream.getvalue()
 
 
 def to_markdown(rows: Sequence[AblationRow]) -> str:
@@ -352,9 +330,8 @@ def to_markdown(rows: Sequence[AblationRow]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row.value} | {row.train_prefixes} | {_cell(row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high, 1)} "
-        f"| {_number(row.avg_at_k_sd, 2)} | {_cell(row.delta, row.delta_low, row.delta_high, 1, '+')} "
-        f"| {_cell(row.auroc, row.auroc_low, row.auroc_high, 3)} | {_number(row.auroc_sd, 4)} |"
+        f"| {row.value} | {row.train_prefixes} | {_cell(row, 'avg_at_k', '.1f')} | {_number(row.avg_at_k_sd, '.2f')} "
+        f"| {_cell(row, 'delta', '+.1f')} | {_cell(row, 'auroc', '.3f')} | {_number(row.auroc_sd, '.4f')} |"
         for row in rows
     ]
     lines += [
@@ -366,9 +343,10 @@ def to_markdown(rows: Sequence[AblationRow]) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float, digits: int, sign: str = "") -> str:
-    return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}"
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else f"{value:{form}}"
 
 
-def _cell(mean: float, low: float, high: float, digits: int, sign: str = "") -> str:
-    return f"{_number(mean, digits, sign)} [{_number(low, digits, sign)}, {_number(high, digits, sign)}]"
+def _cell(row: AblationRow, name: str, form: str) -> str:
+    mean, low, high = (_number(getattr(row, name + end), form) for end in ("", "_low", "_high"))
+    return f"{mean} [{low}, {high}]"

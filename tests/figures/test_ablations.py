@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.ablation import VALUES, AblationRow, to_csv
+from prunebench.bench.evaluation.ablation import VALUES, AblationRow
+from prunebench.bench.files import rows_csv
 from prunebench.figures.ablations import ablations, ablations_csv
 from prunebench.figures.published_marks import published_ablations
 from prunebench.figures.run_folder import RunFolder
@@ -62,5 +63,5 @@ def test_rows_are_read_back_from_the_folder_that_ablate_writes(tmp_path: Path) -
     run = RunFolder(tmp_path)
     with pytest.raises(UserError, match="no ablation is in it"):
         _ = run.ablations
-    (folder / "rank.csv").write_text(to_csv([one for one in ROWS if one.axis == "rank"]))
+    (folder / "rank.csv").write_text(rows_csv(AblationRow, [one for one in ROWS if one.axis == "rank"]))
     assert [(one.value, one.avg_at_k) for one in run.ablations] == [("4", 38), ("8", 39), ("16", 40), ("32", 41)]
