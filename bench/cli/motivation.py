@@ -24,17 +24,17 @@ def motivation(
     out: Annotated[Path, typer.Option(help="Where labels and results go.")] = Path("runs/motivation"),
 ) -> None:
     """The potential of paths along their length, and the share that is doomed; the same command resumes."""
-    from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Extent, measure
+    from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Selection, measure_potential
     from prunebench.bench.rollouts.store import RolloutStore
 
     try:
         lengths = tuple(int(one) for one in prefix.split(","))
     except ValueError as error:
         raise UserError(f"--prefix {prefix}: write numbers of tokens joined by commas") from error
-    extent = Extent(lengths, problems, paths, continuations, seed)
+    selection = Selection(lengths, problems, paths, continuations, seed)
     engine = engine_of_store(RolloutStore.open(store), device, model_option)
     with watching() as progress:
-        found = measure(engine, store, extent, out, command=command_line(), progress=progress)
+        found = measure_potential(engine, store, selection, out, command=command_line(), progress=progress)
     for length in found.lengths:
         doomed = found.doomed(length)
         typer.echo(f"at {length} tokens {100 * doomed.mean:.0f} % of the paths are doomed "

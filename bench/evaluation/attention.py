@@ -54,10 +54,10 @@ class Attention(Document):
         """A line per path, layer and token."""
         columns = ("role", "path", "score", "correct", "layer", "position", "token", "weight")
         rows = (
-            (one.role, one.path, one.score, one.correct, layer + 1, place, token, weight)
-            for one in self.paths
-            for layer, weights in enumerate(one.weights)
-            for place, (token, weight) in enumerate(zip(one.tokens, weights, strict=True))
+            (path.role, path.path, path.score, path.correct, layer + 1, place, token, weight)
+            for path in self.paths
+            for layer, weights in enumerate(path.weights)
+            for place, (token, weight) in enumerate(zip(path.tokens, weights, strict=True))
         )
         return csv_text(columns, rows)
 
@@ -90,7 +90,7 @@ def record_attention(
     if not 1 <= number <= len(held):
         what = f"of task '{task}'" if task else "in all"
         raise UserError(f"{folder}: holds {len(held)} problems {what}; --number {number} is none of them")
-    stored = next(one for one in store.read(hidden=False) if (one.task, one.problem) == held[number - 1])
+    stored = next(p for p in store.read(hidden=False) if (p.task, p.problem) == held[number - 1])
     pool = pool_of(engine, stored, prefix)
     scores = stop.score(pool)
     rows = [int(np.argmax(scores)), int(np.argmin(scores))]
@@ -98,8 +98,8 @@ def record_attention(
     prompt = len(pool.prompt_ids)
     paths = []
     for place, (row, role) in enumerate(zip(rows, ("highest", "lowest"), strict=True)):
-        own = prompt + int(pool.lengths[row])
-        there = [*range(own), *range(weights.shape[2] - stop.tokens, weights.shape[2])]
+        end = prompt + int(pool.lengths[row])
+        places = [*range(end), *range(weights.shape[2] - stop.tokens, weights.shape[2])]
         ids = [*pool.prompt_ids.tolist(), *pool.token_ids[row].tolist()]
         paths.append(
             AttendedPath(
@@ -109,12 +109,12 @@ def record_attention(
                 correct=stored.paths[row].correct is True,
                 prompt_tokens=prompt,
                 tokens=[*engine.tokenizer.convert_ids_to_tokens(ids), *[STOP_WORD] * stop.tokens],
-                weights=np.round(weights[place][:, there].astype(np.float64), 6).tolist(),
+                weights=np.round(weights[place][:, places].astype(np.float64), 6).tolist(),
             )
         )
-    found = Attention(
+    attention = Attention(
         command=command, model=engine.name, model_hash=engine.digest, method=stop.name, task=stored.task,
         problem=stored.problem, prefix=prefix, paths=paths,
     )  # fmt: skip
-    found.write(out)
-    return found
+    attention.write(out)
+    return attention

@@ -61,7 +61,7 @@ def expected_calibration_error(probabilities: Array, outcomes: Array, bins: int 
     diagram = reliability(probabilities, outcomes, bins)
     if not diagram:
         return math.nan
-    return sum(one.count * abs(one.gap) for one in diagram) / len(probabilities)
+    return sum(group.count * abs(group.gap) for group in diagram) / len(probabilities)
 
 
 def brier(probabilities: Array, outcomes: Array) -> float:

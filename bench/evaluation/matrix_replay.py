@@ -51,7 +51,7 @@ def replay_matrix(
     """Self-consistency, ESC and adaptive-consistency on every task of ``path``, a file or folder of matrices.
 
     For every seed in 0 .. ``shuffles`` - 1 and every problem, a fresh ``random.Random(seed)`` shuffles all paths of the
-    problem, and the first ``paths`` of them are played. ``window`` is that of ESC; adaptive-consistency asks for 0.95
+    problem, and the first ``paths`` of them are replayed. ``window`` is that of ESC; adaptive-consistency asks for 0.95
     and may launch all ``paths``. ``grading`` as in :class:`tasks.imported.ImportedTask`. Raises UserError for a matrix
     that cannot be read, and for a problem with fewer than ``paths`` paths.
     """
@@ -64,7 +64,7 @@ def replay_matrix(
     for name, sources in groupby(read(path, Options()), key=lambda source: source.task):
         problems = [_problem(source, grading, paths) for source in sources]
         for method, policy in methods.items():
-            means = np.mean(list(_played(problems, policy, shuffles, paths)), axis=0)
+            means = np.mean(list(_replayed(problems, policy, shuffles, paths)), axis=0)
             rows.append(ReplayRow(name, method, 100 * float(means[0]), float(means[1]), float(means[2])))
     return rows
 
@@ -81,7 +81,7 @@ def _problem(source: SourceProblem, grading: str, paths: int) -> _Problem:
     return _Problem(np.array([path.length for path in source.paths], np.int64), np.array(classes, np.int64))
 
 
-def _played(problems: list[_Problem], policy: Policy, shuffles: int, paths: int) -> Iterator[tuple[float, int, int]]:
+def _replayed(problems: list[_Problem], policy: Policy, shuffles: int, paths: int) -> Iterator[tuple[float, int, int]]:
     """Correctness, tokens and the longest path of every problem under every seed."""
     for problem in problems:
         for seed in range(shuffles):
@@ -89,9 +89,9 @@ def _played(problems: list[_Problem], policy: Policy, shuffles: int, paths: int)
             random.Random(seed).shuffle(order)
             rows = np.array(order[:paths])
             complete = Complete(problem.lengths[rows], problem.classes[rows], _no_prefixes)
-            played = replay(CompletedAnswers(), policy, complete, 0)
-            vote = Majority().elect(played.answer_class[played.keep])
-            yield vote.correctness(0), int(played.decoded.sum()), int(played.decoded.max())
+            outcome = replay(CompletedAnswers(), policy, complete, 0)
+            vote = Majority().elect(outcome.answer_class[outcome.keep])
+            yield vote.correctness(0), int(outcome.decoded.sum()), int(outcome.decoded.max())
 
 
 def _no_prefixes(position: int) -> NoReturn:

@@ -42,9 +42,9 @@ def ranks(scores: Array) -> Array:
     last = np.ones(rows.shape, np.bool_)
     last[:, :-1] = new[:, 1:]
     end = np.minimum.accumulate(np.where(last, place, rows.shape[1])[:, ::-1], axis=1)[:, ::-1]
-    found = np.empty(rows.shape)
-    np.put_along_axis(found, order, (begin + end) / 2 + 1, 1)
-    return found
+    ranked = np.empty(rows.shape)
+    np.put_along_axis(ranked, order, (begin + end) / 2 + 1, 1)
+    return ranked
 
 
 def auroc(scores: Array, correct: Array, ranked: Array | None = None) -> float:

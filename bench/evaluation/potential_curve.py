@@ -64,8 +64,8 @@ class Motivation(Document):
         """``motivation.json``, and ``motivation.csv`` with a line per path and length."""
         columns = ("task", "problem", "path", "correct", "length", "potential", "finished")
         rows = (
-            (one.task, one.problem, one.path, one.correct, length, one.potential[i], one.finished[i])
-            for one in self.paths
+            (path.task, path.problem, path.path, path.correct, length, path.potential[i], path.finished[i])
+            for path in self.paths
             for i, length in enumerate(self.lengths)
         )
         write_atomically(out / "motivation.csv", csv_text(columns, rows).encode())
@@ -73,20 +73,20 @@ class Motivation(Document):
 
     @property
     def problems(self) -> list[tuple[str, str]]:
-        return list(dict.fromkeys((one.task, one.problem) for one in self.paths))
+        return list(dict.fromkeys((path.task, path.problem) for path in self.paths))
 
     def over_problems(self, value: Callable[[Sequence[MeasuredPath]], float]) -> Interval:
         """Mean and interval over the problems of what ``value`` gives for each; those where it is NaN are left out."""
         parts: dict[tuple[str, str], list[MeasuredPath]] = {key: [] for key in self.problems}
-        for one in self.paths:
-            parts[one.task, one.problem].append(one)
+        for path in self.paths:
+            parts[path.task, path.problem].append(path)
         values = np.array([value(part) for part in parts.values()])
         return mean_interval(values[~np.isnan(values)])
 
     def mean_potential(self, length: int, correct: bool) -> Interval:
         """Of the paths that end right or wrong, at a length of the experiment."""
         at = self.lengths.index(length)
-        return self.over_problems(lambda part: _mean([one.potential[at] for one in part if one.correct is correct]))
+        return self.over_problems(lambda part: _mean([path.potential[at] for path in part if path.correct is correct]))
 
     def doomed(self, length: int) -> Interval:
         """Share of all paths of which no continuation comes right (a finished wrong path is doomed).
@@ -94,7 +94,7 @@ class Motivation(Document):
         K continuations without a success leave a success rate of up to 3/K possible (95 %).
         """
         at = self.lengths.index(length)
-        return self.over_problems(lambda part: _mean([float(one.potential[at] == 0) for one in part]))
+        return self.over_problems(lambda part: _mean([float(path.potential[at] == 0) for path in part]))
 
     def recovered(self) -> Interval:
         """Of the prefixes that have fallen below :data:`FALLEN`, how many are above :data:`RISEN` one length later."""
@@ -118,13 +118,13 @@ class Motivation(Document):
 
     def _ever(self, begins: Callable[[float], bool], ends: Callable[[float], bool]) -> Interval:
         def share(part: Sequence[MeasuredPath]) -> float:
-            found = []
-            for one in part:
-                steps = zip(one.potential[:-1], one.finished, strict=False)
+            ended = []
+            for path in part:
+                steps = zip(path.potential[:-1], path.finished, strict=False)
                 first = next((at for at, (now, over) in enumerate(steps) if not over and begins(now)), None)
                 if first is not None:
-                    found.append(float(any(ends(later) for later in one.potential[first + 1 :])))
-            return _mean(found)
+                    ended.append(float(any(ends(later) for later in path.potential[first + 1 :])))
+            return _mean(ended)
 
         return self.over_problems(share)
 
@@ -132,8 +132,8 @@ class Motivation(Document):
         def share(part: Sequence[MeasuredPath]) -> float:
             steps = [
                 (now, later)
-                for one in part
-                for now, later, over in zip(one.potential, one.potential[1:], one.finished, strict=False)
+                for path in part
+                for now, later, over in zip(path.potential, path.potential[1:], path.finished, strict=False)
                 if not over and begins(now)
             ]
             return _mean([float(ends(later)) for _, later in steps])
@@ -146,8 +146,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How much is measured: the first problems of every task, and of each the first paths."""
+class Selection:
+    """What is measured: the first problems of every task, of each the first paths, and of these the prefixes."""
 
     lengths: tuple[int, ...]
     problems: int = 5
@@ -163,10 +163,10 @@ class Extent:
                 raise UserError(f"{name} = {getattr(self, name)}: at least 1 is needed")
 
 
-def measure(
+def measure_potential(
     engine: Engine,
     folder: Path,
-    extent: Extent,
+    selection: Selection,
     out: Path,
     *,
     command: str = "",
@@ -180,41 +180,46 @@ def measure(
     if is_imported(store):
         raise UserError(f"{folder}: imported rollouts; their model is not at hand, so nothing goes on from a prefix")
     require_model(store, folder, engine)
-    chosen = set(first_problems(store, extent.problems))
-    stored = [s for s in store.read(hidden=False) if (s.task, s.problem) in chosen]
-    cuts = [cut for one in stored for length in extent.lengths for cut in _cuts(store, one, length, extent.paths)]
+    chosen = set(first_problems(store, selection.problems))
+    stored = [problem for problem in store.read(hidden=False) if (problem.task, problem.problem) in chosen]
+    prefixes = [
+        prefix
+        for problem in stored
+        for length in selection.lengths
+        for prefix in _prefixes(store, problem, length, selection.paths)
+    ]
     labels = label_prefixes(
         engine,
-        cuts,
+        prefixes,
         out / "labels",
-        continuations=extent.continuations,
+        continuations=selection.continuations,
         sampling=Sampling(**store.manifest["sampling"]),
-        seed=extent.seed,
+        seed=selection.seed,
         progress=progress,
     )
-    found = Motivation(
+    motivation = Motivation(
         command=command,
         model=str(store.manifest["model"]),
         model_hash=engine.digest,
         sampling=dict(store.manifest["sampling"]),
-        lengths=list(extent.lengths),
-        continuations=extent.continuations,
-        paths=[path for one in stored for path in _measured(one, labels, extent)],
+        lengths=list(selection.lengths),
+        continuations=selection.continuations,
+        paths=[path for problem in stored for path in _measured(problem, labels, selection)],
     )
-    found.write(out)
-    return found
+    motivation.write(out)
+    return motivation
 
 
-def _cuts(store: RolloutStore, stored: StoredProblem, length: int, paths: int) -> list[Prefix]:
+def _prefixes(store: RolloutStore, stored: StoredProblem, length: int, paths: int) -> list[Prefix]:
     """The distinct prefixes of the first paths."""
     return prefixes_of(task_of(store, stored.task), replace(stored, paths=stored.paths[:paths]), length)
 
 
-def _measured(stored: StoredProblem, labels: LabelStore, extent: Extent) -> list[MeasuredPath]:
-    paths = stored.paths[: extent.paths]
+def _measured(stored: StoredProblem, labels: LabelStore, selection: Selection) -> list[MeasuredPath]:
+    paths = stored.paths[: selection.paths]
     tokens = [path.token_ids for path in paths if path.token_ids is not None]
     by_length = [
-        labels.lookup(stored.task, stored.problem, [ids[:length] for ids in tokens])[1] for length in extent.lengths
+        labels.lookup(stored.task, stored.problem, [ids[:length] for ids in tokens])[1] for length in selection.lengths
     ]
     return [
         MeasuredPath(
@@ -223,7 +228,7 @@ def _measured(stored: StoredProblem, labels: LabelStore, extent: Extent) -> list
             path=path.path,
             correct=path.correct is True,
             potential=[round(float(rates[row]), 6) for rates in by_length],
-            finished=[path.length <= length for length in extent.lengths],
+            finished=[path.length <= length for length in selection.lengths],
         )
         for row, path in enumerate(paths)
     ]

@@ -8,7 +8,7 @@ import pytest
 from prunebench.bench.engines.base import NOTHING, Sampling
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.potential_curve import Extent, MeasuredPath, Motivation, measure
+from prunebench.bench.evaluation.potential_curve import MeasuredPath, Motivation, Selection, measure_potential
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
@@ -76,7 +76,7 @@ def test_a_finished_path_makes_no_more_moves():
 @pytest.mark.parametrize("lengths", [(10,), (20, 10), (0, 5), (5, 5)])
 def test_lengths_must_rise(lengths):
     with pytest.raises(UserError, match="two or more lengths, rising"):
-        Extent(lengths)
+        Selection(lengths)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ def store(tmp_path_factory):
 
 def test_potentials_are_those_of_the_labels_and_the_same_command_goes_on(store, tmp_path):
     engine, folder = store
-    extent = Extent((20, 290), problems=1, paths=4, continuations=4)
-    found = measure(engine, folder, extent, tmp_path)
+    selection = Selection((20, 290), problems=1, paths=4, continuations=4)
+    found = measure_potential(engine, folder, selection, tmp_path)
     assert len(found.paths) == 2 * 4
     (stored, *_) = RolloutStore.open(folder).read(hidden=False)
     cuts = [cut for length in (20, 290) for cut in prefixes_of(catalogue.get(stored.task), stored, length)]
@@ -105,7 +105,7 @@ def test_potentials_are_those_of_the_labels_and_the_same_command_goes_on(store, 
         assert one.finished == [False, len(ids) <= 290]
         assert not one.finished[1] or one.potential[1] == float(one.correct)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "labels").glob("*.parquet")}
-    assert measure(engine, folder, extent, tmp_path) == found == Motivation.read(tmp_path)
+    assert measure_potential(engine, folder, selection, tmp_path) == found == Motivation.read(tmp_path)
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "labels").glob("*.parquet")}
 
 
