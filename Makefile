@@ -23,9 +23,10 @@ sandbox:
 	command -v bwrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bubblewrap; } || \
 	echo "NO SANDBOX could be installed: the tests of tool use will be skipped" >&2
 
-# Weights, labels and learned pruners of the embedded reasoner; resumes where it was interrupted.
+# Weights, labels, learned pruners and card of a shipped reasoner; resumes where it was interrupted.
+reasoner: NAME = embedded
 reasoner: .venv/.installed
-	$(BIN)/prunebench reasoner
+	$(BIN)/python -m prunebench.bench.cli.reasoner --name $(NAME)
 
 # The tables and figures of docs/results.md over both reasoners: the demo is run, the larger one's tables come from its
 # scores.
@@ -33,21 +34,21 @@ results: demo
 	$(BIN)/prunebench rebuild docs/base --out runs/results/base
 	$(BIN)/prunebench report runs/demo runs/results/base --out runs/results
 
-# On a machine with a CUDA device, each resumes. Without a virtual environment of this project:
-# make gpu-check RUN="python3 -m prunebench.bench.cli" PYTEST="python3 -m pytest"
+# On a machine with a CUDA device, each resumes. Without a virtual environment of this project: make gpu-check PY=python3
 # Tried first, on any machine and in a minute: make gpu-train gpu-rollouts gpu-label NAME=toy DEVICE=cpu
 DEVICE ?= cuda
-RUN ?= $(BIN)/prunebench
-PYTEST ?= $(BIN)/pytest
+PY ?= $(BIN)/python
+RUN := $(PY) -m prunebench.bench.cli
 NAME ?= embedded-base
 PRESET ?= base
 SHAPE ?= qwen2-1.5b
-BASE := $(RUN) reasoner --name $(NAME) --device $(DEVICE)
+BASE := $(RUN).reasoner --name $(NAME) --device $(DEVICE)
 
 gpu-check:
-	PRUNEBENCH_DEVICE=$(DEVICE) $(PYTEST) tests/bench/engines/transformers/test_engine.py
-	$(RUN) perf agreement --device $(DEVICE) --json runs/gpu/agreement.json
-	$(RUN) perf engine --device $(DEVICE) --shape $(SHAPE) --json runs/gpu/engine.json
+	PRUNEBENCH_DEVICE=$(DEVICE) $(PY) -m pytest tests/bench/engines/transformers/test_engine.py
+	mkdir -p runs/gpu
+	$(RUN) perf agreement --device $(DEVICE) --json > runs/gpu/agreement.json
+	$(RUN) perf engine --device $(DEVICE) --set shape=$(SHAPE) --json > runs/gpu/engine.json
 
 gpu-train:
 	$(BASE) --until weights

@@ -90,7 +90,7 @@ class RunConfig(BaseModel):
                 raise ValueError(str(error)) from error
         for signal in self.record:
             if signal not in RECORDABLE:
-                raise ValueError(f"record = {signal}: {_nearest(signal, list(RECORDABLE))}")
+                raise ValueError(f"record = {signal}: {nearest(signal, list(RECORDABLE))}")
         _ = self.sampling  # checks its own ranges
         return self
 
@@ -162,7 +162,7 @@ def preset_names() -> list[str]:
 def preset(name: str, **overrides: Any) -> RunConfig:
     """A shipped configuration; ``overrides`` replace single keys. Raises UserError for an unknown name."""
     if name not in preset_names():
-        raise UserError(f"unknown preset '{name}'; {_nearest(name, preset_names())}")
+        raise UserError(f"unknown preset '{name}'; {nearest(name, preset_names())}")
     return load_config(PRESETS / f"{name}.yaml", **overrides)
 
 
@@ -173,7 +173,7 @@ def _sentence(path: str, error: ValidationError, overrides: Mapping[str, Any]) -
     source = "option" if first["loc"] and first["loc"][0] in overrides else path
     if first["type"] == "extra_forbidden":
         known = list(RunConfig.model_fields)
-        text = f"{source}: unknown key '{key}'; {_nearest(key, known)}"
+        text = f"{source}: unknown key '{key}'; {nearest(key, known)}"
     elif first["type"] == "missing":
         text = f"{source}: {key} is missing"
     elif not key:
@@ -183,6 +183,7 @@ def _sentence(path: str, error: ValidationError, overrides: Mapping[str, Any]) -
     return f"{text} (and {len(others)} more)" if others else text
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """What to write instead of an unknown name."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}" if known else "there is none"

@@ -13,9 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def make(target, folder):
-    run = f"{sys.executable} -m prunebench.bench.cli"
     return subprocess.run(
-        ["make", "-f", ROOT / "Makefile", target, "NAME=toy", "DEVICE=cpu", f"RUN={run}"],
+        ["make", "-f", ROOT / "Makefile", target, "NAME=toy", "DEVICE=cpu", f"PY={sys.executable}"],
         cwd=folder, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 

@@ -109,9 +109,14 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 
 def main() -> None:
-    """Entry point: a UserError becomes one sentence and exit code 2, and so does a disk that takes nothing."""
+    """Entry point."""
+    reported(app)
+
+
+def reported(run: Callable[[], object]) -> None:
+    """Run; a UserError becomes one sentence and exit code 2, and so does a disk that takes nothing."""
     try:
-        app()
+        run()
     except UserError as error:
         typer.echo(f"prunebench: {error}", err=True)
         sys.exit(2)

@@ -1,68 +1,118 @@
-"""Measuring: the acceptance card, what the engine makes of a device, whether two devices agree."""
+"""Measuring: speed against its goals, the acceptance card, devices and engines side by side."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from prunebench.bench.cli.app import (
-    CHECK,
-    Device,
-    app,
-    require_weights,
-)
-from prunebench.bench.engines.load import load_local
+from prunebench.bench.cli.app import CHECK, app, require_weights
+from prunebench.bench.cli.settings import checked, keys_of, set_option, sorted_settings
 from prunebench.bench.errors import UserError
 
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the numbers there as well.")]
+if TYPE_CHECKING:
+    from prunebench.bench.perf.online import Run
 
-perf = typer.Typer(help="Speed as ratios within one run; the reasoner's card; devices and engines side by side.")
-app.add_typer(perf, name="perf", rich_help_panel=CHECK)
+Say = Callable[[str], None]
 
 
-@perf.callback(invoke_without_command=True)
-def perf_all(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-    device: Device = "cpu",
-) -> None:
-    """Decoding, check, saving, replay, training, help and grading against their goals: about four minutes.
+@dataclass(frozen=True)
+class Nothing:
+    """A measurement without settings."""
 
-    The commands below measure one thing each.
-    """
-    import json
 
+@dataclass(frozen=True)
+class Card:
+    name: str = "embedded"
+
+
+@dataclass(frozen=True)
+class Check:
+    """``rows`` prefixes per pool, of these lengths in tokens (empty: 512 and the demo's own)."""
+
+    rows: int = 64
+    prefix: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """``problems`` of every synthetic family with ``rows`` paths each."""
+
+    problems: int = 10
+    rows: int = 64
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Paths of ``total`` tokens, scored at ``prefix``, ``rows`` at a time; ``memory``: tokens of keys and values."""
+
+    shape: str = "qwen2-1.5b"
+    prefix: int = 2048
+    total: int = 12_000
+    rows: tuple[int, ...] = (64, 512)
+    memory: int = 2_200_000
+    problems: int = 16
+
+
+@dataclass(frozen=True)
+class Online:
+    """``problems`` in flight with ``rows`` paths each; every time is the median of so many ``repeats``."""
+
+    problems: int = 16
+    rows: int = 64
+    repeats: int = 3
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A :class:`prunebench.bench.perf.cluster_cases.Case`; ``measure``: first hold the simulation to a measured run."""
+
+    problems: int = 1000
+    paths: int = 1024
+    tokens: int = 32_768
+    prefix: int = 2048
+    gpus: int = 64
+    simulated: int = 2
+    kv_gigabytes: float = 115.0
+    share: float = 0.5
+    fixed: float = 0.0
+    rate: float = 0.0
+    price: float = 3.0
+    measure: bool = True
+
+
+def _goals(_: Nothing, device: str, say: Say) -> dict[str, Any]:
     from prunebench.bench.perf.goals import measure
 
-    if context.invoked_subcommand is not None:
-        return
     require_weights()
-    found = measure(device, (lambda _: None) if as_json else typer.echo)
-    if as_json:
-        typer.echo(json.dumps(found.described(), indent=1))
+    return measure(device, say).described()
 
 
-@perf.command("reasoner")
-def perf_reasoner(name: Annotated[str, typer.Argument(help="Which one.")] = "embedded") -> None:
+def _card(card: Card, _: str, say: Say) -> dict[str, Any]:
     """The acceptance card of a shipped reasoner, as it was measured on validation problems."""
     import json
-
-    from rich.console import Console
-    from rich.table import Table
 
     from prunebench.bench.engines.shipped import REASONERS
     from prunebench.bench.engines.transformers.engine import model_digest
 
-    if name not in REASONERS:
-        raise UserError(f"unknown reasoner '{name}': shipped are {', '.join(REASONERS)}")
-    reasoner = REASONERS[name]
+    if card.name not in REASONERS:
+        raise UserError(f"unknown reasoner '{card.name}': shipped are {', '.join(REASONERS)}")
+    reasoner = REASONERS[card.name]
     if not reasoner.card.exists():
-        raise UserError(f"no acceptance card of {name} yet; make it with: prunebench reasoner --name {name}")
-    card = json.loads(reasoner.card.read_text())
-    if card["model_hash"] != model_digest(str(reasoner.weights)):
-        raise UserError(f"{reasoner.card}: measured on other weights; make it again with: prunebench reasoner")
+        raise UserError(f"no acceptance card of {card.name} yet; make it with: make reasoner NAME={card.name}")
+    content: dict[str, Any] = json.loads(reasoner.card.read_text())
+    if content["model_hash"] != model_digest(str(reasoner.weights)):
+        raise UserError(f"{reasoner.card}: measured on other weights; make it again: make reasoner NAME={card.name}")
+    say(_card_table(card.name, content))
+    return content
+
+
+def _card_table(name: str, card: dict[str, Any]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=f"Acceptance card of {name} ({card['model_hash']})", box=None)
     table.add_column("line")
     table.add_column("asked")
@@ -70,187 +120,189 @@ def perf_reasoner(name: Annotated[str, typer.Argument(help="Which one.")] = "emb
         table.add_column(family["family"], justify="right")
     for rows in zip(*(family["lines"] for family in card["families"]), strict=True):
         low, high = rows[0]["low"], rows[0]["high"]
-        asked = " and ".join(
-            p for p in (f">= {low:g}" if low is not None else "", f"<= {high:g}" if high is not None else "") if p
-        )
-        table.add_row(
-            rows[0]["name"],
-            asked,
-            *(f"{row['value']:.3g} {'met' if row['met'] else '[bold]NOT MET[/]'}" for row in rows),
-        )
-    for name in card["families"][0]["remarks"]:
-        table.add_row(name, "", *(f"{family['remarks'][name]:.3g}" for family in card["families"]))
-    Console().print(table)
+        bounds = (f">= {low:g}" if low is not None else "", f"<= {high:g}" if high is not None else "")
+        values = (f"{row['value']:.3g} {'met' if row['met'] else '[bold]NOT MET[/]'}" for row in rows)
+        table.add_row(rows[0]["name"], " and ".join(bound for bound in bounds if bound), *values)
+    for remark in card["families"][0]["remarks"]:
+        table.add_row(remark, "", *(f"{family['remarks'][remark]:.3g}" for family in card["families"]))
+    console = Console()
+    with console.capture() as text:
+        console.print(table)
+    return text.get().rstrip("\n")
 
 
-@perf.command("check")
-def perf_check(
-    rows: Annotated[int, typer.Option(help="Prefixes per pool.")] = 64,
-    prefix: Annotated[list[int] | None, typer.Option(help="Prefix lengths; default 512 and the demo's own.")] = None,
-    device: Device = "cpu",
-) -> None:
+def _check(check: Check, device: str, say: Say) -> dict[str, Any]:
     """STOP's check by the kept cache against encoding the prefixes again: a ratio within one run."""
     from prunebench.bench.config import preset
+    from prunebench.bench.engines.load import load_local
     from prunebench.bench.perf.clock import check_cost
     from prunebench.bench.perf.online import shipped_stop
 
     require_weights()
     engine = load_local("embedded", device)
     stop = shipped_stop(engine, preset("demo").prefix_tokens)
-    for length in prefix or [512, preset("demo").prefix_tokens]:
-        cost = check_cost(engine, stop, length, rows)
+    costs = {}
+    for length in check.prefix or (512, preset("demo").prefix_tokens):
+        costs[length] = cost = check_cost(engine, stop, length, check.rows)
         goal = " (goal: at most 1/20)" if length == 512 else ""
-        typer.echo(
-            f"L={length} B={rows} A={stop.tokens}: check {cost.check_seconds:.4f} s, re-encoding "
+        say(
+            f"L={length} B={check.rows} A={stop.tokens}: check {cost.check_seconds:.4f} s, re-encoding "
             f"{cost.reencode_seconds:.4f} s, ratio 1/{1 / cost.ratio:.1f}{goal}"
         )
+    return {str(length): asdict(cost) for length, cost in costs.items()}
 
 
-@perf.command("agreement")
-def perf_agreement(
-    device: Annotated[str, typer.Option(help="What is held against the CPU: cuda, or cpu itself.")] = "cuda",
-    problems: Annotated[int, typer.Option(help="Problems of every synthetic family.")] = 10,
-    rows: Annotated[int, typer.Option(help="Paths per problem.")] = 64,
-    json_file: JsonFile = None,
-) -> None:
-    """Whether a device tells what the CPU tells: log-probabilities, draws, STOP's choice; exit code 1 if not."""
-    from dataclasses import asdict
-
+def _agreement(agreement: Agreement, device: str, say: Say) -> dict[str, Any]:
+    """Whether a device tells what the CPU tells: log-probabilities, draws, STOP's choice."""
     from prunebench.bench.config import preset
-    from prunebench.bench.perf.agreement import agreement
+    from prunebench.bench.engines.load import load_local
+    from prunebench.bench.perf.agreement import agreement as measured
     from prunebench.bench.perf.online import shipped_stop
     from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 
     require_weights()
-    config = preset("demo", problems=problems)
+    config = preset("demo", problems=agreement.problems)
     engines = load_local("embedded", "cpu"), load_local("embedded", device)
     first, second = (shipped_stop(engine, config.prefix_tokens) for engine in engines)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
-    kept = max(1, rows * config.k // config.n)
-    found = agreement(*engines, (first, second), chosen, config.prefix_tokens, rows, kept)
-    for name, value in asdict(found).items():
-        typer.echo(f"{name}: {value}")
-    for claim, met in found.met.items():
-        typer.echo(f"{'met    ' if met else 'NOT MET'}  {claim}")
-    _write_json(json_file, {**asdict(found), "met": found.met})
-    if not all(found.met.values()):
-        raise typer.Exit(1)
+    kept = max(1, agreement.rows * config.k // config.n)
+    result = measured(*engines, (first, second), chosen, config.prefix_tokens, agreement.rows, kept)
+    for name, value in asdict(result).items():
+        say(f"{name}: {value}")
+    for claim, met in result.met.items():
+        say(f"{'met    ' if met else 'NOT MET'}  {claim}")
+    return {**asdict(result), "met": result.met}
 
 
-@perf.command("engine")
-def perf_engine(
-    shape: Annotated[str, typer.Option(help="qwen2-1.5b, tiny, embedded or embedded-base.")] = "qwen2-1.5b",
-    device: Device = "cpu",
-    prefix: Annotated[int, typer.Option(help="Tokens of a path when it is scored.")] = 2048,
-    total: Annotated[int, typer.Option(help="Tokens of a complete path.")] = 12_000,
-    rows: Annotated[list[int] | None, typer.Option(help="Rows that decode together; default 64 and 512.")] = None,
-    memory: Annotated[int, typer.Option(help="Tokens whose keys and values the device can hold.")] = 2_200_000,
-    problems: Annotated[int, typer.Option(help="Problems in flight.")] = 16,
-    json_file: JsonFile = None,
-) -> None:
+def _decoding(decoding: Decoding, device: str, say: Say) -> dict[str, Any]:
     """Decoding against the memory limit, the check, what pruning 64 to 8 saves in seconds, memory before and after."""
-    from dataclasses import asdict
-
     from prunebench.bench.perf.decoding import Plan, measure
 
-    plan = Plan(prefix, total, tuple(rows or (64, 512)), memory, problems)
-    found = measure(shape, device, plan, typer.echo)
-    _write_json(json_file, {**asdict(found), "check_speed_up": 1 / found.check.ratio, "ratio": found.saved.ratio})
+    plan = Plan(decoding.prefix, decoding.total, decoding.rows, decoding.memory, decoding.problems)
+    speed = measure(decoding.shape, device, plan, say)
+    return {**asdict(speed), "check_speed_up": 1 / speed.check.ratio, "ratio": speed.saved.ratio}
 
 
-@perf.command("engines")
-def perf_engines(
-    problems: Annotated[int, typer.Option(help="Problems in flight.")] = 16,
-    rows: Annotated[int, typer.Option(help="Paths per problem.")] = 64,
-    repeats: Annotated[int, typer.Option(help="Every time is the median of so many.")] = 3,
-    device: Device = "cpu",
-    json_file: JsonFile = None,
-) -> None:
+def _engines(online: Online, device: str, say: Say) -> dict[str, Any]:
     """The default engine against vLLM: Launch, STOP's check and Resume, and what pruning saves, at equal memory."""
     import os
-    from dataclasses import asdict
 
-    from prunebench.bench.perf.online import Run, compare_engines, demo_trial
+    from prunebench.bench.engines.load import load_local
+    from prunebench.bench.perf.online import compare_engines, demo_trial
     from prunebench.bench.provenance import device_name
 
     require_weights()
     if device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"  # one thread, as the default engine takes
     engine = load_local("embedded", device)
-    trial, requests = demo_trial(engine, problems, rows, repeats)
-    paths = f"{len(requests)} problems x {rows} paths -> {trial.kept} at {trial.prefix} tokens"
-    typer.echo(f"{device_name(device)}: {paths}")
-
-    def tell(run: Run) -> None:
-        typer.echo(run.told)
+    trial, requests = demo_trial(engine, online.problems, online.rows, online.repeats)
+    paths = f"{len(requests)} problems x {online.rows} paths -> {trial.kept} at {trial.prefix} tokens"
+    say(f"{device_name(device)}: {paths}")
 
     def vllm(kv_tokens: int) -> Any:
         from prunebench.bench.engines.vllm.engine import VllmEngine
 
         return VllmEngine.beside(engine, kv_tokens=kv_tokens)
 
+    def tell(run: Run) -> None:
+        say(run.told)
+
     runs = compare_engines(engine, vllm, trial, requests, tell)
-    told = [{**asdict(run), "ratio": run.ratio} for run in runs]
-    _write_json(json_file, {"device": device_name(device), "runs": told})
+    return {"device": device_name(device), "runs": [{**asdict(run), "ratio": run.ratio} for run in runs]}
 
 
-@perf.command("cluster")
-def perf_cluster(
-    problems: Annotated[int, typer.Option(help="Problems of the run.")] = 1000,
-    paths: Annotated[int, typer.Option(help="Paths per problem.")] = 1024,
-    tokens: Annotated[int, typer.Option(help="Mean length of a path.")] = 32_768,
-    prefix: Annotated[int, typer.Option(help="Tokens of a path when it is scored.")] = 2048,
-    gpus: Annotated[int, typer.Option(help="Devices, each with a copy of the model.")] = 64,
-    simulated: Annotated[int, typer.Option(help="So many of them are simulated, the rest is scaled up.")] = 2,
-    kv_gigabytes: Annotated[float, typer.Option(help="What keys and values may take on each.")] = 115.0,
-    share: Annotated[float, typer.Option(help="Share of bandwidth and products that is reached.")] = 0.5,
-    fixed: Annotated[float, typer.Option(help="Seconds on top of every step.")] = 0.0,
-    rate: Annotated[float, typer.Option(help="Problems that arrive per second; 0: all are there.")] = 0.0,
-    price: Annotated[float, typer.Option(help="Of one device for an hour, in any money.")] = 3.0,
-    measure: Annotated[bool, typer.Option(help="First hold the simulation to a measured run.")] = True,
-    json_file: JsonFile = None,
-) -> None:
+def _cluster(cluster: Cluster, _: str, say: Say) -> dict[str, Any]:
     """Pruning on a batch-served cluster, simulated, and held to a measured run of the shipped reasoner."""
-    from dataclasses import asdict
+    from prunebench.bench.perf.cluster_cases import Case, described, outcomes
 
-    from prunebench.bench.perf.cluster_cases import Case, Reproduced, described, outcomes, reproduce, step_cost
+    numbers = {name: value for name, value in asdict(cluster).items() if name != "measure"}
+    case = Case(**{**numbers, "simulated": min(cluster.simulated, cluster.gpus)})
+    reproduced = _reproduced(say) if cluster.measure else []
+    say(f"{case}: room for {case.capacity:,} tokens on each, {case.cost}")
+    found = outcomes(
+        case,
+        lambda outcome: say(
+            f"{outcome.policy}: {outcome.decoded / 1e9:.1f}G tokens decoded, {outcome.recomputed / 1e9:.2f}G encoded "
+            f"again, {outcome.hours:.1f} h, {outcome.gpu_hours:.0f} GPU-hours, price {outcome.price:.0f}; a problem "
+            f"takes {outcome.latency_median:.2f} h (95 %: {outcome.latency_95:.2f}), memory in use "
+            f"{outcome.occupancy:.0%}"
+        ),
+    )
+    return {"reproduced": reproduced, **described(case, found)}
+
+
+def _reproduced(say: Say) -> list[dict[str, Any]]:
+    """Measured runs of the shipped reasoner, and what the simulation says about them."""
+    from prunebench.bench.engines.load import load_local
+    from prunebench.bench.perf.cluster_cases import reproduce, step_cost
     from prunebench.bench.perf.online import demo_trial
     from prunebench.bench.provenance import device_name
 
-    case = Case(
-        problems=problems, paths=paths, tokens=tokens, prefix=prefix, gpus=gpus, simulated=min(simulated, gpus),
-        kv_gigabytes=kv_gigabytes, share=share, fixed=fixed, rate=rate, price=price,
-    )  # fmt: skip
-    runs: list[Reproduced] = []
-    if measure:
-        require_weights()
-        engine = load_local("embedded", "cpu")
-        trial, requests = demo_trial(engine, problems=16, rows=64, repeats=3)
-        engine.rows_in_flight = 16 * 64
-        cost = step_cost(engine, (8, 64, 256, 1024), (trial.prefix, 160, 320))
-        typer.echo(f"{device_name('cpu')}: {cost}")
-        for some in (requests, requests[:1]):
-            runs.append(reproduce(engine, trial, some, cost))
-            typer.echo(runs[-1].told)
-    typer.echo(f"{case}: room for {case.capacity:,} tokens on each, {case.cost}")
-    found = outcomes(
-        case,
-        lambda one: typer.echo(
-            f"{one.policy}: {one.decoded / 1e9:.1f}G tokens decoded, {one.recomputed / 1e9:.2f}G encoded again, "
-            f"{one.hours:.1f} h, {one.gpu_hours:.0f} GPU-hours, price {one.price:.0f}; a problem takes "
-            f"{one.latency_median:.2f} h (95 %: {one.latency_95:.2f}), memory in use {one.occupancy:.0%}"
-        ),
-    )
-    _write_json(
-        json_file, {"reproduced": [{**asdict(run), "told": run.told} for run in runs], **described(case, found)}
-    )
+    require_weights()
+    engine = load_local("embedded", "cpu")
+    trial, requests = demo_trial(engine, problems=16, rows=64, repeats=3)
+    engine.rows_in_flight = 16 * 64
+    cost = step_cost(engine, (8, 64, 256, 1024), (trial.prefix, 160, 320))
+    say(f"{device_name('cpu')}: {cost}")
+    runs = []
+    for some in (requests, requests[:1]):
+        run = reproduce(engine, trial, some, cost)
+        say(run.told)
+        runs.append({**asdict(run), "told": run.told})
+    return runs
 
 
-def _write_json(path: Path | None, content: dict[str, Any]) -> None:
+class Measurement(NamedTuple):
+    """What is measured, its settings, and the device it is measured on where none is named (None: it takes none)."""
+
+    settings: type
+    run: Callable[[Any, str, Say], dict[str, Any]]
+    device: str | None = "cpu"
+
+
+MEASUREMENTS = {
+    "goals": Measurement(Nothing, _goals),
+    "reasoner": Measurement(Card, _card, None),
+    "check": Measurement(Check, _check),
+    "agreement": Measurement(Agreement, _agreement, "cuda"),
+    "engine": Measurement(Decoding, _decoding),
+    "engines": Measurement(Online, _engines),
+    "cluster": Measurement(Cluster, _cluster, None),
+}
+
+
+@app.command(rich_help_panel=CHECK)
+def perf(
+    what: Annotated[str, typer.Argument(help=f"{', '.join(MEASUREMENTS)}.")] = "goals",
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda (default: cpu; agreement: what is held against the CPU, cuda).")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; sentences go to standard error.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        set_option("; ".join(f"{name}: {keys_of(kind.settings) or 'none'}" for name, kind in MEASUREMENTS.items())),
+    ] = None,
+) -> None:
+    """Speed as ratios within one run, against its goals; the reasoner's card; devices and engines side by side.
+
+    Exit code 1 where a device does not tell what the CPU tells.
+    """
     import json
 
-    from prunebench.bench.files import write_atomically
-
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    if what not in MEASUREMENTS:
+        raise UserError(f"nothing is called '{what}': measure {', '.join(MEASUREMENTS)}")
+    measurement = MEASUREMENTS[what]
+    if device is not None and measurement.device is None:
+        raise UserError(f"--device {device}: perf {what} takes no device; leave it out")
+    (values,) = sorted_settings(settings, measurement.settings)
+    content = measurement.run(
+        checked(measurement.settings, values),
+        device or measurement.device or "cpu",
+        lambda sentence: typer.echo(sentence, err=as_json),
+    )
+    if as_json:
+        typer.echo(json.dumps(content, indent=1))
+    if what == "agreement" and not all(content["met"].values()):
+        raise typer.Exit(1)

@@ -10,7 +10,6 @@ import typer
 from prunebench.bench.cli.app import (
     BRING,
     EMBEDDED,
-    EXTEND,
     RUN,
     Device,
     Judge,
@@ -20,7 +19,6 @@ from prunebench.bench.cli.app import (
     app,
     judged,
     known,
-    label_plan,
     load_plugins,
     model_options_of,
 )
@@ -129,27 +127,3 @@ def ablate(
     )
     Console().print(Markdown(to_markdown(rows)))
     typer.echo(f"written to {out}: {axis}.csv, {axis}.md")
-
-
-@app.command(rich_help_panel=EXTEND)
-def reasoner(
-    name: Annotated[str, typer.Option(help="embedded, embedded-base, or toy, which tries the chain.")] = "embedded",
-    work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
-    recipe: Annotated[
-        str | None, typer.Option(help="Plan of the labels: small, cpu, cpu-base, gpu, paper, toy (default: its own).")
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
-    device: Device = "cpu",
-    until: Annotated[str, typer.Option(help="weights, rollouts, labels or all.")] = "all",
-) -> None:
-    """Rebuild a shipped reasoner and all that hangs on it: weights, labels, learned pruners, test labels, card."""
-    from prunebench.bench.engines.shipped import REASONERS
-    from prunebench.bench.reasoner.build import UNTIL, build
-
-    if name not in REASONERS:
-        raise UserError(f"unknown reasoner '{name}': shipped are {', '.join(REASONERS)}")
-    if until not in UNTIL:
-        raise UserError(f"--until {until}: write {', '.join(UNTIL)}")
-    chosen = REASONERS[name]
-    label_plan(recipe or chosen.recipe)
-    build(chosen, work, recipe or chosen.recipe, workers, Spoken(typer.echo), device, until)

@@ -17,7 +17,7 @@ from prunebench.tasks import catalogue
 from tests.bench.conftest import refused
 
 COMMANDS = (
-    "demo", "list", "plan", "rollouts", "label", "train", "compare", "perf", "reasoner", "doctor", "sweep", "guideline",
+    "demo", "list", "plan", "rollouts", "label", "train", "compare", "perf", "doctor", "sweep", "guideline",
     "figures", "motivation", "report",
 )  # fmt: skip
 SMALL = ("--task", "synthetic/power", "--n", "8", "--k", "2", "--split", "validation")
@@ -75,7 +75,6 @@ def test_help_and_lists_load_no_model_library():
         (("train", "stpo"), "unknown method 'stpo'"),
         (("train", "stop", "--data", "nowhere"), "nowhere/train: no <name>/rollouts and <name>/labels"),
         (("list", "metods"), "nothing is called 'metods': list methods, tasks or presets"),
-        (("reasoner", "--recipe", "cpuu"), "unknown recipe 'cpuu': known are small, cpu, gpu, cpu-base, toy, paper"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(prunebench, tmp_path, arguments, sentence):
@@ -183,12 +182,6 @@ def test_the_plan_of_the_demo(prunebench):
     code, out, _ = prunebench("plan", "--speed", "10000", "--mean-tokens", "240")
     assert code == 0
     assert "48 problems x 64 paths = 3,072 paths of expected 240 tokens each" in out
-
-
-def test_the_card_names_every_family(prunebench):
-    code, out, _ = prunebench("perf", "reasoner")
-    assert code == 0
-    assert all(family in out for family in ("recurrence", "power", "congruence", "program"))
 
 
 def test_the_doctor_is_content_here(prunebench):

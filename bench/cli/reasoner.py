@@ -1,0 +1,42 @@
+"""``python -m prunebench.bench.cli.reasoner`` makes a shipped reasoner again: work in the repository (see Makefile)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunebench.bench.cli.app import Device, label_plan, reported
+from prunebench.bench.errors import UserError
+from prunebench.bench.progress import Spoken
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def reasoner(
+    name: Annotated[str, typer.Option(help="embedded, embedded-base, or toy, which tries the chain.")] = "embedded",
+    work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
+    recipe: Annotated[
+        str | None, typer.Option(help="Plan of the labels: small, cpu, cpu-base, gpu, paper, toy (default: its own).")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
+    device: Device = "cpu",
+    until: Annotated[str, typer.Option(help="weights, rollouts, labels or all.")] = "all",
+) -> None:
+    """Rebuild a shipped reasoner and all that hangs on it: weights, labels, learned pruners, test labels, card."""
+    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.reasoner.build import UNTIL, build
+
+    if name not in REASONERS:
+        raise UserError(f"unknown reasoner '{name}': shipped are {', '.join(REASONERS)}")
+    if until not in UNTIL:
+        raise UserError(f"--until {until}: write {', '.join(UNTIL)}")
+    chosen = REASONERS[name]
+    label_plan(recipe or chosen.recipe)
+    build(chosen, work, recipe or chosen.recipe, workers, Spoken(typer.echo), device, until)
+
+
+if __name__ == "__main__":
+    reported(app)
