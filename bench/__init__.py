@@ -1,12 +1,24 @@
-"""Pruning of parallel reasoning: engines, stores, policies, protocol, statistics, commands.
+"""The harness, in rooms. Imports run downwards in this list; docs/architecture.md says what goes where.
 
-On a CPU a path does not depend on the batch that it is in, to the last bit. Kernels of Intel keep to that only where
-they are told so before the first product: few rows would take others, which round otherwise.
+cli          the commands, one file per group
+guideline    how many paths to keep: sweeps, fitted laws, advice
+perf         how fast it is
+evaluation   stored paths become tables: replay, grade, compare
+reasoner     the language model that is shipped
+training     what methods learn: labelled prefixes in, learned files out
+rollouts     paths on disk: sampled, imported, stored, labelled, opened as pools
+engines      who samples: transformers, vLLM, a server, many on Ray
+policies     scores become kept paths, and kept answers one: policies and votes
+
+Beside them: ``config`` (one experiment, checked), ``plugins`` (what a file from outside adds), and what all rooms use:
+``errors``, ``files``, ``processes``, ``progress``, ``provenance``.
 """
 
 import os
 from pathlib import Path
 
+# On a CPU a path does not depend on the batch that it is in, to the last bit. Kernels of Intel keep to that only where
+# they are told so before the first product: few rows would take others, which round otherwise.
 _PROCESSORS = Path("/proc/cpuinfo")
 
 if _PROCESSORS.exists() and "GenuineIntel" in _PROCESSORS.read_text(encoding="utf-8", errors="replace"):

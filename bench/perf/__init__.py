@@ -1,0 +1,1 @@
+"""How fast it is: engines, checks, online pruning, many requests at once."""

@@ -1,0 +1,1 @@
+"""Paths on disk: sampled or imported, stored, labelled by continuations, opened as pools."""

@@ -1,0 +1,1 @@
+"""Type III: the model's own signals are read, nothing is learned."""

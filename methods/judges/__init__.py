@@ -1,0 +1,1 @@
+"""Type II: the text is read by what has been trained."""

@@ -1,0 +1,1 @@
+"""Type IV: trained on the model's own states."""

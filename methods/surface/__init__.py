@@ -1,0 +1,1 @@
+"""Type I: the text is read, nothing is learned."""

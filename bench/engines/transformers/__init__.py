@@ -1,0 +1,1 @@
+"""The default engine: any causal language model of transformers, with a decoding loop of its own."""

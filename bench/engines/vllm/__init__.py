@@ -1,0 +1,1 @@
+"""Unmodified vLLM samples; its paths and states are those of the default engine."""
