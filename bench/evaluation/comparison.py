@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.policies.procedures import NONE, PROCEDURES
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.provenance import code_digest, environment, versions
-from prunebench.bench.rollouts.label_store import LabelStore
-from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes_of
+from prunebench.bench.rollouts.label_store import Labels, LabelStore
+from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import stored_problems, task_of
 from prunebench.bench.rollouts.pools import PoolCaches, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -380,8 +381,8 @@ def _labels_at_hand(
         if (stored.task, stored.problem) in wanted
         for cut in prefixes_of(rollouts.tasks[stored.task], stored, config.prefix_tokens)
     ]
-    labels = Labels(list(stores))
-    missing = [cut for cut in cuts if not labels.has(cut)]
+    labels = Labels(chain.from_iterable(stores))
+    missing = [cut for cut in cuts if labels.get(cut.task.name, cut.problem, cut.prefix) is None]
     share = len(missing) / max(1, len(cuts))
     if share > SAMPLED_ON_THE_SPOT or not stores:
         return None, (
@@ -397,24 +398,14 @@ def _labels_at_hand(
             sampling=Sampling(**rollouts.store.manifest["sampling"]),
             seed=int(manifest["seed"]),
         )
-        labels = Labels([*stores, extra])
+        labels = Labels(chain(*stores, extra))
     return labels, ""
-
-
-class Labels(LabelStore):
-    """Several label stores read as one."""
-
-    def __init__(self, stores: Sequence[LabelStore]) -> None:
-        self._labels = {key: label for store in stores for key, label in store._labels.items()}
-
-    def has(self, cut: Prefix) -> bool:
-        return self.get(cut.task.name, cut.problem, cut.prefix) is not None
 
 
 def _records(
     engine: Engine | None,
     rollouts: Rollouts,
-    labels: LabelStore | None,
+    labels: Labels | None,
     position: int,
     reads: frozenset[Signal],
 ) -> list[ProblemRecord]:

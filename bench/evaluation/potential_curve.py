@@ -22,7 +22,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.statistics import Interval, mean_interval
 from prunebench.bench.files import Document, csv_text, write_atomically
 from prunebench.bench.progress import SILENT, Progress
-from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.label_store import Labels
 from prunebench.bench.rollouts.labelling import Prefix, label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import first_problems, is_imported, require_model, task_of
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
@@ -215,7 +215,7 @@ def _prefixes(store: RolloutStore, stored: StoredProblem, length: int, paths: in
     return prefixes_of(task_of(store, stored.task), replace(stored, paths=stored.paths[:paths]), length)
 
 
-def _measured(stored: StoredProblem, labels: LabelStore, selection: Selection) -> list[MeasuredPath]:
+def _measured(stored: StoredProblem, labels: Labels, selection: Selection) -> list[MeasuredPath]:
     paths = stored.paths[: selection.paths]
     tokens = [path.token_ids for path in paths if path.token_ids is not None]
     by_length = [

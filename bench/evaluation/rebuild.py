@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from prunebench.bench.config import RunConfig, configured
@@ -11,13 +12,13 @@ from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.analysis import Candidate, analyse_played
-from prunebench.bench.evaluation.comparison import Inputs, Labels, Runnable, choose_methods
+from prunebench.bench.evaluation.comparison import Inputs, Runnable, choose_methods
 from prunebench.bench.evaluation.decisions import read_decisions
 from prunebench.bench.evaluation.reproduce import SECONDS, read_results, require_named
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.evaluation.tables.main import Replays, is_control, replay_methods
 from prunebench.bench.policies import Policy, parse_policy
-from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -63,7 +64,7 @@ def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()
     shown = {row.method for row in results.rows}
     methods = {name: one for name, one in known.items() if name in shown}
     stores = [LabelStore.open(path) for path in (*inputs.labels, folder / "labels") if path.is_dir()]
-    labels = Labels(stores) if "potential" in methods else None
+    labels = Labels(chain.from_iterable(stores)) if "potential" in methods else None
     read = rollouts.reader()
     whole = [
         record_of(engine, read((name, problem)), config.prefix_tokens, labels, task=task_of(rollouts, name))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.files import write_atomically
-from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.methods.base import LearnablePruner, Signal
@@ -163,7 +163,7 @@ def _family_card(
     return FamilyCard(family, len(problems), len(problems[0].paths), lines, remarks)
 
 
-def _continuations(labels: LabelStore, stored: StoredProblem, ids: NDArray[np.int64]) -> int:
+def _continuations(labels: Labels, stored: StoredProblem, ids: NDArray[np.int64]) -> int:
     label = labels.get(stored.task, stored.problem, ids)
     return label.continuations if label else 0
 

@@ -22,33 +22,33 @@ class ByteLimitedCache(Generic[T]):
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value of ``key``, made where it is not held."""
-        found = self._held.pop(key, None)
-        if found is None:
+        entry = self._held.pop(key, None)
+        if entry is None:
             value = make()
-            found = value, bytes_of(value)
-            self._bytes += found[1]
-        self._held[key] = found  # the last to go
+            entry = value, bytes_of(value)
+            self._bytes += entry[1]
+        self._held[key] = entry  # the last to go
         while self._bytes > self.room and len(self._held) > 1:
             self._bytes -= self._held.pop(next(iter(self._held)))[1]
-        return found[0]
+        return entry[0]
 
 
 def bytes_of(value: Any) -> int:
     """Memory of the arrays and texts in a column, a pool, or a mapping or tuple of these; each counts once."""
     seen: set[int] = set()
 
-    def count(one: Any) -> int:
-        if id(one) in seen:
+    def count(part: Any) -> int:
+        if id(part) in seen:
             return 0
-        seen.add(id(one))
-        if isinstance(one, np.ndarray):
-            return count(one.base) if isinstance(one.base, np.ndarray) else one.nbytes
-        if isinstance(one, str):
-            return len(one)
-        if isinstance(one, Pool):
-            return count(one.signals)
-        if isinstance(one, Mapping):
-            return sum(map(count, one.values()))
-        return sum(map(count, one)) if isinstance(one, tuple) else 0
+        seen.add(id(part))
+        if isinstance(part, np.ndarray):
+            return count(part.base) if isinstance(part.base, np.ndarray) else part.nbytes
+        if isinstance(part, str):
+            return len(part)
+        if isinstance(part, Pool):
+            return count(part.signals)
+        if isinstance(part, Mapping):
+            return sum(map(count, part.values()))
+        return sum(map(count, part)) if isinstance(part, tuple) else 0
 
     return count(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,22 +79,51 @@ class Label:
         return (self.correct_even + self.correct_odd) / self.continuations
 
 
-class LabelStore:
-    """Labels keyed by (problem, prefix hash); the manifest holds the model and the sampling that they explain."""
+class Labels:
+    """Labels by task, problem and prefix; of two for one prefix the later."""
+
+    def __init__(self, labels: Iterable[Label] = ()) -> None:
+        self._labels: dict[tuple[str, str, str], Label] = {}
+        self._add(labels)
+
+    def _add(self, labels: Iterable[Label]) -> None:
+        self._labels.update({(label.task, label.problem, label.prefix): label for label in labels})
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self._labels.values())
+
+    def get(self, task: str, problem: str, token_ids: NDArray[np.int64]) -> Label | None:
+        return self._labels.get((task, problem, prefix_hash(token_ids)))
+
+    def lookup(
+        self, task: str, problem: str, prefixes: Sequence[NDArray[np.int64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(halves (2, N), success (N,)); NaN where a prefix has no label."""
+        labels = [self.get(task, problem, prefix) for prefix in prefixes]
+        halves = np.array([label.halves if label else (np.nan, np.nan) for label in labels]).reshape(-1, 2).T
+        return halves, np.array([label.success if label else np.nan for label in labels])
+
+
+class LabelStore(Labels):
+    """Labels on disk; the manifest holds the model and the sampling that they explain."""
 
     def __init__(self, shards: Shards) -> None:
+        super().__init__()
         self.shards = shards
-        self._labels: dict[tuple[str, str, str], Label] = {}
         for name in shards.names():
             shards.require_intact(name)
             table = table_of(shards.folder / f"{name}.parquet")
             if not table.schema.equals(_SCHEMA):
                 raise UserError(f"{shards.folder / name}.parquet: its columns are not those of this version")
-            for number, row in enumerate(table.to_pylist()):
-                label = Label(**row)
+            rows = table.to_pylist()
+            labels = [Label(**row) for row in rows]
+            for number, label in enumerate(labels):
                 if not label.possible:
-                    raise UserError(f"{shards.folder / name}.parquet: row {number} is no label: {shown(row)}")
-                self._add(label)
+                    raise UserError(f"{shards.folder / name}.parquet: row {number} is no label: {shown(rows[number])}")
+            self._add(labels)
 
     @classmethod
     def create_or_open(cls, folder: Path, manifest: Mapping[str, Any]) -> LabelStore:
@@ -123,15 +152,6 @@ class LabelStore:
                     f"{value}; labels explain only their own settings: run prunebench label again"
                 )
 
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def _add(self, label: Label) -> None:
-        self._labels[label.task, label.problem, label.prefix] = label
-
-    def get(self, task: str, problem: str, token_ids: NDArray[np.int64]) -> Label | None:
-        return self._labels.get((task, problem, prefix_hash(token_ids)))
-
     def append(self, labels: Sequence[Label]) -> None:
         """Seal one shard."""
         rows = {name: [getattr(label, name) for label in labels] for name in _SCHEMA.names}
@@ -139,13 +159,4 @@ class LabelStore:
         pq.write_table(pa.table(rows, schema=_SCHEMA), stream, compression="zstd")
         name = self.shards.next_name()
         self.shards.seal(name, {f"{name}.parquet": stream.getvalue()})
-        for label in labels:
-            self._add(label)
-
-    def lookup(
-        self, task: str, problem: str, prefixes: Sequence[NDArray[np.int64]]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(halves (2, N), success (N,)); NaN where a prefix has no label."""
-        labels = [self.get(task, problem, prefix) for prefix in prefixes]
-        halves = np.array([label.halves if label else (np.nan, np.nan) for label in labels]).reshape(-1, 2).T
-        return halves, np.array([label.success if label else np.nan for label in labels])
+        self._add(labels)

@@ -27,18 +27,18 @@ def task_of(store: RolloutStore, name: str) -> Task:
     """The task of that name as this store's answers are read and graded."""
     if is_imported(store):
         return ImportedTask(name, str(store.manifest["grading"]))
-    own = store.own_task(name)
-    if own is None and catalogue.is_file(name):
+    described = store.own_task(name)
+    if described is None and catalogue.is_file(name):
         raise UserError(f"{store.shards.folder}: its task {shown(name)} is the name of a file; a store runs no file")
-    if own is None:
+    if described is None:
         return catalogue.get(name)
-    place, folder = Path(str(own.get("python") or own.get("folder"))), store.shards.folder.resolve()
+    place, folder = Path(str(described.get("python") or described.get("folder"))), store.shards.folder.resolve()
     if not place.is_absolute() or place.resolve().is_relative_to(folder):
         raise UserError(
             f"{store.shards.folder}: its task '{name}' lies in {shown(str(place))}; a store runs no code of its own: "
             "put the task elsewhere and sample again"
         )
-    return catalogue.from_description(own)
+    return catalogue.from_description(described)
 
 
 def stored_problems(store: RolloutStore, tasks: Sequence[str], limit: int | None) -> list[tuple[str, str]]:
@@ -77,13 +77,15 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
         if name not in lengths:
             raise UserError(f"{folder}: holds no task '{name}'; it has {', '.join(lengths)}")
     tasks = list(given.pop("tasks", lengths))
-    paths = [one for task in tasks for one in lengths[task]]
-    fewest = min(map(len, paths))
+    by_problem = [tokens for task in tasks for tokens in lengths[task]]
+    fewest = min(map(len, by_problem))
     n = given.pop("n", fewest)
     if n > fewest:
         raise UserError(f"{folder}: n = {n}, but a problem has only {fewest} paths; choose n <= {fewest}")
-    longest = max(max(one) for one in paths)
-    prefix = given.pop("prefix_tokens", max(1, int(np.mean([length for one in paths for length in one]) / 8)))
+    longest = max(max(tokens) for tokens in by_problem)
+    prefix = given.pop(
+        "prefix_tokens", max(1, int(np.mean([length for tokens in by_problem for length in tokens]) / 8))
+    )
     if prefix >= longest:
         raise UserError(
             f"{folder}: prefix_tokens = {prefix}, but the longest path has {longest} tokens; choose a smaller --prefix"
@@ -96,7 +98,7 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
         "n": n,
         "k": max(1, n // 8),
         "prefix_tokens": prefix,
-        "problems": max(len(one) for one in lengths.values()),
+        "problems": max(map(len, lengths.values())),
         **sampling,
         "max_new_tokens": longest + 1,
         **given,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.chat import longest_closing
 from prunebench.bench.rollouts.cache import ByteLimitedCache
-from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.label_store import Labels
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
 from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal, Words
@@ -223,7 +223,7 @@ def record_of(
     engine: Engine | None,
     stored: StoredProblem,
     position: int,
-    labels: LabelStore | None,
+    labels: Labels | None,
     reads: Collection[Signal] = (),
     shelves: PoolCaches | None = None,
     task: Task | None = None,

@@ -125,6 +125,8 @@ class RolloutStore:
 
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
+        self._lengths: dict[str, dict[tuple[str, str], list[int]]] = {}  # by shard, as far as it was read
+        self._digest: tuple[str, str] = ("", "")  # that of the shards, and what it gave
 
     @classmethod
     def create_or_open(cls, folder: Path, manifest: Mapping[str, Any]) -> RolloutStore:
@@ -166,22 +168,41 @@ class RolloutStore:
 
     def problems(self) -> set[tuple[str, str]]:
         """(task, problem) of everything that is sealed."""
-        return set(self._places())
+        return {problem for name in self.shards.names() for problem in self._lengths_in(name)}
 
-    def _places(self) -> dict[tuple[str, str], str]:
-        """The shard of every problem."""
-        found: dict[tuple[str, str], str] = {}
+    def lengths(self) -> dict[tuple[str, str], list[int]]:
+        """Tokens of the paths of every problem, by (task, problem) in the order of the store; nothing else is read."""
+        lengths: dict[tuple[str, str], list[int]] = {}
         for name in self.shards.names():
-            self.shards.require_intact(name)
-            table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem"])
-            found |= dict.fromkeys(zip(table["task"].to_pylist(), table["problem"].to_pylist(), strict=True), name)
-        return found
+            for problem, tokens in self._lengths_in(name).items():
+                lengths.setdefault(problem, []).extend(tokens)
+        return lengths
+
+    def _lengths_in(self, name: str) -> dict[tuple[str, str], list[int]]:
+        """Tokens of the paths of every problem of a shard, which is read for it once."""
+        self.shards.require_intact(name)
+        if name not in self._lengths:
+            table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem", "length"])
+            lengths: dict[tuple[str, str], list[int]] = {}
+            for row in table.to_pylist():
+                lengths.setdefault((row["task"], row["problem"]), []).append(row["length"])
+            self._lengths[name] = lengths
+        return self._lengths[name]
 
     def digest(self) -> str:
-        """16 hex digits over the manifest and all that was sampled and graded; measured seconds are no part of it."""
-        digest = hashlib.sha256(json.dumps(dict(self.manifest), sort_keys=True).encode())
+        """16 hex digits over the manifest and all that was sampled and graded; measured seconds are no part of it.
+
+        Computed once, and again when shards were added.
+        """
         for name in self.shards.names():
             self.shards.require_intact(name)
+        if self._digest[0] != self.shards.digest:
+            self._digest = (self.shards.digest, self._content_digest())
+        return self._digest[1]
+
+    def _content_digest(self) -> str:
+        digest = hashlib.sha256(json.dumps(dict(self.manifest), sort_keys=True).encode())
+        for name in self.shards.names():
             table = table_of(self.shards.folder / f"{name}.parquet").drop_columns(["launch_seconds"])
             stream = io.BytesIO()
             with pa.ipc.new_stream(stream, table.schema) as writer:
@@ -189,16 +210,6 @@ class RolloutStore:
             digest.update(stream.getbuffer())
             digest.update(self.shards.checksum(name, f"{name}.safetensors").encode())
         return digest.hexdigest()[:16]
-
-    def lengths(self) -> dict[tuple[str, str], list[int]]:
-        """Tokens of the paths of every problem, by (task, problem) in the order of the store; nothing else is read."""
-        found: dict[tuple[str, str], list[int]] = {}
-        for name in self.shards.names():
-            self.shards.require_intact(name)
-            table = table_of(self.shards.folder / f"{name}.parquet", ["task", "problem", "length"])
-            for task, problem, length in zip(*(table[one].to_pylist() for one in table.column_names), strict=True):
-                found.setdefault((task, problem), []).append(length)
-        return found
 
     def append(self, problems: Sequence[StoredProblem]) -> None:
         """Seal one shard. Raises ValueError for a problem without paths or one that is there twice."""
@@ -226,7 +237,7 @@ class RolloutStore:
 
     def reader(self) -> Callable[[tuple[str, str]], StoredProblem]:
         """Reads a problem by (task, problem); the shard that was read last is held, since problems come in order."""
-        place = self._places()
+        place = {problem: name for name in self.shards.names() for problem in self._lengths_in(name)}
 
         @lru_cache(maxsize=1)
         def shard(name: str) -> dict[tuple[str, str], StoredProblem]:

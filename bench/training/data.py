@@ -13,7 +13,7 @@ import numpy as np
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import NOTHING, Engine
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import PoolGenerator, pool_of, record_of
@@ -179,7 +179,7 @@ def test_records(
 def labelled_pools(
     engine: Engine,
     problems: Iterable[StoredProblem],
-    labels: LabelStore,
+    labels: Labels,
     position: int,
     reads: Collection[Signal] = (),
     task_named: Callable[[str], Task] = catalogue.get,

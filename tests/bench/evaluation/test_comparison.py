@@ -167,7 +167,7 @@ def labels_without(folder, missing, problems):
     """The shipped labels of ``problems`` but for the first ``missing`` of them."""
     shipped = [LabelStore.open(path) for path in shipped_labels("embedded")]
     manifest = {key: value for key, value in shipped[0].manifest.items() if key not in ("kind", "schema_version")}
-    found = [label for store in shipped for label in store._labels.values() if label.problem in problems]
+    found = [label for store in shipped for label in store if label.problem in problems]
     store = LabelStore.create_or_open(folder, manifest)
     with store.shards:
         store.append(found[missing:])
@@ -181,7 +181,7 @@ def test_a_few_missing_labels_are_sampled_on_the_spot(run, reasoner, config, tmp
     again = run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned, (tmp_path / "few",)))
     assert again.left_out == {}
     made = LabelStore.open(out / "labels")
-    assert list(made._labels.values()) == [missing], "the same label as the shipped one"
+    assert list(made) == [missing], "the same label as the shipped one"
     assert {(r.task, r.method): r.avg_at_k for r in again.rows} == {
         (r.task, r.method): r.avg_at_k for r in results.rows if r.method in ("none", "random", "entropy", "potential")
     }

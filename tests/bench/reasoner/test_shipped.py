@@ -83,7 +83,7 @@ def test_labels_explain_the_demo_and_its_problems(reasoner):
         labels.require(reasoner.digest, config.sampling.digest)
         assert labels.manifest["continuations"] == 32
         wanted = {p.id for p in catalogue.get(f"synthetic/{family}").problems("test", config.problems, config.seed)}
-        assert {problem for _, problem, _ in labels._labels} == wanted
+        assert {label.problem for label in labels} == wanted
 
 
 def test_a_fresh_prefix_finds_its_shipped_label(reasoner, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
+from prunebench.bench.rollouts.label_store import Label, Labels, LabelStore, prefix_hash
 from prunebench.bench.rollouts.shards import LOCK
 
 MANIFEST = {"model_hash": "m1", "sampling_digest": "s1", "seed": 1, "continuations": 5}
@@ -99,3 +99,12 @@ def test_a_damaged_label_shard_is_refused(tmp_path):
         LabelStore.open(tmp_path / "l")
     with pytest.warns(UserWarning, match="shard-00001 is damaged"):
         assert len(LabelStore.create_or_open(tmp_path / "l", MANIFEST)) == 1
+
+
+def test_several_stores_are_read_as_one(tmp_path):
+    fill(tmp_path / "one")
+    other = label(PREFIXES[0], problem="q")
+    both = Labels([*LabelStore.open(tmp_path / "one"), other])
+    assert len(both) == len(LabelStore.open(tmp_path / "one")) + 1
+    assert both.get("synthetic/power", "q", PREFIXES[0]) == other
+    assert both.get("synthetic/power", "p", PREFIXES[0]) == label(PREFIXES[0])

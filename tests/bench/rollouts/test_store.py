@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.files import file_digest
+from prunebench.bench.rollouts import shards as shards_module
 from prunebench.bench.rollouts.shards import LISTING, LOCK, Shards
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 
@@ -380,3 +382,42 @@ def test_columns_of_another_version_are_refused(tmp_path):
 def test_a_path_that_contradicts_itself_is_refused(fields, complaint):
     with pytest.raises(ValueError, match=f"path 3: .*{complaint}"):
         StoredPath(path=3, finish="stop", answer=None, correct=None, grader="", **fields)
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that are hashed, in order."""
+    names = []
+    monkeypatch.setattr(shards_module, "file_digest", lambda path: names.append(path.name) or file_digest(path))
+    return names
+
+
+def test_an_opened_store_hashes_every_file_once(tmp_path, hashed):
+    fill(tmp_path / "s", ["a"], ["b"])
+    store = RolloutStore.open(tmp_path / "s")
+    assert store.problems() == set(store.lengths())
+    assert len(list(store.read())) == 2
+    assert store.digest() == store.digest() == RolloutStore.open(tmp_path / "s").digest()
+    store.reader()(("synthetic/power", "b"))
+    assert sorted(hashed) == sorted(
+        2 * [f"shard-0000{n}.{kind}" for n in (0, 1) for kind in ("parquet", "safetensors")]
+    )
+
+
+def test_what_changes_behind_an_opened_store_is_seen(tmp_path):
+    fill(tmp_path / "s", ["a"])
+    store = RolloutStore.open(tmp_path / "s")
+    store.digest()
+    (tmp_path / "s" / "shard-00000.parquet").write_bytes(b"another")
+    for asked in (store.digest, store.lengths, store.problems, store.reader, lambda: list(store.read())):
+        with pytest.raises(UserError, match=r"shard-00000\.parquet does not match its checksum"):
+            asked()
+
+
+def test_the_digest_follows_what_is_added(tmp_path):
+    store = fill(tmp_path / "s", ["a"])
+    before = store.digest()
+    with store.shards:
+        store.append([problem("b")])
+    assert before != store.digest() == RolloutStore.open(tmp_path / "s").digest()
+    assert store.problems() == {("synthetic/power", "a"), ("synthetic/power", "b")}
