@@ -21,7 +21,7 @@ from prunebench.bench.errors import UserError
 from prunebench.methods import registry
 from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
-from prunebench.methods.registry import PRUNERS
+from prunebench.methods.registry import PRUNERS, Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
 QUADRANTS = (Quadrant.I, Quadrant.II, Quadrant.III, Quadrant.IV)
@@ -31,16 +31,15 @@ QUADRANTS = (Quadrant.I, Quadrant.II, Quadrant.III, Quadrant.IV)
 
 
 def load_plugin(path: Path) -> list[type[Pruner]]:
-    """Import one file; the pruners that it registers, in the order of the file.
+    """Import one file; the pruners that it registers, in the order of the file. It may register anything else instead.
 
     Raises UserError (with file and line) for a file that is missing, cannot be imported, takes a name that exists, or
-    registers no pruner.
+    registers nothing.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; write one with: prunebench new-pruner NAME")
     if path.suffix != ".py":
         raise UserError(f"{path}: a plugin is a Python file; its name must end in .py")
-    PRUNERS.names()  # built-in methods register first, so that a file cannot take a name of theirs
     reserved = _reserved()
     module = _import(path)
     entries = [
@@ -60,7 +59,7 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
             f"{path}:{_line(entries[0])}: {entries[0].__name__} is not registered; put @pruner above @dataclass "
             "(from prunebench.methods.registry import pruner)"
         )
-    if not found:
+    if not any(known.made_in(module.__name__) for known in Registry.all_registries):
         raise UserError(f"{path}:1: registers no pruner; write one that does with: prunebench new-pruner NAME")
     return found
 

@@ -60,6 +60,8 @@ class Registry(Generic[T]):
             if not right:
                 raise TypeError(f"{self.kind} '{name}': {called} is not a {self._base.__name__}")
             home = (source.__module__, called)
+            if not home[0].startswith(self._packages):
+                self._load()  # what is built in registers first, so that nobody takes a name of it
             if self._homes.get(name, home) != home:
                 raise ValueError(f"{self.kind} '{name}' is taken by {'.'.join(self._homes[name])}")
             self._entries[name], self._homes[name] = entry, home
@@ -105,6 +107,10 @@ class Registry(Generic[T]):
                 except Exception as error:  # a foreign package may raise anything
                     raise BrokenPluginError(self.kind, name, error) from error
         raise UnknownNameError(self.kind, name, self.names())
+
+    def made_in(self, module: str) -> list[str]:
+        """The names of what a module registered."""
+        return [name for name, (home, _) in self._homes.items() if home == module]
 
     def items(self) -> Iterator[tuple[str, T]]:
         """Every entry; a plugin that cannot be imported is a warning, not a crash."""

@@ -54,6 +54,7 @@ def registry(monkeypatch):
     """What a test registers is forgotten afterwards."""
     PRUNERS.names()
     monkeypatch.setattr(PRUNERS, "_entries", dict(PRUNERS._entries))
+    monkeypatch.setattr(PRUNERS, "_homes", dict(PRUNERS._homes))
     return PRUNERS
 
 
@@ -108,7 +109,7 @@ FAULTS = {
     ),
     "built-in": (
         GOOD.replace("last-token", "entropy"),
-        r"plugin\.py:11: method 'entropy' is taken by methods\.confidence\.entropy\.Entropy; choose another name",
+        r"plugin\.py:11: method 'entropy' is taken by prunebench\.methods\.confidence\.entropy\.Entropy; .+",
     ),
     "procedure": (
         GOOD.replace("last-token", "esc"),

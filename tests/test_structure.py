@@ -29,7 +29,6 @@ FLOORS = (
 MOST_LINES, MOST_FUNCTION_LINES = 400, 60
 
 STILL_UPWARD = {
-    ("bench.engines.vllm.engine", "bench.evaluation.ledger"),  # engines
     ("bench.guideline.advise", "bench.cli.planning"),  # training
     ("bench.guideline.advise", "bench.perf.clock"),  # training
     ("bench.rollouts.records", "bench.evaluation.replay"),  # eval

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_local
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
-    from prunebench.bench.engines.base import LocalEngine
+    from prunebench.bench.engines import base
     from prunebench.bench.engines.options import ModelOptions
-    from prunebench.bench.engines.ray import Cluster
+    from prunebench.bench.engines.registry import EngineKind
     from prunebench.bench.rollouts.store import RolloutStore
     from prunebench.bench.training.label_plans import LabelPlan
 
@@ -81,7 +80,9 @@ Data = Annotated[
 Judge = Annotated[
     list[str] | None,
     typer.Option(
-        "--judge", help="METHOD=FOLDER_OR_ID: the model of a method that uses one; may be given several times."
+        "--judge",
+        help="METHOD=FOLDER_OR_ID, or METHOD=vllm:FOLDER_OR_ID: the model of a method that uses one; may be given "
+        "several times.",
     ),
 ]
 Learned = Annotated[Path, typer.Option(help="Folder of learned files and tuned configurations.")]
@@ -90,18 +91,13 @@ Record = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Plan of the labels: small, cpu, gpu or paper.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Engine = Annotated[str, typer.Option("--engine", help="What samples the paths: transformers, vllm or openai.")]
-BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", help="The server of --engine openai, as in http://127.0.0.1:8000/v1.")
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", help="Engines that sample, one per Ray actor (see docs/scale-out.md).")
-]
-RayAddress = Annotated[
-    str | None, typer.Option("--ray-address", help="The Ray cluster of --workers (default: one on this machine).")
-]
-KvMemory = Annotated[
-    float | None, typer.Option("--kv-memory", help="GiB that vLLM may take for keys and values (4 on a CPU).")
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="What samples: transformers, vllm or openai:URL; with options as in vllm,kv_memory=4 or "
+        "transformers,workers=4 (see docs/engines.md).",
+    ),
 ]
 
 
@@ -224,19 +220,6 @@ def pairs_of(option: str, pairs: list[str] | None, form: str) -> dict[str, str]:
     return {name.strip(): value for name, _, value in (pair.partition("=") for pair in pairs or [])}
 
 
-def cluster_of(
-    workers: int | None, address: str | None, device: str, gpus: float = 0.0, choice: EngineChoice = DEFAULT_ENGINE
-) -> Cluster | None:
-    """The engines that sample, where --workers asks for several."""
-    from prunebench.bench.engines.ray import Cluster
-
-    if workers is None:
-        if address is not None:
-            raise UserError("--ray-address belongs to --workers: say how many engines are wanted")
-        return None
-    return Cluster(workers, address, gpus, device, choice)
-
-
 def load_plugins(paths: list[Path] | None) -> None:
     from prunebench.bench.plugins import load_plugin
 
@@ -260,10 +243,13 @@ def known(look: Callable[[], Any]) -> Any:
         raise UserError(str(error)) from error
 
 
-def engine_of_store(store: RolloutStore, device: str, given: list[str] | None = None) -> LocalEngine:
+def engine_of_store(
+    store: RolloutStore, device: str, given: list[str] | None = None, kind: EngineKind | None = None
+) -> base.Engine:
     """The model that sampled the rollouts of a store, loaded as it was then; ``given`` are the --model-options."""
     from pydantic import ValidationError
 
+    from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
     from prunebench.bench.engines.options import ModelOptions
 
     folder = store.shards.folder
@@ -272,7 +258,7 @@ def engine_of_store(store: RolloutStore, device: str, given: list[str] | None = 
     except (ValidationError, TypeError) as error:
         raise UserError(f"{folder}: its model_options are not those of this version; use another store") from error
     require_trust(folder, options, given)
-    return load_local(str(store.manifest["model"]), device, options)
+    return load_engine(str(store.manifest["model"]), device, options, kind or DEFAULT_ENGINE)
 
 
 def require_trust(store: Path, options: ModelOptions, given: list[str] | None = None) -> None:

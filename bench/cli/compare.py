@@ -10,14 +10,12 @@ import typer
 from prunebench.bench.cli.app import (
     EMBEDDED,
     RUN,
-    BaseUrl,
     ConfigFile,
     Data,
     Device,
     Engine,
     Judge,
     Kept,
-    KvMemory,
     Methods,
     Model,
     ModelOption,
@@ -26,15 +24,12 @@ from prunebench.bench.cli.app import (
     Prefix,
     Preset,
     Problems,
-    RayAddress,
     Record,
     Seed,
     Split,
     Task,
     Temperature,
-    Workers,
     app,
-    cluster_of,
     config_from,
     data_of,
     judged,
@@ -48,7 +43,6 @@ from prunebench.bench.cli.app import (
     tokens_of,
 )
 from prunebench.bench.cli.comparing import compare_with
-from prunebench.bench.engines.load import EngineChoice
 from prunebench.bench.errors import UserError
 
 
@@ -97,19 +91,12 @@ def compare(
         Path | None, typer.Option(help="Folder of learned files and tuned configurations (default: the shipped one).")
     ] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
-    engine_kind: Engine = "transformers",
-    judge_engine: Annotated[
-        str, typer.Option(help="What runs the models of generative judges: transformers or vllm.")
-    ] = "transformers",
-    base_url: BaseUrl = None,
-    kv_memory: KvMemory = None,
-    workers: Workers = None,
-    ray_address: RayAddress = None,
+    engine: Engine = "transformers",
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
-    from prunebench.bench.engines.openai import BACKEND
+    from prunebench.bench.engines.load import kind_for_store, parse_engine
     from prunebench.bench.evaluation.comparison import Inputs
     from prunebench.bench.rollouts.opening import config_of
     from prunebench.bench.rollouts.store import RolloutStore
@@ -138,25 +125,22 @@ def compare(
         _refuse_with_store(sampled)
         config = config_of(store, **options)
         require_trust(store, config.model_options, model_option)
-    choice = EngineChoice(engine_kind, base_url, kv_memory)
+    kind = parse_engine(engine)
     sampling: str | None = config.sampling.digest
     if store is not None:
         manifest = RolloutStore.open(store).manifest
         sampling = manifest.get("sampling_digest")
-        if manifest.get("engine") == BACKEND:
-            choice = EngineChoice("openai")
+        kind = kind_for_store(manifest.get("engine", ""), kind)
     # What is shipped was learned from the shipped model's own cache, not from one on a server.
-    at_hand = config.model if choice.kind != "openai" else ""
+    at_hand = config.model if kind.reads else ""
     inputs = Inputs(
         learned_for(at_hand, learned),
         tuple(shipped_labels(at_hand, sampling, config.model_options) if labels is None else labels),
         judged(judge),
         tuple(plugin or ()),
         store,
-        judge_engine,
     )
-    cluster = cluster_of(workers, ray_address, device, config.gpus_per_worker, choice)
-    compare_with(config, out or Path("runs/compare"), inputs, device, choice, cluster)
+    compare_with(config, out or Path("runs/compare"), inputs, device, kind)
 
 
 def _refuse_with_store(options: dict[str, Any]) -> None:

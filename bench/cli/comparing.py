@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunebench.bench.cli.app import check_methods, command_line, processes_on, watching
-from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
-    from prunebench.bench.engines.ray import Cluster
+    from prunebench.bench.engines.registry import EngineKind
     from prunebench.bench.evaluation.comparison import Inputs
     from prunebench.bench.evaluation.results import Results
 
@@ -20,9 +19,10 @@ def compare_with(
     out: Path,
     inputs: Inputs,
     device: str,
-    choice: EngineChoice = DEFAULT_ENGINE,
-    cluster: Cluster | None = None,
+    kind: EngineKind | None = None,
 ) -> Results:
+    from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
+    from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.evaluation.comparison import run_comparison
     from prunebench.bench.rollouts.sampling import tasks_of
     from prunebench.bench.rollouts.store import IMPORTED
@@ -31,7 +31,8 @@ def compare_with(
     if inputs.store is None:
         tasks_of(config)
     check_methods(config)
-    engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, choice)
+    kind = kind or DEFAULT_ENGINE
+    engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, kind)
     with watching() as progress:
         results = run_comparison(
             engine,
@@ -41,7 +42,7 @@ def compare_with(
             command=command_line(),
             progress=progress,
             processes=processes_on(device),
-            cluster=cluster,
+            cluster=Cluster.of(kind, device, config.gpus_per_worker),
         )
         tick = progress.stretch("tables and figures", 1)
         write_outputs(results, out)

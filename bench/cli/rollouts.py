@@ -10,37 +10,33 @@ import typer
 from prunebench.bench.cli.app import (
     BRING,
     RUN,
-    BaseUrl,
     ConfigFile,
     Data,
     Device,
     Engine,
-    KvMemory,
     Model,
     ModelOption,
     Paths,
+    Plugin,
     Prefix,
     Preset,
     Problems,
-    RayAddress,
     Record,
     Seed,
     Split,
     Task,
     Temperature,
     Trust,
-    Workers,
     app,
-    cluster_of,
     config_from,
     data_of,
     engine_of_store,
+    load_plugins,
     model_options_of,
     pairs_of,
     processes_on,
     watching,
 )
-from prunebench.bench.engines.load import EngineChoice, load_engine
 from prunebench.bench.errors import UserError
 
 
@@ -59,29 +55,29 @@ def rollouts(
     seed: Seed = None,
     split: Split = None,
     record: Record = None,
-    engine_kind: Engine = "transformers",
-    base_url: BaseUrl = None,
-    kv_memory: KvMemory = None,
-    workers: Workers = None,
-    ray_address: RayAddress = None,
+    plugin: Plugin = None,
+    engine: Engine = "transformers",
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
     """Sample and grade complete paths into a store; the same command resumes."""
+    from prunebench.bench.engines.load import load_engine, parse_engine
+    from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 
+    load_plugins(plugin)
+    kind = parse_engine(engine)
     config = config_from(
         preset_name, config_file, tasks=task, data=data_of(data), model=model,
         model_options=model_options_of(model_option), problems=problems, n=n,
         prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
     )  # fmt: skip
-    choice = EngineChoice(engine_kind, base_url, kv_memory)
-    cluster = cluster_of(workers, ray_address, device, config.gpus_per_worker, choice)
-    engine = load_engine(config.model, device, config.model_options, choice)
+    cluster = Cluster.of(kind, device, config.gpus_per_worker)
+    sampler = load_engine(config.model, device, config.model_options, kind)
     chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     with watching() as progress:
         store = sample_configured(
-            engine, config, chosen, out, progress=progress, processes=processes_on(device), cluster=cluster
+            sampler, config, chosen, out, progress=progress, processes=processes_on(device), cluster=cluster
         )
     typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
 
@@ -144,15 +140,15 @@ def label(
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
     prefixes: Annotated[int | None, typer.Option(help="At most so many distinct prefixes per problem.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the continuations' noise.")] = 1,
-    workers: Workers = None,
-    ray_address: RayAddress = None,
-    gpus_per_worker: Annotated[float, typer.Option(help="What each of the workers takes.")] = 0.0,
+    engine: Engine = "transformers",
     model_option: Trust = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
     """Monte Carlo labels: how often the continuations of each stored prefix come out right."""
     from prunebench.bench.engines.base import Sampling
+    from prunebench.bench.engines.load import parse_engine
+    from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
     from prunebench.bench.rollouts.opening import is_imported, require_model, task_of
     from prunebench.bench.rollouts.store import RolloutStore
@@ -162,8 +158,9 @@ def label(
         raise UserError(
             f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
         )
-    engine = engine_of_store(rollout_store, device, model_option)
-    require_model(rollout_store, store, engine)
+    kind = parse_engine(engine)
+    sampler = engine_of_store(rollout_store, device, model_option, kind)
+    require_model(rollout_store, store, sampler)
     cuts = [
         cut
         for stored in rollout_store.read(hidden=False)
@@ -172,13 +169,13 @@ def label(
     sampling = Sampling(**rollout_store.manifest["sampling"])
     with watching() as progress:
         labels = label_prefixes(
-            engine,
+            sampler,
             cuts,
             out,
             continuations=continuations,
             sampling=sampling,
             seed=seed,
             progress=progress,
-            cluster=cluster_of(workers, ray_address, device, gpus_per_worker),
+            cluster=Cluster.of(kind, device),
         )
     typer.echo(f"{len(labels)} labels of {continuations} continuations in {out}")

@@ -89,7 +89,7 @@ class OpenAIEngine(Texts):
         except ImportError as error:
             raise UserError("OpenAI's client is not installed: pip install 'prunebench[openai]'") from error
         if self.base_url is None:
-            raise UserError("--engine openai: name the server, as in --base-url http://127.0.0.1:8000/v1")
+            raise UserError("--engine openai: name the server, as in openai:http://127.0.0.1:8000/v1")
         key = os.environ.get("OPENAI_API_KEY", "none")
         return openai.OpenAI(base_url=self.base_url, api_key=key, max_retries=RETRIES, timeout=3600.0)
 

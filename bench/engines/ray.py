@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from prunebench.bench.engines.base import Engine
-from prunebench.bench.engines.load import DEFAULT_ENGINE, EngineChoice, load_engine, require_digest
+from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine, require_digest
 from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.engines.registry import EngineKind
 from prunebench.bench.errors import UserError
 from prunebench.tasks.errors import first_line
 
@@ -38,11 +39,15 @@ class Cluster:
     address: str | None = None
     gpus_per_worker: float = 0.0
     device: str = "cpu"
-    choice: EngineChoice = DEFAULT_ENGINE
+    kind: EngineKind = DEFAULT_ENGINE
 
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError(f"--workers {self.workers}: at least one is needed")
+    @classmethod
+    def of(cls, kind: EngineKind, device: str, gpus_per_worker: float = 0.0) -> Cluster | None:
+        """Where ``kind`` asks for several engines; ``gpus_per_worker`` holds unless it says otherwise."""
+        if kind.workers is None:
+            return None
+        gpus = gpus_per_worker if kind.gpus_per_worker is None else kind.gpus_per_worker
+        return cls(kind.workers, kind.address, gpus, device, kind)
 
     def run(self, engine: Engine, jobs: Sequence[Any], work: Work) -> Iterator[Any]:
         """What ``work`` gives for each job, job by job in their order; every worker loads the model of ``engine``.
@@ -57,7 +62,7 @@ class Cluster:
             pipeline = ray.data.from_items([{"job": _Boxed(job)} for job in jobs], override_num_blocks=len(jobs))
             found = pipeline.map_batches(
                 _Worker,
-                fn_constructor_args=(engine.name, self.device, engine.options, self.choice, engine.digest, work),
+                fn_constructor_args=(engine.name, self.device, engine.options, self.kind, engine.digest, work),
                 batch_size=1,
                 num_cpus=1,
                 num_gpus=self.gpus_per_worker or None,
@@ -88,7 +93,7 @@ class Cluster:
                     logging_level="ERROR",
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise UserError(f"--ray-address {self.address}: no cluster there ({first_line(error)})") from error
+                raise UserError(f"address={self.address}: no cluster there ({first_line(error)})") from error
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
@@ -107,12 +112,12 @@ class _Worker:
     """One engine, in an actor. What the user did wrong comes back as a result: Ray would wrap it beyond recognition."""
 
     def __init__(
-        self, model: str, device: str, options: ModelOptions, choice: EngineChoice, digest: str, work: Work
+        self, model: str, device: str, options: ModelOptions, kind: EngineKind, digest: str, work: Work
     ) -> None:
         self.work = work
         self.refused: UserError | None = None
         try:
-            self.engine = load_engine(model, device, options, choice)
+            self.engine = load_engine(model, device, options, kind)
             require_digest(self.engine, digest)
         except UserError as error:
             self.refused = error

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Sampling
-from prunebench.bench.engines.load import JUDGE_ENGINES
 from prunebench.bench.engines.openai import refusal
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
@@ -34,7 +33,7 @@ from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
 from prunebench.bench.training.cards import describe, learned_problems, refuse_leak
-from prunebench.bench.training.loading import Judges, Loaded, load_method, parts_of, reads_of
+from prunebench.bench.training.loading import Judges, Loaded, all_on_engine, load_method, parts_of, reads_of
 from prunebench.methods.base import LearnablePruner, Quadrant, Signal
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.errors import shown
@@ -55,7 +54,7 @@ class Inputs:
     ``learned`` holds tuned methods and their cards; ``labels`` are label stores of these problems (for the
     ``potential`` control and the expected accuracies). ``judges`` name the models of methods that use one; ``plugins``
     are the files whose pruners were registered for this run. ``store``: rollouts that are there already; None: they are
-    sampled. ``judge_engine``: what runs generative judges, transformers or vllm.
+    sampled.
     """
 
     learned: Path
@@ -63,11 +62,6 @@ class Inputs:
     judges: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     store: Path | None = None
-    judge_engine: str = "transformers"
-
-    def __post_init__(self) -> None:
-        if self.judge_engine not in JUDGE_ENGINES:
-            raise UserError(f"--judge-engine {self.judge_engine}: write {' or '.join(JUDGE_ENGINES)}")
 
     def described(self) -> dict[str, Any]:
         """As ``results.json`` holds it; what is shipped is named by its place in the package, wherever that lies."""
@@ -77,7 +71,6 @@ class Inputs:
             "judges": dict(self.judges),
             "plugins": [_named(path) for path in self.plugins],
             "store": None if self.store is None else _named(self.store),
-            **({} if self.judge_engine == Inputs.judge_engine else {"judge_engine": self.judge_engine}),
         }
 
     @classmethod
@@ -86,10 +79,9 @@ class Inputs:
         return cls(
             _found(described["learned"]),
             tuple(map(_found, described["labels"])),
-            described["judges"],
+            all_on_engine(described["judges"], described.get("judge_engine")),
             tuple(map(_found, described["plugins"])),
             None if store is None else _found(store),
-            described.get("judge_engine", cls.judge_engine),
         )
 
 
@@ -134,7 +126,7 @@ def run_comparison(
     model_hash = engine.digest if engine else IMPORTED
     device = engine.device if engine else "cpu"
     shipped = engine is not None and engine.name in REASONERS
-    judges = Judges(inputs.judges, device, shipped=shipped, engine=inputs.judge_engine)
+    judges = Judges(inputs.judges, device, shipped=shipped)
     chosen, left_out = choose_methods(config, inputs.learned, model_hash, judges, engine is None or engine.reads)
     members = {
         part: load_method(part, inputs.learned, model_hash, config.prefix_tokens, judges)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine, parse_judge
+from prunebench.bench.engines.registry import EngineKind
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.cards import Card
 from prunebench.methods.base import Generate, LearnablePruner, Pruner, Quadrant, Signal, UsesJudge
@@ -17,8 +19,6 @@ from prunebench.tasks.errors import first_line
 
 EMBEDDED = "embedded"
 EMBEDDED_JUDGES = Path(__file__).parents[1] / "reasoner" / "judges"
-JUDGE_GIB = 2.0
-"""What vLLM takes for the keys and values of a judge."""
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -67,15 +67,13 @@ def reads_of(names: Iterable[str]) -> frozenset[Signal]:
 class Judges:
     """Gives methods that use another model that model: ``named`` maps a method's name to a folder or hub id.
 
-    Generative judges share one engine per model, of the kind ``engine``: transformers or vllm. The ``shipped`` ones
-    serve the shipped reasoners only.
+    Generative judges share one engine per model; ``vllm:`` before a model says which. The ``shipped`` ones serve the
+    shipped reasoners only.
     """
 
-    def __init__(
-        self, named: Mapping[str, str], device: str = "cpu", *, shipped: bool = True, engine: str = "transformers"
-    ) -> None:
-        self._named, self._device, self._shipped, self._engine = dict(named), device, shipped, engine
-        self._engines: dict[str, Generate] = {}
+    def __init__(self, named: Mapping[str, str], device: str = "cpu", *, shipped: bool = True) -> None:
+        self._named, self._device, self._shipped = dict(named), device, shipped
+        self._engines: dict[tuple[EngineKind, str], Generate] = {}
         self.digests: dict[str, str] = {}
         """Of every model that was bound so far, by method."""
 
@@ -83,7 +81,9 @@ class Judges:
         """Give ``pruner`` its judge, if it uses one. Raises UserError for an embedded judge that is missing."""
         if not isinstance(pruner, UsesJudge):
             return
-        asked = self._named.get(pruner.name, str(pruner.hyperparameters()["model"]))
+        kind, asked = parse_judge(self._named.get(pruner.name, str(pruner.hyperparameters()["model"])))
+        if kind != DEFAULT_ENGINE and not pruner.generative:
+            raise UserError(f"method '{pruner.name}' loads its judge itself: leave {kind.name}: out of --judge")
         source = str(EMBEDDED_JUDGES / pruner.role) if asked == EMBEDDED else asked
         if asked == EMBEDDED and not self._shipped:
             raise UserError(
@@ -96,20 +96,22 @@ class Judges:
             )
         if pruner.name not in self.digests:
             self.digests[pruner.name] = _source_digest(source)
-        pruner.bind(source, self._generate(source) if pruner.generative else None, self._device)
+        pruner.bind(source, self._generate(kind, source) if pruner.generative else None, self._device)
 
-    def _generate(self, source: str) -> Generate:
+    def _generate(self, kind: EngineKind, source: str) -> Generate:
         from prunebench.bench.engines.judge import EngineJudge
-        from prunebench.bench.engines.load import load_local
 
-        if source not in self._engines:
-            engine = load_local(source, self._device)
-            if self._engine == "vllm":
-                from prunebench.bench.engines.vllm.engine import VllmEngine
+        if (kind, source) not in self._engines:
+            self._engines[kind, source] = EngineJudge(load_engine(source, self._device, kind=kind))
+        return self._engines[kind, source]
 
-                engine = VllmEngine.beside(engine, JUDGE_GIB)
-            self._engines[source] = EngineJudge(engine)
-        return self._engines[source]
+
+def all_on_engine(judges: Mapping[str, str], engine: str | None) -> dict[str, str]:
+    """Results of an earlier version name one ``engine`` for all generative judges: the same, judge by judge."""
+    if engine is None:
+        return dict(judges)
+    generative = [name for name, entry in PRUNERS.items() if issubclass(entry, UsesJudge) and entry.generative]
+    return {**judges, **{name: f"{engine}:{judges.get(name, EMBEDDED)}" for name in generative}}
 
 
 def _source_digest(source: str) -> str:

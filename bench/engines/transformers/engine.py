@@ -11,6 +11,8 @@ start) run on their own cache, pool by pool.
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -485,6 +487,7 @@ class TransformersEngine(Texts):
         """
         from transformers import AutoTokenizer
 
+        _quiet()
         source = source_of(model)
         _refuse_incomplete(FilePath(source))
         usual = "float32" if model in REASONERS or device == "cpu" else "auto"
@@ -866,6 +869,16 @@ def _varentropy(logits: torch.Tensor) -> torch.Tensor:
     # Where p underflows to 0 the square may be large, but finite, and counts nothing.
     spread: torch.Tensor = (probabilities * (logprobs.clamp_min(-1e4) + entropy) ** 2).sum(-1)
     return spread
+
+
+def _quiet() -> None:
+    """What transformers would tell while it loads."""
+    from transformers.utils import logging as transformers_logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("datasets").setLevel(logging.ERROR)
 
 
 def _refuse_incomplete(folder: FilePath) -> None:

@@ -331,7 +331,7 @@ class VllmEngine(TransformersEngine):
             raise UserError(
                 f"vLLM's cache holds {self.capacity * self.block_tokens} tokens; {count} paths of problem "
                 f"{request.problem} to token {until}, and {-(-count // 8)} of them to token {until + rest}, need "
-                f"{(held + growth) * self.block_tokens}: lower --n, --prefix or max_new_tokens, or raise --kv-memory"
+                f"{(held + growth) * self.block_tokens}: lower --n, --prefix or max_new_tokens, or raise kv_memory"
             )
         return held + growth
 
@@ -530,7 +530,7 @@ def require_room(reader: TransformersEngine, memory_gib: float | None, kv_tokens
     if kv_tokens is not None and kv_tokens < reader.context:
         raise UserError(
             f"vLLM's cache would hold {kv_tokens} tokens, and one path of '{reader.name}' may have {reader.context} "
-            f"({reader.context * per_token / 2**30:.2f} GiB): raise --kv-memory, or give a model of a shorter context"
+            f"({reader.context * per_token / 2**30:.2f} GiB): raise kv_memory, or give a model of a shorter context"
         )
 
 

@@ -175,7 +175,7 @@ def test_another_model_than_the_served_one_is_refused(server):
 
 
 def test_a_comparison_takes_what_looks_from_outside_and_says_why_the_rest_is_left_out(server, prunebench, tmp_path):
-    common = ["compare", "--engine", "openai", "--base-url", server.url, "--task", "synthetic/power",
+    common = ["compare", "--engine", f"openai:{server.url}", "--task", "synthetic/power",
               "--problems", "4", "--n", "8", "--k", "2", "--out", str(tmp_path / "run")]  # fmt: skip
     told = prunebench(*common, "--methods", "agreement,deepconf,perplexity")
     assert told[0] == 0, told
@@ -194,7 +194,7 @@ def test_a_server_that_dies_is_tried_again_and_then_the_run_goes_on_from_the_sto
 ):
     """The last test: it ends the server that the others use."""
     monkeypatch.setattr(served, "RETRIES", 1)
-    command = ["rollouts", "--engine", "openai", "--base-url", server.url, "--task", "synthetic/power",
+    command = ["rollouts", "--engine", f"openai:{server.url}", "--task", "synthetic/power",
                "--problems", "16", "--n", "8", "--seed", "3"]  # fmt: skip
     whole = prunebench(*command, "--out", str(tmp_path / "whole"))
     assert whole[0] == 0, whole
@@ -240,13 +240,6 @@ def test_what_a_server_does_not_tell_is_refused(reads, refused_for):
 def test_a_server_that_is_not_there_is_one_sentence(prunebench, monkeypatch, tmp_path):
     pytest.importorskip("openai")
     monkeypatch.setattr(served, "RETRIES", 0)
-    server = ("--engine", "openai", "--base-url", "http://127.0.0.1:9/v1")
+    server = ("--engine", "openai:http://127.0.0.1:9/v1")
     told = refused(prunebench("rollouts", *server, "--problems", "1", "--out", str(tmp_path / "x")))
     assert "the server at http://127.0.0.1:9/v1 does not answer" in told
-
-
-def test_options_of_another_engine_are_refused(prunebench):
-    told = refused(prunebench("rollouts", "--base-url", "http://127.0.0.1:9/v1"))
-    assert "--base-url belongs to --engine openai; this is transformers" in told
-    told = refused(prunebench("rollouts", "--engine", "openai", "--kv-memory", "2"))
-    assert "--kv-memory belongs to --engine vllm; this is openai" in told

@@ -157,13 +157,14 @@ def test_a_node_that_is_lost_costs_only_time(nodes, engine, problems, alone, tmp
 
 
 def test_no_worker_and_an_address_without_workers_are_refused(prunebench):
-    assert "--workers 0: at least one is needed" in refused(prunebench("rollouts", "--workers", "0", "--out", "x"))
-    told = refused(prunebench("rollouts", "--ray-address", "127.0.0.1:1", "--out", "x"))
-    assert "--ray-address belongs to --workers" in told
+    told = refused(prunebench("rollouts", "--engine", "transformers,workers=0", "--out", "x"))
+    assert "--engine transformers,workers=0: workers=0: at least one is needed" in told
+    told = refused(prunebench("rollouts", "--engine", "transformers,address=127.0.0.1:1", "--out", "x"))
+    assert "address belongs to workers: say how many engines are wanted, as in workers=4" in told
 
 
 @pytest.mark.skipif(INSTALLED, reason="Ray is installed")
 def test_without_ray_one_sentence_says_how_to_get_it(prunebench):
-    told = refused(prunebench("rollouts", "--workers", "2", "--problems", "1", "--out", "x"))
+    told = refused(prunebench("rollouts", "--engine", "transformers,workers=2", "--problems", "1", "--out", "x"))
     assert "Ray is not installed: pip install 'prunebench[ray]'" in told
     assert "ray" not in sys.modules

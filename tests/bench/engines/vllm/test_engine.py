@@ -283,7 +283,7 @@ def test_too_little_memory_for_one_path_is_refused_before_vllm_starts(reader):
     require_room(reader, 1.0, None)
     require_room(reader, None, 1024)
     require_room(reader, None, None)
-    with pytest.raises(UserError, match=r"would hold 419 tokens, and one path .* have 1024 .*--kv-memory"):
+    with pytest.raises(UserError, match=r"would hold 419 tokens, and one path .* have 1024 .*kv_memory"):
         require_room(reader, 0.001, None)
     with pytest.raises(UserError, match="would hold 1023 tokens"):
         require_room(reader, None, 1023)
@@ -296,10 +296,6 @@ def test_without_vllm_one_sentence_says_how_to_get_it(prunebench):
     assert "vllm" not in sys.modules
 
 
-def test_an_unknown_engine_is_told(prunebench):
-    assert "--engine llama: write transformers, vllm or openai" in refused(prunebench("rollouts", "--engine", "llama"))
-
-
 def test_tools_are_refused(reader, engine):
     from prunebench.bench.engines.vllm.engine import VllmEngine
 
@@ -307,8 +303,3 @@ def test_tools_are_refused(reader, engine):
     with_tools.__dict__.update({**engine.__dict__, "tools": object(), "options": ModelOptions(tools="python")})
     with pytest.raises(UserError, match="tool use with vLLM is not there yet"):
         next(iter(with_tools.sample(requests(reader), SAMPLING, 0)))
-
-
-def test_an_unknown_engine_for_judges_is_told(prunebench):
-    told = refused(prunebench("compare", "--judge-engine", "llama"))
-    assert "--judge-engine llama: write transformers or vllm" in told
