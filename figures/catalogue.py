@@ -53,7 +53,7 @@ _HERE = "prunebench.figures.drawings"
 FIGURES: tuple[Figure, ...] = (
     Figure("taxonomy", "The quadrant grid with every registered method.", f"{_HERE}:taxonomy", "nothing"),
     Figure("motivation", "The potential of a path along its length, and the share of doomed paths.",
-           f"{_HERE}:motivation", "prunebench motivation"),
+           f"{_HERE}:motivation", "prunebench study motivation"),
     Figure("main_table", "The main table: accuracy, difference, cost, ranking.", f"{_HERE}:main_table", "a run"),
     Figure("quadrant_table", "One representative per quadrant beside the controls.", f"{_HERE}:quadrant_table",
            "a run"),
@@ -68,13 +68,13 @@ FIGURES: tuple[Figure, ...] = (
            f"{_HERE}:guideline_table", "prunebench sweep"),
     Figure("overhead", "Seconds, tokens, arithmetic and memory that pruning costs.", f"{_HERE}:overhead", "a run",
            published=True),
-    Figure("ablations", "What each choice in training STOP is worth.", f"{_HERE}:ablations", "prunebench ablate",
-           published=True),
+    Figure("ablations", "What each choice in training STOP is worth.", f"{_HERE}:ablations",
+           "prunebench study ablations", published=True),
     Figure("score_quality", "Ranking within problems, and the headroom captured.", f"{_HERE}:score_quality", "a run"),
     Figure("reliability", "Scores that claim to be probabilities, against the truth.", f"{_HERE}:reliability",
            "a run"),
     Figure("attention", "What the [STOP] tokens attend to on a good and on a bad path.", f"{_HERE}:attention",
-           "prunebench attention"),
+           "prunebench study attention"),
 )  # fmt: skip
 """In the order in which a reader needs them."""
 

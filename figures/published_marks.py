@@ -14,7 +14,7 @@ from prunebench.figures.style import QUADRANTS
 
 SOURCE = "STOP paper (arXiv 2604.16029)"
 ABLATION_SETTINGS = {"labels": "labels", "adapter": "adapter", "stop tokens": "tokens", "LoRA rank": "rank"}
-"""The paper's name of a setting, and the axis of ``prunebench ablate`` that varies the same thing."""
+"""The paper's name of a setting, and the axis of ``prunebench study ablations`` that varies the same thing."""
 _VALUES = {"hard K=1": "1", "soft K=32": "32", "none (linear head)": "without"}
 
 

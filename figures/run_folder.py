@@ -21,8 +21,13 @@ from prunebench.bench.evaluation.results import Results
 from prunebench.bench.guideline.guideline import Guideline, read_guidelines
 from prunebench.bench.guideline.sweep import Sweep
 
-EXTRAS = ("sweep", "motivation", "ablations", "attention")
-"""Folders that other commands write. By default they are looked for in the run folder and beside it."""
+COMMANDS = {
+    "sweep": "prunebench sweep --store FOLDER",
+    "motivation": "prunebench study motivation FOLDER",
+    "ablations": "prunebench study ablations FOLDER",
+    "attention": "prunebench study attention FOLDER",
+}
+"""What writes the folders that are looked for in the run folder and beside it, if they are not named."""
 
 SHOWN = "stop"
 """The method that figures of a single method show, where it took part."""
@@ -47,7 +52,7 @@ T = TypeVar("T", LedgerRow, Timing)
 class RunFolder:
     """A folder with ``results.json``; each part is read when it is first asked for.
 
-    ``extras`` says where the folders of :data:`EXTRAS` are, for those that are not in their usual place.
+    ``extras`` says where the folders of :data:`COMMANDS` are, for those that are not in their usual place.
     Every property raises UserError for a file that is missing or of another version.
     """
 
@@ -88,7 +93,7 @@ class RunFolder:
 
     @cached_property
     def ablations(self) -> list[AblationRow]:
-        """The rows of every axis that ``prunebench ablate`` wrote, axis by axis."""
+        """The rows of every axis that ``prunebench study ablations`` wrote, axis by axis."""
         folder = self.folder_of("ablations")
         rows = []
         for path in sorted(folder.glob("*.csv")):
@@ -98,7 +103,7 @@ class RunFolder:
                 except ValidationError as error:
                     raise UserError(f"{path}, line {line}: {_what_is_wrong(error)}; run the ablation again") from error
         if not rows:
-            raise UserError(f"{folder}: no ablation is in it; make one with: prunebench ablate stop --out {folder}")
+            raise UserError(f"{folder}: no ablation is in it; make one with: {COMMANDS['ablations']} --out {folder}")
         return rows
 
     @cached_property
@@ -128,9 +133,7 @@ class RunFolder:
 
     def folder_of(self, name: str) -> Path:
         """The folder of another command's output: the given one, else in or beside the run folder."""
-        command = {"ablations": "prunebench ablate stop", "attention": "prunebench attention"}.get(
-            name, f"prunebench {name}"
-        )
+        command = COMMANDS[name]
         if name in self.extras:
             if not self.extras[name].is_dir():
                 raise UserError(f"{self.extras[name]}: no such folder; make it with: {command}")

@@ -153,11 +153,11 @@ def reproduce(
 
 def _beside(data: list[str] | None) -> dict[str, Path]:
     """Name -> folder. Raises UserError for a name that nothing is drawn from."""
-    from prunebench.figures.run_folder import EXTRAS
+    from prunebench.figures.run_folder import COMMANDS
 
     given = pairs_of("--data", data, "NAME=FOLDER, as in --data sweep=runs/sweep")
-    for name in given.keys() - set(EXTRAS):
-        raise UserError(f"--data {name}={given[name]}: nothing is called '{name}'; known are {', '.join(EXTRAS)}")
+    for name in given.keys() - set(COMMANDS):
+        raise UserError(f"--data {name}={given[name]}: nothing is called '{name}'; known are {', '.join(COMMANDS)}")
     return {name: Path(folder) for name, folder in given.items()}
 
 

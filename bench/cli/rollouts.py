@@ -109,30 +109,6 @@ def import_(
     typer.echo(f"in {out}; next: prunebench compare --store {out}")
 
 
-replay = typer.Typer(help="Published baselines on rollouts made elsewhere.", no_args_is_help=True)
-app.add_typer(replay, name="replay", rich_help_panel=BRING)
-
-
-@replay.command("matrix")
-def replay_matrix(
-    path: Annotated[Path, typer.Argument(help="A JSON file, or a folder of them, in the matrix format.")],
-    grading: Annotated[str, typer.Option(help="string (as published), or equivalence.")] = "string",
-    shuffles: Annotated[int, typer.Option(help="Orders of the paths that the means are over.")] = 100,
-    paths: Annotated[int, typer.Option(help="Paths per problem: the first ones of every order.")] = 64,
-) -> None:
-    """Self-consistency, ESC and adaptive-consistency on recorded answers: accuracy, tokens, longest path."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from prunebench.bench.evaluation.matrix_replay import replay_matrix as run
-
-    table = Table("task", "method", "accuracy %", "tokens", "longest path", box=None)
-    for row in run(path, grading, shuffles, paths):
-        table.add_row(row.task, row.method, f"{row.accuracy:.2f}", f"{row.tokens:,.0f}", f"{row.longest_path:,.0f}")
-    Console().print(table)
-    typer.echo(f"{paths} paths, means over {shuffles} orders, answers are equal by {grading}")
-
-
 @app.command(rich_help_panel=RUN)
 def label(
     store: Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")],

@@ -117,7 +117,8 @@ def checked(kind: type[T], values: dict[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        raise UserError(f"--set {key}={values.get(key, '')}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        value = ",".join(map(str, it)) if isinstance(it := values.get(key, ""), list) else it
+        raise UserError(f"--set {key}={value}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
 def settings_of(kind: type[T], pairs: Sequence[str] | None) -> T:

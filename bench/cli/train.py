@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunebench.bench.cli.app import (
     BRING,
-    EMBEDDED,
     RUN,
     Device,
     Judge,
-    Learned,
     ModelOption,
     Plugin,
     app,
@@ -23,11 +21,10 @@ from prunebench.bench.cli.app import (
     model_options_of,
 )
 from prunebench.bench.engines.load import load_local
-from prunebench.bench.errors import UserError
 from prunebench.bench.progress import Spoken
 
 if TYPE_CHECKING:
-    from prunebench.bench.evaluation.ablation import Axis
+    pass
 
 
 @app.command(rich_help_panel=RUN)
@@ -81,49 +78,3 @@ def import_stop(
     card = run(folder, load_local(model, device, model_options_of(model_option)), prefix, out)
     settings = ", ".join(f"{name} {card.configuration[name]}" for name in ("tokens", "rank"))
     typer.echo(f"{settings}: in {out}; next: prunebench compare --model {model} --learned {out} --methods stop,none")
-
-
-@app.command(rich_help_panel=RUN)
-def ablate(
-    method: Annotated[str, typer.Argument(help="A learnable method, such as stop.")] = "stop",
-    axis: Annotated[str, typer.Option(help="tokens, rank, labels, adapter or prefix.")] = "tokens",
-    data: Annotated[
-        Path, typer.Option(help="Folder with train/, validation/ (rollouts and labels) and test/ (rollouts).")
-    ] = Path("runs/reasoner/data"),
-    model: Annotated[str, typer.Option(help="'embedded', a local checkpoint folder, or a hub id.")] = "embedded",
-    model_option: ModelOption = None,
-    learned: Learned = EMBEDDED.learned,
-    prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
-    k: Annotated[int, typer.Option(help="Paths kept by the pruner.")] = 8,
-    value: Annotated[list[str] | None, typer.Option(help="Only these values of the axis.")] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings per value.")] = 3,
-    device: Device = "cpu",
-    out: Annotated[Path, typer.Option(help="Where results and trained files go.")] = Path("runs/ablation"),
-) -> None:
-    """What one choice in training is worth (STOP paper, Tables 3-6): every value is trained with several seeds.
-
-    The settings that stay are the tuned ones. The same command goes on after a stop.
-    """
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    from prunebench.bench.evaluation.ablation import ablate as run
-    from prunebench.bench.evaluation.ablation import to_markdown
-    from prunebench.bench.training.data import labelled_folder, test_records
-    from prunebench.bench.training.loading import load_method, reads_of
-    from prunebench.methods.base import LearnablePruner
-    from prunebench.methods.registry import PRUNERS
-
-    known(lambda: PRUNERS.get(method))
-    engine = load_local(model, device, model_options_of(model_option))
-    tuned = load_method(method, learned, engine.digest, prefix).pruner
-    if not isinstance(tuned, LearnablePruner):
-        raise UserError(f"'{method}' has nothing to train, so there is nothing to ablate; take stop")
-    train_set, validation, _ = labelled_folder(engine, data, prefix, reads_of([method]))
-    records = test_records(engine, data, prefix, reads_of([method]))
-    chosen = cast("Axis", axis)  # an unknown one is refused there
-    rows = run(
-        tuned, chosen, train_set, validation, records, k, out, values=value, seeds=seeds, progress=Spoken(typer.echo)
-    )
-    Console().print(Markdown(to_markdown(rows)))
-    typer.echo(f"written to {out}: {axis}.csv, {axis}.md")

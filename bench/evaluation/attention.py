@@ -38,7 +38,7 @@ class Attention(Document):
     """The two extreme paths of one problem's pool."""
 
     KIND: ClassVar[str] = "attention"
-    COMMAND: ClassVar[str] = "prunebench attention"
+    COMMAND: ClassVar[str] = "prunebench study attention"
 
     schema_version: Literal[1] = 1
     command: str

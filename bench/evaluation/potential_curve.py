@@ -49,7 +49,7 @@ class Motivation(Document):
     """All paths. A finished path's potential is its verdict; others are success rates of ``continuations``."""
 
     KIND: ClassVar[str] = "motivation"
-    COMMAND: ClassVar[str] = "prunebench motivation"
+    COMMAND: ClassVar[str] = "prunebench study motivation"
 
     schema_version: Literal[1] = 1
     command: str

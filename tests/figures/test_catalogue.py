@@ -118,7 +118,7 @@ def test_measured_potentials_beside_the_run_give_the_motivation(run: RunFolder, 
 def test_a_figure_asked_for_by_name_must_be_there_and_possible(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown figure 'parto': did you mean pareto"):
         draw_figures(run, tmp_path / "out", ["taxonomy", "parto"])
-    with pytest.raises(UserError, match="make it with: prunebench ablate"):
+    with pytest.raises(UserError, match="make it with: prunebench study ablations"):
         draw_figures(run, tmp_path / "out", ["ablations"])
     assert not (tmp_path / "out").exists()
 

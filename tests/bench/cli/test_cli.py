@@ -18,7 +18,7 @@ from tests.bench.conftest import refused
 
 COMMANDS = (
     "demo", "list", "plan", "rollouts", "label", "train", "compare", "perf", "doctor", "sweep", "guideline",
-    "figures", "motivation", "report",
+    "figures", "study", "report",
 )  # fmt: skip
 SMALL = ("--task", "synthetic/power", "--n", "8", "--k", "2", "--split", "validation")
 

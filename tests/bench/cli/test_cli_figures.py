@@ -19,8 +19,8 @@ def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
     ("arguments", "message"),
     [
         (("paretto",), "unknown figure 'paretto': did you mean pareto"),
-        (("retention", "--data", "sweep=nowhere"), "nowhere: no such folder; make it with: prunebench sweep"),
-        (("ablations",), "make it with: prunebench ablate"),
+        (("retention", "--data", "sweep=nowhere"), "nowhere: no such folder; make it with: prunebench sweep --store"),
+        (("ablations",), "make it with: prunebench study ablations FOLDER --out runs/ablations"),
         (("ablations", "--data", "ablation=x"), "--data ablation=x: nothing is called 'ablation'; known are sweep, "),
         (("ablations", "--data", "x"), "--data x: write NAME=FOLDER, as in --data sweep=runs/sweep"),
     ],

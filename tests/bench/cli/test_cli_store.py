@@ -134,10 +134,10 @@ def test_two_runs_give_the_same_bytes_but_for_measured_seconds(prunebench, impor
 def test_matrices_are_replayed(prunebench, tmp_path):
     problem = {"gold_answer": "7", "probe_freq": 500, "each_branch": [[["7"], 600 + i, "7"] for i in range(4)]}
     (tmp_path / "aime.json").write_text(json.dumps([problem]))
-    code, out, _ = prunebench("replay", "matrix", tmp_path / "aime.json", "--paths", 4, "--shuffles", 3)
+    code, out, _ = prunebench("study", "matrix", tmp_path / "aime.json", "--set", "paths=4", "--set", "shuffles=3")
     assert code == 0
     (line,) = [line for line in out.splitlines() if "self-consistency" in line]
     assert line.split() == ["aime", "self-consistency", "100.00", "2,406", "603"]
     assert "is not known; choose" in refused(
-        prunebench("replay", "matrix", tmp_path, "--paths", 4, "--grading", "guess")
+        prunebench("study", "matrix", tmp_path, "--set", "paths=4", "--set", "grading=guess")
     )

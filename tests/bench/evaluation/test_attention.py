@@ -92,5 +92,5 @@ def test_a_problem_that_is_not_there_is_refused(engine, stop, store, tmp_path):
         record_attention(engine, stop, store, tmp_path, prefix=40, number=3)
     with pytest.raises(UserError, match="prefix = 0: at least 1 token"):
         record_attention(engine, stop, store, tmp_path, prefix=0)
-    with pytest.raises(UserError, match="no attention there; make it with: prunebench attention"):
+    with pytest.raises(UserError, match="no attention there; make it with: prunebench study attention"):
         Attention.read(tmp_path)

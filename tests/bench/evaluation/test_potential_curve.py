@@ -119,6 +119,8 @@ def test_the_figure_shows_the_means_and_can_be_read(by_hand):
 
 def test_bad_input_is_a_sentence(store, prunebench, tmp_path):
     _, folder = store
-    assert "write numbers of tokens" in refused(prunebench("motivation", "--store", folder, "--prefix", "10,x"))
-    with pytest.raises(UserError, match="no motivation there; make it with: prunebench motivation"):
+    assert "--set prefix=10,x: input should be a valid integer" in refused(
+        prunebench("study", "motivation", folder, "--set", "prefix=10,x")
+    )
+    with pytest.raises(UserError, match="no motivation there; make it with: prunebench study motivation"):
         Motivation.read(tmp_path)
