@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import ClassVar
 
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import BOX, CHECK, SPLITS, STEP_END, Family, Instance
@@ -24,7 +23,7 @@ class SyntheticTask(Task):
     licence = "Apache-2.0 (generated here)"
     homepage = "tasks/synthetic"
     endless = True
-    self_check: ClassVar[tuple[str, str, str]] = (CHECK, "yes", "no")
+    self_check = (CHECK, "yes", "no")
     step_end = STEP_END
 
     def __init__(self, family: Family, level: int = 2) -> None:

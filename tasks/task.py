@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from prunebench.tasks.answer_types import AnswerType, answer_type_of
 from prunebench.tasks.errors import UserError
@@ -45,7 +45,7 @@ class Task(ABC):
     origin: Path | None = None
     endless: bool = False
     """Whether there is always one more problem, so that a number must be asked for."""
-    self_check: ClassVar[tuple[str, str, str]] = ("\n\nIs the solution right so far? Answer Yes or No:", " Yes", " No")
+    self_check = ("\n\nIs the solution right so far? Answer Yes or No:", " Yes", " No")
     """A question put behind a prefix, and the words that answer it with yes and no."""
     step_end: str = "\n\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -37,8 +37,8 @@ class AttendedPath(BaseModel):
 class Attention(Document):
     """The two extreme paths of one problem's pool."""
 
-    KIND: ClassVar[str] = "attention"
-    COMMAND: ClassVar[str] = "prunebench study attention"
+    KIND = "attention"
+    COMMAND = "prunebench study attention"
 
     schema_version: Literal[1] = 1
     command: str

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,8 @@ class MeasuredPath(BaseModel):
 class Motivation(Document):
     """All paths. A finished path's potential is its verdict; others are success rates of ``continuations``."""
 
-    KIND: ClassVar[str] = "motivation"
-    COMMAND: ClassVar[str] = "prunebench study motivation"
+    KIND = "motivation"
+    COMMAND = "prunebench study motivation"
 
     schema_version: Literal[1] = 1
     command: str

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,8 @@ class Regret(BaseModel):
 class Guideline(Document):
     """Laws for one method and one model, fitted to one sweep."""
 
-    KIND: ClassVar[str] = "guideline"
-    COMMAND: ClassVar[str] = "prunebench sweep"
+    KIND = "guideline"
+    COMMAND = "prunebench sweep"
 
     schema_version: Literal[1] = 1
     model: str

@@ -8,7 +8,7 @@ random half of the problems is measured on the other half, many times over, so t
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +47,8 @@ class Recommendation(Document):
     ``at_hand``: the gain of the final choice on the problems that chose it, biased upwards.
     """
 
-    KIND: ClassVar[str] = "recommendation"
-    COMMAND: ClassVar[str] = "prunebench advise"
+    KIND = "recommendation"
+    COMMAND = "prunebench advise"
 
     schema_version: Literal[1] = 1
     command: str

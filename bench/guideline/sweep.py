@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +63,8 @@ class Cell(BaseModel):
 class Sweep(Document):
     """All cells, and what they rest on. ``lengths``: mean tokens of a complete path, by task."""
 
-    KIND: ClassVar[str] = "sweep"
-    COMMAND: ClassVar[str] = "prunebench sweep"
+    KIND = "sweep"
+    COMMAND = "prunebench sweep"
 
     schema_version: Literal[1] = 1
     command: str

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -277,10 +277,10 @@ def _training(speed: Speed, engine: TransformersEngine) -> None:
 class Told(Pruner):
     """Scores that are a fixed function of path and ``number``: what a replay costs does not depend on them."""
 
-    name: ClassVar[str] = "told"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset()
-    paper: ClassVar[str] = "-"
+    name = "told"
+    source = Source.INTERNAL
+    requires = frozenset()
+    paper = "-"
 
     number: int = 0
 

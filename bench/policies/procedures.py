@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from prunebench.bench.policies import (
     SpeculativeRejection,
     WarmupPercentile,
 )
-from prunebench.methods.base import Pruner, Scores, Signal, Source
+from prunebench.methods.base import Pruner, Scores, Source
 from prunebench.methods.pool import Pool
 
 
@@ -27,10 +27,10 @@ from prunebench.methods.pool import Pool
 class CompletedAnswers(Pruner):
     """What procedures over completed paths read: their answers. Every path scores alike."""
 
-    name: ClassVar[str] = "completed-answers"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset()
-    paper: ClassVar[str] = "-"
+    name = "completed-answers"
+    source = Source.EXTERNAL
+    requires = frozenset()
+    paper = "-"
 
     def score(self, pool: Pool) -> Scores:
         return np.zeros(len(pool))

@@ -79,7 +79,7 @@ class Family(ABC):
 
     name: ClassVar[str]
     strategies: ClassVar[tuple[str, str]]
-    first_strategy_rate: ClassVar[float] = 0.5
+    first_strategy_rate = 0.5
 
     @abstractmethod
     def instance(self, rng: random.Random, level: int) -> Instance:
@@ -137,8 +137,8 @@ class Mixed:
     parentheses: bool
 
     #: Chance of the misconception: it strikes when the factor is odd.
-    RATE_EVEN: ClassVar[float] = 0.20
-    RATE_ODD: ClassVar[float] = 0.70
+    RATE_EVEN = 0.20
+    RATE_ODD = 0.70
 
     @classmethod
     def draw(cls, rng: random.Random) -> Mixed:
@@ -179,8 +179,8 @@ class Difference:
     word: str
 
     #: Chance of the misconception: it strikes when the first number is odd.
-    RATE_EVEN: ClassVar[float] = 0.15
-    RATE_ODD: ClassVar[float] = 0.60
+    RATE_EVEN = 0.15
+    RATE_ODD = 0.60
 
     @classmethod
     def draw(cls, rng: random.Random) -> Difference:
