@@ -77,40 +77,6 @@ PRIVILEGED = frozenset({Signal.OUTCOME, Signal.POTENTIAL})
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What scoring one pool costs beyond the tokens that are decoded anyway. Tokens are summed over the pool.
-
-    ``flops`` counts the judge's or probe's own arithmetic where tokens alone would not tell (another model's size);
-    None means: 2 * generator parameters per token. Where ``flops`` is given, ``generator_tokens`` of the tokens are the
-    generator's besides, and not counted in it. ``model_bytes``: weights of another model that lie beside the generator.
-    """
-
-    reencoded_tokens: int = 0
-    probe_tokens: int = 0
-    check_tokens: int = 0
-    flops: float | None = None
-    generator_tokens: int = 0
-    model_bytes: int = 0
-
-    @property
-    def tokens(self) -> int:
-        return self.reencoded_tokens + self.probe_tokens + self.check_tokens
-
-    def __add__(self, other: Cost) -> Cost:
-        """Both together; ``generator_tokens`` keeps the tokens that the ``flops`` of the other one do not hold."""
-        flops = None if self.flops is None and other.flops is None else (self.flops or 0.0) + (other.flops or 0.0)
-        own = [one.generator_tokens if one.flops is not None else one.tokens for one in (self, other)]
-        return Cost(
-            self.reencoded_tokens + other.reencoded_tokens,
-            self.probe_tokens + other.probe_tokens,
-            self.check_tokens + other.check_tokens,
-            flops,
-            0 if flops is None else sum(own),
-            max(self.model_bytes, other.model_bytes),
-        )
-
-
-@dataclass(frozen=True)
 class Setting:
     """What a method may know when it proposes configurations: the experiment's shape, never its outcomes."""
 
@@ -260,15 +226,23 @@ class Pruner(ABC):
     probability: ClassVar[bool] = False
     """True when a score claims to be the probability, 0 to 1, that the path comes out right; it is held to that."""
     extra_cost: ClassVar[str] = "none"
-    """What it costs beyond decoding, in a few words; :meth:`cost` has the numbers."""
+    """What it costs beyond decoding, in a few words; the numbers are charged in :meth:`score`, where they arise."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if callable(vars(cls).get("cost")):
+            raise ValueError(
+                f"{cls.__name__}.cost() is never called: charge what scoring costs in score(), where it arises, with "
+                "pool.charge(reencoded_tokens=..., flops=...); probes and learned tokens are charged by the pool"
+            )
 
     @abstractmethod
     def score(self, pool: Pool) -> Scores:
-        """(N,) float64, higher = keep. NaN or infinity is an error of the method."""
+        """(N,) float64, higher = keep. NaN or infinity is an error of the method.
 
-    def cost(self, pool: Pool) -> Cost:
-        """What :meth:`score` costs on this pool, when run online. Default: nothing."""
-        return Cost()
+        What the generator is asked through the pool is charged there; what a method reads itself it charges by
+        :meth:`prunebench.methods.pool.Pool.charge`.
+        """
 
     @property
     def ready(self) -> bool:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from prunebench.methods.base import (
     PRIVILEGED,
-    Cost,
     Generator,
     LearnablePruner,
     LearnedTokens,
@@ -35,6 +34,7 @@ from prunebench.methods.base import (
     Words,
 )
 from prunebench.methods.ensembles.mean_rank import MeanRank, signals_read
+from prunebench.methods.meter import Cost, Meter
 from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset
 
 P = TypeVar("P", bound=Pruner)
@@ -61,10 +61,10 @@ RULES = (
     "one path, equal prefixes, finished paths",
     "the same scores when asked again, after other pools and by an equal pruner",
     "the same scores in any order of the paths",
-    "the same scores in a part of the pool, where it says so (pointwise)",
+    "the same scores and charges in a part of the pool, where it says so (pointwise)",
     "declared signals only, an error where one is missing",
     "nothing in the pool is modified",
-    "a valid cost",
+    "the same charges when asked again",
 )
 LEARNING_RULES = (
     "an error before it is fitted",
@@ -182,6 +182,11 @@ def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | No
     if failures:
         raise PrunerCheckError(str(getattr(pruner, "name", type(pruner).__name__)), failures)
     return skipped
+
+
+def cost_of(pruner: Pruner, pool: Pool) -> Cost:
+    """What scoring a pool charges: for the tests of a pruner."""
+    return _charged(pruner, pool)[1].cost
 
 
 def checked(pruner: Pruner) -> tuple[str, ...]:
@@ -334,17 +339,16 @@ def _fit(ready: LearnablePruner, twin: LearnablePruner, generator: Generator | N
 def _scores(pruner: Pruner, pool: Pool, case: str) -> Iterator[str]:
     try:
         with _unmodified([pool]) as changed:
-            scores: Any = pruner.score(pool)
-            again: Any = pruner.score(pool)
-            cost: Any = pruner.cost(pool)
+            scores: Any
+            (scores, charged), (again, recharged) = _charged(pruner, pool), _charged(pruner, pool)
     except MissingSignalError as error:
         declared = ", ".join(sorted(signal.value for signal in signals_read(pruner))) or "nothing"
-        yield f"{case}, score() or cost() reads '{error.signal.value}' beyond what is there; it declares {declared}."
+        yield f"{case}, score() reads '{error.signal.value}' beyond what is there; it declares {declared}."
         return
     except Exception as error:
-        yield f"{case}, score() or cost() raised {_named(error)}."
+        yield f"{case}, score() raised {_named(error)}."
         return
-    yield from (f"{case}, score() or cost() modifies {name}." for name in changed)
+    yield from (f"{case}, score() modifies {name}." for name in changed)
     if not isinstance(scores, np.ndarray) or scores.dtype != np.float64 or scores.shape != (len(pool),):
         found = f"{scores.dtype}{scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
         yield f"{case}, score() must give float64({len(pool)},), not {found}."
@@ -356,8 +360,14 @@ def _scores(pruner: Pruner, pool: Pool, case: str) -> Iterator[str]:
             yield f"{case}, score() gives {wrong:g}, but it claims to give probabilities (probability = True)."
         if not np.array_equal(scores, again, equal_nan=True):
             yield f"{case}, score() gives other values when called again; key random numbers by seed and problem."
-    if not isinstance(cost, Cost) or min(cost.reencoded_tokens, cost.probe_tokens, cost.check_tokens) < 0:
-        yield f"{case}, cost() must give a Cost with counts of at least 0, not {cost!r}."
+    if charged.cost != recharged.cost:
+        yield f"{case}, score() charges {charged.cost}, then {recharged.cost}; charge what it costs every time."
+
+
+def _charged(pruner: Pruner, pool: Pool) -> tuple[Any, Meter]:
+    """The scores of a pool, and the meter of that check."""
+    meter = Meter()
+    return pruner.score(pool.metered(meter)), meter
 
 
 def _memory(pruner: Pruner, twin: Pruner, first: Pool, others: Sequence[Pool]) -> Iterator[str]:
@@ -408,9 +418,16 @@ def _order(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
 
 def _alone(pruner: Pruner, pool: Pool) -> Iterator[str]:
     """Whether a path scores the same with only a part of the pool beside it, as ``pointwise`` claims."""
-    whole = pruner.score(pool)
+    whole, meter = _charged(pruner, pool)
     for rows in ([0], list(range(0, len(pool), 2))):
-        part = pruner.score(pool.take(rows))
+        some = pool.take(rows)
+        part, charged = _charged(pruner, some)
+        if Cost.of(charge.of(some.paths) for charge in meter.charges) != charged.cost:
+            yield (
+                f"It claims pointwise = True, but charges paths otherwise in a pool of {len(rows)} than in one of "
+                f"{len(pool)}; charge each path by itself, or leave pointwise at False."
+            )
+            return
         if not _close(part, whole[rows]):
             row = int(np.argmax(np.abs(part - whole[rows])))
             yield (

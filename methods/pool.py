@@ -20,6 +20,7 @@ from prunebench.methods.base import (
     Signal,
     Words,
 )
+from prunebench.methods.meter import Meter
 
 Ragged = tuple[NDArray[Any], ...]
 """One array per path; the first axis counts that path's prefix tokens."""
@@ -55,6 +56,7 @@ class Pool:
     - ``answer_class`` int64[N]: equivalence class of the answer stated in the prefix, -1 where there is none.
     - ``signals``: the recorded columns; read them through the properties, which name what is missing.
     - ``words``: how the generating model is asked for an answer or for its opinion; needed for probes only.
+    - ``meter`` notes what a check costs; None where nobody asks.
     """
 
     problem: str
@@ -69,6 +71,7 @@ class Pool:
     signals: Mapping[Signal, Any] = field(repr=False)
     generator: Generator | None = field(default=None, repr=False)
     words: Words | None = None
+    meter: Meter | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -151,13 +154,28 @@ class Pool:
         return self._read(Signal.POTENTIAL)  # type: ignore[no-any-return]
 
     def probe(self, max_new_tokens: int) -> Probe:
-        """Force a final answer after every prefix and decode it greedily."""
+        """Force a final answer after every prefix and decode it greedily; in one check a path is asked once."""
         generator, words = self._asked()
-        return generator.probe(self, words.answer, max_new_tokens)
+        meter = self.meter or Meter()
+        answers = meter.answers.setdefault(max_new_tokens, {})
+        new = [row for row, path in enumerate(self.paths.tolist()) if path not in answers]
+        if new:
+            asked = self if len(new) == len(self) else self.take(new)
+            probe = generator.probe(asked, words.answer, max_new_tokens)
+            told = zip(probe.token_ids, probe.token_logprobs, probe.answer_class.tolist(), strict=True)
+            answers.update(zip(asked.paths.tolist(), told, strict=True))
+            suffix = words.closing + len(words.answer)
+            written = np.array([len(ids) for ids in probe.token_ids])
+            names = [f"probe {max_new_tokens} {path}" for path in asked.paths.tolist()]
+            meter.charge(asked.paths, (0, suffix + written, 0), read=names)
+        rows = [answers[path] for path in self.paths.tolist()]
+        ids, logprobs, classes = zip(*rows, strict=True) if rows else ((), (), ())
+        return Probe(ids, logprobs, np.array(classes, np.int64))
 
     def opinion(self) -> NDArray[np.float64]:
         """(N, 2) log-probabilities of yes and no when the generator is asked whether a prefix is right so far."""
         generator, words = self._asked()
+        self.charge(probe_tokens=words.closing + len(words.question))
         return generator.next_logprobs(self, words.question, (words.yes, words.no))
 
     def _asked(self) -> tuple[Generator, Words]:
@@ -172,10 +190,44 @@ class Pool:
         return self.generator.kv(self, range(len(self)) if rows is None else rows)
 
     def behind(self, learned: LearnedTokens) -> NDArray[np.float32] | None:
-        """(N, H): the final state of the last of these tokens behind every prefix; None where :meth:`kv` serves."""
+        """(N, H): the final state of the last of these tokens behind every prefix.
+
+        None where the method has to read them itself, behind :meth:`kv`; they are charged here either way.
+        """
         if self.generator is None:
             raise MissingSignalError(Signal.KV_CACHE)
+        self.charge(check_tokens=learned.count)
         return self.generator.behind(self, learned)
+
+    def charge(
+        self,
+        *,
+        reencoded_tokens: int | NDArray[np.int64] = 0,
+        probe_tokens: int | NDArray[np.int64] = 0,
+        check_tokens: int | NDArray[np.int64] = 0,
+        flops: float | NDArray[np.floating[Any]] | None = None,
+        model_bytes: int = 0,
+        read: Sequence[str] | None = None,
+    ) -> None:
+        """Charge this check with what was just read or written for each path beyond decoding.
+
+        Tokens and ``flops`` are per path: one number for each, or (N,). ``flops``: the arithmetic of another model,
+        whose weights take ``model_bytes`` beside the generator's; None: the tokens are the generator's, at 2 FLOPs per
+        parameter. ``read`` names what was read for each path: equal names are charged once in a check.
+
+        Raises ValueError for a negative number.
+        """
+        if self.meter is not None:
+            tokens = (reencoded_tokens, probe_tokens, check_tokens)
+            self.meter.charge(self.paths, tokens, flops, model_bytes, read)
+
+    def metered(self, meter: Meter) -> Pool:
+        """The same pool, whose check ``meter`` notes."""
+        return replace(self, meter=meter)
+
+    def apart(self) -> Pool:
+        """The same pool for one of several methods that score as one: each is asked and charged by itself."""
+        return self if self.meter is None else replace(self, meter=self.meter.apart())
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Pool:
         """The pool of some rows only, in the given order."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost
+from prunebench.methods.meter import Cost
 
 Lengths = NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation import metrics
-from prunebench.bench.evaluation.replay import score, visible
+from prunebench.bench.evaluation.replay import check, visible
 from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
 from prunebench.bench.files import rows_csv, write_atomically
 from prunebench.bench.policies import CheckRecord, TopK
@@ -249,7 +249,7 @@ def _run(
     temporary = folder / f".{plan.name}.tmp"
     pruner.save(temporary)
     temporary.replace(folder / f"{plan.name}.safetensors")
-    scores = [score(pruner, visible(record.pool, pruner))[0] for record in records]
+    scores = [check(pruner, visible(record.pool, pruner)).scores for record in records]
     content = {
         "settings": settings,
         "history": list(getattr(pruner, "history_", [])),

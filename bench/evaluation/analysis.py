@@ -16,7 +16,7 @@ from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow
 from prunebench.bench.evaluation.statistics import spread
-from prunebench.bench.evaluation.subsampling import Memory, ScoreCache, Subsamples, light
+from prunebench.bench.evaluation.subsampling import Memories, Memory, ScoreCache, Subsamples, light
 from prunebench.bench.evaluation.tables.calibration import calibration_rows
 from prunebench.bench.evaluation.tables.equal_cost import Scaled, at_equal_cost, default_budget
 from prunebench.bench.evaluation.tables.main import (
@@ -298,12 +298,13 @@ class _Work:
         return (lambda n: policy) if isinstance(policy, Ratio | KeepAll) else None
 
 
-def _keep(memory: Memory, record: ProblemRecord, played: Replay) -> None:
-    """Remember the scores of a first check at the record's own checkpoint."""
-    if int(played.launched.max(initial=0)) <= record.pool.position and played.launched.all():
+def _keep(memories: Memories, record: ProblemRecord, played: Replay) -> None:
+    """Remember a first check at the record's own checkpoint."""
+    at_checkpoint = int(played.launched.max(initial=0)) <= record.pool.position and played.launched.all()
+    if at_checkpoint and played.charges is not None:
         pool = record.pool
-        scores = {int(path): float(score) for path, score in zip(pool.paths, played.scores, strict=True)}
-        memory.setdefault((pool.task, pool.problem, pool.position), {}).update(scores)
+        memory = memories.setdefault((pool.task, pool.problem, pool.position), Memory())
+        memory.keep(pool.paths, played.scores, played.charges)
 
 
 def _closed_share(records: Sequence[ProblemRecord]) -> float:

@@ -20,7 +20,7 @@ from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.tables.main import Replays
 from prunebench.bench.files import table_of, write_atomically
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Cost
+from prunebench.methods.meter import Cost
 
 FILE = "decisions.parquet"
 _TOKENS = tuple(one.name for one in fields(Cost) if one.name != "flops")

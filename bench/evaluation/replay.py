@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.policies import CheckRecord, Policy
-from prunebench.methods.base import PRIVILEGED, Cost, Pruner, Source
+from prunebench.methods.base import PRIVILEGED, Pruner, Source
+from prunebench.methods.meter import Charge, Cost, Meter
 from prunebench.methods.pool import Pool
 
 Array = NDArray[np.float64]
@@ -36,8 +37,9 @@ class Replay:
 
     ``keep`` bool (N,): the paths that vote. ``decoded`` int64 (N,): tokens that the generator wrote of each path, 0 for
     one that was never launched. ``answer_class`` int64 (N,): what each path votes for; it differs from the final answer
-    only for paths that were stopped to vote early (``stopped``). ``scores`` float64 (N,): those of the first check; the
-    ``cost`` sums over the checks, and so do the ``seconds`` that an online run would also have spent.
+    only for paths that were stopped to vote early (``stopped``). ``scores`` float64 (N,): those of the first check, and
+    ``charges`` what it was charged path by path (None where nobody knows); the ``cost`` sums over the checks, and so do
+    the ``seconds`` that an online run would also have spent.
     """
 
     keep: NDArray[np.bool_]
@@ -48,6 +50,7 @@ class Replay:
     scores: Array
     cost: Cost
     seconds: float
+    charges: Sequence[Charge] | None = None
 
 
 def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) -> Replay:
@@ -62,7 +65,7 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) ->
     alive = np.ones(count, dtype=np.bool_)
     stopped_at = complete.lengths
     history: list[CheckRecord] = []
-    cost, seconds = Cost(), 0.0
+    checks: list[Check] = []
     first: Array | None = None
     answers = complete.answer_class
     stop = False
@@ -70,12 +73,10 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) ->
         pool = visible(complete.at(checkpoint), pruner)
         rows = None if alive.all() else np.flatnonzero(alive)
         pool = pool if rows is None else pool.take(rows)
-        scores, spent = score(pruner, pool)
-        stated = pruner.answers(pool) if policy.reads_answers else pool.answer_class
+        checks.append(check(pruner, pool, policy.reads_answers))
+        scores, stated = checks[-1].scores, checks[-1].answer_class
         if rows is not None:
             scores, stated = _spread(scores, rows, count, np.nan), _spread(stated, rows, count, -1)
-        seconds += spent
-        cost += pruner.cost(pool)
         first = scores if first is None else first
         history.append(CheckRecord(checkpoint, scores, complete.lengths <= checkpoint, stated, alive))
         decision = policy.decide(history)
@@ -89,7 +90,8 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) ->
             break
     assert first is not None
     launched = np.minimum(complete.lengths, history[0].position)
-    return Replay(alive, stopped_at, launched, answers, stop, first, cost, seconds)
+    cost, seconds = sum((one.cost for one in checks), Cost()), sum(one.seconds for one in checks)
+    return Replay(alive, stopped_at, launched, answers, stop, first, cost, seconds, checks[0].charges)
 
 
 def replay_draws(pruners: Sequence[Pruner], policy: Policy, complete: Complete, position: int) -> list[Replay]:
@@ -102,19 +104,30 @@ def replay_draws(pruners: Sequence[Pruner], policy: Policy, complete: Complete, 
         return [replay(pruner, policy, complete, position) for pruner in pruners]
     (checkpoint,) = policy.checkpoints(position)
     pool = visible(complete.at(checkpoint), pruners[0])
-    cost = pruners[0].cost(pool)
     launched = np.minimum(complete.lengths, checkpoint)
     finished, everything = complete.lengths <= checkpoint, np.ones(len(launched), dtype=np.bool_)
-    found = []
+    replays = []
     for pruner in pruners:
-        scores, seconds = score(pruner, pool)
-        decision = policy.decide([CheckRecord(checkpoint, scores, finished, pool.answer_class, everything)])
+        checked = check(pruner, pool)
+        decision = policy.decide([CheckRecord(checkpoint, checked.scores, finished, pool.answer_class, everything)])
         if decision.stop_all:
-            found.append(replay(pruner, policy, complete, position))
+            replays.append(replay(pruner, policy, complete, position))
             continue
         decoded = np.where(decision.keep, complete.lengths, launched)
-        found.append(Replay(decision.keep, decoded, launched, complete.answer_class, False, scores, cost, seconds))
-    return found
+        replays.append(
+            Replay(
+                decision.keep,
+                decoded,
+                launched,
+                complete.answer_class,
+                False,
+                checked.scores,
+                checked.cost,
+                checked.seconds,
+                checked.charges,
+            )
+        )
+    return replays
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.int64], count: int, missing: float) -> NDArray[Any]:
@@ -161,8 +174,28 @@ def visible(pool: Pool, pruner: Pruner) -> Pool:
     return pool if hidden.isdisjoint(pool.signals) else pool.without(hidden)
 
 
-def score(pruner: Pruner, pool: Pool) -> tuple[Array, float]:
-    """(N,) scores, and the seconds that an online run would also have spent (re-made caches are not counted)."""
+@dataclass(frozen=True)
+class Check:
+    """What one pruner said of one pool, and what that took.
+
+    ``scores`` float64 (N,); ``answer_class`` int64 (N,): what each prefix leads to; ``charges`` path by path, which add
+    up to ``cost``; ``seconds`` that an online run would also have spent on the scores (re-made caches are not counted).
+    """
+
+    scores: Array
+    answer_class: NDArray[np.int64]
+    cost: Cost
+    charges: Sequence[Charge]
+    seconds: float
+
+
+def check(pruner: Pruner, pool: Pool, answers: bool = False) -> Check:
+    """Score a pool, timed and charged. With ``answers`` the pruner says what each prefix leads to, else its text does.
+
+    Raises ValueError for scores of a wrong shape or not finite (naming the path).
+    """
+    meter = Meter()
+    pool = pool.metered(meter)
     replayed = pool.generator.replay_seconds if pool.generator else 0.0
     started = time.perf_counter()
     scores = np.asarray(pruner.score(pool), dtype=np.float64)
@@ -175,4 +208,5 @@ def score(pruner: Pruner, pool: Pool) -> tuple[Array, float]:
     if not finite.all():
         bad = int(np.argmin(finite))
         raise ValueError(f"the score of path {pool.paths[bad]} is {scores[bad]}; scores must be finite")
-    return scores, max(elapsed, 0.0)
+    stated = pruner.answers(pool) if answers else pool.answer_class
+    return Check(scores, stated, meter.cost, meter.charges, max(elapsed, 0.0))

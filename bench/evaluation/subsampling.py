@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,10 +17,26 @@ from prunebench.bench.policies import Policy
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Scores, Signal
 from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.meter import Charge, Meter
 from prunebench.methods.pool import Pool
 
-Memory = dict[tuple[str, str, int], dict[int, float]]
-"""Scores by path, by task, problem and checkpoint."""
+
+@dataclass
+class Memory:
+    """What one pruner said of the paths of one problem at one checkpoint, and what it was charged for each."""
+
+    scores: dict[int, float] = field(default_factory=dict)
+    charges: list[Charge] = field(default_factory=list)
+
+    def keep(self, paths: NDArray[np.int64], scores: Scores, charges: Iterable[Charge]) -> None:
+        """Remember the ``paths`` that are new, with their ``scores`` and that part of the ``charges``."""
+        new = np.array([int(path) not in self.scores for path in paths], np.bool_)
+        self.charges += [charge.of(paths[new]) for charge in charges]
+        self.scores.update(zip(paths[new].tolist(), scores[new].tolist(), strict=True))
+
+
+Memories = dict[tuple[str, str, int], Memory]
+"""By task, problem and checkpoint."""
 
 
 def order_of(record: ProblemRecord, draw: int, seed: int) -> NDArray[np.int64]:
@@ -86,10 +102,10 @@ class ScoreCache:
     """
 
     def __init__(self) -> None:
-        self._of: dict[str, Memory] = {}
+        self._of: dict[str, Memories] = {}
 
-    def of(self, pruner: Pruner) -> Memory:
-        """The memory of all pruners of this name and these hyper-parameters."""
+    def of(self, pruner: Pruner) -> Memories:
+        """The memories of all pruners of this name and these hyper-parameters."""
         return self._of.setdefault(json.dumps([pruner.name, pruner.hyperparameters()], sort_keys=True), {})
 
     def remembering(self, pruner: Pruner) -> Pruner:
@@ -105,13 +121,15 @@ class ScoreCache:
 class _Remembered:
     """Stands for ``score`` of a pointwise pruner: paths that were never scored are scored now."""
 
-    def __init__(self, pruner: Pruner, memory: Memory) -> None:
-        self._pruner, self._memory = pruner, memory
+    def __init__(self, pruner: Pruner, memories: Memories) -> None:
+        self._pruner, self._memories = pruner, memories
 
     def __call__(self, pool: Pool) -> Scores:
-        known = self._memory.setdefault((pool.task, pool.problem, pool.position), {})
-        new = [row for row, path in enumerate(pool.paths) if int(path) not in known]
+        memory = self._memories.setdefault((pool.task, pool.problem, pool.position), Memory())
+        new = [row for row, path in enumerate(pool.paths) if int(path) not in memory.scores]
         if new:
-            scores = self._pruner.score(pool if len(new) == len(pool) else pool.take(new))
-            known.update((int(pool.paths[row]), float(score)) for row, score in zip(new, scores, strict=True))
-        return np.array([known[int(path)] for path in pool.paths])
+            part, meter = pool if len(new) == len(pool) else pool.take(new), Meter()
+            memory.keep(part.paths, self._pruner.score(part.metered(meter)), meter.charges)
+        if pool.meter is not None:
+            pool.meter.add(charge.of(pool.paths) for charge in memory.charges)
+        return np.array([memory.scores[int(path)] for path in pool.paths])

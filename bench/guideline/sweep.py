@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.replay import check
 from prunebench.bench.evaluation.subsampling import order
 from prunebench.bench.evaluation.tables.equal_cost import largest_affordable
 from prunebench.bench.files import Document, csv_text, write_atomically
@@ -32,6 +33,7 @@ from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.loading import reads_of
 from prunebench.methods.base import Pruner, Signal
+from prunebench.methods.meter import Cost
 
 Array = NDArray[np.float64]
 GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
@@ -345,27 +347,23 @@ class _Kept:
         record = record_of(engine, stored, prefix, None, reads, task=task_of(store, stored.task))
         found = _Scored(Paths.of(record), {}, {})
         for method, pruner in methods.items():
-            found.scores[method] = _scores(pruner, record)
-            found.extra[method] = _charge(pruner, record, arithmetic)
+            checked = check(pruner, record.pool)
+            found.scores[method] = checked.scores
+            found.extra[method] = _charge(method, checked.cost, record, arithmetic)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(_plain(found)).encode())
         return found
 
 
-def _scores(pruner: Pruner, record: ProblemRecord) -> Array:
-    told = np.asarray(pruner.score(record.pool), np.float64)
-    return told if told.ndim == 1 else told[0]  # a control may give several draws; the pools are drawn here
-
-
-def _charge(pruner: Pruner, record: ProblemRecord, arithmetic: Arithmetic | None) -> float:
+def _charge(method: str, cost: Cost, record: ProblemRecord, arithmetic: Arithmetic | None) -> float:
     """Generator tokens per path that the check costs.
 
     Raises UserError for a cost in FLOPs where no model says what a token costs (imported rollouts).
     """
-    cost, count = pruner.cost(record.pool), len(record.pool)
+    count = len(record.pool)
     if arithmetic is None and cost.flops is not None:
         raise UserError(
-            f"method '{pruner.name}': its check costs FLOPs, and imported rollouts have no model to say how many "
+            f"method '{method}': its check costs FLOPs, and imported rollouts have no model to say how many "
             "tokens that is; leave it out of --methods"
         )
     if arithmetic is None:

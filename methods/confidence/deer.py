@@ -9,54 +9,14 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, Probe, Pruner, Scores, Setting, Signal, Source
+from prunebench.methods.base import Pruner, Scores, Setting, Signal, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
 
 
-@dataclass
-class ForcedAnswers(Pruner):
-    """What forces a final answer of at most ``answer_tokens`` tokens: :meth:`ask` once, then :meth:`told` for the rest.
-
-    Online the suffix and the answer are decoded behind the cache of the prefix, which is not encoded again.
-    """
-
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.PROBE})
-    extra_cost: ClassVar[str] = "probes every path (<= 20 tokens)"
-
-    answer_tokens: int = 20
-
-    def asked(self, pool: Pool) -> NDArray[np.int64]:
-        """The rows that are asked. Default: all."""
-        return np.arange(len(pool))
-
-    def ask(self, pool: Pool) -> Probe:
-        """The forced answers of the rows that are asked, in their order."""
-        rows = self.asked(pool)
-        if len(rows) == len(pool):
-            probe = pool.probe(self.answer_tokens)
-        elif len(rows):
-            probe = pool.take(rows).probe(self.answer_tokens)
-        else:
-            probe = Probe((), (), np.zeros(0, np.int64))
-        self.told_ = (pool, probe)
-        return probe
-
-    def told(self, pool: Pool) -> Probe:
-        """What was told about this very pool, so that its cost and answers need no second probe; else it is asked."""
-        known, probe = getattr(self, "told_", (None, None))
-        return probe if probe is not None and known is pool else self.ask(pool)
-
-    def cost(self, pool: Pool) -> Cost:
-        """Suffix and generated tokens of every row that is asked."""
-        answers = self.told(pool).token_ids
-        suffix = pool.words.closing + len(pool.words.answer) if pool.words else 0
-        return Cost(probe_tokens=sum(suffix + len(ids) for ids in answers))
-
-
 @pruner
 @dataclass
-class Deer(ForcedAnswers):
+class Deer(Pruner):
     """Mean probability of the tokens of a trial answer, forced at the checkpoint and decoded greedily.
 
     arXiv 2504.15895 (iie-ycx/DEER); higher = keep, as in the source, which ends a path above 0.95. ``average``:
@@ -70,10 +30,13 @@ class Deer(ForcedAnswers):
 
     name: ClassVar[str] = "deer"
     source: ClassVar[Source] = Source.INTERNAL
+    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.PROBE})
     paper: ClassVar[str] = "arXiv 2504.15895"
     pointwise: ClassVar[bool] = True
     probability: ClassVar[bool] = True
+    extra_cost: ClassVar[str] = "probes every path (<= 20 tokens)"
 
+    answer_tokens: int = 20
     average: Literal["arithmetic", "geometric"] = "arithmetic"
 
     @classmethod
@@ -81,7 +44,7 @@ class Deer(ForcedAnswers):
         return [cls(average="arithmetic"), cls(average="geometric")]
 
     def score(self, pool: Pool) -> Scores:
-        return np.array([self._of(logprobs) for logprobs in self.ask(pool).token_logprobs])
+        return np.array([self._of(logprobs) for logprobs in pool.probe(self.answer_tokens).token_logprobs])
 
     def _of(self, logprobs: NDArray[np.float64]) -> float:
         if not len(logprobs):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from prunebench.methods.base import Cost, MissingSignalError, Pruner, Scores, Signal, Source
+from prunebench.methods.base import Pruner, Scores, Signal, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
 
@@ -32,8 +32,3 @@ class PTrue(Pruner):
     def score(self, pool: Pool) -> Scores:
         yes, no = pool.opinion().T
         return np.asarray(np.exp(yes - np.logaddexp(yes, no)), np.float64)
-
-    def cost(self, pool: Pool) -> Cost:
-        if pool.words is None:
-            raise MissingSignalError(Signal.PROBE)
-        return Cost(probe_tokens=(pool.words.closing + len(pool.words.question)) * len(pool))

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, Pruner, Scores, Signal, Source
+from prunebench.methods.base import Pruner, Scores, Signal, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
 
@@ -20,7 +20,7 @@ class MeanRank(Pruner):
     """Mean of the members' ranks within the pool, worst 0, best N - 1, equal scores sharing their mean rank.
 
     Ranks need no common scale. ``members`` are the names of two methods or more, joined by commas; ``bench`` puts the
-    members themselves in by :meth:`join`, and their costs add up. A comparison names an ensemble as
+    members themselves in by :meth:`join`, and what they cost adds up. A comparison names an ensemble as
     ``mean-rank(stop,deepconf)``.
     """
 
@@ -49,14 +49,8 @@ class MeanRank(Pruner):
         return self
 
     def score(self, pool: Pool) -> Scores:
-        mean: Scores = np.array([ranks(member.score(pool)) for member in self._joined()]).mean(axis=0)
+        mean: Scores = np.array([ranks(member.score(pool.apart())) for member in self._joined()]).mean(axis=0)
         return mean
-
-    def cost(self, pool: Pool) -> Cost:
-        total = Cost()
-        for member in self._joined():
-            total += member.cost(pool)
-        return total
 
     def _joined(self) -> list[Pruner]:
         if not self.ready:

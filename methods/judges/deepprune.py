@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset
 from prunebench.methods.registry import pruner
@@ -56,13 +56,6 @@ class DeepPrune(LearnablePruner):
     def configurations(cls, setting: Setting) -> Sequence[Self]:
         return [cls(threshold=threshold, C=c) for threshold in (0.3, 0.5, 0.7) for c in (0.1, 1.0)]
 
-    def cost(self, pool: Pool) -> Cost:
-        """Reading, two operations per n-gram; and of every comparison two per weight that either text calls for."""
-        _, compared, sizes = self._told(pool)
-        tokens = int(pool.lengths.sum())
-        weights = sum(2 * int(sizes[row] + sizes[other]) for row, other in compared)
-        return Cost(reencoded_tokens=tokens, flops=2.0 * self.ngram_max * tokens + 2.0 * weights)
-
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
         """Raises ValueError where final answers are not known, or where all pairs are of one kind."""
         from scipy.sparse import vstack
@@ -85,7 +78,6 @@ class DeepPrune(LearnablePruner):
             rows.append(_features(vectors[first], vectors[second]))
         model = LogisticRegression(C=self.C, max_iter=2000).fit(vstack(rows), same)
         self.coefficients_, self.intercept_ = model.coef_[0], model.intercept_
-        self.told_of_: Pool | None = None
         return self
 
     def _pairs_of(self, labelled: LabelledPool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -109,19 +101,20 @@ class DeepPrune(LearnablePruner):
         return first, second, final[first] == final[second]
 
     def score(self, pool: Pool) -> Scores:
-        clusters, *_ = self._told(pool)
+        vectors = self._vectors(pool)
+        clusters, compared = self._clusters(pool, vectors)
+        self._charge(pool, compared, np.diff(vectors.indptr))
         scores: Scores = np.empty(len(pool))
         for members in clusters:
             scores[members] = len(members) / (len(pool) + 1) - np.arange(len(members))
         return scores
 
-    def _told(self, pool: Pool) -> tuple[list[list[int]], list[tuple[int, int]], NDArray[np.int64]]:
-        """Clusters, comparisons and n-grams per text; the cost of this very pool needs no second clustering."""
-        if getattr(self, "told_of_", None) is not pool:
-            vectors = self._vectors(pool)
-            self.told_ = (*self._clusters(pool, vectors), np.diff(vectors.indptr))
-            self.told_of_ = pool
-        return self.told_
+    def _charge(self, pool: Pool, compared: Sequence[tuple[int, int]], ngrams: NDArray[np.int64]) -> None:
+        """Reading, two operations per n-gram; and of every comparison two per weight that either text calls for."""
+        weights = np.zeros(len(pool))
+        for row, other in compared:
+            weights[row] += 2 * (ngrams[row] + ngrams[other])
+        pool.charge(reencoded_tokens=pool.lengths, flops=2.0 * self.ngram_max * pool.lengths + 2.0 * weights)
 
     def _vectors(self, pool: Pool) -> Any:
         """(N, V) sparse."""
@@ -174,7 +167,6 @@ class DeepPrune(LearnablePruner):
         self.vocabulary_ = {word: i for i, word in enumerate(words)}
         self._vectorizer_ = self._new_vectorizer(self.vocabulary_)
         self._vectorizer_.idf_ = self.idf_
-        self.told_of_ = None
         return self
 
     def _new_vectorizer(self, vocabulary: dict[str, int] | None = None) -> Any:

@@ -9,14 +9,14 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, Generate, PretrainedJudge, Scores, Setting, Signal
+from prunebench.methods.base import Generate, PretrainedJudge, Scores, Setting, Signal
 from prunebench.methods.judges.verifier import (
     ASPECTS,
     PROMPTS,
     Language,
+    charge_verifier,
     distinct_texts,
     language_of,
-    verifier_cost,
     verifier_of,
     yes_probabilities,
 )
@@ -57,15 +57,11 @@ class Mav(PretrainedJudge):
         generate, prompts = verifier_of(self), PROMPTS[self.language]
         texts, place = distinct_texts(pool)
         contexts = self._contexts(generate, pool, texts)
+        tokens = np.array([len(context) for context in contexts]).reshape(len(texts), len(self.aspects)).sum(axis=1)
+        charge_verifier(pool, generate, tokens[place])
         approved = yes_probabilities(generate, contexts, prompts) >= 0.5
         scores: Scores = approved.reshape(len(texts), len(self.aspects)).mean(axis=1, dtype=np.float64)[place]
         return scores
-
-    def cost(self, pool: Pool) -> Cost:
-        """Every distinct prefix is read anew for every aspect; nothing is written."""
-        generate = verifier_of(self)
-        contexts = self._contexts(generate, pool, distinct_texts(pool)[0])
-        return verifier_cost(generate, sum(map(len, contexts)), 0)
 
     def _contexts(self, generate: Generate, pool: Pool, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """One per text and aspect, the aspects of a text behind one another."""

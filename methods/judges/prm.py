@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, JudgeMissingError, PretrainedJudge, Scores, Setting, Signal
+from prunebench.methods.base import JudgeMissingError, PretrainedJudge, Scores, Setting, Signal
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
 
@@ -104,13 +103,9 @@ class Prm(PretrainedJudge):
         texts = pool.text
         reader, encoder = self._judge()
         readings = reader.distinct(pool)
+        encoder.charge(pool, readings)
         probabilities = dict(zip(readings, encoder.probabilities(list(readings.values())), strict=True))
         return [probabilities[text] for text in texts]
-
-    def cost(self, pool: Pool) -> Cost:
-        """Tokens of the distinct prefixes with their problem, in the judge's own tokens and by its own size."""
-        reader, encoder = self._judge()
-        return reader.cost(pool, encoder)
 
     def _judge(self) -> tuple[Reader, Encoder]:
         if not hasattr(self, "source_"):
@@ -227,10 +222,6 @@ class Reading:
     places: tuple[int, ...]
 
 
-def _key(prompt: str, text: str) -> bytes:
-    return hashlib.sha256(f"{prompt}\0{text}".encode()).digest()
-
-
 class Reader:
     """Turns a problem and a prefix into tokens of the judge.
 
@@ -242,8 +233,6 @@ class Reader:
         self.context, self.tokenizer = checkpoint.context, checkpoint.tokenizer()
         self.mark = self._token(FORMS[form].mark)
         self.answers = (self._token("-"), self._token("+")) if form in ("plus-minus", "step-tag") else ()
-        self._sizes: dict[bytes, int] = {}
-        """Tokens of what was read, so that its cost is known without reading it again."""
 
     def _token(self, text: str) -> int:
         found = self._encode(text)
@@ -259,18 +248,7 @@ class Reader:
 
     def distinct(self, pool: Pool) -> dict[str, Reading]:
         """The readings of the distinct texts of a pool, in an order that does not depend on that of its paths."""
-        readings = {text: self._checked(pool, text) for text in sorted(set(pool.text))}
-        self._sizes.update((_key(pool.prompt, text), len(reading.ids)) for text, reading in readings.items())
-        return readings
-
-    def cost(self, pool: Pool, encoder: Encoder) -> Cost:
-        """What reading the distinct texts of a pool costs that judge."""
-        keys = [_key(pool.prompt, text) for text in set(pool.text)]
-        if any(key not in self._sizes for key in keys):
-            self.distinct(pool)
-        tokens = sum(self._sizes[key] for key in keys)
-        flops = 2.0 * encoder.parameters * tokens
-        return Cost(reencoded_tokens=tokens, flops=flops, model_bytes=encoder.weight_bytes)
+        return {text: self._checked(pool, text) for text in sorted(set(pool.text))}
 
     def _checked(self, pool: Pool, text: str) -> Reading:
         reading = self.read(pool.prompt, text)
@@ -391,6 +369,12 @@ class Encoder:
     @property
     def weight_bytes(self) -> int:
         return sum(parameter.numel() * parameter.element_size() for parameter in self.module.parameters())
+
+    def charge(self, pool: Pool, readings: Mapping[str, Reading]) -> None:
+        """Charge the distinct prefixes with their problem, in the judge's own tokens and by its own size."""
+        tokens = np.array([len(readings[text].ids) for text in pool.text])
+        flops = 2.0 * self.parameters * tokens
+        pool.charge(reencoded_tokens=tokens, flops=flops, model_bytes=self.weight_bytes, read=pool.text)
 
     def logits(self, readings: Sequence[Reading]) -> Any:
         """(steps of all readings, outputs) float32, in their order; the shorter ones are padded on the right."""

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.methods.base import (
-    Cost,
     JudgeMissingError,
     LearnablePruner,
     NotFittedError,
@@ -93,11 +92,9 @@ class PrmRetrain(UsesJudge, LearnablePruner):
     def score(self, pool: Pool) -> Scores:
         encoder = self._fitted()
         texts = pool.text
-        return _success(encoder, self._reader().distinct(pool), texts)
-
-    def cost(self, pool: Pool) -> Cost:
-        """Tokens of the distinct prefixes with their problem, in the judge's own tokens and by its own size."""
-        return self._reader().cost(pool, self._fitted())
+        readings = self._reader().distinct(pool)
+        encoder.charge(pool, readings)
+        return _success(encoder, readings, texts)
 
     def save(self, path: Path) -> None:
         from safetensors.torch import save_file

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
 from prunebench.methods.pool import Pool, PrefixDataset
 from prunebench.methods.registry import pruner
 
@@ -38,11 +38,6 @@ class TextClassifier(LearnablePruner):
     def configurations(cls, setting: Setting) -> Sequence[Self]:
         return [cls(ngram_max=n, C=c) for n in (1, 3, 5) for c in (0.3, 3.0)]
 
-    def cost(self, pool: Pool) -> Cost:
-        """A judge outside the model reads the text anew; its own arithmetic is two operations per n-gram."""
-        tokens = int(pool.lengths.sum())
-        return Cost(reencoded_tokens=tokens, flops=2.0 * self.ngram_max * tokens)
-
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
         from sklearn.linear_model import LogisticRegression
 
@@ -62,7 +57,10 @@ class TextClassifier(LearnablePruner):
     def score(self, pool: Pool) -> Scores:
         if not hasattr(self, "coefficients_"):
             raise NotFittedError(self.name)
-        return np.asarray(self._vectorizer_.transform(list(pool.text)) @ self.coefficients_, np.float64)
+        scores = np.asarray(self._vectorizer_.transform(list(pool.text)) @ self.coefficients_, np.float64)
+        # A judge outside the model reads the text anew; its own arithmetic is two operations per n-gram.
+        pool.charge(reencoded_tokens=pool.lengths, flops=2.0 * self.ngram_max * pool.lengths)
+        return scores
 
     def save(self, path: Path) -> None:
         from safetensors.numpy import save_file

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from prunebench.methods.base import Cost, PretrainedJudge, Scores, Setting, Signal
+import numpy as np
+
+from prunebench.methods.base import PretrainedJudge, Scores, Setting, Signal
 from prunebench.methods.judges.verifier import (
     PROMPTS,
     Language,
+    charge_verifier,
     distinct_texts,
     language_of,
-    verifier_cost,
     verifier_of,
     yes_probabilities,
 )
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
+
+_NOTHING = np.zeros(0, np.int64)
 
 
 @pruner
@@ -53,34 +57,15 @@ class ThinkPrm(PretrainedJudge):
     def score(self, pool: Pool) -> Scores:
         generate, prompts = verifier_of(self), PROMPTS[self.language]
         texts, place = distinct_texts(pool)
-        contexts = self._contexts(pool, texts)
+        contexts = [prompts.critique.format(problem=pool.prompt, prefix=text) for text in texts]
+        read = [generate.encode(context) for context in contexts]
+        critiques = generate.complete(read, self.max_new_tokens) if self.max_new_tokens > 0 else [_NOTHING] * len(read)
         asked = []
-        for context, written in zip(contexts, self._critiques(contexts), strict=True):
-            review = written.partition(prompts.verdict.strip())[0].rstrip(" ")
+        for context, critique in zip(contexts, critiques, strict=True):
+            review = generate.decode(critique).partition(prompts.verdict.strip())[0].rstrip(" ")
             asked.append(generate.encode(context + review + prompts.verdict))
+        # The context is read anew; the critique as written, and the question for the verdict, come behind it.
+        written = np.array([len(critique) for critique in critiques]) + len(generate.encode(prompts.verdict))
+        charge_verifier(pool, generate, np.array([len(ids) for ids in read])[place], written[place])
         scores: Scores = yes_probabilities(generate, asked, prompts)[place]
         return scores
-
-    def cost(self, pool: Pool) -> Cost:
-        """Per distinct prefix: its context, read anew; the critique as written, and the question for the verdict."""
-        generate = verifier_of(self)
-        contexts = self._contexts(pool, distinct_texts(pool)[0])
-        if any(context not in getattr(self, "written_", {}) for context in contexts):
-            self._critiques(contexts)
-        written = sum(self.written_[context] for context in contexts)
-        question = len(contexts) * len(generate.encode(PROMPTS[self.language].verdict))
-        return verifier_cost(generate, sum(len(generate.encode(context)) for context in contexts), written + question)
-
-    def _contexts(self, pool: Pool, texts: Sequence[str]) -> list[str]:
-        return [PROMPTS[self.language].critique.format(problem=pool.prompt, prefix=text) for text in texts]
-
-    def _critiques(self, contexts: Sequence[str]) -> list[str]:
-        """What the verifier writes behind each context; the lengths stay known until the next pool, for the cost."""
-        generate = verifier_of(self)
-        written: list[str] = [""] * len(contexts)
-        self.written_ = dict.fromkeys(contexts, 0)
-        if self.max_new_tokens > 0:
-            tokens = generate.complete([generate.encode(context) for context in contexts], self.max_new_tokens)
-            written = [generate.decode(ids) for ids in tokens]
-            self.written_ = {context: len(ids) for context, ids in zip(contexts, tokens, strict=True)}
-        return written

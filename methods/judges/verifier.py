@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, Generate, JudgeMissingError, PretrainedJudge, Setting
+from prunebench.methods.base import Generate, JudgeMissingError, PretrainedJudge, Setting
 from prunebench.methods.pool import Pool
 
 Language = Literal["words", "english"]
@@ -107,7 +107,11 @@ def yes_probabilities(
     return np.exp(-odds)
 
 
-def verifier_cost(generate: Generate, context_tokens: int, written_tokens: int) -> Cost:
-    """Contexts are read anew, the rest is decoded; 2 FLOPs per parameter of the verifier and token."""
-    flops = 2.0 * generate.parameters * (context_tokens + written_tokens)
-    return Cost(context_tokens, written_tokens, flops=flops, model_bytes=generate.weight_bytes)
+def charge_verifier(
+    pool: Pool, generate: Generate, read: NDArray[np.int64], written: NDArray[np.int64] | int = 0
+) -> None:
+    """Charge every distinct prefix: (N,) tokens read anew and written; 2 FLOPs per parameter of the verifier each."""
+    flops = 2.0 * generate.parameters * (read + written)
+    pool.charge(
+        reencoded_tokens=read, probe_tokens=written, flops=flops, model_bytes=generate.weight_bytes, read=pool.text
+    )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
 from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
 from prunebench.methods.pool import Pool, PrefixDataset
 from prunebench.methods.registry import pruner
@@ -66,10 +66,9 @@ class MlpProbe(LearnablePruner):
     def score(self, pool: Pool) -> Scores:
         if not hasattr(self, "perceptron_"):
             raise NotFittedError(self.name)
-        return self.perceptron_.logits(self._features(pool))
-
-    def cost(self, pool: Pool) -> Cost:
-        return Cost(flops=len(pool) * perceptron_flops(pool.hidden_state(self.layer).shape[1], self.width))
+        features = self._features(pool)
+        pool.charge(flops=self.perceptron_.flops)
+        return self.perceptron_.logits(features)
 
     def _features(self, pool: Pool) -> NDArray[np.float64]:
         states = pool.hidden_state(self.layer).astype(np.float64)
@@ -85,11 +84,6 @@ class MlpProbe(LearnablePruner):
         return self
 
 
-def perceptron_flops(inputs: int, width: int) -> float:
-    """Arithmetic of one row: a multiplication and an addition per weight."""
-    return 2.0 * (inputs * width + width)
-
-
 @dataclass(frozen=True)
 class Perceptron:
     """logit(x) = output . relu(hidden z + hidden_bias) + output_bias, with z = (x - mean) / scale.
@@ -103,6 +97,11 @@ class Perceptron:
     hidden_bias: NDArray[Any]
     output: NDArray[Any]
     output_bias: NDArray[Any]
+
+    @property
+    def flops(self) -> float:
+        """Arithmetic of one row: a multiplication and an addition per weight."""
+        return 2.0 * (self.hidden.size + self.output.size)
 
     def logits(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """(rows,) float64 from (rows, H)."""

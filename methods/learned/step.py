@@ -10,9 +10,9 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
 from prunebench.methods.learned.fitting import Schedule, fingerprint
-from prunebench.methods.learned.mlp_probe import Perceptron, perceptron_flops
+from prunebench.methods.learned.mlp_probe import Perceptron
 from prunebench.methods.pool import Pool, PrefixDataset
 from prunebench.methods.registry import pruner
 
@@ -78,12 +78,10 @@ class Step(LearnablePruner):
     def score(self, pool: Pool) -> Scores:
         if not hasattr(self, "perceptron_"):
             raise NotFittedError(self.name)
-        return _means(self.perceptron_, self._boundary_states(pool))
-
-    def cost(self, pool: Pool) -> Cost:
-        """The states are there when the path is decoded; the network's own arithmetic is charged."""
         paths = self._boundary_states(pool)
-        return Cost(flops=sum(len(path) for path in paths) * perceptron_flops(paths[0].shape[1], self.width))
+        # The states are there when the path is decoded; the network's own arithmetic is charged.
+        pool.charge(flops=self.perceptron_.flops * np.array([len(path) for path in paths]))
+        return _means(self.perceptron_, paths)
 
     def _boundary_states(self, pool: Pool) -> list[NDArray[np.float32]]:
         """Per path (boundaries, H). Raises ValueError when nobody says which token ends a step."""

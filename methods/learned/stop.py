@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.methods.base import (
-    Cost,
     LearnablePruner,
     LearnedTokens,
     NotFittedError,
@@ -77,9 +76,6 @@ class Stop(LearnablePruner):
         """Small models need larger steps than the paper's 2e-5, and a rank of at most a quarter of the width."""
         rank = max(4, min(128, setting.hidden_size // 4))
         return [cls(rank=rank, learning_rate=rate) for rate in (2e-5, 2e-4, 1e-3, 3e-3)]
-
-    def cost(self, pool: Pool) -> Cost:
-        return Cost(check_tokens=self.tokens * len(pool))
 
     def score(self, pool: Pool) -> Scores:
         import torch

@@ -8,15 +8,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Probe, Scores, Source
-from prunebench.methods.confidence.deer import ForcedAnswers
+from prunebench.methods.base import Pruner, Scores, Signal, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
 
 
 @pruner
 @dataclass
-class Agreement(ForcedAnswers):
+class Agreement(Pruner):
     """How many paths of the pool lead to the same answer class, a path itself included; 0 without an answer.
 
     arXiv 2602.03845 (zhengkid/Parallel-Probe) at a single check: an answer is forced on every unfinished path, finished
@@ -27,22 +26,20 @@ class Agreement(ForcedAnswers):
 
     name: ClassVar[str] = "agreement"
     source: ClassVar[Source] = Source.EXTERNAL
+    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.PROBE})
     paper: ClassVar[str] = "arXiv 2602.03845"
     extra_cost: ClassVar[str] = "probes every unfinished path (<= 20 tokens)"
 
-    def asked(self, pool: Pool) -> NDArray[np.int64]:
-        return np.flatnonzero(~pool.finished)
+    answer_tokens: int = 20
 
     def score(self, pool: Pool) -> Scores:
-        classes = self._classes(pool, self.ask(pool))
+        classes = self.answers(pool)
         same = classes[:, None] == classes[None, :]
         return np.where(classes >= 0, same.sum(axis=1), 0).astype(np.float64)
 
     def answers(self, pool: Pool) -> NDArray[np.int64]:
         """int64 (N,): the probed class of an unfinished path, the stated one of a finished path, -1 none."""
-        return self._classes(pool, self.told(pool))
-
-    def _classes(self, pool: Pool, probe: Probe) -> NDArray[np.int64]:
+        unfinished = np.flatnonzero(~pool.finished)
         classes = pool.answer_class.copy()
-        classes[self.asked(pool)] = probe.answer_class
+        classes[unfinished] = pool.take(unfinished).probe(self.answer_tokens).answer_class
         return classes

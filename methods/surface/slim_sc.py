@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from prunebench.methods.base import Cost, Pruner, Scores, Setting, Signal, Source
+from prunebench.methods.base import Pruner, Scores, Setting, Signal, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
 
@@ -63,22 +63,21 @@ class SlimSC(Pruner):
         counted = [cls(n=n, drop=drop) for n in (1, 2, 3) for drop in drops]
         return [*counted, *(cls(drop=drop, similarity="tfidf") for drop in drops)]
 
-    def cost(self, pool: Pool) -> Cost:
-        """``embedding``: the encoder's arithmetic, on a text as long as in the generator's tokens. Else nothing."""
-        if self.similarity != "embedding":
-            return Cost()
-        weights = list(self._encoder().parameters())
-        parameters = sum(tensor.numel() for tensor in weights)
-        tokens = int(pool.lengths.sum())
-        held = sum(tensor.numel() * tensor.element_size() for tensor in weights)
-        return Cost(reencoded_tokens=tokens, flops=2.0 * parameters * tokens, model_bytes=held)
-
     def score(self, pool: Pool) -> Scores:
         order = np.argsort(pool.paths, kind="stable")
         similarity = self._similarity([pool.token_ids[row] for row in order], [pool.text[row] for row in order])
         scores: Scores = np.empty(len(pool))
         scores[order] = self._rounds(similarity, f"{self.seed}\x1f{pool.task}\x1f{pool.problem}")
+        if self.similarity == "embedding":
+            self._charge(pool)
         return scores
+
+    def _charge(self, pool: Pool) -> None:
+        """The encoder's arithmetic, on texts as long as in the generator's tokens."""
+        weights = list(self._encoder().parameters())
+        parameters = sum(tensor.numel() for tensor in weights)
+        held = sum(tensor.numel() * tensor.element_size() for tensor in weights)
+        pool.charge(reencoded_tokens=pool.lengths, flops=2.0 * parameters * pool.lengths, model_bytes=held)
 
     def _similarity(self, token_ids: Sequence[NDArray[Any]], texts: Texts) -> NDArray[np.float64]:
         if self.similarity == "jaccard":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from prunebench.methods.base import Cost, LearnablePruner, MissingSignalError, NotFittedError, Pruner, Signal, Source
+from prunebench.methods.base import LearnablePruner, MissingSignalError, NotFittedError, Pruner, Signal, Source
 from prunebench.methods.check import (
     EXAMPLE_SETTING,
     LEARNING_RULES,
@@ -27,7 +27,7 @@ from prunebench.methods.ensembles.mean_rank import MeanRank
 from prunebench.methods.learned.stop import Stop
 from prunebench.methods.registry import PRUNERS
 
-BUILT_IN = [name for name in PRUNERS.names() if PRUNERS.get(name).__module__.startswith("methods.")]
+BUILT_IN = [name for name in PRUNERS.names() if PRUNERS.get(name).__module__.startswith("prunebench.methods.")]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -197,6 +197,17 @@ def catch(self, pool):
         return np.zeros(len(pool))
 
 
+def charged_once(self, pool):
+    if not hasattr(self, "charged_"):
+        self.charged_ = pool.charge(check_tokens=3)
+    return np.array([float(ids[-1]) for ids in pool.token_ids])
+
+
+def charged_by_the_pool(self, pool):
+    pool.charge(check_tokens=len(pool))
+    return np.array([float(ids[-1]) for ids in pool.token_ids])
+
+
 def first_of(self, pool):
     return np.array([float(pool.signals[Signal.TOKEN_IDS][i][0]) for i in range(len(pool))])
 
@@ -214,7 +225,7 @@ FAULTS = {
     "catching": ({"score": catch}, "declares 'token_ids' but scores without it"),
     "key error": ({"score": first_of}, "must raise MissingSignalError, not KeyError"),
     "equal prefixes": ({"score": standardise}, "On a pool of equal prefixes, score() gives NaN"),
-    "finished": ({"score": against_the_unfinished}, "On a pool of finished paths, score() or cost() raised IndexError"),
+    "finished": ({"score": against_the_unfinished}, "On a pool of finished paths, score() raised IndexError"),
     "drawn in sequence": ({"score": drawn_in_sequence}, "depend on the order of the paths (path 1: "),
     "row order": ({"score": earlier_rows_first}, "break ties by path id"),
     "paths as rows": ({"score": indexed_by_path}, "path ids are not the row numbers, score() raised IndexError"),
@@ -232,7 +243,9 @@ FAULTS = {
     "requires": ({"requires": {Signal.TEXT}}, "must be a frozenset"),
     "learnable": ({"learnable": True}, "'learnable' is True"),
     "draws": ({"draws": 5}, "needs a hyper-parameter 'seed'"),
-    "cost": ({"cost": lambda self, pool: Cost(check_tokens=-1)}, "counts of at least 0"),
+    "negative charge": ({"score": lambda self, pool: pool.charge(check_tokens=-1)}, "give numbers of at least 0"),
+    "charged once": ({"score": charged_once}, "charge what it costs every time"),
+    "charged by the pool": ({"pointwise": True, "score": charged_by_the_pool}, "charge each path by itself"),
     "nine": (
         {"configurations": classmethod(lambda cls, setting: [cls(weight=float(i)) for i in range(9)])},
         "it must give 1 to 8",
@@ -254,6 +267,13 @@ def test_every_fault_of_a_pruner_is_found(fault):
         check_pruner(variant(**members))
     assert any(sentence in failure for failure in caught.value.failures)
     assert all(failure.endswith(".") for failure in caught.value.failures)
+
+
+def test_a_pruner_that_brings_its_own_cost_is_told_what_to_do_now():
+    with pytest.raises(ValueError, match=r"Faulty.cost\(\) is never called: charge .* with pool.charge\(") as caught:
+        variant(cost=lambda self, pool: 3)
+    assert str(caught.value).count(". ") == 0
+    assert check_pruner(variant(__annotations__={"cost": float}, cost=0.5)) is None, "a hyper-parameter is no method"
 
 
 @dataclass
@@ -413,7 +433,7 @@ def test_all_failures_come_at_once():
 def test_a_class_without_the_decorator_or_the_base_is_refused():
     with pytest.raises(PrunerCheckError, match="decorated with @dataclass"):
         check_pruner(type("Bare", (Good,), {"__module__": __name__})())
-    with pytest.raises(PrunerCheckError, match=r"subclass of methods\.base\.Pruner"):
+    with pytest.raises(PrunerCheckError, match=r"subclass of prunebench\.methods\.base\.Pruner"):
         check_pruner(object())
 
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from prunebench.methods.base import NotFittedError, Quadrant, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_dataset, example_pool
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_dataset, example_pool
 from prunebench.methods.judges.deepprune import DeepPrune
 from prunebench.methods.pool import LabelledPool, PrefixDataset
 from tests.methods.test_learnable import features_by_hand, logistic, ngrams
@@ -184,7 +184,7 @@ def test_without_final_answers_or_with_one_kind_of_pair_it_says_what_to_do():
     other = replace(known, final_class=np.array([0, 1]))
     with pytest.raises(ValueError, match="none of them ends in the same answer; train on more problems"):
         DeepPrune().fit(PrefixDataset((other,)), PrefixDataset(()))
-    for use in (lambda: DeepPrune().score(known.pool), lambda: DeepPrune().cost(known.pool)):
+    for use in (lambda: DeepPrune().score(known.pool), lambda: cost_of(DeepPrune(), known.pool)):
         with pytest.raises(NotFittedError, match="prunebench train deepprune"):
             use()
 
@@ -193,7 +193,7 @@ def test_the_cost_counts_the_comparisons_that_were_made(tmp_path):
     judge = judge_of(tmp_path, "abc", gap=-10, product=0, intercept=5)
     pool = pool_of(["a", "b c", "a", "b c"])
     # compared: 1-0, 2-0, 3-0, 3-1, with 3, 2, 3 and 4 words, each with two weights of two operations
-    cost = judge.cost(pool)
+    cost = cost_of(judge, pool)
     assert cost.reencoded_tokens == cost.tokens == pool.lengths.sum()
     assert cost.flops == 2 * 1 * pool.lengths.sum() + 4 * (3 + 2 + 3 + 4)
 

@@ -10,10 +10,10 @@ import pytest
 from scipy.optimize import minimize
 
 from prunebench.methods.base import NotFittedError, Quadrant, Setting, Signal
-from prunebench.methods.check import check_pruner, example_dataset, example_pool
+from prunebench.methods.check import check_pruner, cost_of, example_dataset, example_pool
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.learned.linear_probe import LinearProbe
-from prunebench.methods.learned.mlp_probe import MlpProbe, Perceptron, perceptron_flops
+from prunebench.methods.learned.mlp_probe import MlpProbe, Perceptron
 from prunebench.methods.learned.step import Step
 from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 
@@ -147,7 +147,7 @@ def test_the_logit_is_that_of_a_slow_loop():
             total += net.output[unit] * max(inner, 0.0)
         expected.append(total)
     assert np.allclose(net.logits(rows), expected)
-    assert perceptron_flops(4, 3) == 2 * (3 * 4 + 3)
+    assert net.flops == 2 * (3 * 4 + 3)
 
 
 def test_the_network_ranks_what_no_straight_line_can():
@@ -203,8 +203,8 @@ def test_the_score_is_the_mean_of_the_boundaries_by_a_slow_loop():
         counts.append(count)
     assert {0, 1, 2} <= set(counts), "all three cases occur"
     assert np.allclose(step.score(pool), expected, atol=1e-12)
-    assert step.cost(pool).flops == sum(max(1, count) for count in counts) * perceptron_flops(6, 8)
-    assert step.cost(pool).tokens == 0
+    assert cost_of(step, pool).flops == sum(max(1, count) for count in counts) * 2 * (6 * 8 + 8)
+    assert cost_of(step, pool).tokens == 0
 
 
 def test_the_score_reads_boundaries_only():
@@ -352,7 +352,8 @@ def test_the_classifier_splits_on_single_spaces_and_keeps_punctuation():
 
 def test_an_external_judge_pays_for_reading():
     pool = example_pool()
-    cost = TextClassifier(ngram_max=2).cost(pool)
+    judge = TextClassifier(ngram_max=2).fit(example_dataset(seed=1), example_dataset(3, seed=2))
+    cost = cost_of(judge, pool)
     assert cost.tokens == cost.reencoded_tokens == pool.lengths.sum()
     assert cost.flops is not None
     assert cost.flops >= 2 * sum(len(set(ngrams(text, 2))) for text in pool.text)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from prunebench.methods.base import Cost
-from prunebench.methods.check import check_pruner, example_pool
+from prunebench.methods.check import check_pruner, cost_of, example_dataset, example_pool
 from prunebench.methods.confidence.entropy import Entropy
 from prunebench.methods.confidence.perplexity import Perplexity
 from prunebench.methods.ensembles.mean_rank import MeanRank, ranks
 from prunebench.methods.judges.text_classifier import TextClassifier
+from prunebench.methods.meter import Cost
 
 
 def test_ranks_are_scipys_average_ranks():
@@ -28,11 +28,12 @@ def test_the_score_is_the_mean_of_the_members_ranks():
 
 def test_costs_add_up():
     pool = example_pool()
-    ensemble = MeanRank("entropy,text-classifier").join([Entropy(), TextClassifier()])
-    assert ensemble.cost(pool) == TextClassifier().cost(pool)
-    twice = MeanRank("text-classifier,text-classifier").join([TextClassifier(), TextClassifier()])
-    assert twice.cost(pool) == TextClassifier().cost(pool) + TextClassifier().cost(pool)
-    assert twice.cost(pool).flops == 2 * (TextClassifier().cost(pool).flops or 0)
+    judge = TextClassifier(min_df=1).fit(example_dataset(seed=1), example_dataset(3, seed=2))
+    ensemble = MeanRank("entropy,text-classifier").join([Entropy(), judge])
+    assert cost_of(ensemble, pool) == cost_of(judge, pool)
+    twice = MeanRank("text-classifier,text-classifier").join([judge, judge])
+    assert cost_of(twice, pool) == cost_of(judge, pool) + cost_of(judge, pool)
+    assert cost_of(twice, pool).flops == 2 * (cost_of(judge, pool).flops or 0) > 0
     assert Cost() + Cost(check_tokens=2) == Cost(check_tokens=2)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from prunebench.bench.reasoner import train_judges as judges
 from prunebench.bench.reasoner.vocabulary import VOCABULARY
 from prunebench.methods.base import JudgeMissingError, Quadrant, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
 from prunebench.methods.judges.prm import AGGREGATES, FORMS, Checkpoint, Prm, split_steps
 
 WORDS = ["<pad>", "<bos>", "<unk>", "\n", "+", "-", *"abcdefghijklmnopqrstuvwxyz", *(f"t{i}" for i in range(4, 64))]
@@ -383,7 +383,7 @@ def test_the_cost_is_that_of_the_judges_own_tokens_and_size(tmp_path):
     pool = pool_of(("ab", "ab", "a\n\nb"), prompt="xyz")
     tokens = (3 + 2 + 1) + (3 + 3 + 1 + 1 + 1)  # letters, breaks and separators
     size = sum(p.numel() for p in body.parameters()) + sum(tensor.numel() for tensor in head.values())
-    cost = Prm().bind(str(tmp_path)).cost(pool)
+    cost = cost_of(Prm().bind(str(tmp_path)), pool)
     assert (cost.reencoded_tokens, cost.tokens, cost.flops) == (tokens, tokens, 2.0 * size * tokens)
 
 

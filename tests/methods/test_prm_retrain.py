@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from prunebench.bench.reasoner import train_judges as judges
 from prunebench.bench.reasoner.vocabulary import VOCABULARY
 from prunebench.methods.base import JudgeMissingError, NotFittedError, Quadrant, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
 from prunebench.methods.judges.prm import Prm
 from prunebench.methods.judges.prm_retrain import PrmRetrain
 from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
@@ -198,7 +198,7 @@ def test_the_cost_is_that_of_its_own_size(model, judge):
     pool = pool.take([0, 1, 0])
     tokens = sum(len(ids_of(pool, text)) for text in pool.text[:2])
     size = sum(parameter.numel() for parameter in model.parameters())
-    cost = pruner.cost(pool)
+    cost = cost_of(pruner, pool)
     assert (cost.reencoded_tokens, cost.flops) == (tokens, 2.0 * size * tokens)
 
 

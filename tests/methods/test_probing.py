@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from prunebench.methods.base import Cost, MissingSignalError, Probe, Quadrant, Signal, Words
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.base import MissingSignalError, Probe, Quadrant, Signal, Words
+from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
 from prunebench.methods.confidence.deer import Deer
 from prunebench.methods.confidence.p_true import PTrue
+from prunebench.methods.meter import Cost, Meter
 from prunebench.methods.surface.agreement import Agreement
 
 WORDS = Words(answer=(8, 9, 7), question=(10, 13), yes=11, no=12, step_end=4)
@@ -72,15 +73,17 @@ def test_one_unlikely_token_tells_the_averages_apart():
 
 def test_a_probe_costs_suffix_and_answer_and_is_not_asked_twice():
     script = Scripted({10: ([0.5] * 4, 0), 11: ([0.9], 1), 12: ([], -1)})
-    pool, method = pool_of(script), Deer(answer_tokens=7)
+    meter, method = Meter(), Deer(answer_tokens=7)
+    pool = pool_of(script).metered(meter)
     method.score(pool)
-    assert method.cost(pool) == Cost(probe_tokens=3 * 3 + 4 + 1)
-    assert method.cost(pool) == method.cost(pool)
+    assert meter.cost == Cost(probe_tokens=3 * 3 + 4 + 1)
+    assert pool.take([1, 2]).probe(7).answer_class.tolist() == [1, -1]
+    assert meter.cost == Cost(probe_tokens=3 * 3 + 4 + 1)
     assert [tokens for _, _, tokens in script.asked] == [7]
     other = pool_of(Scripted({10: ([0.5], 0)}))
-    assert method.cost(other) == Cost(probe_tokens=3 + 1)  # another pool is asked anew
-    method.score(pool)
-    assert len(script.asked) == 2  # a score always is
+    assert cost_of(method, other) == Cost(probe_tokens=3 + 1)  # another pool is asked anew
+    assert cost_of(method, pool) == meter.cost
+    assert len(script.asked) == 2  # in another check so is the same one
 
 
 # --- p-true ---
@@ -89,7 +92,7 @@ def test_a_probe_costs_suffix_and_answer_and_is_not_asked_twice():
 def test_p_true_is_the_share_of_yes():
     script = Scripted(opinions={10: (0.3, 0.1), 11: (0.001, 0.003), 12: (0.2, 0.2), 13: (1e-300, 1.0)})
     assert PTrue().score(pool_of(script)) == pytest.approx([0.75, 0.25, 0.5, 0.0])
-    assert PTrue().cost(pool_of(script)) == Cost(probe_tokens=4 * 2)
+    assert cost_of(PTrue(), pool_of(script)) == Cost(probe_tokens=4 * 2)
 
 
 # --- agreement ---
@@ -98,10 +101,11 @@ def test_p_true_is_the_share_of_yes():
 def test_agreement_counts_the_paths_of_the_same_answer():
     # Probed: 5, 5, none, 6, 5. The finished ones (rows 1 and 4) have stated 6 and 7 and are not asked.
     script = Scripted({10: ([0.5], 5), 11: ([0.5], 5), 12: ([0.5], -1), 13: ([0.5], 6), 14: ([0.5] * 9, 5)})
-    pool, method = pool_of(script, finished=(1, 4), stated=(6, 7)), Agreement()
+    meter, method = Meter(), Agreement()
+    pool = pool_of(script, finished=(1, 4), stated=(6, 7)).metered(meter)
     assert method.score(pool).tolist() == [1.0, 2.0, 0.0, 2.0, 1.0]
     assert method.answers(pool).tolist() == [5, 6, -1, 6, 7]
-    assert method.cost(pool) == Cost(probe_tokens=3 * (3 + 1))
+    assert meter.cost == Cost(probe_tokens=3 * (3 + 1))
     assert script.asked == [([10, 12, 13], WORDS.answer, 20)]
     assert pool.answer_class.tolist() == [-1, 6, -1, -1, 7]
 
@@ -119,7 +123,7 @@ def test_finished_paths_are_neither_asked_nor_charged():
     pool, method = pool_of(script, finished=(0, 1, 2), stated=(4, -1, 4)), Agreement()
     assert method.score(pool).tolist() == [2.0, 0.0, 2.0]
     assert method.answers(pool).tolist() == [4, -1, 4]
-    assert method.cost(pool) == Cost()
+    assert cost_of(method, pool) == Cost()
     assert script.asked == []
 
 
@@ -134,9 +138,9 @@ def test_answers_alone_ask_too():
 @pytest.mark.parametrize("method", [Deer(), PTrue(), Agreement()], ids=lambda method: method.name)
 def test_without_a_generator_or_its_words_the_probe_is_missing(method):
     mute, wordless = example_pool(), replace(example_pool(generator=Scripted()), words=None)
-    for verb, pool in ((method.score, mute), (method.score, wordless), (method.cost, wordless)):
+    for pool in (mute, wordless):
         with pytest.raises(MissingSignalError, match="'probe'"):
-            verb(pool)
+            method.score(pool)
 
 
 @pytest.mark.parametrize("kind", [Deer, PTrue, Agreement])

@@ -11,7 +11,7 @@ import torch
 from prunebench.bench.engines.base import Request
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.methods.base import NotFittedError, PrefixCache, Setting, Signal
-from prunebench.methods.check import check_pruner
+from prunebench.methods.check import check_pruner, cost_of
 from prunebench.methods.learned.otv import OneTokenVerification
 from prunebench.methods.learned.stop import Lesson, Stop, of_like_width
 from prunebench.methods.learned.stop_without_adapter import StopWithoutAdapter
@@ -300,7 +300,7 @@ def test_otv_learns_the_verdicts_and_not_the_labels(engine):
     otv.fit(told(mixed(engine, range(40)), True), told(mixed(engine, (90, 91)), False))
     test = told(mixed(engine, range(200, 210), (10,), rows=12), False)
     assert within_problem_auroc(test, [otv.score(one.pool) for one in test]) > 0.9
-    assert otv.cost(test.pools[0].pool).check_tokens == 12
+    assert cost_of(otv, test.pools[0].pool).check_tokens == 12
 
 
 def test_otv_without_verdicts_says_what_is_missing(engine):

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prunebench.methods.base import Cost, JudgeMissingError, MissingSignalError, Quadrant, Setting, Signal
-from prunebench.methods.check import check_pruner, example_pool
+from prunebench.methods.base import JudgeMissingError, MissingSignalError, Quadrant, Setting, Signal
+from prunebench.methods.check import check_pruner, cost_of, example_pool
 from prunebench.methods.judges.mav import Mav
 from prunebench.methods.judges.thinkprm import ThinkPrm
 from prunebench.methods.judges.verifier import ASPECTS, PROMPTS
+from prunebench.methods.meter import Cost
 
 STOP = "<stop>"
 
@@ -141,7 +142,9 @@ def test_thinkprm_without_tokens_asks_at_once():
     judge = ThinkPrm(max_new_tokens=0).bind("anywhere", verifier)
     np.testing.assert_allclose(judge.score(pool_of("a")), [0.75], rtol=1e-12)
     assert verifier.completed == []
-    assert judge.cost(pool_of("a")) == Cost(reencoded_tokens=5, probe_tokens=1, flops=2.0 * 1000 * 6, model_bytes=4000)
+    assert cost_of(judge, pool_of("a")) == Cost(
+        reencoded_tokens=5, probe_tokens=1, flops=2.0 * 1000 * 6, model_bytes=4000
+    )
 
 
 def test_thinkprm_charges_contexts_critiques_and_the_question():
@@ -149,16 +152,15 @@ def test_thinkprm_charges_contexts_critiques_and_the_question():
     critiques = {"t4 t5 a check:": "x y", "t4 t5 b c check:": "z"}
     pool = pool_of("a", "b c", "a")
     fresh = ThinkPrm().bind("anywhere", Spoken({"": (0.5, 0.5)}, critiques))
-    assert fresh.cost(pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18, model_bytes=4000)
+    assert cost_of(fresh, pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18, model_bytes=4000)
     fresh.score(pool_of("a"))
-    assert fresh.cost(pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18, model_bytes=4000)
+    assert cost_of(fresh, pool) == Cost(reencoded_tokens=11, probe_tokens=7, flops=2.0 * 1000 * 18, model_bytes=4000)
 
 
-def test_the_cost_after_a_score_writes_nothing_again():
+def test_the_cost_is_known_without_writing_anything_again():
     verifier = Spoken({"": (0.5, 0.5)}, {"": "x"})
     judge = ThinkPrm().bind("anywhere", verifier)
-    judge.score(pool_of("a", "b"))
-    judge.cost(pool_of("a", "b"))
+    assert cost_of(judge, pool_of("a", "b")).probe_tokens == 2 * 3
     assert len(verifier.completed) == 2
 
 
@@ -183,7 +185,7 @@ def test_mav_is_the_share_of_aspects_that_approve():
 def test_mav_charges_every_aspect_of_every_distinct_prefix():
     """Six tokens per question about ``a``, three questions."""
     judge = Mav().bind("anywhere", Spoken({"": (0.5, 0.5)}))
-    assert judge.cost(pool_of("a", "a")) == Cost(reencoded_tokens=18, flops=2.0 * 1000 * 18, model_bytes=4000)
+    assert cost_of(judge, pool_of("a", "a")) == Cost(reencoded_tokens=18, flops=2.0 * 1000 * 18, model_bytes=4000)
 
 
 def test_aspects_that_nobody_knows_are_refused_in_a_sentence():

@@ -17,7 +17,7 @@ from prunebench.bench.evaluation.ledger import (
 )
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Cost
+from prunebench.methods.meter import Cost
 
 LENGTHS = np.array([5, 10, 30, 40])
 KEEP = np.array([True, False, True, False])

@@ -7,8 +7,9 @@ import pytest
 
 from prunebench.bench.evaluation.replay import Complete, replay, replay_draws
 from prunebench.bench.policies import Decision, Policy, TopK, keep_best
-from prunebench.methods.base import Cost, Pruner, Signal, Source
+from prunebench.methods.base import Pruner, Signal, Source
 from prunebench.methods.controls.random_choice import RandomChoice
+from prunebench.methods.meter import Cost
 from prunebench.methods.pool import Pool
 
 LENGTHS = np.array([5, 20, 30, 40])
@@ -25,13 +26,14 @@ class LastToken(Pruner):
     paper = "test"
 
     def score(self, pool):
-        return np.array([float(ids[-1]) for ids in pool.token_ids])
-
-    def cost(self, pool):
-        return Cost(check_tokens=3 * len(pool))
+        pool.charge(check_tokens=3)
+        return self._last(pool)
 
     def answers(self, pool):
-        return self.score(pool).astype(int) // 2
+        return self._last(pool).astype(int) // 2
+
+    def _last(self, pool):
+        return np.array([float(ids[-1]) for ids in pool.token_ids])
 
 
 @dataclass(frozen=True)

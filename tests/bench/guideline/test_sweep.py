@@ -10,7 +10,6 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.subsampling import order
 from prunebench.bench.guideline.sweep import Grid, Paths, Sweep, _identity, affordable, kept_of, sweep, vote
 from prunebench.bench.policies.votes import Majority
-from prunebench.methods.base import Cost
 from prunebench.methods.confidence.entropy import Entropy
 from prunebench.methods.controls.none import KeepAll
 from prunebench.methods.surface.slim_sc import SlimSC
@@ -144,8 +143,9 @@ def test_scores_are_not_taken_over_from_a_method_that_learned_something_else(nam
 
 def test_a_check_that_costs_flops_is_refused_where_no_model_says_what_a_token_costs(store, tmp_path):
     class Judged(Entropy):
-        def cost(self, pool):
-            return Cost(check_tokens=len(pool), flops=1e6)
+        def score(self, pool):
+            pool.charge(check_tokens=1, flops=1e6)
+            return super().score(pool)
 
     with pytest.raises(UserError, match=r"'entropy': its check costs FLOPs.*leave it out"):
         sweep(None, store, {"entropy": Judged()}, GRID, tmp_path, arithmetic=None)

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prunebench.bench.evaluation.replay import check
 from prunebench.bench.evaluation.subsampling import ScoreCache, Subsamples, light, order_of
 from prunebench.bench.evaluation.tables.equal_cost import at_equal_cost, default_budget, largest_affordable
 from prunebench.bench.policies import Ratio
-from prunebench.methods.base import Cost, Signal
+from prunebench.methods.base import Signal
 from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.meter import Cost
 from tests.bench.evaluation.tables.test_main import MODEL, ByIds, Chance, KeepAll, many, record
 
 
@@ -85,6 +87,34 @@ def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
     assert Pointwise.scored == [[0, 1]]
 
 
+def test_what_is_remembered_is_charged_as_if_it_were_scored_anew():
+    whole = record(ids=[3, 9, 4, 7])
+
+    class Judged(ByIds):
+        """Reads every distinct text once, and asks 3 tokens of every path."""
+
+        name = "judged"
+        pointwise: ClassVar[bool] = True
+
+        def score(self, pool):
+            texts = [str(path % 2) for path in pool.paths]
+            tokens = 10 * (1 + pool.paths % 2)
+            pool.charge(reencoded_tokens=tokens, flops=2.0 * tokens, model_bytes=7, read=texts)
+            pool.charge(check_tokens=3)
+            return super().score(pool)
+
+    memories = ScoreCache()
+    own = memories.remembering(Judged())
+    pair = MeanRank(members="a,b").join([Judged(), Judged()])
+    both = memories.remembering(pair)
+    for rows in ([2, 0], [1, 0, 2], [3], [3, 1], [0, 1, 2, 3]):
+        pool = whole.pool.take(rows)
+        assert check(own, pool).cost == check(Judged(), pool).cost
+        assert check(both, pool).cost == check(pair, pool).cost
+    assert check(own, pool).cost == Cost(30, 0, 12, 60.0, 12, 7)
+    assert check(both, pool).cost == Cost(60, 0, 24, 120.0, 24, 7)
+
+
 def test_a_pruner_that_looks_at_the_pool_scores_every_pool_anew():
     own = ScoreCache().remembering(ByIds())
     assert "score" not in vars(own)
@@ -120,8 +150,9 @@ def equal_cost(records, methods, budget, draws=1, policies=None, **more):
 class Reads(ByIds):
     """Reads 5 tokens per path."""
 
-    def cost(self, pool):
-        return Cost(check_tokens=5 * len(pool))
+    def score(self, pool):
+        pool.charge(check_tokens=5)
+        return super().score(pool)
 
 
 def even(problem="p0", n=16, right=4):

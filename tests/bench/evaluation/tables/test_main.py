@@ -14,7 +14,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.tables.main import compare, replay_methods
 from prunebench.bench.policies import Ratio, TopK
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import PRIVILEGED, Cost, Pruner, Signal, Source
+from prunebench.methods.base import PRIVILEGED, Pruner, Signal, Source
 from prunebench.methods.pool import Pool
 
 L = 10
@@ -82,8 +82,10 @@ class Judge(ByIds):
     source = Source.EXTERNAL
     learnable = True
 
-    def cost(self, pool):
-        return Cost(reencoded_tokens=7, check_tokens=3, flops=100.0)
+    def score(self, pool):
+        first = np.arange(len(pool)) == 0
+        pool.charge(reencoded_tokens=7 * first, check_tokens=3 * first, flops=100.0 * first)
+        return super().score(pool)
 
 
 def record(
