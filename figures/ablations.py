@@ -13,6 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from prunebench.bench.evaluation.ablation import AblationRow
 from prunebench.bench.files import csv_text
 from prunebench.figures.published_marks import SOURCE, PublishedAblation, open_marker, published_ablations
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme
 
 TITLES = {
@@ -22,6 +24,13 @@ TITLES = {
 COLUMNS = ("source", "axis", "value", "metric", "seeds", "n_problems", "avg_at_k", "avg_at_k_low", "avg_at_k_high",
            "avg_at_k_sd", "auroc")  # fmt: skip
 PANEL_INCHES, STEP_INCHES, TOP, FOOT, LEFT = 1.05, 1.46, 0.32, 0.58, 0.40
+
+
+@figure(
+    "ablations", "What each choice in training STOP is worth.", needs="prunebench study ablations", published=True, place=110
+)
+def draw(run: RunFolder, paper: bool) -> Drawing:
+    return Drawing(ablations(run.ablations, paper), ablations_csv(run.ablations, paper))
 
 
 def ablations_csv(rows: Sequence[AblationRow], paper: bool = False) -> str:

@@ -7,12 +7,24 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from prunebench.bench.evaluation.attention import STOP_WORD, AttendedPath, Attention
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import INK, MUTED, WIDTH_INCHES, new_figure, text_inches, theme
 
 POINTS, LINE_INCHES, GAP, EDGE, HEAD = 6.0, 0.135, 0.035, 0.06, 0.22
 SHADE = "#D55E00"
 LONGEST = 12
 """Longer tokens are cut for the picture."""
+
+
+@figure(
+    "attention",
+    "What the [STOP] tokens attend to on a good and on a bad path.",
+    needs="prunebench study attention",
+    place=140,
+)
+def draw(run: RunFolder) -> Drawing:
+    return Drawing(attention(run.attention), run.attention.csv())
 
 
 def attention(recorded: Attention) -> Figure:

@@ -14,6 +14,8 @@ from prunebench.bench.evaluation.statistics import mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline
 from prunebench.bench.guideline.sweep import Cell, Sweep
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import (
     INK,
     MUTED,
@@ -25,6 +27,7 @@ from prunebench.figures.style import (
     theme,
     thousands,
 )
+from prunebench.figures.taxonomy import registered
 
 HEIGHT, TOP, FOOT, LEFT, NAMES = 2.2, 0.36, 0.42, 0.38, 0.78
 HALF, GUIDELINE, ALL = "gamma = 1/2", "guideline's gamma", "keep all"
@@ -62,6 +65,17 @@ def spent(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> lis
                 for panel in (HALF, GUIDELINE):
                     found += _pooled(panel, ALL, budget, whole, len(sweep.tasks))
     return found
+
+
+@figure(
+    "budget", "Accuracy of the vote against the total cost, at 1/2 and at the guideline's ratio.",
+    needs="prunebench sweep", place=60,
+)  # fmt: skip
+def draw(run: RunFolder) -> Drawing:
+    prefixes = sorted({cell.prefix for cell in run.sweep.cells})
+    parts = (run.sweep, run.guidelines, prefixes[(len(prefixes) - 1) // 2])
+    quadrants = {method.name: method.quadrant for method in registered()}
+    return Drawing(budget(*parts, quadrants), budget_csv(*parts))
 
 
 def _nearest(cells: list[Cell], gamma: Callable[[str], float]) -> list[Cell]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.files import csv_text, write_atomically
-from prunebench.figures.main_table import number
+from prunebench.figures.table_text import markdown_table, number
 
 HEADER = ("method", "held against", "ECE", "Brier")
 
@@ -20,12 +20,11 @@ class CalibrationTable:
 
     def markdown(self) -> str:
         rows = [[r.method, r.truth, number(r.ece, 3), number(r.brier, 3)] for r in self.results.calibration]
-        lines = [list(HEADER), ["---", "---", "---:", "---:"], *rows]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{LEGEND}\n"
+        return f"{markdown_table(HEADER, rows, texts=2)}\n{LEGEND}\n"
 
     def curves_csv(self) -> str:
         columns = ("task", "method", "truth", "low", "high", "count", "mean_score", "mean_truth")
-        rows = ((row.task, row.method, row.truth, *one) for row in self.results.calibration for one in row.bins)
+        rows = ((row.task, row.method, row.truth, *cells) for row in self.results.calibration for cells in row.bins)
         return csv_text(columns, rows)
 
     def write(self, folder: Path) -> None:

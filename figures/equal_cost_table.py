@@ -10,8 +10,8 @@ from rich.text import Text
 
 from prunebench.bench.evaluation.results import EqualCostRow, Results
 from prunebench.bench.files import rows_csv, write_atomically
-from prunebench.figures.main_table import number, p_value, terminal_table, with_interval
 from prunebench.figures.style import QUADRANTS
+from prunebench.figures.table_text import markdown_table, number, p_value, terminal_table, with_interval
 
 HEADER = ("method", "quadrant", "N", "k", "cost", "maj@k [95 %]", "Δ none [95 %]", "p (Holm)", "avg@k")
 
@@ -44,17 +44,15 @@ class EqualCostTable:
     @property
     def caption(self) -> str:
         """What is held equal, in a sentence."""
-        one = self.results.equal_cost[0]
-        title = "all tasks pooled" if one.task == "all" else one.task
+        first = self.results.equal_cost[0]
+        title = "all tasks pooled" if first.task == "all" else first.task
         return (
-            f"equal cost: {title}, {one.n_problems} problems, at most {one.budget:,.0f} generator tokens per problem "
-            f"(pools drawn {one.draws} times from {one.stored_paths} paths)"
+            f"equal cost: {title}, {first.n_problems} problems, at most {first.budget:,.0f} generator tokens per "
+            f"problem (pools drawn {first.draws} times from {first.stored_paths} paths)"
         )
 
     def markdown(self) -> str:
-        lines = [list(HEADER), ["---", "---", *["---:"] * (len(HEADER) - 2)], *self.rows()]
-        body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"### {self.caption}\n\n{body}\n\n{LEGEND}\n"
+        return f"### {self.caption}\n\n{markdown_table(HEADER, self.rows(), texts=2)}\n{LEGEND}\n"
 
     def terminal(self) -> Table:
         """For a terminal, the quadrants in their colours."""

@@ -6,8 +6,20 @@ from dataclasses import dataclass
 
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
+from prunebench.figures.table_picture import table_picture
+from prunebench.figures.table_text import markdown_table
 
 REFUSED = "–"
+
+
+@figure(
+    "guideline_table", "The recommended N, k and ratio by budget and prefix length.", needs="prunebench sweep", place=90
+)
+def draw(run: RunFolder) -> Drawing:
+    table = GuidelineTable(run.guideline)
+    return Drawing(table_picture(table.title, table.header, table.rows()), table.csv())
 
 
 @dataclass(frozen=True)
@@ -51,5 +63,4 @@ class GuidelineTable:
         return csv_text(self.header, self.rows())
 
     def markdown(self) -> str:
-        lines = [self.header, ["---"] * len(self.header), *self.rows()]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        return markdown_table(self.header, self.rows(), texts=len(self.header))

@@ -9,6 +9,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline, inverse_of
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
 
 TASK_STYLES = (
@@ -20,6 +22,13 @@ TASK_STYLES = (
     ("#E69F00", "P"),
 )
 HEIGHT, TOP, FOOT, LEFT = 2.05, 0.48, 0.62, 0.40
+
+
+@figure(
+    "law", "The fitted law of the best retention ratio over the measured optima.", needs="prunebench sweep", place=80
+)
+def draw(run: RunFolder) -> Drawing:
+    return Drawing(law(run.guideline), law_csv(run.guideline))
 
 
 def law_csv(guideline: Guideline) -> str:

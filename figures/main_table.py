@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from prunebench.bench.evaluation.results import ResultRow, Results
 from prunebench.bench.files import write_atomically
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import QUADRANTS, caption, rows_of
-
-DASH, MINUS = "–", "−"
-
-
-def number(value: float, decimals: int = 1, signed: bool = False) -> str:
-    """A number as the tables print it: a true minus sign, an en dash for NaN, and no negative zero."""
-    if math.isnan(value):
-        return DASH
-    text = f"{value:{'+' if signed else ''}.{decimals}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", MINUS)
-
-
-def with_interval(value: float, low: float, high: float, decimals: int = 1, signed: bool = False) -> str:
-    """``41.2 [36.0, 46.4]``; without a defined interval the number alone."""
-    text = number(value, decimals, signed)
-    if math.isnan(value) or math.isnan(low) or math.isnan(high):
-        return text
-    return f"{text} [{number(low, decimals, signed)}, {number(high, decimals, signed)}]"
-
-
-def p_value(value: float) -> str:
-    if math.isnan(value):
-        return DASH
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def seconds(value: float) -> str:
-    """Three decimals below ten seconds, one above; what rounds to nothing is shown as a bound."""
-    if 0 < value < 0.0005:
-        return "<0.001"
-    return number(value, 3 if value < 10 else 1)
+from prunebench.figures.table_picture import table_picture
+from prunebench.figures.table_text import (
+    DASH,
+    MINUS,
+    markdown_table,
+    number,
+    p_value,
+    seconds,
+    terminal_table,
+    with_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +61,24 @@ LEGEND = (
     "problem to score. draw sd: standard deviation of avg@k over draws of the N paths, where enough are stored. "
     f"policy: what makes the score a choice; k is its own. {DASH}: undefined."
 )
+
+
+PICTURED = 7
+"""The picture has the columns up to this priority; its data have all of them."""
+
+
+@figure("main_table", "The main table: accuracy, difference, cost, ranking.", place=30)
+def draw(run: RunFolder) -> Drawing:
+    rows = rows_of(run.results, run.task)
+    columns = [column for column in COLUMNS if column.priority <= PICTURED]
+    picture = table_picture(
+        caption(rows, run.task),
+        [column.header for column in columns],
+        [[column.cell(row) for column in columns] for row in rows],
+        [QUADRANTS[row.quadrant].color for row in rows],
+        f"Δ none: paired difference, p by sign flips, Holm over all non-control methods; {DASH}: undefined",
+    )
+    return Drawing(picture, run.results.csv())
 
 
 @dataclass(frozen=True)
@@ -193,11 +189,6 @@ def rich_by_task(results: Results) -> Table:
     return table
 
 
-def terminal_table(title: str) -> Table:
-    """An empty table as all tables look in a terminal."""
-    return Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
-
-
 def _fitting(rows: Sequence[ResultRow], width: int) -> list[Column]:
     columns = list(COLUMNS)
     needed = {c.header: max(len(c.header), *(len(c.cell(row)) for row in rows)) + 2 for c in columns}
@@ -210,10 +201,8 @@ def _fitting(rows: Sequence[ResultRow], width: int) -> list[Column]:
 
 
 def _markdown_rows(rows: Sequence[ResultRow]) -> str:
-    lines = [[_markdown(column.header) for column in COLUMNS]]
-    lines.append(["---", "---", *["---:"] * (len(COLUMNS) - 2)])
-    lines += [[_markdown(column.cell(row)) for column in COLUMNS] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    header = [_markdown(column.header) for column in COLUMNS]
+    return markdown_table(header, [[_markdown(column.cell(row)) for column in COLUMNS] for row in rows], texts=2)
 
 
 def _markdown(text: str) -> str:

@@ -9,8 +9,10 @@ from matplotlib.lines import Line2D
 from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Motivation
 from prunebench.bench.evaluation.statistics import Interval
 from prunebench.bench.files import csv_text
-from prunebench.figures.main_table import number
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import FAINT, INK, MUTED, NAME_POINTS, WIDTH_INCHES, new_figure, theme
+from prunebench.figures.table_text import number
 
 HEIGHT, TOP, FOOT, LEFT = 2.2, 0.40, 0.72, 0.42
 RIGHT_COLOR, WRONG_COLOR = "#0072B2", "#D55E00"
@@ -26,7 +28,7 @@ def motivation_csv(measured: Motivation) -> str:
     rows = []
     for length in measured.lengths:
         parts = (measured.mean_potential(length, True), measured.mean_potential(length, False), measured.doomed(length))
-        rows.append([length, *(number for one in parts for number in (one.mean, one.low, one.high))])
+        rows.append([length, *(bound for part in parts for bound in (part.mean, part.low, part.high))])
     return csv_text(columns, rows)
 
 
@@ -63,6 +65,14 @@ def motivation(measured: Motivation) -> Figure:
             figure.text(0.02, y / HEIGHT, f"from {begin} to {end} one length later: {_percent(share)}",
                         fontsize=NAME_POINTS, color=MUTED)  # fmt: skip
     return figure
+
+
+@figure(
+    "motivation", "The potential of a path along its length, and the share of doomed paths.",
+    needs="prunebench study motivation", place=20,
+)  # fmt: skip
+def draw(run: RunFolder) -> Drawing:
+    return Drawing(motivation(run.motivation), motivation_csv(run.motivation))
 
 
 def _line(ax: Axes, lengths: list[int], values: list[Interval], color: str, name: str) -> None:

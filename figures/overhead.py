@@ -16,7 +16,8 @@ from prunebench.bench.evaluation.results import QuadrantName, Results
 from prunebench.bench.evaluation.statistics import mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.figures.published_marks import SOURCE, open_marker, published_check_seconds
-from prunebench.figures.run_folder import Timing, mean_defined
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder, Timing, mean_defined
 from prunebench.figures.style import (
     FAINT,
     MUTED,
@@ -53,6 +54,12 @@ class OverheadRow:
     flops: float
     flops_percent: float
     peak_kv_bytes: float
+
+
+@figure("overhead", "Seconds, tokens, arithmetic and memory that pruning costs.", published=True, place=100)
+def draw(run: RunFolder, paper: bool) -> Drawing:
+    parts = (run.results, run.ledger, run.timings, paper)
+    return Drawing(overhead(*parts), overhead_csv(overhead_rows(*parts)))
 
 
 def overhead_rows(

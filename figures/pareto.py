@@ -18,6 +18,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from prunebench.bench.evaluation.results import ResultRow, Results
 from prunebench.bench.files import csv_text
 from prunebench.figures.published_marks import SOURCE, open_marker, published_points
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import (
     FAINT,
     INK,
@@ -96,6 +98,11 @@ def pareto(results: Results, task: str = "all", paper: bool = False) -> Figure:
             _published(figure, rows, height)
         legend(figure, rows, 0.36 / height)
     return figure
+
+
+@figure("pareto", "Accuracy against tokens and against seconds.", published=True, place=50)
+def draw(run: RunFolder, paper: bool) -> Drawing:
+    return Drawing(pareto(run.results, run.task, paper), pareto_csv(run.results, run.task, paper))
 
 
 def _limits(rows: Sequence[ResultRow]) -> tuple[float, float]:

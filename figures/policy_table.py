@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunebench.bench.evaluation.results import PolicyRow, Results
 from prunebench.bench.files import rows_csv, write_atomically
-from prunebench.figures.main_table import number, with_interval
+from prunebench.figures.table_text import markdown_table, number, with_interval
 
 HEADER = ("method", "policy", "tokens", "one check", "its tokens", "Δ avg [95 %]", "Δ maj [95 %]")
 
@@ -33,8 +33,7 @@ class PolicyTable:
         ]
 
     def markdown(self) -> str:
-        lines = [list(HEADER), ["---", "---", *["---:"] * (len(HEADER) - 2)], *self.rows()]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        return markdown_table(HEADER, self.rows(), texts=2)
 
     def csv(self) -> str:
         return rows_csv(PolicyRow, self.results.policies)

@@ -6,15 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunebench.bench.evaluation.results import Results
-from prunebench.bench.files import write_atomically
-from prunebench.figures.main_table import number, p_value, with_interval
-from prunebench.figures.style import rows_of
+from prunebench.bench.files import csv_text, write_atomically
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
+from prunebench.figures.style import MUTED, QUADRANTS, caption, rows_of
+from prunebench.figures.table_picture import table_picture
+from prunebench.figures.table_text import markdown_table, number, p_value, with_interval
 
 CONTROLS = ("none", "random", "potential", "oracle")
 HEADER = (
     "quadrant", "representative", "candidates", "validation AUROC", "avg@k [95 %]", "Δ none [95 %]", "p (Holm)",
     "maj@k", "saved %",
 )  # fmt: skip
+
+
+@figure("quadrant_table", "One representative per quadrant beside the controls.", place=40)
+def draw(run: RunFolder) -> Drawing:
+    rows = QuadrantTable(run.results, run.task).rows()
+    colors: dict[str, str] = {name: style.color for name, style in QUADRANTS.items()}
+    picture = table_picture(
+        f"one method per quadrant, chosen on validation; {caption(rows_of(run.results, run.task), run.task)}",
+        HEADER,
+        rows,
+        [colors.get(row[0], MUTED) for row in rows],
+    )
+    return Drawing(picture, csv_text(HEADER, rows))
 
 
 @dataclass(frozen=True)
@@ -51,8 +67,7 @@ class QuadrantTable:
         return cells
 
     def markdown(self) -> str:
-        lines = [list(HEADER), ["---", "---", *["---:"] * (len(HEADER) - 2)], *self.rows()]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        return markdown_table(HEADER, self.rows(), texts=2)
 
     def write(self, path: Path) -> None:
         write_atomically(path, self.markdown().encode())

@@ -10,9 +10,16 @@ from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import CalibrationRow, QuadrantName, Results
 from prunebench.bench.files import csv_text
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import FAINT, INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme
 
 COLUMNS, PANEL_INCHES, TOP, FOOT, LEFT = 3, 0.86, 0.42, 0.34, 0.36
+
+
+@figure("reliability", "Scores that claim to be probabilities, against the truth.", place=130)
+def draw(run: RunFolder) -> Drawing:
+    return Drawing(reliability(run.results, run.task), reliability_csv(run.results, run.task))
 
 
 def reliability_rows(results: Results, task: str = "all") -> list[CalibrationRow]:

@@ -12,6 +12,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from prunebench.bench.evaluation.statistics import mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.sweep import Sweep
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import SHOWN, RunFolder
 from prunebench.figures.style import FAINT, INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands
 
 BUDGET_COLORS = ("#C9D8E8", "#8FB3D3", "#4F86B5", "#1F5A8C", "#0B2F52", "#000000")
@@ -30,6 +32,15 @@ class Point:
     low: float
     high: float
     problems: int
+
+
+@figure(
+    "retention", "Accuracy of the vote over the retention ratio, by prefix length and budget.",
+    needs="prunebench sweep", place=70,
+)  # fmt: skip
+def draw(run: RunFolder) -> Drawing:
+    method = SHOWN if SHOWN in run.sweep.methods else run.sweep.methods[0]
+    return Drawing(retention(run.sweep, method), retention_csv(run.sweep, method))
 
 
 def retention_points(sweep: Sweep, method: str) -> list[Point]:

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import ResultRow, Results
 from prunebench.bench.files import csv_text
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import (
     FAINT,
     MUTED,
@@ -30,6 +32,11 @@ HEADROOM_LIMITS = (-100.0, 150.0)
 
 COLUMNS = ("task", "method", "quadrant", "auroc", "auroc_low", "auroc_high", "spearman", "headroom", "headroom_low",
            "headroom_high", "normalised", "normalised_low", "normalised_high")  # fmt: skip
+
+
+@figure("score_quality", "Ranking within problems, and the headroom captured.", place=120)
+def draw(run: RunFolder) -> Drawing:
+    return Drawing(score_quality(run.results, run.task), score_quality_csv(run.results, run.task))
 
 
 def score_quality_csv(results: Results, task: str = "all") -> str:

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import POOLED, ResultRow, Results
 from prunebench.bench.files import rows_csv, write_atomically
-from prunebench.figures.main_table import number, with_interval
 from prunebench.figures.published_marks import SOURCE, PublishedPoint, published_points
 from prunebench.figures.style import (
     MUTED,
@@ -25,6 +24,7 @@ from prunebench.figures.style import (
     save,
     theme,
 )
+from prunebench.figures.table_text import markdown_table, number, with_interval
 
 ROW_INCHES = 0.15
 
@@ -42,9 +42,9 @@ class SideBySide:
     def markdown(self) -> str:
         parts = ["## Accuracy of the kept paths\n", LEGEND]
         for run in self.runs:
-            parts += [f"### {_heading(run)}\n", _table(*self.accuracies(run))]
-        parts += ["## The vote\n", VOTE_LEGEND, _table(*self.votes())]
-        parts += ["## The quadrants, and the paper's\n", PAPER_LEGEND, _table(*self.quadrants())]
+            parts += [f"### {_heading(run)}\n", markdown_table(*self.accuracies(run), texts=2)]
+        parts += ["## The vote\n", VOTE_LEGEND, markdown_table(*self.votes(), texts=1)]
+        parts += ["## The quadrants, and the paper's\n", PAPER_LEGEND, markdown_table(*self.quadrants(), texts=4)]
         return "\n".join(parts)
 
     def accuracies(self, run: Results) -> tuple[list[str], list[list[str]]]:
@@ -198,11 +198,3 @@ def _or_zero(value: float) -> float:
 def _published(point: PublishedPoint) -> list[str]:
     gain, saved = number(point.gain, signed=True), number(100 - point.tokens_percent)
     return ["paper", point.model, point.quadrant, "", gain, saved]
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    ruler = ["---:" if "%" in cell or cell not in TEXTS else "---" for cell in header]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ruler, *lines)) + "\n"
-
-
-TEXTS = frozenset({"method", "quadrant", "source", "model"})

@@ -11,6 +11,8 @@ from matplotlib.patches import Rectangle
 
 from prunebench.bench.evaluation.results import QuadrantName
 from prunebench.bench.files import csv_text
+from prunebench.figures.registry import Drawing, figure
+from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, text_inches, theme
 
 GRID: tuple[tuple[QuadrantName, QuadrantName], ...] = (("I", "III"), ("II", "IV"))
@@ -102,6 +104,12 @@ def taxonomy(methods: Sequence[Placed] | None = None) -> Figure:
         ax.text(LEFT, height - 0.07, "italics: a procedure, which also says when to check and to stop", color=MUTED,
                 fontsize=NAME_POINTS)  # fmt: skip
     return figure
+
+
+@figure("taxonomy", "The quadrant grid with every registered method.", needs="nothing", place=10)
+def draw(_run: RunFolder) -> Drawing:
+    methods = registered()
+    return Drawing(taxonomy(methods), taxonomy_csv(methods))
 
 
 def _wrapped(methods: Sequence[Placed], inches: float) -> list[list[Placed]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunebench.bench.evaluation.results import Results, VoteRow
 from prunebench.bench.files import rows_csv, write_atomically
-from prunebench.figures.main_table import number, with_interval
+from prunebench.figures.table_text import markdown_table, number, with_interval
 
 HEADER = ("method", "voters", "vote", "accuracy", "pruning gain [95 %]", "vote gain [95 %]", "ties %")
 
@@ -33,8 +33,7 @@ class VoteTable:
         ]
 
     def markdown(self) -> str:
-        lines = [list(HEADER), ["---", "---", "---", *["---:"] * (len(HEADER) - 3)], *self.rows()]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{LEGEND}\n"
+        return f"{markdown_table(HEADER, self.rows(), texts=3)}\n{LEGEND}\n"
 
     def write(self, folder: Path) -> None:
         """``vote_table.md`` and ``.csv``."""

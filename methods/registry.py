@@ -103,7 +103,8 @@ class Registry(Generic[T]):
         for point in entry_points(group=self._group) if self._group else ():
             if point.name == name:
                 try:
-                    return self.register(name)(point.load())
+                    entry = point.load()
+                    return self._entries[name] if name in self._entries else self.register(name)(entry)
                 except Exception as error:  # a foreign package may raise anything
                     raise BrokenPluginError(self.kind, name, error) from error
         raise UnknownNameError(self.kind, name, self.names())

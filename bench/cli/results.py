@@ -43,12 +43,13 @@ def figures(
     out: Annotated[Path | None, typer.Option(help="Where figures go (default: figures in the run folder).")] = None,
 ) -> None:
     """Draw the figures of a run: PNG, SVG and the data as CSV."""
-    from prunebench.figures.catalogue import FIGURES, draw_figures
+    from prunebench.figures.gallery import draw_figures
+    from prunebench.figures.registry import FIGURES
     from prunebench.figures.run_folder import RunFolder
 
     target = out or run / "figures"
     with watching() as progress:
-        tick = progress.stretch("figures", len(names or FIGURES))
+        tick = progress.stretch("figures", len(names or FIGURES.names()))
         gallery = draw_figures(RunFolder(run, _beside(data)), target, names or (), paper=paper, progress=tick)
     for name, reason in gallery.left_out.items():
         typer.echo(f"left out: {name}: {reason}")
@@ -64,7 +65,7 @@ def report(
     ] = None,
 ) -> None:
     """A run as one HTML file: tables, figures, a calculator, every path. Several runs: their tables side by side."""
-    from prunebench.figures.catalogue import FIGURES
+    from prunebench.figures.registry import FIGURES
     from prunebench.figures.report import write_report
     from prunebench.figures.run_folder import RunFolder
     from prunebench.figures.side_by_side import SideBySide
@@ -78,7 +79,7 @@ def report(
         typer.echo(f"written to {target}: side_by_side.md, .csv, .png and .svg")
         return
     with watching() as progress:
-        tick = progress.stretch("figures and report", len(FIGURES))
+        tick = progress.stretch("figures and report", len(FIGURES.names()))
         written = write_report(run, out or run / "report.html", _beside(data), tick)
     typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
@@ -97,7 +98,7 @@ def versus(
     from prunebench.bench.evaluation.rebuild import reopened
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.bench.evaluation.tables.versus import versus as held_against
-    from prunebench.figures.main_table import p_value, with_interval
+    from prunebench.figures.table_text import p_value, with_interval
 
     method, *others = methods
     if not others:

@@ -17,11 +17,12 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import ResultRow
 from prunebench.bench.files import write_atomically
 from prunebench.bench.guideline.guideline import Guideline, read_guidelines
-from prunebench.figures.catalogue import FIGURES, draw_figures
 from prunebench.figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
 from prunebench.figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
 from prunebench.figures.equal_cost_table import EqualCostTable
+from prunebench.figures.gallery import draw_figures
 from prunebench.figures.main_table import COLUMNS
+from prunebench.figures.registry import figures
 from prunebench.figures.report.explorer import explorer, packed
 from prunebench.figures.report.summary import summary
 from prunebench.figures.run_folder import RunFolder, mean_defined
@@ -29,7 +30,7 @@ from prunebench.figures.style import QUADRANTS, rows_of
 
 
 @dataclass(frozen=True)
-class Cell:
+class SortableCell:
     """What is shown, and what is sorted by."""
 
     text: str
@@ -100,7 +101,7 @@ def main_cells(row: ResultRow) -> dict[str, Any]:
     for column in COLUMNS:
         text = column.cell(row)
         key = values.get(column.header, text)
-        cells.append(Cell(text, _sortable(key)))
+        cells.append(SortableCell(text, _sortable(key)))
     return {"quadrant": row.quadrant, "method": row.method, "cells": cells}
 
 
@@ -121,7 +122,7 @@ def _equal_cost(run: RunFolder) -> dict[str, Any] | None:
     if not run.results.equal_cost:
         return None
     table = EqualCostTable(run.results)
-    rows = [[Cell(text, _sortable(text)) for text in row] for row in table.rows()]
+    rows = [[SortableCell(text, _sortable(text)) for text in row] for row in table.rows()]
     return {"caption": table.caption, "header": EQUAL_COST_HEADER, "rows": rows, "legend": EQUAL_COST_LEGEND}
 
 
@@ -129,9 +130,9 @@ def pictures(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> l
     """Draws every figure that the run allows into ``folder``; the main table stands on the page as a table."""
     drawn = {path.stem: path for path in draw_figures(run, folder, progress=progress).written if path.suffix == ".png"}
     return [
-        {"description": one.description, "source": f"data:image/png;base64,{_base64(drawn[one.name])}"}
-        for one in FIGURES
-        if one.name in drawn and one.name != "main_table"
+        {"description": figure.description, "source": f"data:image/png;base64,{_base64(drawn[figure.name])}"}
+        for figure in figures()
+        if figure.name in drawn and figure.name != "main_table"
     ]
 
 
@@ -177,7 +178,7 @@ def ledger_lines(run: RunFolder) -> list[dict[str, Any]]:
             sum(mean_defined(pick(method, phase, "flops")) for phase in ("launch", "check", "resume")) / 1e9,
             mean_defined(pick(method, "launch", "peak_kv_bytes")) / 1e6, seconds,
         ]  # fmt: skip
-        lines.append({"method": method, "cells": [Cell(_short(value), _sortable(value)) for value in numbers]})
+        lines.append({"method": method, "cells": [SortableCell(_short(value), _sortable(value)) for value in numbers]})
     return lines
 
 

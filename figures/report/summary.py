@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from prunebench.bench.evaluation.results import EqualCostRow, ResultRow, Results
-from prunebench.figures.main_table import number, with_interval
 from prunebench.figures.style import rows_of
+from prunebench.figures.table_text import number, with_interval
 
 SIGNIFICANT = 0.05
 

@@ -10,16 +10,8 @@ import pytest
 from rich.console import Console
 
 from prunebench.bench.evaluation.results import Results
-from prunebench.figures.main_table import (
-    COLUMNS,
-    MainTable,
-    number,
-    p_value,
-    rich_by_task,
-    rich_table,
-    seconds,
-    with_interval,
-)
+from prunebench.figures.main_table import COLUMNS, MainTable, rich_by_task, rich_table
+from prunebench.figures.table_text import number, p_value, seconds, with_interval
 
 FIRST_COLUMNS = (
     "task,model,method,quadrant,n,k,prefix_tokens,avg_at_n,avg_at_k,avg_at_k_low,avg_at_k_high,delta,delta_low,"

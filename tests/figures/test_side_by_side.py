@@ -6,8 +6,8 @@ import io
 import pytest
 
 from prunebench.bench.evaluation.results import COLUMNS, Representative
-from prunebench.figures.main_table import with_interval
 from prunebench.figures.side_by_side import SideBySide
+from prunebench.figures.table_text import with_interval
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""The catalogue: every entry resolves, all that a run allows is drawn, and the rest is left out with its reason."""
+"""The gallery: all that a run allows is drawn, and the rest is left out with its reason."""
 
 from __future__ import annotations
 
 import csv
-import importlib
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from prunebench.bench.evaluation.ledger import LedgerRow, ledger_csv
 from prunebench.bench.evaluation.potential_curve import MeasuredPath, Motivation
 from prunebench.bench.evaluation.results import CalibrationRow, Representative, Results
 from prunebench.bench.guideline.guideline import guideline_of
-from prunebench.figures.catalogue import FIGURES, draw_figures, figures_markdown
+from prunebench.figures.gallery import draw_figures, figures_markdown
+from prunebench.figures.registry import FIGURES, figures
 from prunebench.figures.run_folder import RunFolder
+from prunebench.methods import registry
+from prunebench.tasks.python_files import module_of
 from tests.made_up_sweep import made_up
 
 
@@ -41,14 +45,6 @@ def run(results: Results, tmp_path: Path) -> RunFolder:
     return RunFolder(folder)
 
 
-def test_every_entry_has_a_name_of_its_own_and_a_target_that_is_there() -> None:
-    assert len({one.name for one in FIGURES}) == len(FIGURES)
-    for one in FIGURES:
-        module, _, function = one.target.partition(":")
-        assert callable(getattr(importlib.import_module(module), function))
-        assert f"| `{one.name}` |" in figures_markdown()
-
-
 def test_the_documentation_has_the_catalogue_as_it_is() -> None:
     assert figures_markdown() in (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
 
@@ -56,8 +52,8 @@ def test_the_documentation_has_the_catalogue_as_it_is() -> None:
 def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFolder, tmp_path: Path) -> None:
     ticks: list[int] = []
     gallery = draw_figures(run, tmp_path / "out", progress=ticks.append)
-    assert len(ticks) == len(FIGURES)
-    drawn = [one.name for one in FIGURES if one.name not in gallery.left_out]
+    assert len(ticks) == len(figures())
+    drawn = [figure.name for figure in figures() if figure.name not in gallery.left_out]
     from_run = {"taxonomy", "main_table", "quadrant_table", "pareto", "overhead", "score_quality", "reliability"}
     assert set(drawn) == from_run
     expected = {f"{name}.{suffix}" for name in drawn for suffix in ("png", "svg", "csv")}
@@ -116,7 +112,7 @@ def test_measured_potentials_beside_the_run_give_the_motivation(run: RunFolder, 
 
 
 def test_a_figure_asked_for_by_name_must_be_there_and_possible(run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown figure 'parto': did you mean pareto"):
+    with pytest.raises(UserError, match="unknown figure 'parto': did you mean 'pareto'"):
         draw_figures(run, tmp_path / "out", ["taxonomy", "parto"])
     with pytest.raises(UserError, match="make it with: prunebench study ablations"):
         draw_figures(run, tmp_path / "out", ["ablations"])
@@ -128,3 +124,53 @@ def test_what_needs_no_run_is_drawn_without_one(tmp_path: Path) -> None:
     assert len(draw_figures(nowhere, tmp_path / "out", ["taxonomy"]).written) == 3
     with pytest.raises(UserError, match=r"nowhere/results\.json: no such file"):
         draw_figures(nowhere, tmp_path / "out")
+
+
+OWN = """
+from matplotlib.figure import Figure
+
+from prunebench.bench.files import csv_text
+from prunebench.figures.registry import Drawing, figure
+
+
+@figure("lengths", "How many problems there are per task.")
+def draw(run):
+    picture = Figure(figsize=(2, 1))
+    picture.add_axes((0, 0, 1, 1)).bar(list(run.results.problems), [len(ids) for ids in run.results.problems.values()])
+    return Drawing(picture, csv_text(("task", "problems"), ((t, len(ids)) for t, ids in run.results.problems.items())))
+"""
+
+
+@pytest.fixture
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is forgotten afterwards."""
+    FIGURES.names()
+    for field in ("_entries", "_homes"):
+        monkeypatch.setattr(FIGURES, field, dict(getattr(FIGURES, field)))
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_single_file_adds_a_figure(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "lengths.py").write_text(OWN)
+    module_of(tmp_path / "lengths.py")
+    assert [figure.name for figure in figures()][-2:] == ["attention", "lengths"]
+    assert "| `lengths` | How many problems there are per task. | a run |  |" in figures_markdown()
+    written = draw_figures(run, tmp_path / "out", ["lengths"]).written
+    assert [path.name for path in written] == ["lengths.png", "lengths.svg", "lengths.csv"]
+    assert written[-1].read_text().splitlines()[0] == "task,problems"
+    assert "lengths.png" in {path.name for path in draw_figures(run, tmp_path / "all").written}
+    (tmp_path / "again.py").write_text(OWN.replace("lengths", "pareto"))
+    with pytest.raises(ValueError, match=r"figure 'pareto' is taken by prunebench\.figures\.pareto\.draw"):
+        module_of(tmp_path / "again.py")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_package_adds_a_figure_that_is_loaded_when_it_is_asked_for(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_package_of_figures.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("lengths", "a_package_of_figures:draw", "prunebench.figures")
+    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints([point]).select(group=group))
+    assert FIGURES.names()[-1] == "lengths" and "a_package_of_figures" not in sys.modules
+    assert len(draw_figures(run, tmp_path / "out", ["lengths"]).written) == 3

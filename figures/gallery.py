@@ -1,0 +1,70 @@
+"""All figures that a run folder allows, drawn into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.files import write_atomically
+from prunebench.figures.registry import figure_named, figures
+from prunebench.figures.run_folder import RunFolder
+from prunebench.figures.style import save
+from prunebench.figures.table_text import markdown_table
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What was drawn: the files, and per figure that could not be drawn a sentence why."""
+
+    written: list[Path] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def draw_figures(
+    run: RunFolder,
+    out: Path,
+    names: Sequence[str] = (),
+    *,
+    paper: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Gallery:
+    """``<name>.png``, ``.svg`` and ``.csv`` in ``out`` for the named figures, or for all that ``run`` allows.
+
+    A figure that was named and cannot be drawn is an error; of all figures, it is left out with its reason. ``paper``
+    adds published numbers as open markers, where the paper has any. ``progress`` is called after every figure. Raises
+    UserError for an unknown name, and for a folder without readable results when no names are given.
+    """
+    chosen = [figure_named(name) for name in dict.fromkeys(names)] or figures()
+    if not names:
+        _ = run.results
+    gallery = Gallery()
+    for entry in chosen:
+        try:
+            drawing = entry.draw(run, paper)
+        except UserError as error:
+            if names:
+                raise
+            gallery.left_out[entry.name] = str(error)
+        else:
+            gallery.written.extend(save(drawing.picture, out / entry.name))
+            data = out / f"{entry.name}.csv"
+            write_atomically(data, drawing.data.encode())
+            gallery.written.append(data)
+        progress(1)
+    return gallery
+
+
+def figures_markdown() -> str:
+    """The catalogue as a Markdown table."""
+    rows = [
+        [
+            f"`{entry.name}`",
+            entry.description,
+            f"`{entry.needs}`" if entry.needs.startswith("prunebench") else entry.needs,
+            "open markers" if entry.published else "",
+        ]
+        for entry in figures()
+    ]
+    return markdown_table(("figure", "shows", "drawn from", "`--paper`"), rows, texts=4)
