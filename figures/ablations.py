@@ -27,7 +27,11 @@ PANEL_INCHES, STEP_INCHES, TOP, FOOT, LEFT = 1.05, 1.46, 0.32, 0.58, 0.40
 
 
 @figure(
-    "ablations", "What each choice in training STOP is worth.", needs="prunebench study ablations", published=True, place=110
+    "ablations",
+    "What each choice in training STOP is worth.",
+    needs="prunebench study ablations",
+    published=True,
+    place=110,
 )
 def draw(run: RunFolder, paper: bool) -> Drawing:
     return Drawing(ablations(run.ablations, paper), ablations_csv(run.ablations, paper))

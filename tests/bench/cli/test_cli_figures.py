@@ -18,7 +18,7 @@ def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("paretto",), "unknown figure 'paretto': did you mean pareto"),
+        (("paretto",), "unknown figure 'paretto': did you mean 'pareto'"),
         (("retention", "--data", "sweep=nowhere"), "nowhere: no such folder; make it with: prunebench sweep --store"),
         (("ablations",), "make it with: prunebench study ablations FOLDER --out runs/ablations"),
         (("ablations", "--data", "ablation=x"), "--data ablation=x: nothing is called 'ablation'; known are sweep, "),

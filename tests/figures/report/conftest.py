@@ -65,7 +65,7 @@ def attacked(tmp_path_factory) -> Path:
         line["text"] = f"{ATTACK} step {number} so \\boxed{{{number % 3}}}"
     source = folder / "rollouts.jsonl"
     source.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    import_rollouts("plain", source, folder / "store", Options("evil", None, "equivalence", {}), lambda _: None)
+    import_rollouts("plain", source, folder / "store", Options("evil", None, "equivalence", {}))
     config = config_of(folder / "store", n=6, k=2, prefix_tokens=2, methods=["length", "random"])
     inputs = Inputs(folder / "learned", (), {}, (), folder / "store")
     results = run_comparison(None, config, folder / "run", inputs, command=ATTACK)
