@@ -22,6 +22,7 @@ from prunebench.methods import registry
 from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
 from prunebench.methods.registry import PRUNERS, Registry
+from prunebench.tasks.answer_types.registry import TYPES as ANSWER_TYPES
 
 TEMPLATES = Path(__file__).parent / "templates"
 QUADRANTS = (Quadrant.I, Quadrant.II, Quadrant.III, Quadrant.IV)
@@ -59,7 +60,8 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
             f"{path}:{_line(entries[0])}: {entries[0].__name__} is not registered; put @pruner above @dataclass "
             "(from prunebench.methods.registry import pruner)"
         )
-    if not any(known.made_in(module.__name__) for known in Registry.all_registries):
+    answer_types = [entry for entry in ANSWER_TYPES.values() if entry.__module__ == module.__name__]
+    if not answer_types and not any(known.made_in(module.__name__) for known in Registry.all_registries):
         raise UserError(f"{path}:1: registers no pruner; write one that does with: prunebench new-pruner NAME")
     return found
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunebench.bench.cli.app import LOOK, Device, app, load_plugins, pairs_of, watching
+from prunebench.bench.cli.app import LOOK, Device, Plugin, app, load_plugins, pairs_of, watching
 from prunebench.bench.cli.comparing import compare_with
 from prunebench.bench.errors import UserError
 
@@ -40,6 +40,7 @@ def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures by name; none: all that the run allows.")] = None,
     data: Beside = None,
     paper: Annotated[bool, typer.Option("--paper", help="Add the published numbers as open markers.")] = False,
+    plugin: Plugin = None,
     out: Annotated[Path | None, typer.Option(help="Where figures go (default: figures in the run folder).")] = None,
 ) -> None:
     """Draw the figures of a run: PNG, SVG and the data as CSV."""
@@ -47,6 +48,7 @@ def figures(
     from prunebench.figures.registry import FIGURES
     from prunebench.figures.run_folder import RunFolder
 
+    load_plugins(plugin)
     target = out or run / "figures"
     with watching() as progress:
         tick = progress.stretch("figures", len(names or FIGURES.names()))
