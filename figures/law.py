@@ -8,7 +8,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from prunebench.bench.files import csv_text
-from prunebench.bench.guideline.guideline import Guideline, inverse_of
+from prunebench.bench.guideline.forms import inverse_of
+from prunebench.bench.guideline.guideline import Guideline
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import INK, MUTED, WIDTH_INCHES, new_figure, theme, thousands

@@ -29,8 +29,6 @@ FLOORS = (
 MOST_LINES, MOST_FUNCTION_LINES = 400, 60
 
 STILL_UPWARD = {
-    ("bench.guideline.advise", "bench.cli.planning"),  # training
-    ("bench.guideline.advise", "bench.perf.clock"),  # training
     ("bench.rollouts.records", "bench.evaluation.replay"),  # eval
 }
 STILL_CIRCLES = [
@@ -45,7 +43,6 @@ STILL_LONG = {
     "bench.evaluation.comparison.run_comparison",  # eval
     "bench.evaluation.tables.main",  # eval
     "bench.evaluation.tables.policies.against_one_check",  # eval
-    "bench.guideline.guideline",  # training
     "bench.guideline.sweep",  # training
     "bench.guideline.sweep.sweep",  # training
     "bench.reasoner.train_judges",  # training

@@ -46,9 +46,8 @@ def sweep(
 ) -> None:
     """Accuracy by retention ratio, prefix length and budget, and the laws that fit it; the same command resumes."""
     from prunebench.bench.engines.shipped import REASONERS
-    from prunebench.bench.guideline.advise import swept
     from prunebench.bench.guideline.guideline import write_guidelines
-    from prunebench.bench.guideline.sweep import Grid
+    from prunebench.bench.guideline.sweep import Grid, sweep_by_name
     from prunebench.bench.rollouts.opening import is_imported, require_model
     from prunebench.bench.rollouts.store import RolloutStore
     from prunebench.bench.training.loading import Judges
@@ -67,7 +66,7 @@ def sweep(
         require_model(opened, store, engine)
     folder = learned_for(model, learned)
     with watching() as progress:
-        found = swept(
+        found = sweep_by_name(
             engine,
             store,
             names_of(methods) or [],

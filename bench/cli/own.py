@@ -115,8 +115,7 @@ def plan(
     device: Device = "cpu",
 ) -> None:
     """Paths, tokens, time and memory of a comparison and its labels, before they are spent."""
-    from prunebench.bench.cli.planning import plan_of
-    from prunebench.bench.guideline.advise import extent_of
+    from prunebench.bench.cli.planning import extent_of, plan_of
 
     config = config_from(
         preset_name, config_file, tasks=task, data=data_of(data), model=model,
@@ -157,8 +156,8 @@ def advise(
     ),
 ) -> None:
     """Which pruner and which retention ratio for these problems and this model, and is it worth it?"""
-    from prunebench.bench.cli.planning import plan_of
-    from prunebench.bench.guideline.advise import Trial, advice, extent_of
+    from prunebench.bench.cli.planning import Pilot, extent_of, plan_of
+    from prunebench.bench.guideline.advise import advice
 
     config = config_from(
         None,
@@ -173,10 +172,10 @@ def advise(
         recipe=recipe,
     )
     engine = load_engine(config.model, device, config.model_options)
-    trial = Trial.of(engine, config)
-    config = trial.fitted(config, engine, prefix)
+    pilot = Pilot.of(engine, config)
+    config = pilot.fitted(config, engine, prefix)
     taught = [] if train == "none" else names_of(train) or []
-    extent = extent_of(config, engine, trial.speed * processes_on(device), trial.mean_tokens, bool(taught))
+    extent = extent_of(config, engine, pilot.speed * processes_on(device), pilot.mean_tokens, bool(taught))
     typer.echo(f"plan ({config.n} paths, checkpoint at {config.prefix_tokens} tokens, everything goes to {out}):")
     for line in plan_of(config, label_plan(recipe), extent, control=False):
         typer.echo(f"  {line}")
@@ -212,9 +211,10 @@ def run(
     from prunebench.bench.cli.comparing import compare_with
     from prunebench.bench.engines.shipped import REASONERS
     from prunebench.bench.evaluation.comparison import Inputs
-    from prunebench.bench.guideline.advise import budgets_of, labelled, sampled, swept
     from prunebench.bench.guideline.guideline import write_guidelines
-    from prunebench.bench.guideline.sweep import Grid, playable_of
+    from prunebench.bench.guideline.sweep import Grid, budgets_of, playable_of, sweep_by_name
+    from prunebench.bench.rollouts.sampling import sample_split
+    from prunebench.bench.training.data import label_test_prefixes
     from prunebench.bench.training.learn import learn
     from prunebench.bench.training.loading import Judges, entry_of, tunable, uses_judge
     from prunebench.figures.report import write_report
@@ -243,13 +243,13 @@ def run(
             learned = learn(
                 engine, config, recipe, names, out / "training", judges=judges, processes=processes, progress=progress
             )
-            store = sampled(engine, config, out / "rollouts", processes, progress)
-            labels = [labelled(engine, config, recipe, store, out / "labels", progress)]
+            store = sample_split(engine, config, out / "rollouts", progress=progress, processes=processes)
+            labels = [label_test_prefixes(engine, config, recipe, store, out / "labels", progress=progress)]
     compare_with(config, out, Inputs(learned, tuple(labels), judged(judge)), device)
     with watching() as progress:
         names, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT})
         grid = Grid((config.prefix_tokens,), budgets_of(out / "rollouts"), seed=config.seed)
-        found = swept(
+        found = sweep_by_name(
             engine, out / "rollouts", names, learned, config.prefix_tokens, grid, out / "sweep",
             judges=Judges(judged(judge), device, shipped=shipped), command=command_line(), progress=progress,
         )  # fmt: skip

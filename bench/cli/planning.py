@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from prunebench.bench.config import RunConfig
+from prunebench.bench.engines.base import Engine, Request, Sampling
+from prunebench.bench.errors import UserError
+from prunebench.bench.perf.clock import seconds_of, tokens_per_second
+from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 from prunebench.bench.training.data import training_lengths
-from prunebench.bench.training.label_plans import LabelPlan
+from prunebench.bench.training.label_plans import RECIPES, LabelPlan
+from prunebench.bench.training.learn import training_tasks
+from prunebench.tasks.task import Task
+
+PILOT_PROBLEMS, PILOT_PATHS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -63,3 +73,83 @@ def _cost(what: str, tokens: int, tokens_per_second: float) -> str:
     hours = tokens / tokens_per_second / 3600
     time = f"{hours:,.1f} device-hours" if hours >= 2 else f"{60 * hours:,.1f} minutes"
     return f"  {what}: {tokens:,} tokens, {time}"
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A few paths of a few problems, sampled to plan by: tokens per second and per path, and of the longest prompt."""
+
+    speed: float
+    mean_tokens: int
+    prompt_tokens: int
+
+    @classmethod
+    def of(cls, engine: Engine, config: RunConfig) -> Pilot:
+        """Sample the first paths of the first problems. Raises UserError for a prompt that the model cannot take."""
+        chosen = problems_of(tasks_of(config), config.split, PILOT_PROBLEMS, config.seed)[:PILOT_PROBLEMS]
+        prompts = [engine.encode_prompt(problem.prompt) for _, problem in chosen]
+        longest = max(map(len, prompts))
+        if longest + 1 >= engine.context:
+            raise UserError(
+                f"a prompt has {longest} tokens, and the context of {engine.name} is {engine.context} tokens"
+            )
+        sampling = Sampling(
+            config.temperature,
+            config.top_p,
+            config.top_k,
+            config.min_p,
+            min(config.max_new_tokens, engine.context - longest),
+        )
+        requests = [Request(p.id, ids, tuple(range(PILOT_PATHS))) for (_, p), ids in zip(chosen, prompts, strict=True)]
+        lengths: list[int] = []
+        seconds = seconds_of(
+            lambda: lengths.extend(
+                len(path.token_ids)
+                for rollout in engine.sample(requests, sampling, config.seed)
+                for path in rollout.paths
+            )
+        )
+        return cls(sum(lengths) / seconds, max(1, round(float(np.mean(lengths)))), longest)
+
+    def fitted(self, config: RunConfig, engine: Engine, prefix: int | None) -> RunConfig:
+        """``config`` with a cap that the context allows, and a checkpoint inside the paths."""
+        cap = min(config.max_new_tokens, engine.context - self.prompt_tokens)
+        position = prefix or (
+            config.prefix_tokens if 2 * config.prefix_tokens <= self.mean_tokens else max(1, self.mean_tokens // 8)
+        )
+        if position >= cap:
+            raise UserError(f"--prefix {position}: paths end at {cap} tokens at the latest; check earlier")
+        return config.model_copy(update={"max_new_tokens": cap, "prefix_tokens": position})
+
+
+def extent_of(
+    config: RunConfig,
+    engine: Engine | None,
+    speed: float | None = None,
+    mean_tokens: int | None = None,
+    learning: bool = True,
+) -> Extent:
+    """What a plan counts with; the number of problems is the benchmark's where the data are not at hand.
+
+    Training takes the recipe's number of problems, or all of a task that has fewer; none without ``learning``.
+
+    Raises UserError for data that cannot be had or do not serve.
+    """
+    count = sum(_count(task, config.split, config.problems, task.expected) for task in tasks_of(config))
+    most = RECIPES[config.recipe].train_problems
+    learned_from = [task for task in training_tasks(config) if "train" in task.splits] if learning else []
+    taught = sum(_count(task, "train", most, most) for task in learned_from)
+    if speed is None:
+        assert engine is not None
+        ((_, first), *_rest) = problems_of(tasks_of(config)[:1], config.split, 1, config.seed)
+        speed = tokens_per_second(engine, first.prompt)
+    arithmetic = engine.arithmetic if engine else None
+    kv = config.kv_bytes_per_token or (arithmetic.kv_bytes if arithmetic else None)
+    return Extent(count, taught, speed, mean_tokens, kv)
+
+
+def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> int:
+    """How many problems of a split there are, up to ``limit``; ``otherwise`` where that would have to be fetched."""
+    if task.remote and otherwise is not None:
+        return min(otherwise, limit or otherwise)
+    return len(problems_of([task], split, limit, 0))

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.statistics import Interval
-from prunebench.bench.guideline.guideline import Form, Guideline, Optimum
+from prunebench.bench.guideline.curves import Optimum
+from prunebench.bench.guideline.forms import Form
+from prunebench.bench.guideline.guideline import Guideline
 from prunebench.bench.guideline.paper_law import PAPER
 
 MARGIN = 0.05

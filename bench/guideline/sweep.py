@@ -30,8 +30,9 @@ from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.opening import first_problems, task_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
-from prunebench.bench.training.loading import reads_of
+from prunebench.bench.rollouts.store import IMPORTED, RolloutStore, StoredProblem
+from prunebench.bench.training.cards import refuse_leak
+from prunebench.bench.training.loading import Judges, load_method, reads_of
 from prunebench.methods.base import Pruner, Signal
 from prunebench.methods.meter import Cost
 
@@ -207,6 +208,47 @@ def sweep(
     )
     found.write(out)
     return found
+
+
+def sweep_by_name(
+    engine: Engine | None,
+    store: Path,
+    names: Sequence[str],
+    learned: Path,
+    trained_for: int,
+    grid: Grid,
+    out: Path,
+    *,
+    judges: Judges,
+    problems: int | None = None,
+    command: str = "",
+    progress: Progress = SILENT,
+) -> Sweep:
+    """The sweep of named methods over stored rollouts. Raises UserError where one was trained on these problems."""
+    digest = engine.digest if engine else IMPORTED
+    methods = {name: load_method(name, learned, digest, trained_for, judges) for name in names}
+    refuse_leak(
+        {name: method.card for name, method in methods.items()},
+        [problem for _, problem in first_problems(RolloutStore.open(store), problems)],
+    )
+    return sweep(
+        engine,
+        store,
+        {name: method.pruner for name, method in methods.items()},
+        grid,
+        out,
+        arithmetic=engine.arithmetic if engine else None,
+        problems=problems,
+        command=command,
+        progress=progress,
+    )
+
+
+def budgets_of(store: Path) -> tuple[float, ...]:
+    """What keeping all of a sixteenth to a half of the stored paths costs, in generator tokens per problem."""
+    lengths = list(RolloutStore.open(store).lengths().values())
+    most, mean = min(map(len, lengths)), float(np.mean([length for paths in lengths for length in paths]))
+    return tuple(mean * most / part for part in (16, 8, 4, 2) if most >= part)
 
 
 def playable_of(methods: Mapping[str, type[Pruner]]) -> tuple[list[str], dict[str, str]]:

@@ -114,6 +114,14 @@ def sample_configured(
     )
 
 
+def sample_split(
+    engine: Engine, config: RunConfig, folder: Path, *, progress: Progress = SILENT, processes: int = 1
+) -> RolloutStore:
+    """Sample the problems of the configuration's split."""
+    problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+    return sample_configured(engine, config, problems, folder, progress=progress, processes=processes)
+
+
 def _counted(problems: Iterable[StoredProblem], tick: Callable[[int], None]) -> Iterator[StoredProblem]:
     for stored in problems:
         yield stored

@@ -13,12 +13,13 @@ import numpy as np
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import NOTHING, Engine
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import PoolGenerator, pool_of, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.bench.rollouts.sampling import sample_rollouts
+from prunebench.bench.rollouts.sampling import sample_rollouts, tasks_of
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.methods.base import Signal
@@ -122,6 +123,34 @@ def make_held_data(
         seed=LABEL_SEED,
     )
     return f"{said}, {len(labels)} distinct prefixes labelled"
+
+
+def label_test_prefixes(
+    engine: Engine,
+    config: RunConfig,
+    plan: LabelPlan,
+    store: RolloutStore,
+    folder: Path,
+    *,
+    progress: Progress = SILENT,
+) -> Path:
+    """Labels of every prefix at the checkpoint, for the potential control, in ``folder``."""
+    tasks = {task.name: task for task in tasks_of(config)}
+    prefixes = [
+        prefix
+        for stored in store.read(hidden=False)
+        for prefix in prefixes_of(tasks[stored.task], stored, config.prefix_tokens)
+    ]
+    label_prefixes(
+        engine,
+        prefixes,
+        folder,
+        continuations=plan.test_continuations,
+        sampling=config.sampling,
+        seed=LABEL_SEED,
+        progress=progress,
+    )
+    return folder
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

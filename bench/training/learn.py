@@ -15,12 +15,27 @@ from prunebench.bench.training.data import make_held_data, make_train_data
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.bench.training.loading import Judges
 from prunebench.bench.training.tuning import train_methods
+from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.task import Task
+
+FEWEST_TO_LEARN_FROM = 8
+"""Training problems; with fewer a method learns the problems."""
 
 
 def training_tasks(config: RunConfig) -> list[Task]:
     """The tasks whose splits train and validation methods learn from."""
     return tasks_of(config.model_copy(update={"tasks": config.train_tasks or config.tasks}))
+
+
+def nothing_to_learn_from(config: RunConfig) -> str | None:
+    """Why nothing can be trained, or None."""
+    count = 0
+    for task in training_tasks(config):
+        try:
+            count += len(task.problems("train", FEWEST_TO_LEARN_FROM)) if task.problems("validation", 1) else 0
+        except NoProblemsError as error:
+            return str(error)
+    return f"{count} training problems are too few to learn from" if count < FEWEST_TO_LEARN_FROM else None
 
 
 def learn(
