@@ -22,7 +22,7 @@ from prunebench.methods import registry
 from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
 from prunebench.methods.registry import PRUNERS, Registry
-from prunebench.tasks.answer_types.registry import TYPES as ANSWER_TYPES
+from prunebench.tasks.answer_types import registry as answer_types
 
 TEMPLATES = Path(__file__).parent / "templates"
 QUADRANTS = (Quadrant.I, Quadrant.II, Quadrant.III, Quadrant.IV)
@@ -60,8 +60,8 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
             f"{path}:{_line(entries[0])}: {entries[0].__name__} is not registered; put @pruner above @dataclass "
             "(from prunebench.methods.registry import pruner)"
         )
-    answer_types = [entry for entry in ANSWER_TYPES.values() if entry.__module__ == module.__name__]
-    if not answer_types and not any(known.made_in(module.__name__) for known in Registry.all_registries):
+    made = [known.made_in(module.__name__) for known in Registry.all_registries]
+    if not any(made) and not answer_types.made_in(module.__name__):
         raise UserError(f"{path}:1: registers no pruner; write one that does with: prunebench new-pruner NAME")
     return found
 
@@ -93,7 +93,7 @@ def _import(path: Path) -> ModuleType:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame.lineno for frame in frames if frame.filename == str(resolved)]
         where = f"{path}:{own[-1] if own else 1}"
-        if isinstance(error, ValueError) and frames[-1].filename == registry.__file__:
+        if isinstance(error, ValueError) and frames[-1].filename in (registry.__file__, answer_types.__file__):
             raise UserError(f"{where}: {error}; choose another name") from error
         raise UserError(f"{where}: cannot be imported ({type(error).__name__}: {error})") from error
     return module

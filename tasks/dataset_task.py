@@ -85,7 +85,7 @@ class DatasetTask(Task):
         return {self._fields.key(row) for _, row in self._rows}
 
     def __reduce__(self) -> Any:
-        return DatasetTask, (self.spec, self.folder, self.data, self.without)
+        return self._made_by(DatasetTask, self.spec, self.folder, self.data, self.without)
 
     @cached_property
     def _loaded(self) -> _Loaded:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module that was loaded by its path; None for one that another process finds by its name."""
+    if PathFinder.find_spec(module.partition(".")[0]) is not None:
+        return None
+    file = sys.modules[module].__file__
+    return None if file is None else Path(file)
 
 
 def module_of(file: Path) -> ModuleType:

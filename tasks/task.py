@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunebench.tasks.answer_types import AnswerType, answer_type_of
+from prunebench.tasks.answer_types import AnswerType, answer_type_of, with_answer_type
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.grading import Verdict
-from prunebench.tasks.python_files import module_of
+from prunebench.tasks.python_files import file_of, module_of
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,11 @@ class Task(ABC):
 
     def __reduce__(self) -> Any:
         """A task of one's own is loaded again in another process: its class lives in no package."""
-        return super().__reduce__() if self.origin is None else (task_in, (self.origin,))
+        return super().__reduce__() if self.origin is None else self._made_by(task_in, self.origin)
+
+    def _made_by(self, make: Callable[..., Task], *arguments: object) -> tuple[object, ...]:
+        """What pickle makes it from; an answer type of one's own is loaded first."""
+        return with_answer_type, (self.answer_type, file_of(type(self.answers).__module__), make, *arguments)
 
 
 def task_in(file: Path) -> Task:

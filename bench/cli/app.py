@@ -69,7 +69,8 @@ Methods = Annotated[
     str | None, typer.Option(help="Names joined by commas, ensembles as mean-rank(stop,entropy); or all.")
 ]
 Plugin = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A Python file with pruners; may be given several times.")
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that adds methods, votes, answer types, figures, ...; several times."),
 ]
 Data = Annotated[
     list[str] | None,

@@ -19,6 +19,7 @@ from prunebench.bench.cli.app import (
     Model,
     ModelOption,
     Paths,
+    Plugin,
     Prefix,
     Problems,
     Recipe,
@@ -31,6 +32,7 @@ from prunebench.bench.cli.app import (
     judged,
     label_plan,
     learned_for,
+    load_plugins,
     model_options_of,
     names_of,
     processes_on,
@@ -56,12 +58,14 @@ def new_task(
     answer: Annotated[str | None, typer.Option(help="Column of the answer (default: guessed).")] = None,
     model: Annotated[str | None, typer.Option(help="A shipped reasoner, if it shall solve them.")] = None,
     python: Annotated[bool, typer.Option("--python", help="A Python file for problems that a program makes.")] = False,
+    plugin: Plugin = None,
     folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
 ) -> None:
     """Describe problems of your own in one file, which is then named like a task."""
     from prunebench.bench.cli.own_task import write_python_task, write_task
     from prunebench.bench.engines.shipped import REASONERS
 
+    load_plugins(plugin)
     if python:
         file = write_python_task(name, folder)
     elif data is None:
@@ -78,12 +82,14 @@ def check_task(
     data: Data = None,
     model: Annotated[str | None, typer.Option(help="Count tokens as this model does (folder, id, shipped).")] = None,
     model_option: ModelOption = None,
+    plugin: Plugin = None,
 ) -> None:
     """Show prompts, gold answers, duplicates and lengths of a task, before anything is spent on it."""
     from prunebench.bench.cli.own_task import examination
     from prunebench.bench.config import configured
     from prunebench.bench.rollouts.sampling import tasks_of
 
+    load_plugins(plugin)
     settings = {"tasks": [task], "model": model or "embedded", "n": 2, "k": 1, "prefix_tokens": 1, "temperature": 1.0,
                 "max_new_tokens": 2, "data": data_of(data) or {}}  # fmt: skip
     config = configured("options", settings, settings)
@@ -149,6 +155,7 @@ def advise(
     ] = None,
     recipe: Recipe = "small",
     seed: Seed = None,
+    plugin: Plugin = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Say what it would take, and stop.")] = False,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="Where everything goes; the same command goes on from there.")] = Path(
@@ -159,18 +166,11 @@ def advise(
     from prunebench.bench.cli.planning import Pilot, extent_of, plan_of
     from prunebench.bench.guideline.advise import advice
 
+    load_plugins(plugin)
     config = config_from(
-        None,
-        None,
-        tasks=task,
-        data=data_of(data),
-        model=model,
-        model_options=model_options_of(model_option),
-        problems=problems,
-        n=n,
-        seed=seed,
-        recipe=recipe,
-    )
+        None, None, tasks=task, data=data_of(data), model=model, model_options=model_options_of(model_option),
+        problems=problems, n=n, seed=seed, recipe=recipe,
+    )  # fmt: skip
     engine = load_engine(config.model, device, config.model_options)
     pilot = Pilot.of(engine, config)
     config = pilot.fitted(config, engine, prefix)

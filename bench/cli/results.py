@@ -62,6 +62,7 @@ def figures(
 def report(
     runs: Annotated[list[Path] | None, typer.Argument(help="Folders of comparisons (default: runs/demo).")] = None,
     data: Beside = None,
+    plugin: Plugin = None,
     out: Annotated[
         Path | None, typer.Option(help="The file (default: report.html in the run); the folder of several runs.")
     ] = None,
@@ -72,6 +73,7 @@ def report(
     from prunebench.figures.run_folder import RunFolder
     from prunebench.figures.side_by_side import SideBySide
 
+    load_plugins(plugin)
     run, *others = runs or [DEMO]
     if others:
         if data:

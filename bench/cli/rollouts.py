@@ -118,6 +118,7 @@ def label(
     seed: Annotated[int, typer.Option(help="Seed of the continuations' noise.")] = 1,
     engine: Engine = "transformers",
     model_option: Trust = None,
+    plugin: Plugin = None,
     device: Device = "cpu",
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
@@ -129,6 +130,7 @@ def label(
     from prunebench.bench.rollouts.opening import is_imported, require_model, task_of
     from prunebench.bench.rollouts.store import RolloutStore
 
+    load_plugins(plugin)
     rollout_store = RolloutStore.open(store)
     if is_imported(rollout_store):
         raise UserError(

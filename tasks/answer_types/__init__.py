@@ -4,6 +4,6 @@ A new one is a class with ``@answer_type`` above it, in a file of this folder or
 """
 
 from prunebench.tasks.answer_types.base import AnswerType, ReadingRule
-from prunebench.tasks.answer_types.registry import answer_type, answer_type_of, answer_types, names
+from prunebench.tasks.answer_types.registry import answer_type, answer_type_of, answer_types, names, with_answer_type
 
-__all__ = ["AnswerType", "ReadingRule", "answer_type", "answer_type_of", "answer_types", "names"]
+__all__ = ["AnswerType", "ReadingRule", "answer_type", "answer_type_of", "answer_types", "names", "with_answer_type"]

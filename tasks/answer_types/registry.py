@@ -8,14 +8,18 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TypeVar
 
 from prunebench.tasks.answer_types.base import AnswerType
 from prunebench.tasks.errors import UserError
+from prunebench.tasks.python_files import module_of
 
+T = TypeVar("T")
+PACKAGE = __name__.rpartition(".")[0]
 GROUP = "prunebench.answer_types"
 """The group of entry points in which an installed package names its types; each is loaded when it is asked for."""
 TYPES: dict[str, type[AnswerType]] = {}
@@ -23,6 +27,8 @@ TYPES: dict[str, type[AnswerType]] = {}
 
 def answer_type(entry: type[AnswerType]) -> type[AnswerType]:
     """Class decorator: register an answer type under its ``name``. Raises ValueError for a name that is taken."""
+    if not entry.__module__.startswith(PACKAGE):
+        _load_shipped()  # these register first, so that nobody takes a name of theirs
     taken = TYPES.get(entry.name)
     if taken is not None and (taken.__module__, taken.__qualname__) != (entry.__module__, entry.__qualname__):
         raise ValueError(f"answer type '{entry.name}' is taken by {taken.__module__}.{taken.__qualname__}")
@@ -32,8 +38,7 @@ def answer_type(entry: type[AnswerType]) -> type[AnswerType]:
 
 @cache
 def _load_shipped() -> None:
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{package}."):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{PACKAGE}."):
         importlib.import_module(module.name)
 
 
@@ -42,6 +47,11 @@ def names() -> list[str]:
     _load_shipped()
     loaded = sorted(TYPES, key=lambda name: TYPES[name].place)
     return [*loaded, *(point.name for point in entry_points(group=GROUP) if point.name not in TYPES)]
+
+
+def made_in(module: str) -> list[str]:
+    """The names of what a module registered."""
+    return [name for name, entry in TYPES.items() if entry.__module__ == module]
 
 
 def _loaded(name: str) -> type[AnswerType] | None:
@@ -75,3 +85,10 @@ def answer_types() -> Iterator[AnswerType]:
             yield answer_type_of(name)
         except UserError as error:
             warnings.warn(str(error), stacklevel=2)
+
+
+def with_answer_type(kind: str, file: Path | None, make: Callable[..., T], *arguments: object) -> T:
+    """What ``make`` gives, in a process that may not have loaded the ``file`` of one's own answer type yet."""
+    if file is not None and kind not in names():
+        module_of(file)
+    return make(*arguments)

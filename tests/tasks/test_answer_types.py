@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -152,6 +154,12 @@ def test_a_single_file_adds_a_type(tmp_path):
         DatasetTask(task.spec, tmp_path).problems("test")
     golds = ["2024-02-29", "1999-12-31"]
     assert max(answer_types(), key=lambda kind: kind.guess(golds)).name == "date"
+    sent = pickle.dumps(task)
+    registry.TYPES.pop("date")
+    with pytest.raises(UserError, match="answer type 'date' is not known"):
+        DatasetTask(task.spec, tmp_path)
+    sys.modules.pop(type(task.answers).__module__)
+    assert pickle.loads(sent).grade("2024-02-29", "2024-02-29").correct, "another process loads the file"
     with pytest.raises(ValueError, match=r"answer type 'text' is taken by prunebench\.tasks\.answer_types\.text"):
         registry.answer_type(type("Other", (type(answer_type_of("date")),), {"name": "text"}))
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.bench.conftest import refused
+from tests.figures.test_gallery import forgotten  # noqa: F401
 
 
 def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
@@ -47,3 +48,13 @@ def test_several_runs_are_reported_side_by_side_and_take_no_sweep(prunebench):
 
 def test_one_method_alone_is_held_against_nothing(prunebench):
     assert "stop: name the methods that it is held against" in refused(prunebench("versus", "run", "stop"))
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_figure_of_ones_own_is_drawn_by_name(prunebench, tmp_path):
+    (tmp_path / "sizes.py").write_text(
+        "from matplotlib.figure import Figure\nfrom prunebench.figures.registry import Drawing, figure\n\n"
+        "@figure('sizes', 'Nothing much.', needs='nothing')\ndef draw(run):\n    return Drawing(Figure(), 'a\\n')\n"
+    )
+    code, out, _ = prunebench("figures", "runs/demo", "sizes", "--plugin", "sizes.py", "--out", "out")
+    assert code == 0 and "sizes.png, sizes.svg, sizes.csv" in out
