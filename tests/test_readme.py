@@ -68,8 +68,8 @@ def test_the_results_table_is_what_the_demo_wrote():
 
 
 def test_the_demo_was_made_with_the_shipped_files():
+    from prunebench.bench.engines.options import model_digest
     from prunebench.bench.engines.shipped import WEIGHTS
-    from prunebench.bench.engines.transformers.engine import model_digest
 
     results = Results.read(DEMO / "results.json")
     assert results.hashes["model"] == model_digest(str(WEIGHTS))

@@ -37,8 +37,6 @@ STILL_CIRCLES = [
 STILL_LONG = {
     "bench.cli.compare.compare",  # cli
     "bench.cli.own.run",  # cli
-    "bench.engines.transformers.engine",  # engines
-    "bench.engines.vllm.engine",  # engines
     "bench.evaluation.comparison",  # eval
     "bench.evaluation.comparison.run_comparison",  # eval
     "bench.evaluation.tables.main",  # eval

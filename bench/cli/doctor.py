@@ -132,7 +132,7 @@ def learned(weights_folder: Path, folder: Path) -> Check:
 
 
 def _digest(folder: Path) -> str:
-    from prunebench.bench.engines.transformers.engine import model_digest
+    from prunebench.bench.engines.options import model_digest
 
     return model_digest(str(folder))
 

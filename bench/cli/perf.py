@@ -94,8 +94,8 @@ def _card(card: Card, _: str, say: Say) -> dict[str, Any]:
     """The acceptance card of a shipped reasoner, as it was measured on validation problems."""
     import json
 
+    from prunebench.bench.engines.options import model_digest
     from prunebench.bench.engines.shipped import REASONERS
-    from prunebench.bench.engines.transformers.engine import model_digest
 
     if card.name not in REASONERS:
         raise UserError(f"unknown reasoner '{card.name}': shipped are {', '.join(REASONERS)}")

@@ -262,6 +262,10 @@ class Engine(Generator, Protocol):
         """Continue only the kept paths of live pools, in row order; the others leave memory at once."""
         ...
 
+    def forget(self) -> None:
+        """Let go of what earlier calls left behind, so that a measurement begins anew."""
+        ...
+
     # Reading again
 
     def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:

@@ -25,7 +25,7 @@ from prunebench.bench.engines.base import NOTHING, LivePool, Path, Recording, Re
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.shipped import source_of
-from prunebench.bench.engines.tokenization import Texts, distinct_rows, forced_answers
+from prunebench.bench.engines.tokenization import Tokenization, distinct_rows, forced_answers
 from prunebench.bench.errors import UserError
 from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal
 from prunebench.methods.pool import Pool
@@ -41,7 +41,7 @@ RETRIES = 8
 _SAMPLE = "Let $x = 12$. Then $x^2 + 3x = 180$, so the answer is \\boxed{180}."
 
 
-class OpenAIEngine(Texts):
+class OpenAIEngine(Tokenization):
     """Samples from the server at ``base_url`` what it serves as ``model``; it is asked when the first path is wanted.
 
     ``model`` is also where the tokenizer lies: a shipped reasoner, a local folder or a hub id.
@@ -59,8 +59,6 @@ class OpenAIEngine(Texts):
     def __init__(self, model: str, base_url: str | None, options: ModelOptions | None = None) -> None:
         from transformers import AutoTokenizer
 
-        from prunebench.bench.engines.transformers.engine import stop_ids
-
         self.name, self.base_url, self.options = model, base_url, options or ModelOptions()
         if self.options.tools is not None:
             raise UserError("tool use with --engine openai is not there: leave out --model-option tools")
@@ -73,7 +71,7 @@ class OpenAIEngine(Texts):
                 "came from"
             ) from error
         self.digest = self.options.digest(hashlib.sha256(f"served:{model}".encode()).hexdigest()[:16])
-        self._banned, self._stops = _banned(source), stop_ids(self.tokenizer, self.options)
+        self._banned, self._stops = _banned(source), self.options.stop_ids(self.tokenizer)
 
     @property
     def context(self) -> int:
@@ -230,6 +228,9 @@ class OpenAIEngine(Texts):
     def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
         """Nothing to go on with, see :meth:`launch`."""
         return iter(())
+
+    def forget(self) -> None:
+        """Nothing is kept here."""
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
         """Raises ValueError: a server's cache cannot be had."""

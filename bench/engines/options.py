@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from prunebench.bench.errors import UserError
+
+
+def model_digest(source: str) -> str:
+    """16 hex digits over weights, configurations and tokenizer of a local folder; of the id itself for a hub model."""
+    digest = hashlib.sha256()
+    folder = Path(source)
+    if not folder.is_dir():
+        return hashlib.sha256(source.encode()).hexdigest()[:16]
+    named = [folder / name for name in ("config.json", "generation_config.json", "tokenizer.json")]
+    for file in sorted([*folder.glob("*.safetensors"), *(file for file in named if file.exists())]):
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 class ModelOptions(BaseModel):
@@ -34,6 +50,16 @@ class ModelOptions(BaseModel):
     def given(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON takes it."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    def stop_ids(self, tokenizer: Any) -> list[int]:
+        """The ids of the stop tokens. Raises UserError for a text that is not one token."""
+        stops: list[int] = []
+        for stop in self.stop:
+            ids = [stop] if isinstance(stop, int) else tokenizer(stop, add_special_tokens=False)["input_ids"]
+            if len(ids) != 1:
+                raise UserError(f"stop {stop!r}: {len(ids)} tokens of this model; only single tokens can end a path")
+            stops += ids
+        return stops
 
     def digest(self, model: str) -> str:
         """``model``, a hash of weights, with what else changes its samples: the same hash where nothing does."""

@@ -16,7 +16,7 @@ from prunebench.methods.base import Probe, Signal
 from prunebench.methods.pool import Pool
 
 
-class Texts:
+class Tokenization:
     """The tokenizer's side of an engine."""
 
     name: str

@@ -11,7 +11,7 @@ import numpy as np
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import NOTHING, Request
 from prunebench.bench.engines.tokenization import pool_of_ids
-from prunebench.bench.engines.transformers.engine import one_thread
+from prunebench.bench.engines.transformers.decoding import one_thread
 from prunebench.bench.perf.clock import anew, median_seconds
 from prunebench.bench.perf.cluster import Arrival, Replica, Served, StepCost, serve
 from prunebench.bench.perf.decoding import SHAPES, step_seconds

@@ -6,10 +6,9 @@ does not matter for what it costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -200,46 +199,14 @@ def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
     """Median seconds of one step, from drawing a token to the logits of the next one. No row ends meanwhile."""
     import torch
 
-    sampling = Sampling(max_new_tokens=engine.context - 8)
-    with _endless(engine), torch.inference_mode():
-        lanes = []
-        for start in range(0, rows, 256):
-            part = Request("perf", np.arange(4, 12), tuple(range(start, min(rows, start + 256))))
-            lane = engine._lane(part, sampling, 0, NOTHING, 0, f"perf/{start}")
-            engine._start(lane)
-            lane.cache = _filled(lane.cache, length)
-            lanes.append(lane)
+    decoder = engine.endless().decoder
+    with torch.inference_mode():
+        pools = decoder.filled(rows, length, Sampling(max_new_tokens=engine.context - 8))
         for _ in range(2):
-            engine._advance(lanes)
-        seconds = median_seconds(lambda: engine._advance(lanes))
+            decoder.advance(pools)
+        seconds = median_seconds(lambda: decoder.advance(pools))
     finish_work()
     return seconds
-
-
-@contextmanager
-def _endless(engine: TransformersEngine) -> Iterator[None]:
-    """Within, no token ends a path."""
-    import torch
-
-    ends, engine._ends = engine._ends, torch.empty(0, dtype=torch.long, device=engine.device)
-    try:
-        yield
-    finally:
-        engine._ends = ends
-
-
-def _filled(cache: Any, length: int) -> Any:
-    """The cache with ``length`` positions: as many more as it lacks, with arbitrary content."""
-    import torch
-
-    def content(like: torch.Tensor) -> torch.Tensor:
-        rows, heads, _, width = like.shape
-        drawn = torch.randn(length + 16, width, device=like.device, dtype=like.dtype)
-        return drawn.expand(rows, heads, -1, -1).contiguous()
-
-    cache.pairs = [(content(keys), content(values)) for keys, values in cache.layers()]
-    cache.length = length
-    return cache
 
 
 def untrained(engine: TransformersEngine) -> Stop:
@@ -288,19 +255,14 @@ def held_memory(engine: TransformersEngine, rows: int, kept: int, prefix: int) -
     """Memory in use on a GPU with a live pool, before and after the cut; None on a CPU, which does not count it."""
     import torch
 
-    from prunebench.bench.engines.transformers.engine import TransformersLivePool
-
     if not engine.device.startswith("cuda"):
         return None
-    engine._held = None  # the prefixes of the last check, which no live pool brings along
+    engine.forget()  # the prefixes of the last check, which no live pool brings along
     request = Request("perf", np.arange(4, 36), tuple(range(rows)))
     with torch.inference_mode():
         (pool,) = engine.launch([request], Sampling(max_new_tokens=2 * prefix), 0, NOTHING, prefix)
         finish_work()
         before = torch.cuda.memory_allocated()
-        assert isinstance(pool, TransformersLivePool)
-        lane = pool.lane
-        lane.hold = 0
-        lane.compact((np.arange(rows) < kept)[lane.rows])
+        pool.keep(np.arange(rows) < kept)
         finish_work()
         return HeldMemory(rows, kept, before, torch.cuda.memory_allocated())

@@ -140,13 +140,13 @@ def _decoding(speed: Speed, engine: TransformersEngine) -> None:
 
     rows, tokens = 64, 256
     prompt = np.arange(4, 36)
-    engine._ends = torch.empty(0, dtype=torch.long, device=engine.device)  # every path as long as the others
+    endless = engine.endless()  # every path as long as the others
     engine.model.generation_config.eos_token_id = None
     recording = Recording(self_certainty=False, topk=0)
 
     def ours() -> None:
         request = Request("perf", prompt, tuple(range(rows)))
-        list(engine.sample([request], Sampling(max_new_tokens=tokens), 0, recording))
+        list(endless.sample([request], Sampling(max_new_tokens=tokens), 0, recording))
 
     def generate(cache: str) -> None:
         from transformers import GenerationConfig

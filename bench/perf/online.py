@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prunebench.bench.config import preset
-from prunebench.bench.engines.base import NOTHING, LivePool, Request, Sampling
+from prunebench.bench.engines.base import NOTHING, Engine, LivePool, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.rollouts.sampling import problems_of, tasks_of
@@ -26,6 +25,7 @@ from prunebench.methods.learned.stop import Stop
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.transformers.engine import TransformersEngine
+    from prunebench.bench.engines.vllm.engine import VllmEngine
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,14 @@ class Run:
         )
 
 
-def shipped_stop(engine: TransformersEngine, prefix: int) -> Stop:
+def shipped_stop(engine: Engine, prefix: int) -> Stop:
     """STOP as it was trained for the shipped reasoner, which ``engine`` has loaded."""
     stop = load_method("stop", REASONERS["embedded"].learned, engine.digest, prefix).pruner
     assert isinstance(stop, Stop)
     return stop
 
 
-def demo_trial(engine: TransformersEngine, problems: int, rows: int, repeats: int) -> tuple[Trial, list[Request]]:
+def demo_trial(engine: Engine, problems: int, rows: int, repeats: int) -> tuple[Trial, list[Request]]:
     """As many ``problems`` of the demo, evenly from its families, with ``rows`` paths, cut in the demo's proportion."""
     config = preset("demo")
     tasks = tasks_of(config)
@@ -118,7 +118,7 @@ def demo_trial(engine: TransformersEngine, problems: int, rows: int, repeats: in
 
 def compare_engines(
     default: TransformersEngine,
-    other: Callable[[int], TransformersEngine],
+    other: Callable[[int], VllmEngine],
     trial: Trial,
     requests: Sequence[Request],
     say: Callable[[Run], None],
@@ -131,33 +131,34 @@ def compare_engines(
     _online(default, trial, requests[:1])  # what is made once is not timed
     runs: list[Run] = []
 
-    def measured(engine: TransformersEngine, some: Sequence[Request], kv_tokens: int) -> None:
+    def measured(engine: Engine, some: Sequence[Request], kv_tokens: int) -> None:
         runs.append(timed(engine, trial, some, kv_tokens))
         say(runs[-1])
 
-    with _peak(default) as peak:
-        list(default.sample(requests, trial.sampling, 0, NOTHING))
-    measured(default, requests, peak[0])
-    second = other(peak[0])
+    default.forget()
+    list(default.sample(requests, trial.sampling, 0, NOTHING))
+    peak = default.decoder.most_tokens
+    measured(default, requests, peak)
+    second = other(peak)
     try:
-        measured(second, requests, peak[0])
+        measured(second, requests, peak)
         for engine in (default, second):
-            measured(engine, requests[:1], peak[0])
+            measured(engine, requests[:1], peak)
     finally:
-        second.close()  # type: ignore[attr-defined]
+        second.close()
     return runs
 
 
-def timed(engine: TransformersEngine, trial: Trial, requests: Sequence[Request], kv_tokens: int = 0) -> Run:
+def timed(engine: Engine, trial: Trial, requests: Sequence[Request], kv_tokens: int = 0) -> Run:
     """One engine, all ``requests`` in flight: whole paths, and launched, checked and resumed."""
     whole, pruned, tokens = [], [], 0
     for _ in range(trial.repeats):
-        _forget(engine)
+        engine.forget()
         started = time.perf_counter()
         rollouts = list(engine.sample(requests, trial.sampling, 0, NOTHING))
         whole.append(time.perf_counter() - started)
         tokens = sum(len(path.token_ids) for rollout in rollouts for path in rollout.paths)
-        _forget(engine)
+        engine.forget()
         pruned.append(_online(engine, trial, requests))
     middle = {
         name: statistics.median(getattr(one, name) for one in pruned)
@@ -167,7 +168,7 @@ def timed(engine: TransformersEngine, trial: Trial, requests: Sequence[Request],
     return Run(name, len(requests), kv_tokens, tokens, statistics.median(whole), replace(pruned[-1], **middle))
 
 
-def _online(engine: TransformersEngine, trial: Trial, requests: Sequence[Request]) -> Phases:
+def _online(engine: Engine, trial: Trial, requests: Sequence[Request]) -> Phases:
     begin = time.perf_counter()
     live = list(engine.launch(requests, trial.sampling, 0, NOTHING, trial.prefix))
     launched = time.perf_counter()
@@ -196,31 +197,3 @@ def _best(stop: Stop, live: LivePool, kept: int) -> Any:
     keep = np.zeros(len(scores), np.bool_)
     keep[np.argsort(-scores, kind="stable")[:kept]] = True
     return keep
-
-
-def _forget(engine: TransformersEngine) -> None:
-    """Nothing of an earlier run may help the next one."""
-    if engine.backend:
-        engine.llm.reset_prefix_cache()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _peak(engine: TransformersEngine) -> Iterator[list[int]]:
-    """The most tokens of keys and values that lanes in flight had room for, once the block is left."""
-    most = [0]
-    advance = engine._advance
-
-    def watched(lanes: Sequence[Any]) -> None:
-        advance(lanes)
-        most[0] = max(most[0], sum(_room(lane.cache) for lane in lanes))
-
-    engine._advance = watched  # type: ignore[method-assign]
-    try:
-        yield most
-    finally:
-        del engine._advance
-
-
-def _room(cache: Any) -> int:
-    keys = cache.pairs[0][0] if hasattr(cache, "pairs") else cache.layers()[0][0]
-    return int(keys.shape[0] * keys.shape[2])

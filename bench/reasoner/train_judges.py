@@ -40,8 +40,8 @@ from typing import Any, Literal
 
 import torch  # noqa: TID253 - training, as in bench/reasoner/train.py
 
+from prunebench.bench.engines.options import model_digest
 from prunebench.bench.engines.shipped import WEIGHTS, ReasonerShape, TrainingPlan
-from prunebench.bench.engines.transformers.engine import model_digest
 from prunebench.bench.progress import Progress, Spoken
 from prunebench.bench.reasoner.recipe import STAGES, Document, boxed, finish, prompt_tokens, write_solution
 from prunebench.bench.reasoner.train import (

@@ -115,7 +115,7 @@ def all_on_engine(judges: Mapping[str, str], engine: str | None) -> dict[str, st
 
 
 def _source_digest(source: str) -> str:
-    from prunebench.bench.engines.transformers.engine import model_digest
+    from prunebench.bench.engines.options import model_digest
 
     return model_digest(source)
 

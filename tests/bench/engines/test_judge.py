@@ -32,7 +32,7 @@ def greedy(engine, ids, tokens):
     """The whole text through the model's own forward, once per token."""
     text = ids.tolist()
     for _ in range(tokens):
-        logits = engine.model(torch.tensor([text])).logits[0, -1].index_fill(0, engine._banned, -torch.inf)
+        logits = engine.model(torch.tensor([text])).logits[0, -1].index_fill(0, engine.decoder.banned, -torch.inf)
         text.append(int(logits.argmax()))
         if text[-1] == engine.tokenizer.eos_token_id:
             break

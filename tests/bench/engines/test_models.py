@@ -11,7 +11,8 @@ import torch
 from prunebench.bench.engines.base import NOTHING, Request, Sampling
 from prunebench.bench.engines.chat import closing
 from prunebench.bench.engines.options import ModelOptions
-from prunebench.bench.engines.transformers.engine import TransformersEngine, _CacheForward
+from prunebench.bench.engines.transformers.caches import CacheForward
+from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from tests.bench.engines.checkpoints import CHANNELS, CHATML, HARMONY, NO_SYSTEM, THINKING, checkpoint, tokenizer
 
@@ -43,7 +44,7 @@ def test_every_architecture_samples_and_resumes_exactly_where_it_was_cut(tmp_pat
     requests = [Request("p", prompt, (0, 1, 2, 3))]
     (rollout,) = engine.sample(requests, Sampling(temperature=1.0, max_new_tokens=30), 0, NOTHING)
     assert len({path.token_ids.tobytes() for path in rollout.paths}) == 4
-    assert isinstance(engine.forward, _CacheForward) == (kind in WINDOWS), "windows run on the model's own cache"
+    assert isinstance(engine.decoder.forward, CacheForward) == (kind in WINDOWS), "windows run on the model's own cache"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,9 +127,9 @@ def test_stop_tokens_are_those_of_the_model_and_those_that_are_named(tmp_path):
     words = tokenizer(HARMONY, CHANNELS)
     ends = words.convert_tokens_to_ids(["<|return|>", "<|call|>"])
     folder = checkpoint(tmp_path, "gpt-oss", CHANNELS, HARMONY, ends=ends)
-    assert load(folder)._ends.tolist() == ends
+    assert load(folder).decoder.ends.tolist() == ends
     more = load(folder, stop=("<|end|>", 7))
-    assert more._ends.tolist() == [*ends, words.convert_tokens_to_ids("<|end|>"), 7]
+    assert more.decoder.ends.tolist() == [*ends, words.convert_tokens_to_ids("<|end|>"), 7]
     with pytest.raises(UserError, match=r"stop 'Final answer': \d+ tokens of this model; only single tokens"):
         load(folder, stop=("Final answer",))
 
@@ -222,6 +223,6 @@ def test_an_id_that_cannot_be_reached_is_told(monkeypatch):
 
 def test_logits_that_are_made_in_an_unknown_way_are_refused(tmp_path, monkeypatch):
     folder = checkpoint(tmp_path, "granite")
-    monkeypatch.setattr("prunebench.bench.engines.transformers.engine._finished", lambda logits, config: logits)
+    monkeypatch.setattr("prunebench.bench.engines.transformers.decoding._finished", lambda logits, config: logits)
     with pytest.raises(UserError, match=r"\(granite\) makes its logits in a way that is not known here"):
         load(folder)

@@ -184,4 +184,4 @@ def test_the_small_case_is_measured_and_simulated_with_the_same_tokens():
     assert found.tokens_saved == pytest.approx(found.measured.tokens_saved)
     assert found.whole_seconds > found.pruned_seconds > 0
     assert "measured and simulated" in found.told
-    assert len(engine._ends), "what steps were measured without is back"
+    assert len(engine.decoder.ends), "what steps were measured without is back"

@@ -45,7 +45,7 @@ def test_the_reasoner_is_small(reasoner):
 def test_reserved_ids_are_spare_and_banned(reasoner):
     ids = reasoner.tokenizer.convert_tokens_to_ids(list(RESERVED))
     assert len(set(ids)) >= 64
-    assert set(ids) <= set(reasoner._banned.tolist())
+    assert set(ids) <= set(reasoner.banned)
     assert reasoner.model.get_input_embeddings().weight.shape[0] == len(VOCABULARY)
 
 

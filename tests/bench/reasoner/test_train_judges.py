@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from prunebench.bench.engines.judge import EngineJudge
+from prunebench.bench.engines.options import model_digest
 from prunebench.bench.engines.shipped import TrainingPlan
-from prunebench.bench.engines.transformers.engine import TransformersEngine, model_digest
+from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.progress import SILENT, Spoken
 from prunebench.bench.reasoner import train_judges as judges
 from prunebench.bench.reasoner.recipe import prompt_tokens
@@ -326,7 +327,7 @@ def test_the_loss_of_the_process_reward_model_is_that_of_its_marks_alone(checkpo
 
 def test_the_verifier_may_write_what_it_has_to(shipped):
     engine = TransformersEngine.load(str(shipped[0] / "verifier"))
-    banned = {VOCABULARY[token] for token in engine._banned.tolist()}
+    banned = {VOCABULARY[token] for token in engine.banned}
     assert banned == {"<pad>", "<bos>", "<unk>", *RESERVED}
     judge = EngineJudge(engine)
     prefix = next(prefix for prefix in prefixes("asked") if len(prefix.tokens) > 30)

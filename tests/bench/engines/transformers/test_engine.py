@@ -7,7 +7,8 @@ import torch
 from prunebench.bench.engines.base import Recording, Request, Sampling
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.sampling import draw, filtered_probabilities
-from prunebench.bench.engines.transformers.engine import TransformersEngine, _CacheForward, _PoolForward
+from prunebench.bench.engines.transformers.caches import CacheForward, PoolForward
+from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.perf.agreement import TIE, divergence
 from prunebench.methods.base import Signal
@@ -53,7 +54,7 @@ def rollouts(engine, requests_of):
 
 
 def test_the_pooled_loop_is_used_for_the_reasoner(engine):
-    assert isinstance(engine.forward, _PoolForward)
+    assert isinstance(engine.decoder.forward, PoolForward)
 
 
 def test_signals_equal_a_teacher_forced_forward(reference, requests_of, rollouts):
@@ -150,7 +151,7 @@ def test_continuations_of_a_prefix_follow_the_model(engine, reference, requests_
         ids = torch.from_numpy(np.concatenate([request.prompt_ids, prefixes[row]]))[None]
         expected = []
         for _ in range(7):
-            logits = reference.model(ids).logits[0, -1].index_fill(0, reference._banned, -torch.inf)
+            logits = reference.model(ids).logits[0, -1].index_fill(0, reference.decoder.banned, -torch.inf)
             expected.append(int(logits.argmax()))
             if expected[-1] == engine.tokenizer.eos_token_id:
                 break
@@ -165,7 +166,7 @@ def test_continuation_noise_differs_by_purpose(engine, requests_of):
 
 
 def test_reserved_tokens_are_never_sampled(engine, requests_of):
-    banned = set(engine._banned.tolist())
+    banned = set(engine.banned)
     hot = Sampling(temperature=10.0, max_new_tokens=100)
     for rollout in engine.sample(requests_of(2, 32), hot, 1):
         assert not banned & {int(token) for path in rollout.paths for token in path.token_ids}
@@ -173,7 +174,7 @@ def test_reserved_tokens_are_never_sampled(engine, requests_of):
 
 def test_the_fallback_on_the_models_own_cache_gives_the_same_paths_but_for_near_ties(checkpoint, requests_of, rollouts):
     fallback = TransformersEngine.load(str(checkpoint), device=DEVICE)
-    fallback.forward = _CacheForward(fallback.model)
+    fallback.decoder.forward = CacheForward(fallback.model)
     requests, differing = requests_of(paths=64), 0
     sampled = fallback.sample(requests, SAMPLING, 5, RECORDING)
     for request, ours, theirs in zip(requests, sampled, rollouts, strict=True):

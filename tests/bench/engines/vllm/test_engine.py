@@ -16,7 +16,7 @@ from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.engine import TransformersEngine
-from prunebench.bench.engines.vllm.engine import require_room, warn_if_untested
+from prunebench.bench.engines.vllm.process import require_room, warn_if_untested
 from prunebench.bench.errors import UserError
 from prunebench.bench.perf.online import Trial, timed
 from prunebench.bench.rollouts.sampling import rollout_manifest
@@ -150,7 +150,7 @@ def test_what_stands_for_learned_tokens_leaves_the_prefix_as_it_was(engine, pool
 
 def test_a_prefix_with_the_token_that_stands_for_learned_ones_is_refused(engine, pools):
     stop = load_method("stop", EMBEDDED.learned, engine.digest, PREFIX).pruner
-    spoilt = tuple(np.append(ids, engine.spare_ids) for ids in pools[0].token_ids)
+    spoilt = tuple(np.append(ids, engine.checks.spare_ids) for ids in pools[0].token_ids)
     with pytest.raises(UserError, match="which stands for learned tokens in vLLM"):
         stop.score(replace(pool_of_ids(spoilt, pools[0].prompt_ids), generator=engine))
 
@@ -198,15 +198,15 @@ def test_online_pruning_keeps_the_same_eight_of_64_and_goes_on_as_the_default_en
 
 def test_a_recomputed_resume_is_seen(engine):
     (live,) = engine.launch(requests(engine, 8, 1)[:1], SAMPLING, 0, NOTHING, PREFIX)
-    engine.llm.reset_prefix_cache()
+    engine.forget()
     keep = np.arange(8) < 2
     (rollout,) = engine.resume([(live, keep)])
-    again = (len(live.request.prompt_ids) + PREFIX - 1) // engine.block_tokens * engine.block_tokens
+    again = (len(live.request.prompt_ids) + PREFIX - 1) // engine.process.block_tokens * engine.process.block_tokens
     assert 0 < rollout.recomputed_tokens <= 2 * again
 
 
 def test_a_pool_that_the_cache_cannot_hold_is_refused_before_it_is_launched(engine, monkeypatch):
-    monkeypatch.setattr(type(engine), "capacity", 10)
+    monkeypatch.setattr(type(engine.process), "capacity", 10)
     with pytest.raises(UserError, match=r"cache holds 320 tokens; 64 paths .* lower --n, --prefix or max_new"):
         next(iter(engine.launch(requests(engine, 64, 1), SAMPLING, 0, NOTHING, PREFIX)))
 
@@ -216,7 +216,7 @@ def test_as_many_pools_are_launched_together_as_the_cache_holds(engine, monkeypa
     first, second, third, last = (engine.blocks(request, SAMPLING, PREFIX) for request in asked)
     capacity = max(first + second, third + last)
     assert capacity < first + second + third
-    monkeypatch.setattr(type(engine), "capacity", capacity)
+    monkeypatch.setattr(type(engine.process), "capacity", capacity)
     live = list(engine.launch(asked, SAMPLING, 0, NOTHING, PREFIX))
     assert [pool.last for pool in live] == [False, True, False, True]
     assert [pool.request.problem for pool in live] == [request.problem for request in asked]
@@ -256,15 +256,15 @@ def test_the_manifest_names_the_engine(reader, engine):
 
 
 def test_a_disagreement_is_refused(engine, monkeypatch):
-    exact = engine._prompt_logprobs
-    monkeypatch.setattr(engine, "_prompt_logprobs", lambda ids: exact(ids) + 0.01)
+    exact = engine.process.prompt_logprobs
+    monkeypatch.setattr(engine.process, "prompt_logprobs", lambda ids: exact(ids) + 0.01)
     with pytest.raises(UserError, match=r"disagree on model 'embedded': a logprob differs by 0\.01"):
         engine.agree()
 
 
 def test_a_disagreement_of_the_learned_tokens_is_refused(engine, monkeypatch):
-    exact = engine.read_behind
-    monkeypatch.setattr(engine, "read_behind", lambda pool, learned: exact(pool, learned) + 0.1)
+    exact = engine.checks.behind
+    monkeypatch.setattr(engine.checks, "behind", lambda pool, learned: exact(pool, learned) + 0.1)
     with pytest.raises(UserError, match="a score differs by"):
         engine.agree()
 
@@ -296,10 +296,7 @@ def test_without_vllm_one_sentence_says_how_to_get_it(prunebench):
     assert "vllm" not in sys.modules
 
 
-def test_tools_are_refused(reader, engine):
-    from prunebench.bench.engines.vllm.engine import VllmEngine
-
-    with_tools = VllmEngine.__new__(VllmEngine)
-    with_tools.__dict__.update({**engine.__dict__, "tools": object(), "options": ModelOptions(tools="python")})
+def test_tools_are_refused(reader, engine, monkeypatch):
+    monkeypatch.setattr(engine, "options", ModelOptions(tools="python"))
     with pytest.raises(UserError, match="tool use with vLLM is not there yet"):
-        next(iter(with_tools.sample(requests(reader), SAMPLING, 0)))
+        next(iter(engine.sample(requests(reader), SAMPLING, 0)))
