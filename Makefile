@@ -61,7 +61,7 @@ gpu-label:
 
 gpu-compare:
 	$(BASE) --workers 8
-	$(RUN) compare --preset $(PRESET) --device $(DEVICE) --out runs/$(PRESET)
+	$(RUN) compare --config $(PRESET) --device $(DEVICE) --out runs/$(PRESET)
 
 # An hour or more: 50 kills per command, 100,000 hostile inputs (docs/reliability.md).
 torture: .venv/.installed

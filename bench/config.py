@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from prunebench.bench.engines.base import RECORDABLE, Recording, Sampling
 from prunebench.bench.engines.options import ModelOptions
@@ -21,6 +21,18 @@ PRESETS = Path(__file__).parent / "presets"
 STANDARD = PRESETS / "paper" / "_standard.yaml"
 """The paper's setting, for models that are not shipped."""
 
+
+def tokens_of(text: str) -> float:
+    """``300k`` is 300 * 1,024 tokens. Raises UserError."""
+    text = text.strip()
+    number = text[:-1] if text.endswith("k") else text
+    try:
+        return float(number) * (1024 if text.endswith("k") else 1)
+    except ValueError as error:
+        raise UserError(f"{text}: write a number of tokens, such as 16384 or 16k") from error
+
+
+Tokens = Annotated[float, BeforeValidator(lambda value: tokens_of(value) if isinstance(value, str) else value)]
 Positive = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 """YAML and the command line give lists."""
@@ -56,7 +68,7 @@ class RunConfig(BaseModel):
     methods: Names = ()
     policy: str | None = None
     record: Names = ()
-    budget: Annotated[float, Field(gt=0)] | None = None
+    budget: Annotated[Tokens, Field(gt=0)] | None = None
     data: dict[str, str] = {}
     train_tasks: Names = ()
     recipe: str = "cpu"
@@ -118,7 +130,7 @@ def _content_of(path: Path) -> dict[str, Any]:
 
 
 def load_config(file: Path | str, **overrides: Any) -> RunConfig:
-    """The configuration in a YAML file; ``overrides`` replace single keys.
+    """The configuration in a YAML file; ``overrides`` replace single keys, also of its ``model_options``.
 
     A file may say ``extends: OTHER.yaml`` (beside it) and then holds only what differs. Raises UserError with one
     sentence: file, key, value, and what to do.
@@ -139,6 +151,9 @@ def load_config(file: Path | str, **overrides: Any) -> RunConfig:
         parent = content.pop("extends", None)
         settings = {**content, **settings}
         following = None if parent is None else following.parent / str(parent)
+    of_file, given = settings.get("model_options"), overrides.get("model_options")
+    if isinstance(of_file, Mapping) and isinstance(given, Mapping):
+        overrides["model_options"] = {**of_file, **given}
     return configured(str(path), {**settings, **overrides}, overrides)
 
 

@@ -38,7 +38,7 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
     registers nothing.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; write one with: prunebench new-pruner NAME")
+        raise UserError(f"{path}: no such file; write one with: prunebench new pruner NAME")
     if path.suffix != ".py":
         raise UserError(f"{path}: a plugin is a Python file; its name must end in .py")
     reserved = _reserved()
@@ -62,7 +62,7 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
         )
     made = [known.made_in(module.__name__) for known in Registry.all_registries]
     if not any(made) and not answer_types.made_in(module.__name__):
-        raise UserError(f"{path}:1: registers no pruner; write one that does with: prunebench new-pruner NAME")
+        raise UserError(f"{path}:1: registers no pruner; write one that does with: prunebench new pruner NAME")
     return found
 
 

@@ -333,7 +333,7 @@ class MissingSignalError(ValueError):
     def __init__(self, signal: Signal, detail: str = "") -> None:
         super().__init__(
             f"signal '{signal.value}'{detail} was not recorded for this pool; "
-            f"record it with: prunebench rollouts --record {signal.value}"
+            f"record it with: prunebench rollouts --set record={signal.value}"
         )
         self.signal = signal
 

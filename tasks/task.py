@@ -107,7 +107,7 @@ def task_in(file: Path) -> Task:
     try:
         module = module_of(file)
     except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file; write one with: prunebench new-task") from error
+        raise UserError(f"{file}: no such file; write one with: prunebench new task") from error
     except Exception as error:
         raise UserError(f"{file}: {type(error).__name__}: {error}") from error
     classes = [

@@ -123,7 +123,7 @@ class TaskSpec(BaseModel):
 
 def read_spec(path: Path) -> TaskSpec:
     """The task in a YAML file. Raises UserError with file, key, value and what to do."""
-    hint = "write one with: prunebench new-task"
+    hint = "write one with: prunebench new task"
     content = read_settings(path, hint, f"describes no task; {hint}")
     return checked(str(path), content)
 

@@ -198,8 +198,8 @@ def test_a_store_runs_no_code_that_it_brings(tmp_path, monkeypatch, where):
 def test_a_store_does_not_decide_that_a_models_code_runs(prunebench, tmp_path, command):  # noqa: F811
     a_store(tmp_path / "store", model_options={"trust_remote_code": True})
     arguments = ("label", tmp_path / "store") if command == "label" else ("compare", "--store", tmp_path / "store")
-    assert "say so: --model-option trust_remote_code=true" in refused(prunebench(*arguments))
-    message = refused(prunebench(*arguments, "--model-option", "trust_remote_code=true"))
+    assert "say so: --set trust_remote_code=true" in refused(prunebench(*arguments))
+    message = refused(prunebench(*arguments, "--set", "trust_remote_code=true"))
     assert "trust_remote_code" not in message, "the model itself is not there"
 
 

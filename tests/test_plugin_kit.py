@@ -102,7 +102,7 @@ FAULTS = {
     ),
     "exit": ("import sys\n\nsys.exit('no licence')\n", r"plugin\.py:3: cannot be imported \(SystemExit: no licence\)"),
     "missing package": ("\nimport no_such_package\n", r"plugin\.py:2: cannot be imported \(ModuleNotFoundError: .+\)"),
-    "no class": ("x = 1\n", r"plugin\.py:1: registers no pruner; write one that does with: prunebench new-pruner NAME"),
+    "no class": ("x = 1\n", r"plugin\.py:1: registers no pruner; write one that does with: prunebench new pruner NAME"),
     "no decorator": (
         GOOD.replace("@pruner\n", ""),
         r"plugin\.py:11: Last is not registered; put @pruner above @dataclass .+",
@@ -136,7 +136,7 @@ def test_a_faulty_file_is_one_sentence_with_file_and_line(fault, plugin):
 
 
 def test_a_missing_file_and_one_of_another_kind_are_refused(tmp_path, plugin):
-    with pytest.raises(UserError, match=r"nowhere\.py: no such file; write one with: prunebench new-pruner NAME"):
+    with pytest.raises(UserError, match=r"nowhere\.py: no such file; write one with: prunebench new pruner NAME"):
         load_plugin(tmp_path / "nowhere.py")
     with pytest.raises(UserError, match=r"must end in \.py"):
         load_plugin(plugin(GOOD, "plugin.txt"))

@@ -35,8 +35,6 @@ STILL_CIRCLES = [
     {"methods.base", "methods.pool"},  # methods
 ]
 STILL_LONG = {
-    "bench.cli.compare.compare",  # cli
-    "bench.cli.own.run",  # cli
     "bench.evaluation.comparison",  # eval
     "bench.evaluation.comparison.run_comparison",  # eval
     "bench.evaluation.tables.main",  # eval

@@ -26,12 +26,12 @@ PREFIX = "20"
 
 def commands(base: Path, out: Path) -> dict[str, list[str]]:
     """The command lines, small; ``base`` holds what they start from, ``out`` is where they write."""
-    sampled = ["--task", TASK, "--n", "8", "--prefix", PREFIX, "--record", "entropy", "--record", "logprobs"]
+    sampled = ["--task", TASK, "--n", "8", "--set", f"prefix_tokens={PREFIX}", "--set", "record=entropy,logprobs"]
     return {
-        "rollouts": ["rollouts", *sampled, "--problems", "9", "--seed", "3", "--out", str(out / "rollouts")],
-        "label": ["label", str(base / "rollouts"), "--continuations", "4", "--prefix", PREFIX, "--prefixes", "4",
+        "rollouts": ["rollouts", *sampled, "--problems", "9", "--set", "seed=3", "--out", str(out / "rollouts")],
+        "label": ["label", str(base / "rollouts"), "--continuations", "4", "--prefix", PREFIX, "--set", "prefixes=4",
                   "--out", str(out / "labels")],
-        "train": ["train", "linear-probe", "stop", "--data", str(base / "data"), "--prefix", PREFIX,
+        "train": ["train", "linear-probe", "stop", "--data", str(base / "data"), "--set", f"prefix={PREFIX}",
                   "--out", str(out / "learned")],
         "compare": ["compare", "--store", str(base / "rollouts"), "--prefix", PREFIX, "--k", "2", "--methods",
                     "entropy,deepconf,perplexity", "--learned", str(base / "none"), "--out", str(out / "compare")],
@@ -43,8 +43,8 @@ def prepare(base: Path, run: Any) -> None:
     run(commands(base, base)["rollouts"])
     for split in ("train", "validation"):
         folder = base / "data" / split / "power"
-        run(["rollouts", "--task", TASK, "--n", "8", "--prefix", PREFIX, "--problems", "3", "--split", split,
-             "--out", str(folder / "rollouts")])  # fmt: skip
+        run(["rollouts", "--task", TASK, "--n", "8", "--problems", "3", "--set", f"prefix_tokens={PREFIX}",
+             "--set", f"split={split}", "--out", str(folder / "rollouts")])  # fmt: skip
         run(["label", str(folder / "rollouts"), "--continuations", "4", "--prefix", PREFIX,
              "--out", str(folder / "labels")])  # fmt: skip
 

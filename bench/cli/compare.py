@@ -1,150 +1,161 @@
-"""Comparing methods: the demo, any tasks and model, stored rollouts, and a comparison run again."""
+"""Comparing methods: the demo, any tasks and model, rollouts that are there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunebench.bench.cli.app import (
+from prunebench.bench.cli.app import RUN, app
+from prunebench.bench.cli.at_hand import (
     EMBEDDED,
-    RUN,
-    ConfigFile,
-    Data,
-    Device,
-    Engine,
-    Judge,
-    Kept,
-    Methods,
-    Model,
-    ModelOption,
-    Paths,
-    Plugin,
-    Prefix,
-    Preset,
-    Problems,
-    Record,
-    Seed,
-    Split,
-    Task,
-    Temperature,
-    app,
-    config_from,
-    data_of,
-    judged,
     learned_for,
     load_plugins,
-    model_options_of,
-    names_of,
     require_trust,
     require_weights,
     shipped_labels,
-    tokens_of,
 )
 from prunebench.bench.cli.comparing import compare_with
+from prunebench.bench.cli.options import (
+    Config,
+    Data,
+    Engine,
+    Judge,
+    Learned,
+    Methods,
+    Model,
+    Paths,
+    Plugin,
+    Prefix,
+    Problems,
+    RunSettings,
+    Task,
+    data_of,
+    judged,
+)
+from prunebench.bench.cli.settings import config_from, names_of, overrides_of
 from prunebench.bench.errors import UserError
+
+if TYPE_CHECKING:
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.registry import EngineKind
+    from prunebench.bench.rollouts.store import RolloutStore
+
+OF_EXPERIMENTS = frozenset({"recipe", "train_tasks", "kv_bytes_per_token"})
+"""Keys that a comparison does not look at."""
+WITH_STORE = frozenset({"tasks", "n", "k", "prefix_tokens", "problems", "seed", "methods", "policy", "budget", "draws"})
+"""What can be asked of rollouts that are there; everything else says how to sample."""
 
 
 @app.command(rich_help_panel=RUN)
-def demo(out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/demo")) -> None:
+def demo() -> None:
     """Sample, score and compare: the shipped reasoner on 12 held-out problems of every synthetic family."""
     from prunebench.bench.config import preset
     from prunebench.bench.evaluation.comparison import Inputs
 
     require_weights()
-    compare_with(preset("demo"), out, Inputs(EMBEDDED.learned, tuple(shipped_labels(EMBEDDED.name))), "cpu")
+    labels = tuple(shipped_labels(EMBEDDED.name))
+    compare_with(preset("demo"), Path("runs/demo"), Inputs(EMBEDDED.learned, labels), "cpu")
 
 
 @app.command(rich_help_panel=RUN)
 def compare(
-    preset_name: Preset = None,
-    config_file: ConfigFile = None,
+    config: Config = None,
     task: Task = None,
     data: Data = None,
     model: Model = None,
-    model_option: ModelOption = None,
     problems: Problems = None,
     n: Paths = None,
-    k: Kept = None,
+    k: Annotated[int | None, typer.Option("--k", help="Paths kept by the pruner.")] = None,
     prefix: Prefix = None,
-    temperature: Temperature = None,
-    seed: Seed = None,
-    split: Split = None,
     methods: Methods = None,
     policy: Annotated[
         str | None, typer.Option(help="topk:8, ratio:0.125, funnel:64@32,32@64,16@96 ... (see docs/policies.md).")
     ] = None,
     plugin: Plugin = None,
     judge: Judge = None,
-    record: Record = None,
     store: Annotated[
         Path | None, typer.Option(help="Rollouts that are there already (prunebench rollouts, or import).")
     ] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Generator tokens per problem at equal cost, as in 16384 or 16k.")
-    ] = None,
-    draws: Annotated[
-        int | None, typer.Option(help="Pools drawn per problem at equal cost; 0: leave that table out.")
-    ] = None,
-    learned: Annotated[
-        Path | None, typer.Option(help="Folder of learned files and tuned configurations (default: the shipped one).")
-    ] = None,
+    learned: Learned = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
     engine: Engine = "transformers",
-    device: Device = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/compare).")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (default) or cuda.")] = None,
+    settings: RunSettings = None,
+    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/compare"),
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
-    from prunebench.bench.engines.load import kind_for_store, parse_engine
+    from prunebench.bench.engines.load import parse_engine
     from prunebench.bench.evaluation.comparison import Inputs
-    from prunebench.bench.rollouts.opening import config_of
-    from prunebench.bench.rollouts.store import RolloutStore
 
     load_plugins(plugin)
-    options = {
-        "tasks": task, "n": n, "k": k, "prefix_tokens": prefix, "problems": problems, "seed": seed,
-        "methods": names_of(methods), "policy": policy, "budget": None if budget is None else tokens_of(budget),
-        "draws": draws,
+    asked: dict[str, Any] = {
+        "tasks": task, "data": data_of(data), "model": model, "problems": problems, "n": n, "k": k,
+        "prefix_tokens": prefix, "methods": None if methods is None else names_of(methods), "policy": policy,
     }  # fmt: skip
-    if store is None:
-        config = config_from(
-            preset_name,
-            config_file,
-            **options,
-            data=data_of(data),
-            model=model,
-            model_options=model_options_of(model_option),
-            temperature=temperature,
-            split=split,
-            record=record,
-        )
-    else:
-        sampled = {"--model": model, "--temperature": temperature, "--split": split, "--record": record,
-                   "--config": config_file, "--data": data, "--preset": preset_name}  # fmt: skip
-        _refuse_with_store(sampled)
-        config = config_of(store, **options)
-        require_trust(store, config.model_options, model_option)
     kind = parse_engine(engine)
-    sampling: str | None = config.sampling.digest
-    if store is not None:
-        manifest = RolloutStore.open(store).manifest
-        sampling = manifest.get("sampling_digest")
-        kind = kind_for_store(manifest.get("engine", ""), kind)
+    if store is None:
+        run = config_from(config, settings, OF_EXPERIMENTS, **asked)
+        sampling: str | None = run.sampling.digest
+    else:
+        run, kind, sampling = _stored(store, {"--config": config, "--device": device}, asked, settings, kind)
     # What is shipped was learned from the shipped model's own cache, not from one on a server.
-    at_hand = config.model if kind.reads else ""
+    at_hand = run.model if kind.reads else ""
     inputs = Inputs(
         learned_for(at_hand, learned),
-        tuple(shipped_labels(at_hand, sampling, config.model_options) if labels is None else labels),
+        tuple(shipped_labels(at_hand, sampling, run.model_options) if labels is None else labels),
         judged(judge),
         tuple(plugin or ()),
         store,
     )
-    compare_with(config, out or Path("runs/compare"), inputs, device, kind)
+    compare_with(run, out, inputs, device or "cpu", kind)
 
 
-def _refuse_with_store(options: dict[str, Any]) -> None:
-    """Options that say how to sample mean nothing for rollouts that are there."""
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UserError(f"{', '.join(given)}: the rollouts of --store were sampled already; leave it out")
+def _stored(
+    folder: Path,
+    options: Mapping[str, str | None],
+    asked: Mapping[str, Any],
+    settings: Sequence[str] | None,
+    kind: EngineKind,
+) -> tuple[RunConfig, EngineKind, str | None]:
+    """The comparison of stored rollouts, what reads them again, and the digest of their sampling settings.
+
+    Raises UserError for whatever is given and says how to sample.
+    """
+    from prunebench.bench.cli.stored_config import config_of
+    from prunebench.bench.rollouts.store import RolloutStore
+
+    given = overrides_of(settings, asked)
+    trusted = given.get("model_options") == {"trust_remote_code": True}
+    refused = ["--config"] if options["--config"] is not None else []
+    sampling = given.keys() - WITH_STORE - {"model_options"}
+    refused += [f"--{key}" if asked.get(key) is not None else f"--set {key}" for key in sampling]
+    refused += [f"--set {key}" for key in given.get("model_options", {}) if not trusted]
+    if refused:
+        raise UserError(f"{', '.join(sorted(refused))}: the rollouts of --store were sampled already; leave it out")
+    store = RolloutStore.open(folder)
+    run = config_of(folder, **{name: value for name, value in given.items() if name in WITH_STORE})
+    require_trust(folder, run.model_options, trusted)
+    return run, _reader(store, kind, options["--device"]), store.manifest.get("sampling_digest")
+
+
+def _reader(store: RolloutStore, kind: EngineKind, device: str | None) -> EngineKind:
+    """What reads the paths of a store again. Raises UserError where the command line asks for what cannot be."""
+    from prunebench.bench.engines.load import DEFAULT_ENGINE, kind_for_store
+    from prunebench.bench.rollouts.opening import is_imported
+
+    folder, asked = store.shards.folder, replace(kind, workers=None, address=None, gpus_per_worker=None)
+    if asked != kind:
+        raise UserError(f"--engine {kind.name},workers={kind.workers}: nothing is sampled from --store; leave it out")
+    if is_imported(store):
+        given = [f"--engine {kind.name}"] if kind != DEFAULT_ENGINE else []
+        given += [f"--device {device}"] if device is not None else []
+        if given:
+            raise UserError(f"{', '.join(given)}: {folder} was imported, and its model is not at hand; leave it out")
+    reader = kind_for_store(store.manifest.get("engine", ""), kind)
+    if kind not in (reader, DEFAULT_ENGINE):
+        raise UserError(f"--engine {kind.name}: {folder} was sampled on a server by {reader.name}; leave it out")
+    return reader

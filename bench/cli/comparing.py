@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunebench.bench.cli.app import check_methods, command_line, processes_on, watching
+from prunebench.bench.cli.app import command_line, watching
+from prunebench.bench.cli.at_hand import known, processes_on
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
@@ -30,7 +32,7 @@ def compare_with(
 
     if inputs.store is None:
         tasks_of(config)
-    check_methods(config)
+    _check_methods(config)
     kind = kind or DEFAULT_ENGINE
     engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, kind)
     with watching() as progress:
@@ -49,6 +51,20 @@ def compare_with(
         tick(1)
     _show(results, out)
     return results
+
+
+def _check_methods(config: RunConfig) -> None:
+    """Raises UserError for a name that no method has."""
+    from prunebench.bench.policies.procedures import PROCEDURES
+    from prunebench.bench.training.loading import parts_of
+    from prunebench.methods.registry import PRUNERS, UnknownNameError
+
+    names = [*PRUNERS.names(), *PROCEDURES]
+    for name in config.methods:
+        for part in () if name in PROCEDURES else parts_of(name):
+            if part not in names:
+                raise UserError(f"{UnknownNameError('method', part, names)} (a file of your own: --plugin FILE)")
+            known(lambda part=part: PRUNERS.get(part))  # type: ignore[misc]
 
 
 def _show(results: Results, out: Path) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from prunebench.bench.cli.app import CHECK, app, require_weights
-from prunebench.bench.cli.settings import checked, keys_of, set_option, sorted_settings
+from prunebench.bench.cli.app import CHECK, app
+from prunebench.bench.cli.at_hand import require_weights
+from prunebench.bench.cli.settings import keys_of, set_option, settings_of
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -296,9 +297,8 @@ def perf(
     measurement = MEASUREMENTS[what]
     if device is not None and measurement.device is None:
         raise UserError(f"--device {device}: perf {what} takes no device; leave it out")
-    (values,) = sorted_settings(settings, measurement.settings)
     content = measurement.run(
-        checked(measurement.settings, values),
+        settings_of(measurement.settings, settings),
         device or measurement.device or "cpu",
         lambda sentence: typer.echo(sentence, err=as_json),
     )

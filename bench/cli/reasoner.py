@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prunebench.bench.cli.app import Device, label_plan, reported
+from prunebench.bench.cli.app import reported
+from prunebench.bench.cli.at_hand import label_plan
+from prunebench.bench.cli.options import Device
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import Spoken
 

@@ -1,13 +1,12 @@
-"""What is registered and installed: lists, pruners of one's own, the doctor."""
+"""What is registered: lists of methods, tasks and presets."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunebench.bench.cli.app import CHECK, EXTEND, app
+from prunebench.bench.cli.app import CHECK, app
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,21 +17,21 @@ if TYPE_CHECKING:
 @app.command(name="list", rich_help_panel=CHECK)
 def list_(
     what: Annotated[str, typer.Argument(help="methods, tasks or presets.")] = "methods",
-    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
-    """What is registered: methods with quadrant and source, tasks, presets."""
+    """What is registered: methods with quadrant and source, tasks, presets. Written elsewhere it is Markdown."""
     from rich.console import Console
     from rich.table import Table
 
     columns, rows = _listing(what)
-    if markdown:
+    console = Console()
+    if not console.is_terminal:
         lines = [columns, ["---"] * len(columns), *rows]
         typer.echo("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
         return
     table = Table(*columns, box=None, pad_edge=False)
     for cells in rows:
         table.add_row(*cells)
-    Console().print(table)
+    console.print(table)
 
 
 def _listing(what: str) -> tuple[list[str], list[list[str]]]:
@@ -72,40 +71,3 @@ def _task_row(task: Task) -> list[str]:
 def _kind(entry: type[Pruner]) -> tuple[str, str]:
     """Quadrant, and whether it learns."""
     return entry.quadrant().value, "yes" if entry.learnable else "no"
-
-
-@app.command(name="new-pruner", rich_help_panel=EXTEND)
-def new_pruner(
-    name: Annotated[str, typer.Argument(help="Lower-case words joined by hyphens.")],
-    quadrant: Annotated[str, typer.Option(help="I, II, III or IV.")] = "III",
-    folder: Annotated[Path, typer.Option(help="Where the file goes.")] = Path(),
-) -> None:
-    """Write a pruner of your own: one runnable file with a docstring to fill in."""
-    from prunebench.bench.plugins import write_pruner
-
-    path = write_pruner(name, quadrant, folder)
-    typer.echo(f"{path} written; check it with: prunebench check-plugin {path}")
-
-
-@app.command(name="check-plugin", rich_help_panel=EXTEND)
-def check_plugin(path: Annotated[Path, typer.Argument(help="A Python file with pruners.")]) -> None:
-    """Run the conformance suite on the pruners of a file; exit code 1 when one fails."""
-    from prunebench.bench.plugins import check_plugin as check
-
-    reports = check(path)
-    for report in reports:
-        typer.echo(str(report))
-    if not all(report.passed for report in reports):
-        raise typer.Exit(1)
-
-
-@app.command(rich_help_panel=CHECK)
-def doctor() -> None:
-    """Look at the installation; exit code 1 when something is wrong."""
-    from prunebench.bench.cli.doctor import diagnose
-
-    checks = diagnose()
-    for check in checks:
-        typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
-    if not all(check.ok for check in checks):
-        raise typer.Exit(1)

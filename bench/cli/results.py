@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunebench.bench.cli.app import LOOK, Device, Plugin, app, load_plugins, pairs_of, watching
+from prunebench.bench.cli.app import LOOK, app, watching
+from prunebench.bench.cli.at_hand import load_plugins
 from prunebench.bench.cli.comparing import compare_with
+from prunebench.bench.cli.options import Device, Plugin
+from prunebench.bench.cli.settings import pairs_of
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,63 +1,80 @@
-"""Rollouts and labels: planning, sampling, importing, replaying recorded answers, labelling."""
+"""Rollouts and their labels: sampling, labelling, importing."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prunebench.bench.cli.app import (
-    BRING,
-    RUN,
-    ConfigFile,
+from prunebench.bench.cli.app import BRING, RUN, app, watching
+from prunebench.bench.cli.at_hand import engine_of_store, load_plugins, processes_on
+from prunebench.bench.cli.options import (
+    Config,
     Data,
     Device,
     Engine,
     Model,
-    ModelOption,
     Paths,
     Plugin,
-    Prefix,
-    Preset,
     Problems,
-    Record,
-    Seed,
-    Split,
+    RunSettings,
+    Store,
     Task,
-    Temperature,
-    Trust,
-    app,
-    config_from,
     data_of,
-    engine_of_store,
-    load_plugins,
+)
+from prunebench.bench.cli.settings import (
+    config_from,
+    keys_of,
     model_options_of,
     pairs_of,
-    processes_on,
-    watching,
+    set_option,
+    settings_of,
 )
 from prunebench.bench.errors import UserError
+
+OF_COMPARISONS = frozenset({"methods", "policy", "budget", "draws", "recipe", "train_tasks", "kv_bytes_per_token"})
+"""Keys that sampling does not look at."""
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """At most so many distinct ``prefixes`` per problem (None: all); ``seed`` of the continuations' noise."""
+
+    prefixes: int | None = None
+    seed: int = 1
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """``tokenizer``: folder or id of the model's, for sources without tokens; ``grading``: equivalence, or string."""
+
+    tokenizer: str | None = None
+    grading: str = "equivalence"
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """``prefix``: the tokens per prefix that a STOP was trained for."""
+
+    prefix: int = 2048
+    device: str = "cpu"
 
 
 @app.command(rich_help_panel=RUN)
 def rollouts(
-    preset_name: Preset = None,
-    config_file: ConfigFile = None,
+    config: Config = None,
     task: Task = None,
     data: Data = None,
     model: Model = None,
-    model_option: ModelOption = None,
     problems: Problems = None,
     n: Paths = None,
-    prefix: Prefix = None,
-    temperature: Temperature = None,
-    seed: Seed = None,
-    split: Split = None,
-    record: Record = None,
     plugin: Plugin = None,
     engine: Engine = "transformers",
     device: Device = "cpu",
+    settings: RunSettings = None,
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
     """Sample and grade complete paths into a store; the same command resumes."""
@@ -67,59 +84,27 @@ def rollouts(
 
     load_plugins(plugin)
     kind = parse_engine(engine)
-    config = config_from(
-        preset_name, config_file, tasks=task, data=data_of(data), model=model,
-        model_options=model_options_of(model_option), problems=problems, n=n,
-        prefix_tokens=prefix, temperature=temperature, seed=seed, split=split, record=record,
-    )  # fmt: skip
-    cluster = Cluster.of(kind, device, config.gpus_per_worker)
-    sampler = load_engine(config.model, device, config.model_options, kind)
-    chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+    run = config_from(
+        config, settings, OF_COMPARISONS, tasks=task, data=data_of(data), model=model, problems=problems, n=n
+    )
+    sampler = load_engine(run.model, device, run.model_options, kind)
+    chosen = problems_of(tasks_of(run), run.split, run.problems, run.seed)
+    cluster = Cluster.of(kind, device, run.gpus_per_worker)
     with watching() as progress:
         store = sample_configured(
-            sampler, config, chosen, out, progress=progress, processes=processes_on(device), cluster=cluster
+            sampler, run, chosen, out, progress=progress, processes=processes_on(device), cluster=cluster
         )
-    typer.echo(f"{len(store.problems())} problems x {config.n} paths in {out}")
-
-
-@app.command(name="import", rich_help_panel=BRING)
-def import_(
-    format_: Annotated[
-        str, typer.Argument(metavar="FORMAT", help="plain, matrix, lm-eval, lighteval, matharena or deepconf.")
-    ],
-    path: Annotated[Path, typer.Argument(help="A file, or a folder of files of that format.")],
-    task: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or id of the model's tokenizer, for sources without tokens.")
-    ] = None,
-    grading: Annotated[str, typer.Option(help="equivalence, or string for equal text only.")] = "equivalence",
-    field: Annotated[
-        list[str] | None, typer.Option("--field", help="NAME=VALUE, see docs/importing.md; may be given several times.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/imported"),
-) -> None:
-    """Bring rollouts that were made elsewhere into a store; compare them with: prunebench compare --store OUT."""
-    from prunebench.bench.rollouts.importers import Options, import_rollouts
-
-    options = Options(task, tokenizer, grading, pairs_of("--field", field, "NAME=VALUE"))
-    with watching() as progress:
-        report = import_rollouts(format_, path, out, options, progress)
-    for line in report.lines():
-        typer.echo(line)
-    typer.echo(f"in {out}; next: prunebench compare --store {out}")
+    typer.echo(f"{len(store.problems())} problems x {run.n} paths in {out}")
 
 
 @app.command(rich_help_panel=RUN)
 def label(
-    store: Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")],
+    store: Store,
     continuations: Annotated[int, typer.Option(help="K: continuations per prefix.")] = 32,
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
-    prefixes: Annotated[int | None, typer.Option(help="At most so many distinct prefixes per problem.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the continuations' noise.")] = 1,
     engine: Engine = "transformers",
-    model_option: Trust = None,
-    plugin: Plugin = None,
     device: Device = "cpu",
+    settings: Annotated[list[str] | None, set_option(keys_of(LabelSettings))] = None,
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
     """Monte Carlo labels: how often the continuations of each stored prefix come out right."""
@@ -130,30 +115,83 @@ def label(
     from prunebench.bench.rollouts.opening import is_imported, require_model, task_of
     from prunebench.bench.rollouts.store import RolloutStore
 
-    load_plugins(plugin)
+    asked = settings_of(LabelSettings, settings)
     rollout_store = RolloutStore.open(store)
     if is_imported(rollout_store):
         raise UserError(
             f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
         )
     kind = parse_engine(engine)
-    sampler = engine_of_store(rollout_store, device, model_option, kind)
+    sampler = engine_of_store(rollout_store, device, asked.trust_remote_code, kind)
     require_model(rollout_store, store, sampler)
     cuts = [
         cut
         for stored in rollout_store.read(hidden=False)
-        for cut in prefixes_of(task_of(rollout_store, stored.task), stored, prefix, prefixes)
+        for cut in prefixes_of(task_of(rollout_store, stored.task), stored, prefix, asked.prefixes)
     ]
-    sampling = Sampling(**rollout_store.manifest["sampling"])
     with watching() as progress:
         labels = label_prefixes(
-            sampler,
-            cuts,
-            out,
-            continuations=continuations,
-            sampling=sampling,
-            seed=seed,
-            progress=progress,
-            cluster=Cluster.of(kind, device),
-        )
+            sampler, cuts, out, continuations=continuations, sampling=Sampling(**rollout_store.manifest["sampling"]),
+            seed=asked.seed, progress=progress, cluster=Cluster.of(kind, device),
+        )  # fmt: skip
     typer.echo(f"{len(labels)} labels of {continuations} continuations in {out}")
+
+
+@app.command(name="import", rich_help_panel=BRING)
+def import_(
+    form: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="plain, matrix, lm-eval, lighteval, matharena, deepconf; or stop.")
+    ],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A file or folder of that format; stop: a checkpoint as the STOP paper's code saves it."),
+    ],
+    task: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
+    model: Annotated[str | None, typer.Option(help="stop: the model that it belongs to.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        set_option(
+            f"{keys_of(SourceSettings)}, and what the format lets be chosen (see docs/importing.md); "
+            f"stop: {keys_of(CheckpointSettings)}, and the options of a model"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The store, or the folder of learned files (default: runs/imported[-stop]).")
+    ] = None,
+) -> None:
+    """Bring rollouts that were made elsewhere into a store, or a STOP that was trained elsewhere as learned files.
+
+    Nothing in the files is run.
+    """
+    if form == "stop":
+        if task is not None or model is None:
+            raise UserError("import stop: name the model that it belongs to with --model, and no --task")
+        _import_stop(path, model, settings, out or Path("runs/imported-stop"))
+        return
+    if model is not None:
+        raise UserError(f"--model {model}: belongs to stop; a tokenizer is named by --set tokenizer=FOLDER_OR_ID")
+    _import_rollouts(form, path, task, settings, out or Path("runs/imported"))
+
+
+def _import_rollouts(form: str, path: Path, task: str | None, settings: list[str] | None, out: Path) -> None:
+    from prunebench.bench.rollouts.importers import Options, import_rollouts
+
+    given = pairs_of("--set", settings, "KEY=VALUE")
+    of_source = [f"{key}={value}" for key, value in given.items() if key in ("tokenizer", "grading")]
+    asked = settings_of(SourceSettings, of_source)
+    fields = {key: value for key, value in given.items() if key not in ("tokenizer", "grading")}
+    with watching() as progress:
+        report = import_rollouts(form, path, out, Options(task, asked.tokenizer, asked.grading, fields), progress)
+    for line in report.lines():
+        typer.echo(line)
+    typer.echo(f"in {out}; next: prunebench compare --store {out}")
+
+
+def _import_stop(folder: Path, model: str, settings: list[str] | None, out: Path) -> None:
+    from prunebench.bench.engines.load import load_local
+    from prunebench.bench.training.import_stop import import_stop
+
+    asked, options = model_options_of(settings, CheckpointSettings)
+    card = import_stop(folder, load_local(model, asked.device, options), asked.prefix, out)
+    of_stop = ", ".join(f"{name} {card.configuration[name]}" for name in ("tokens", "rank"))
+    typer.echo(f"{of_stop}: in {out}; next: prunebench compare --model {model} --learned {out} --methods stop,none")

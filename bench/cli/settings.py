@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
 
+from prunebench.bench.cli.at_hand import known
 from prunebench.bench.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.options import ModelOptions
 
 
 def set_option(keys: str) -> Any:
@@ -25,16 +32,6 @@ def keys_of(*records: type) -> str:
 def _shown(default: Any) -> str:
     text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     return "-" if default is None else text or "-"
-
-
-def tokens_of(text: str) -> float:
-    """``300k`` is 300 * 1,024 tokens."""
-    text = text.strip()
-    number = text[:-1] if text.endswith("k") else text
-    try:
-        return float(number) * (1024 if text.endswith("k") else 1)
-    except ValueError as error:
-        raise UserError(f"{text}: write a number of tokens, such as 16384 or 16k") from error
 
 
 def names_of(text: str) -> list[str]:
@@ -54,74 +51,117 @@ def sorted_settings(pairs: Sequence[str] | None, *kinds: Any) -> list[dict[str, 
     """The values of ``pairs`` for each of ``kinds`` (records of pydantic or dataclasses), by the one that has the key.
 
     A key of several values takes them joined by commas, or is given several times. Raises UserError for a key that no
-    kind has, or that is given twice and has one value.
+    kind has, for a value of another type, and for one that is given twice.
     """
     from prunebench.bench.config import nearest
 
     pairs_of("--set", pairs, "KEY=VALUE")
-    schemas = [fields_of(kind) for kind in kinds]
+    checks = [_fields_of(kind) for kind in kinds]
     texts: dict[str, list[str]] = {}
     for key, _, text in (pair.partition("=") for pair in pairs or ()):
         texts.setdefault(key.strip(), []).append(text)
     for key, given in texts.items():
-        schema = next((schema[key] for schema in schemas if key in schema), None)
-        if schema is None:
-            known = [name for schema in schemas for name in schema]
-            raise UserError(f"--set {key}={given[0]}: unknown key '{key}'; {nearest(key, known)}")
-        if len(given) > 1 and not _types(schema) & {"array", "object"}:
-            raise UserError(f"--set {key}={given[1]}: {key} is given twice")
-    return [{key: _value(schema[key], given) for key, given in texts.items() if key in schema} for schema in schemas]
+        if not any(key in of_kind for of_kind in checks):
+            names = [name for of_kind in checks for name in of_kind]
+            raise UserError(f"--set {key}={given[0]}: unknown key '{key}'; {nearest(key, names)}")
+    return [
+        {key: _value(key, of_kind[key], given) for key, given in texts.items() if key in of_kind} for of_kind in checks
+    ]
 
 
-def fields_of(kind: Any) -> dict[str, Any]:
-    """The JSON schema of every field."""
+def _fields_of(kind: Any) -> dict[str, TypeAdapter[Any]]:
+    """What checks the value of every field that is no record itself."""
     from pydantic import TypeAdapter
 
-    schema = TypeAdapter(kind).json_schema()
-    return {name: field for name, field in schema["properties"].items() if "$ref" not in str(field)}
+    names = kind.model_fields if hasattr(kind, "model_fields") else [field.name for field in fields(kind)]
+    hints = get_type_hints(kind, include_extras=True)
+    adapters = {name: TypeAdapter(hints[name]) for name in names}
+    return {name: adapter for name, adapter in adapters.items() if "properties" not in adapter.json_schema()}
 
 
-def _types(schema: dict[str, Any]) -> set[str]:
-    return {str(part.get("type")) for part in (schema, *schema.get("anyOf", ()))}
-
-
-def _value(schema: dict[str, Any], texts: list[str]) -> Any:
-    """What the texts of one key say, read by the type of the key."""
+def _value(key: str, adapter: TypeAdapter[Any], texts: list[str]) -> Any:
+    """What the texts of one key say, read by the type of its field."""
     import yaml
+    from pydantic import ValidationError
 
-    types = _types(schema)
-    if "array" in types:
-        items = next(part for part in (schema, *schema.get("anyOf", ())) if part.get("type") == "array")["items"]
-        commas = "anyOf" not in items  # an item that may be many things may be a comma
-        return [part for text in texts for part in (names_of(text) if commas else [text])]
-    if "object" in types:
-        return {name or "*": value for name, _, value in (text.rpartition("=") for text in texts)}
-    (text,) = texts
-    if types & {"string"}:
-        return text
+    schema = adapter.json_schema()
+    parts = {str(part.get("type")): part for part in (schema, *schema.get("anyOf", ()))}
+    value: Any
+    if "array" in parts:
+        commas = "anyOf" not in parts["array"]["items"]  # an item that may be many things may be a comma
+        value = [item for text in texts for item in (names_of(text) if commas else [text])]
+    elif "object" in parts:
+        value = {name or "*": place for name, _, place in (text.rpartition("=") for text in texts)}
+    elif len(texts) > 1:
+        raise UserError(f"--set {key}={texts[1]}: {key} is given twice")
+    elif "string" in parts:
+        value = texts[0]
+    else:
+        try:
+            value = yaml.safe_load(texts[0])
+        except yaml.YAMLError:
+            value = texts[0]
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise UserError(f"--set {key}={','.join(texts)}: {message[0].lower()}{message[1:]}") from error
 
 
 T = TypeVar("T")
 
 
-def checked(kind: type[T], values: dict[str, Any]) -> T:
-    """The record of these values. Raises UserError for the first that does not fit."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
-        value = ",".join(map(str, it)) if isinstance(it := values.get(key, ""), list) else it
-        raise UserError(f"--set {key}={value}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
-
-
 def settings_of(kind: type[T], pairs: Sequence[str] | None) -> T:
-    """The record of a command's settings."""
+    """The settings of a command. Raises UserError."""
     (values,) = sorted_settings(pairs, kind)
-    return checked(kind, values)
+    return kind(**values)
+
+
+def model_options_of(pairs: Sequence[str] | None, kind: type[T]) -> tuple[T, ModelOptions]:
+    """The settings of a command that loads a model, and the model's."""
+    from prunebench.bench.engines.options import ModelOptions
+
+    values, options = sorted_settings(pairs, kind, ModelOptions)
+    return kind(**values), ModelOptions(**options)
+
+
+def config_from(
+    config: str | None,
+    pairs: Sequence[str] | None,
+    unused: Collection[str] = (),
+    usual: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> RunConfig:
+    """The settings of a preset or file, but for the options and the pairs that were given.
+
+    Without either it is a shipped reasoner's own preset, or the standard setting for any other model. Tasks that are
+    named on the command line and have an end are taken whole, unless a number of problems is given. ``usual`` is what
+    the command takes instead of the preset's. Raises UserError, also for a key in ``unused``, which it does not read.
+    """
+    from prunebench.bench.config import STANDARD, load_config, preset
+    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.tasks import catalogue
+
+    given = overrides_of(pairs, options)
+    for key in given.keys() & set(unused):
+        raise UserError(f"--set {key}: this command makes no use of it; leave it out")
+    if "tasks" in given and "problems" not in given:
+        named = known(lambda: catalogue.expand(given["tasks"]))
+        given |= {} if any(task.endless for task in named) else {"problems": None}
+    given = {**(usual or {}), **given}
+    if config is not None:
+        return (load_config if config.endswith((".yaml", ".yml")) else preset)(config, **given)
+    model = given.get("model", "embedded")
+    return preset(REASONERS[model].preset, **given) if model in REASONERS else load_config(STANDARD, **given)
+
+
+def overrides_of(pairs: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given, and pairs: keys of a configuration. Raises UserError for one that is given by both."""
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.options import ModelOptions
+
+    given = {name: value for name, value in options.items() if value is not None}
+    values, of_model = sorted_settings(pairs, RunConfig, ModelOptions)
+    for key in values.keys() & given.keys():
+        raise UserError(f"--set {key}: an option says the same; give one of them")
+    return {**given, **values, **({"model_options": of_model} if of_model else {})}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import typer
 
-from prunebench.bench.cli.app import RUN, app, command_line, engine_of_store, known, learned_for, watching
-from prunebench.bench.cli.settings import checked, keys_of, set_option, sorted_settings
-from prunebench.bench.engines.load import load_local
-from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.cli.app import RUN, app, command_line, watching
+from prunebench.bench.cli.at_hand import engine_of_store, known, learned_for
+from prunebench.bench.cli.settings import keys_of, model_options_of, set_option, settings_of
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import Spoken
 
@@ -68,9 +67,9 @@ def _motivation(source: Path, out: Path, device: str, settings: Sequence[str]) -
     from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Selection, measure_potential
     from prunebench.bench.rollouts.store import RolloutStore
 
-    asked = _read(MotivationSettings, settings)
+    asked = settings_of(MotivationSettings, settings)
     selection = Selection(asked.prefix, asked.problems, asked.paths, asked.continuations, asked.seed)
-    engine = engine_of_store(RolloutStore.open(source), device, _trusted(asked.trust_remote_code))
+    engine = engine_of_store(RolloutStore.open(source), device, asked.trust_remote_code)
     with watching() as progress:
         curve = measure_potential(engine, source, selection, out, command=command_line(), progress=progress)
     for length in curve.lengths:
@@ -92,8 +91,8 @@ def _attention(source: Path, out: Path, device: str, settings: Sequence[str]) ->
     from prunebench.bench.training.loading import load_method
     from prunebench.methods.learned.stop import Stop
 
-    asked = _read(AttentionSettings, settings)
-    engine = engine_of_store(RolloutStore.open(source), device, _trusted(asked.trust_remote_code))
+    asked = settings_of(AttentionSettings, settings)
+    engine = engine_of_store(RolloutStore.open(source), device, asked.trust_remote_code)
     stop = load_method("stop", learned_for(engine.name, asked.learned), engine.digest, asked.prefix).pruner
     assert isinstance(stop, Stop)
     attention = record_attention(
@@ -109,16 +108,16 @@ def _ablations(source: Path, out: Path, device: str, settings: Sequence[str]) ->
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from prunebench.bench.engines.load import load_local
     from prunebench.bench.evaluation.ablation import Axis, ablate, to_markdown
     from prunebench.bench.training.data import labelled_folder, test_records
     from prunebench.bench.training.loading import load_method, reads_of
     from prunebench.methods.base import LearnablePruner
     from prunebench.methods.registry import PRUNERS
 
-    values, options = sorted_settings(settings, AblationSettings, ModelOptions)
-    asked = checked(AblationSettings, values)
+    asked, options = model_options_of(settings, AblationSettings)
     known(lambda: PRUNERS.get(asked.method))
-    engine = load_local(asked.model, device, checked(ModelOptions, options))
+    engine = load_local(asked.model, device, options)
     tuned = load_method(asked.method, learned_for(engine.name, asked.learned), engine.digest, asked.prefix).pruner
     if not isinstance(tuned, LearnablePruner):
         raise UserError(f"'{asked.method}' has nothing to train, so there is nothing to ablate; take stop")
@@ -139,7 +138,7 @@ def _matrix(source: Path, _out: Path, _device: str, settings: Sequence[str]) -> 
 
     from prunebench.bench.evaluation.matrix_replay import replay_matrix
 
-    asked = _read(MatrixSettings, settings)
+    asked = settings_of(MatrixSettings, settings)
     table = Table("task", "method", "accuracy %", "tokens", "longest path", box=None)
     for row in replay_matrix(source, asked.grading, asked.shuffles, asked.paths):
         table.add_row(row.task, row.method, f"{row.accuracy:.2f}", f"{row.tokens:,.0f}", f"{row.longest_path:,.0f}")
@@ -187,12 +186,3 @@ def study(
     if chosen.out is None and (given := [name for name, it in (("--out", out), ("--device", device)) if it]):
         raise UserError(f"{', '.join(given)}: {what} writes nothing and runs no model; leave it out")
     chosen.run(source, out or chosen.out or Path(), device or "cpu", settings or ())
-
-
-def _read(kind: Any, settings: Sequence[str]) -> Any:
-    (values,) = sorted_settings(settings, kind)
-    return checked(kind, values)
-
-
-def _trusted(trust: bool) -> list[str] | None:
-    return ["trust_remote_code=true"] if trust else None

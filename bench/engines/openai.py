@@ -61,7 +61,7 @@ class OpenAIEngine(Tokenization):
 
         self.name, self.base_url, self.options = model, base_url, options or ModelOptions()
         if self.options.tools is not None:
-            raise UserError("tool use with --engine openai is not there: leave out --model-option tools")
+            raise UserError("tool use with --engine openai is not there: leave out --set tools=python")
         source = source_of(model)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source, revision=self.options.revision)

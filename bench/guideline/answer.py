@@ -91,7 +91,7 @@ def advise(
     if gamma < min(best.gammas) * (1 - MARGIN):
         raise UserError(
             f"gamma = {gamma:.2g} by the {form} form of {best.model}: below {min(best.gammas):g}, the smallest ratio "
-            "that was swept; sweep smaller ones with: prunebench sweep --gamma"
+            "that was swept; sweep smaller ones with: prunebench sweep --set gamma=RATIOS"
         )
     n = max(1, math.floor(budget / (prefix + gamma * (task_length - prefix))))
     where = nearest(best, budget, prefix, task_length)

@@ -185,9 +185,9 @@ def test_yaml_that_is_none_is_told(tmp_path):
     with pytest.raises(UserError, match=r"a\.yaml, line 1: not valid YAML"):
         load_task(tmp_path / "a.yaml")
     (tmp_path / "b.yaml").write_text("just words")
-    with pytest.raises(UserError, match=r"describes no task; write one with: prunebench new-task"):
+    with pytest.raises(UserError, match=r"describes no task; write one with: prunebench new task"):
         load_task(tmp_path / "b.yaml")
-    with pytest.raises(UserError, match=r"no such file; write one with: prunebench new-task"):
+    with pytest.raises(UserError, match=r"no such file; write one with: prunebench new task"):
         catalogue.get(str(tmp_path / "c.yaml"))
 
 

@@ -103,7 +103,7 @@ def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str
                 return f"{name} needs the signal '{signal.value}', which {record.task}/{record.problem} does not hold"
             return (
                 f"{name} needs the signal '{signal.value}', which was not recorded for {record.task}/{record.problem}; "
-                f"record it with: prunebench rollouts --record {signal.value}"
+                f"record it with: prunebench rollouts --set record={signal.value}"
             )
     return None
 

@@ -31,7 +31,7 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
         seen.add(name)
         if wanted is None and len(seen) > 1:
             seen |= {record.word("filter") or "none" for record in records_of(files)}
-            raise UserError(f"{path}: there are the filters {', '.join(sorted(seen))}; choose one: --field filter=NAME")
+            raise UserError(f"{path}: there are the filters {', '.join(sorted(seen))}; choose one: --set filter=NAME")
         if name == (wanted or name):
             paths = _paths(record, options.fields.get("correct", METRIC))
             gathering.add(record, record.needed("doc_id"), _prompt(record), _gold(record), paths)

@@ -43,7 +43,7 @@ def _model(files: list[Path], wanted: str | None) -> str:
     if wanted is None and len(models) == 1:
         return models.pop()
     names = ", ".join(sorted(map(str, models)))
-    raise UserError(f"{files[0].parent}: there are the models {names}; choose one: --field model=NAME")
+    raise UserError(f"{files[0].parent}: there are the models {names}; choose one: --set model=NAME")
 
 
 def _path(record: Record) -> SourcePath:

@@ -63,7 +63,7 @@ class Report:
         if self.left_out:
             lines.append(f"left out: {self.left_out} paths that the source had stopped early")
         if self.tokens == WORDS:
-            lines.append("tokens: words, not the model's tokens (--tokenizer counts those)")
+            lines.append("tokens: words, not the model's tokens (--set tokenizer=FOLDER_OR_ID counts those)")
         elif self.tokens != SOURCE:
             lines.append(f"tokens: those of {self.tokens}")
         for what, counts in (

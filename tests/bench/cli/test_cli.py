@@ -17,10 +17,10 @@ from prunebench.tasks import catalogue
 from tests.bench.conftest import refused
 
 COMMANDS = (
-    "demo", "list", "plan", "rollouts", "label", "train", "compare", "perf", "doctor", "sweep", "guideline",
-    "figures", "study", "report",
+    "demo", "list", "rollouts", "label", "train", "compare", "perf", "check", "sweep", "guideline", "figures", "study",
+    "report", "versus", "rebuild", "reproduce", "new", "import", "run", "advise",
 )  # fmt: skip
-SMALL = ("--task", "synthetic/power", "--n", "8", "--k", "2", "--split", "validation")
+SMALL = ("--task", "synthetic/power", "--n", "8", "--k", "2", "--set", "split=validation")
 
 
 def test_help_names_every_command(prunebench):
@@ -61,14 +61,14 @@ def test_help_and_lists_load_no_model_library():
     [
         (("compare", "--methods", "stpo"), "unknown method 'stpo': did you mean 'stop'"),
         (("compare", "--task", "synthetic/powr"), "unknown task 'synthetic/powr': did you mean 'synthetic/power'"),
-        (("compare", "--preset", "dmo"), "unknown preset 'dmo'; did you mean 'demo'?"),
+        (("compare", "--config", "dmo"), "unknown preset 'dmo'; did you mean 'demo'?"),
         (("compare", "--k", "65"), "k = 65 paths cannot be kept of n = 64; choose k <= n"),
         (("compare", "--policy", "topk:65"), "policy topk:65 keeps 65 of 64 paths; choose k <= n"),
         (("compare", "--policy", "best:3"), "unknown policy 'best:3'"),
         (("compare", "--prefix", "900"), "every path ends before it, at max_new_tokens = 900; choose a smaller prefix"),
-        (("compare", "--split", "tst"), "split = 'tst'"),
-        (("compare", "--record", "entrpy"), "record = entrpy: did you mean 'entropy'?"),
-        (("compare", "--temperature", "-1"), "temperature = -1"),
+        (("compare", "--set", "split=tst"), "--set split=tst: input should be 'train', 'validation' or 'test'"),
+        (("compare", "--set", "record=entrpy"), "record = entrpy: did you mean 'entropy'?"),
+        (("compare", "--set", "temperature=-1"), "temperature = -1"),
         (("compare", "--model", "."), "model folder .: no config.json"),
         (("compare", "--config", "missing.yaml"), "missing.yaml: no such file"),
         (("label", "nowhere"), "nowhere: no manifest.json, so this is no rollouts store"),
@@ -109,7 +109,7 @@ def test_a_store_of_another_seed_or_model_is_refused_and_kept(prunebench, tmp_pa
     assert prunebench("rollouts", "--config", config, "--out", store)[0] == 0
     before = {path.name: path.read_bytes() for path in store.iterdir()}
     assert "was made with seed = 0, now it is 5" in refused(
-        prunebench("rollouts", "--config", config, "--seed", "5", "--out", store)
+        prunebench("rollouts", "--config", config, "--set", "seed=5", "--out", store)
     )
     assert "was made with model = 'embedded', now it is" in refused(
         prunebench("rollouts", "--config", config, "--model", checkpoint, "--out", store)
@@ -135,7 +135,7 @@ def test_a_truncated_shard_is_named_and_made_again(prunebench, tmp_path):
 def test_a_killed_run_loses_at_most_one_shard_and_the_same_command_completes_it(tmp_path):
     def command(folder: Path) -> list[str]:
         return [
-            sys.executable, "-m", "prunebench.bench.cli", "rollouts", *SMALL[:4], "--split", "validation",
+            sys.executable, "-m", "prunebench.bench.cli", "rollouts", *SMALL[:4], "--set", "split=validation",
             "--problems", "12", "--out", str(folder),
         ]  # fmt: skip
 
@@ -179,13 +179,13 @@ def test_from_rollouts_to_a_table(prunebench, tmp_path):
 
 
 def test_the_plan_of_the_demo(prunebench):
-    code, out, _ = prunebench("plan", "--speed", "10000", "--mean-tokens", "240")
+    code, out, _ = prunebench("run", "--plan-only", "--set", "speed=10000", "--set", "mean_tokens=240")
     assert code == 0
     assert "48 problems x 64 paths = 3,072 paths of expected 240 tokens each" in out
 
 
 def test_the_doctor_is_content_here(prunebench):
-    code, out, _ = prunebench("doctor")
+    code, out, _ = prunebench("check")
     assert code == 0, out
 
 

@@ -44,15 +44,15 @@ def folder(tmp_path_factory):
 
 
 def test_the_readme_has_the_same_way():
-    own = [line for line in README if any(f" {name} " in line for name in ("new-task", "check-task", "advise"))]
+    own = [line for line in README if any(f" {name} " in line for name in ("new", "check", "advise"))]
     assert own == COMMANDS[:4]
 
 
 def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert [command.split()[1] for command in COMMANDS] == ["new-task", "check-task", "advise", "advise", "compare"]
+    assert [command.split()[1] for command in COMMANDS] == ["new", "check", "advise", "advise", "compare"]
     for command in COMMANDS:
-        small = ["--n", "16"] if " advise " in command else []
+        small = ["--set", "n=16"] if " advise " in command else []
         code, out, err = prunebench(*shlex.split(command)[1:], *small)
         assert code == 0, (command, err)
         if command.endswith("--plan-only"):
@@ -61,7 +61,7 @@ def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folde
             assert "PRUNE" in out and "step: validation AUROC" in out
     found = Recommendation.read(folder / "runs/advice/recommendation.json")
     assert found.problems == 27 and found.stored_paths == 16 and found.candidates == 3 * 7
-    again = prunebench("advise", "--task", "sums.yaml", "--n", "16")[1]
+    again = prunebench("advise", "--task", "sums.yaml", "--set", "n=16")[1]
     assert all(line in again for line in found.lines()), "nothing is made again, and nothing changes"
 
 
@@ -78,7 +78,9 @@ def five(tmp_path, monkeypatch):
 
 
 def test_five_problems_work_and_conclude_nothing(prunebench, five):
-    code, out, _ = prunebench("advise", "--task", "five.yaml", "--n", "8", "--methods", "entropy,random")
+    code, out, _ = prunebench(
+        "advise", "--task", "five.yaml", "--set", "n=8", "--methods", "step,text-classifier,entropy,random"
+    )
     assert code == 0
     assert "2 training problems are too few to learn from; not trained: step, text-classifier" in out
     assert "2 problems are too few to conclude anything" in out and "PRUNE" not in out
@@ -131,15 +133,30 @@ def test_a_model_that_is_not_shipped_is_labelled_and_trained_for_first(prunebenc
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("new-task", "x"), "name the file with the problems: --data FILE"),
-        (("new-task", "x", "--data", "nothing.csv"), "nothing.csv: no such file"),
-        (("check-task", "nothing.yaml"), "nothing.yaml: no such file; write one with: prunebench new-task"),
-        (("check-task", "aime42"), "unknown task 'aime42': did you mean 'aime25' or 'aime24'"),
-        (("check-task", "five.yaml", "--data", "six=five.jsonl"), "--data six=...: no task of this run is called so"),
+        (("new", "task", "x"), "name the file with the problems: --data FILE"),
+        (("new", "task", "x", "--data", "nothing.csv"), "nothing.csv: no such file"),
+        (("check", "nothing.yaml"), "nothing.yaml: no such file; write one with: prunebench new task"),
+        (("check", "aime42"), "unknown task 'aime42': did you mean 'aime25' or 'aime24'"),
+        (("check", "five.yaml", "--data", "six=five.jsonl"), "--data six=...: no task of this run is called so"),
         (("advise", "--task", "five.yaml", "--prefix", "2000"), "--prefix 2000: paths end at 900 tokens at the latest"),
-        (("advise", "--task", "five.yaml", "--methods", "entrpy", "--n", "8"), "entrpy"),
-        (("plan", "paper/ds-qwen-1.5"), "unknown preset 'paper/ds-qwen-1.5'; did you mean 'paper/ds-qwen-1.5b'?"),
+        (("advise", "--task", "five.yaml", "--methods", "entrpy"), "unknown method 'entrpy': did you mean 'entropy'"),
+        (
+            ("run", "paper/ds-qwen-1.5", "--plan-only"),
+            "unknown preset 'paper/ds-qwen-1.5'; did you mean 'paper/ds-qwen-1.5b'?",
+        ),
         (("run", "nothing"), "unknown preset 'nothing'"),
+        (("run", "demo", "--set", "speed=3000"), "--set speed=3000: a plan counts with it; add --plan-only, or leave"),
+        (("new", "tsk", "x"), "nothing is called 'tsk': write task, python-task or pruner"),
+        (("new", "pruner", "x", "--data", "p.csv"), "--data: a new pruner makes no use of it; leave it out"),
+        (("new", "python-task", "x", "--set", "answer=a"), "--set: a new python-task makes no use of it; leave it out"),
+        (("new", "task", "x", "--quadrant", "II"), "--quadrant: a new task makes no use of it; leave it out"),
+        (("check", "--model", "embedded"), "--model: only a task is looked at with it; leave it out"),
+        (("check", "pruner.py", "--data", "x"), "--data: only a task is looked at with it; leave it out"),
+        (("check", "pruner.py"), "pruner.py: no such file; write one with: prunebench new pruner NAME"),
+        (
+            ("check", "five.yaml", "--set", "dtype=auto"),
+            "--set dtype=auto: the options of a model; name it with --model",
+        ),
         (("compare", "--task", "synthetic-lon"), "unknown task 'synthetic-lon'"),
     ],
 )
@@ -148,7 +165,9 @@ def test_mistakes_are_told_in_one_sentence(prunebench, five, arguments, told):
 
 
 def test_a_plan_of_the_paper_needs_neither_model_nor_network(prunebench):
-    code, out, _ = prunebench("plan", "paper/ds-qwen-1.5b", "--speed", "3000", "--mean-tokens", "12000")
+    code, out, _ = prunebench(
+        "run", "paper/ds-qwen-1.5b", "--plan-only", "--set", "speed=3000", "--set", "mean_tokens=12000"
+    )
     assert code == 0 and out.splitlines()[:3] == [
         "318 problems x 64 paths = 20,352 paths of expected 12,000 tokens each",
         "at 3,000 tokens/s:",
@@ -159,7 +178,7 @@ def test_a_plan_of_the_paper_needs_neither_model_nor_network(prunebench):
 
 
 def test_a_plan_of_a_task_that_has_nothing_to_learn_from(prunebench):
-    code, out, _ = prunebench("plan", "--task", "aime24", "--speed", "3000")
+    code, out, _ = prunebench("run", "--task", "aime24", "--plan-only", "--set", "speed=3000")
     assert code == 0 and out.startswith("30 problems x 64 paths") and "training" not in out
 
 
@@ -167,4 +186,4 @@ def test_a_question_in_two_splits_is_refused_by_the_examination_too(prunebench, 
     (tmp_path / "p.csv").write_text("question,answer,fold\na?,1,x\na?,1,y\n")
     spec = {"name": "two", "data": "p.csv", "split_field": "fold", "splits": {"train": "x", "test": "y"}}
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(spec))
-    assert "there in split 'train' and here in 'test'" in refused(prunebench("check-task", "two.yaml"))
+    assert "there in split 'train' and here in 'test'" in refused(prunebench("check", "two.yaml"))

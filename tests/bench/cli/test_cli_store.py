@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.evaluation.results import Results
-from prunebench.bench.rollouts.opening import config_of
 from prunebench.bench.rollouts.store import RolloutStore
 from tests.bench.conftest import refused
 
@@ -86,14 +86,14 @@ def test_a_store_that_cannot_serve_is_refused(prunebench, imported, tmp_path):
     assert "prefix_tokens = 500, but the longest path has" in told("--prefix", 500)
     assert "holds no task 'yours'; it has mine" in told("--task", "yours")
     assert "k = 9 paths cannot be kept of n = 8" in told("--k", 9)
-    assert "--temperature: the rollouts of --store were sampled already" in told("--temperature", 0.5)
-    assert "write a number of tokens, such as 16384 or 16k" in told("--budget", "much")
+    assert "--set temperature: the rollouts of --store were sampled already" in told("--set", "temperature=0.5")
+    assert "write a number of tokens, such as 16384 or 16k" in told("--set", "budget=much")
     assert "no manifest.json" in refused(prunebench("compare", "--store", tmp_path / "nothing"))
     assert "imported rollouts; their model is not at hand" in refused(prunebench("label", imported))
 
 
 def test_a_budget_may_be_written_in_thousands(prunebench, imported, tmp_path):
-    prunebench("compare", "--store", imported, "--prefix", 4, "--budget", "0.05k", "--out", tmp_path / "o")
+    prunebench("compare", "--store", imported, "--prefix", 4, "--set", "budget=0.05k", "--out", tmp_path / "o")
     assert {row.budget for row in Results.read(tmp_path / "o" / "results.json").equal_cost} == {51.2}
 
 

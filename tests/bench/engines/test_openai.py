@@ -195,7 +195,7 @@ def test_a_server_that_dies_is_tried_again_and_then_the_run_goes_on_from_the_sto
     """The last test: it ends the server that the others use."""
     monkeypatch.setattr(served, "RETRIES", 1)
     command = ["rollouts", "--engine", f"openai:{server.url}", "--task", "synthetic/power",
-               "--problems", "16", "--n", "8", "--seed", "3"]  # fmt: skip
+               "--problems", "16", "--n", "8", "--set", "seed=3"]  # fmt: skip
     whole = prunebench(*command, "--out", str(tmp_path / "whole"))
     assert whole[0] == 0, whole
     ask, asked = OpenAIEngine._path, []

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from prunebench.bench.cli.app import EMBEDDED, shipped_labels
+from prunebench.bench.cli.at_hand import EMBEDDED, shipped_labels
 from prunebench.bench.config import preset
 from prunebench.bench.engines.base import Request
 from prunebench.bench.engines.transformers.engine import TransformersEngine

@@ -113,9 +113,9 @@ def test_costs_stay_within_the_budget_and_keeping_all_is_the_same_at_every_prefi
 
 
 def test_the_command_line_refuses_in_a_sentence(store, prunebench, tmp_path):
-    assert "write ratios such as 1/8" in refused(prunebench("sweep", "--store", store, "--gamma", "1,x"))
+    assert "write ratios such as 1/8" in refused(prunebench("sweep", "--store", store, "--set", "gamma=1,x"))
     assert "longest stored path" in refused(
-        prunebench("sweep", "--store", store, "--methods", "entropy", "--prefix", "5000", "--out", tmp_path / "x")
+        prunebench("sweep", "--store", store, "--methods", "entropy", "--set", "prefix=5000", "--out", tmp_path / "x")
     )
     with pytest.raises(UserError, match="no sweep there"):
         Sweep.read(tmp_path)
@@ -163,6 +163,6 @@ def test_a_store_of_problems_that_a_method_was_tuned_on_is_refused(prunebench, t
     sample_rollouts(
         engine, problems, tmp_path / "store", n=2, sampling=sampling, seed=0, recording=Recording(topk_tokens=0)
     )
-    told = refused(prunebench("sweep", "--store", tmp_path / "store", "--methods", "entropy", "--prefix", "4",
+    told = refused(prunebench("sweep", "--store", tmp_path / "store", "--methods", "entropy", "--set", "prefix=4",
                               "--out", tmp_path / "x"))  # fmt: skip
     assert "trained or tuned on 2 of these problems" in told

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.evaluation.comparison import Inputs, run_comparison
 from prunebench.bench.guideline.guideline import guideline_of
 from prunebench.bench.rollouts.importers import Options, import_rollouts
-from prunebench.bench.rollouts.opening import config_of
 from prunebench.figures.outputs import write_outputs
 from prunebench.figures.report import write_report
 from tests.made_up_sweep import made_up

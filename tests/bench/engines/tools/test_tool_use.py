@@ -126,7 +126,7 @@ def test_rollouts_with_tools_are_stored_compared_and_labelled(prunebench, engine
         "3",
         "--n",
         "8",
-        "--model-option",
+        "--set",
         "tools=python",
     )
     assert prunebench(*arguments, "--out", "with")[0] == 0

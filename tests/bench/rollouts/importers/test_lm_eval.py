@@ -60,7 +60,7 @@ def test_of_several_filters_one_must_be_chosen(json_lines, imported):
         for name, answer in (("strict-match", "[invalid]"), ("flexible-extract", "5"))
     ]
     path = json_lines(rows)
-    with pytest.raises(UserError, match="filters flexible-extract, strict-match; choose one: --field filter=NAME"):
+    with pytest.raises(UserError, match="filters flexible-extract, strict-match; choose one: --set filter=NAME"):
         imported("lm-eval", path)
     with pytest.raises(UserError, match="no filter 'strict'; there are: flexible-extract, strict-match"):
         imported("lm-eval", path, fields={"filter": "strict"})

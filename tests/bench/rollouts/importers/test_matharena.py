@@ -46,7 +46,7 @@ def test_the_rows_of_one_model_become_problems(parquet, imported):
 def test_of_several_models_one_must_be_chosen(parquet):
     path = parquet(ROWS)
     for fields in ({}, {"model": "C"}):
-        with pytest.raises(UserError, match="there are the models A, B; choose one: --field model=NAME"):
+        with pytest.raises(UserError, match="there are the models A, B; choose one: --set model=NAME"):
             list(read(path, Options(fields=fields)))
 
 

@@ -1,0 +1,97 @@
+"""What is at hand: shipped weights, labels and learned files, plans of labels, plugins, the model of a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.errors import UserError
+
+if TYPE_CHECKING:
+    from prunebench.bench.engines import base
+    from prunebench.bench.engines.options import ModelOptions
+    from prunebench.bench.engines.registry import EngineKind
+    from prunebench.bench.rollouts.store import RolloutStore
+    from prunebench.bench.training.label_plans import LabelPlan
+
+EMBEDDED = REASONERS["embedded"]
+
+
+def require_weights() -> None:
+    if not (EMBEDDED.weights / "model.safetensors").exists():
+        raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
+
+
+def shipped_labels(model: str, sampling_digest: str | None = None, options: ModelOptions | None = None) -> list[Path]:
+    """The label stores that a shipped reasoner has, for these settings; none for any other model or other options."""
+    from prunebench.bench.rollouts.label_store import KIND
+    from prunebench.bench.rollouts.shards import Shards
+
+    as_it_is = model in REASONERS and not (options and options.given)
+    folder = REASONERS[model].labels if as_it_is else None
+    stores = sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
+    if sampling_digest is None:
+        return stores
+    return [path for path in stores if Shards.open(path, KIND).manifest["sampling_digest"] == sampling_digest]
+
+
+def learned_for(model: str, named: Path | None) -> Path:
+    """The folder of learned files: the named one, else a shipped reasoner's own, else where training puts them."""
+    return named or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
+
+
+def label_plan(recipe: str) -> LabelPlan:
+    from prunebench.bench.training.label_plans import RECIPES
+
+    if recipe not in RECIPES:
+        raise UserError(f"unknown recipe '{recipe}': known are {', '.join(RECIPES)}")
+    return RECIPES[recipe]
+
+
+def load_plugins(paths: list[Path] | None) -> None:
+    from prunebench.bench.plugins import load_plugin
+
+    for path in paths or []:
+        load_plugin(path)
+
+
+def known(look: Callable[[], Any]) -> Any:
+    """Look a name up; an unknown one is the user's error."""
+    try:
+        return look()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def processes_on(device: str) -> int:
+    """How many processes sample: on a CPU one per core, at most four."""
+    return max(1, min(4, os.cpu_count() or 1)) if device == "cpu" else 1
+
+
+def engine_of_store(
+    store: RolloutStore, device: str, trusted: bool = False, kind: EngineKind | None = None
+) -> base.Engine:
+    """The model that sampled the rollouts of a store, loaded as it was then."""
+    from pydantic import ValidationError
+
+    from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
+    from prunebench.bench.engines.options import ModelOptions
+
+    folder = store.shards.folder
+    try:
+        options = ModelOptions(**store.manifest.get("model_options", {}))
+    except (ValidationError, TypeError) as error:
+        raise UserError(f"{folder}: its model_options are not those of this version; use another store") from error
+    require_trust(folder, options, trusted)
+    return load_engine(str(store.manifest["model"]), device, options, kind or DEFAULT_ENGINE)
+
+
+def require_trust(store: Path, options: ModelOptions, trusted: bool) -> None:
+    """A file does not decide that the code of a model runs. Raises UserError unless the command line says so."""
+    if options.trust_remote_code and not trusted:
+        raise UserError(
+            f"{store}: its model brings code of its own; if you trust it, say so: --set trust_remote_code=true"
+        )

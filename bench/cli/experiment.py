@@ -1,0 +1,173 @@
+"""Whole ways in one command: an experiment from rollouts to the report, and advice for problems of one's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunebench.bench.cli.app import BRING, RUN, app, command_line, watching
+from prunebench.bench.cli.at_hand import known, label_plan, learned_for, processes_on, shipped_labels
+from prunebench.bench.cli.comparing import compare_with
+from prunebench.bench.cli.options import RUN_KEYS, Device, Judge, Model, Prefix, RunSettings, Task, judged
+from prunebench.bench.cli.settings import config_from, keys_of, names_of, set_option, settings_of
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.errors import UserError
+
+if TYPE_CHECKING:
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.base import Engine
+    from prunebench.bench.evaluation.comparison import Inputs
+
+ADVISED = "step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random"
+SWEPT = ("stop", "step", "text-classifier", "entropy", "perplexity", "deepconf", "random")
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """Tokens per second of the device (None: a short trial tells), and expected tokens per path (None: the cap)."""
+
+    speed: float | None = None
+    mean_tokens: int | None = None
+
+
+@app.command(rich_help_panel=BRING)
+def advise(
+    task: Annotated[list[str], typer.Option("--task", help="A file of your own or a task's name.")],
+    model: Model = None,
+    methods: Annotated[
+        str, typer.Option(help="Methods to try, joined by commas; those that learn are trained first.")
+    ] = ADVISED,
+    prefix: Prefix = None,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Say what it would take, and stop.")] = False,
+    device: Device = "cpu",
+    settings: RunSettings = None,
+    out: Annotated[Path, typer.Option(help="Where everything goes; the same command goes on from there.")] = Path(
+        "runs/advice"
+    ),
+) -> None:
+    """Which pruner and which retention ratio for these problems and this model, and is it worth it?
+
+    The checkpoint is an eighth of a path and the budget a quarter of the paths, unless --prefix or --set budget=16k
+    says so.
+    """
+    from prunebench.bench.cli.planning import Pilot, extent_of, plan_of
+    from prunebench.bench.engines.load import load_engine
+    from prunebench.bench.guideline.advise import advice
+    from prunebench.methods.registry import PRUNERS
+
+    config = config_from(
+        None, settings, ("prefix_tokens", "methods", "policy", "draws"), {"recipe": "small"}, tasks=task, model=model
+    )
+    recipe, names = label_plan(config.recipe), names_of(methods)
+    taught = [name for name in names if "(" not in name and known(lambda name=name: PRUNERS.get(name)).learnable]  # type: ignore[misc]
+    engine = load_engine(config.model, device, config.model_options)
+    pilot = Pilot.of(engine, config)
+    config = pilot.fitted(config, engine, prefix)
+    extent = extent_of(config, engine, pilot.speed * processes_on(device), pilot.mean_tokens, bool(taught))
+    typer.echo(f"plan ({config.n} paths, checkpoint at {config.prefix_tokens} tokens, everything goes to {out}):")
+    for line in plan_of(config, recipe, extent, control=False):
+        typer.echo(f"  {line}")
+    if plan_only:
+        return
+    with watching() as progress:
+        recommendation = advice(
+            engine, config, recipe, taught, [name for name in names if name not in taught], out, budget=config.budget,
+            processes=processes_on(device), command=command_line(), progress=progress,
+        )  # fmt: skip
+    for line in recommendation.lines():
+        typer.echo(line)
+    typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; a table: prunebench compare --store {out}/rollouts")
+
+
+@app.command(rich_help_panel=RUN)
+def run(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PRESET]", help="A preset, such as paper/ds-qwen-1.5b, or a file like one (default: the model's)."
+        ),
+    ] = None,
+    task: Task = None,
+    model: Model = None,
+    judge: Judge = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Say how many paths, tokens, hours and memory it takes, and stop.")
+    ] = False,
+    device: Device = "cpu",
+    settings: Annotated[list[str] | None, set_option(f"{RUN_KEYS}; with --plan-only: {keys_of(PlanSettings)}")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where everything goes (default: runs/PRESET).")] = None,
+) -> None:
+    """A whole experiment: rollouts, labels, training, comparison, sweep, figures and report; resumes."""
+    from prunebench.bench.engines.load import load_engine
+
+    of_plan = [pair for pair in settings or () if pair.partition("=")[0] in PlanSettings.__dataclass_fields__]
+    experiment = config_from(config, [it for it in settings or () if it not in of_plan], tasks=task, model=model)
+    if plan_only:
+        _plan(experiment, settings_of(PlanSettings, of_plan), device)
+        return
+    if of_plan:
+        raise UserError(f"--set {of_plan[0]}: a plan counts with it; add --plan-only, or leave it out")
+    out = out or Path("runs") / (config or "experiment")
+    engine = load_engine(experiment.model, device, experiment.model_options)
+    inputs = _prepared(engine, experiment, judged(judge), device, out)
+    compare_with(experiment, out, inputs, device)
+    _swept(engine, experiment, inputs, device, out)
+
+
+def _plan(config: RunConfig, known: PlanSettings, device: str) -> None:
+    from prunebench.bench.cli.planning import extent_of, plan_of
+    from prunebench.bench.engines.load import load_engine
+
+    at_hand = known.speed is not None and config.kv_bytes_per_token is not None
+    engine = None if at_hand else load_engine(config.model, device, config.model_options)
+    for line in plan_of(config, label_plan(config.recipe), extent_of(config, engine, known.speed, known.mean_tokens)):
+        typer.echo(line)
+
+
+def _prepared(engine: Engine, config: RunConfig, judges: dict[str, str], device: str, out: Path) -> Inputs:
+    """Learned files and labels: what is shipped, or for any other model what is made now, in ``out``."""
+    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.rollouts.sampling import sample_split
+    from prunebench.bench.training.data import label_test_prefixes
+    from prunebench.bench.training.learn import learn
+    from prunebench.bench.training.loading import Judges, tunable, uses_judge
+
+    shipped = config.model in REASONERS
+    if shipped and not config.model_options.given:
+        labels = shipped_labels(config.model, config.sampling.digest, config.model_options)
+        return Inputs(learned_for(config.model, None), tuple(labels), judges)
+    wanted = config.methods or [name for name in tunable() if name in judges or not uses_judge(name)]
+    recipe, processes = label_plan(config.recipe), processes_on(device)
+    with watching() as progress:
+        learned = learn(
+            engine, config, recipe, [name for name in wanted if name in tunable()], out / "training",
+            judges=Judges(judges, device, shipped=shipped), processes=processes, progress=progress,
+        )  # fmt: skip
+        store = sample_split(engine, config, out / "rollouts", progress=progress, processes=processes)
+        labels = [label_test_prefixes(engine, config, recipe, store, out / "labels", progress=progress)]
+    return Inputs(learned, tuple(labels), judges)
+
+
+def _swept(engine: Engine, config: RunConfig, inputs: Inputs, device: str, out: Path) -> None:
+    """The sweep over the rollouts of a comparison, its laws, and the report of all of it."""
+    from prunebench.bench.guideline.guideline import write_guidelines
+    from prunebench.bench.guideline.sweep import Grid, budgets_of, playable_of, sweep_by_name
+    from prunebench.bench.training.loading import Judges, entry_of
+    from prunebench.figures.report import write_report
+
+    names, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT})
+    grid = Grid((config.prefix_tokens,), budgets_of(out / "rollouts"), seed=config.seed)
+    with watching() as progress:
+        sweep = sweep_by_name(
+            engine, out / "rollouts", names, inputs.learned, config.prefix_tokens, grid, out / "sweep",
+            judges=Judges(inputs.judges, device, shipped=config.model in REASONERS), command=command_line(),
+            progress=progress,
+        )  # fmt: skip
+        refused = write_guidelines(sweep, out / "sweep")
+        written = write_report(out, out / "report.html", {}, progress.stretch("figures and report", None))
+    for name, reason in refused.items():
+        typer.echo(f"no guideline of {name}: {reason}")
+    typer.echo(f"{written}; everything is in {out}")

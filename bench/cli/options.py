@@ -1,0 +1,70 @@
+"""The options that commands share, and what their texts say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunebench.bench.cli.settings import pairs_of, set_option
+
+Config = Annotated[
+    str | None,
+    typer.Option(help="A preset (see: prunebench list presets) or a YAML file like one (default: the model's own)."),
+]
+Task = Annotated[list[str] | None, typer.Option("--task", help="Task name or file; may be given several times.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", help="TASK=FILE_OR_FOLDER in place of a task's data, or one for all; may be given several times."
+    ),
+]
+Model = Annotated[str | None, typer.Option(help="A shipped reasoner, a local checkpoint folder, or a hub id.")]
+Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
+Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
+Prefix = Annotated[int | None, typer.Option("--prefix", help="Checkpoint: tokens of a path when it is scored.")]
+Methods = Annotated[
+    str | None, typer.Option(help="Names joined by commas, ensembles as mean-rank(stop,entropy); or all.")
+]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file with pruners or other parts; may be given several times."),
+]
+Judge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        help="METHOD=FOLDER_OR_ID, or METHOD=vllm:FOLDER_OR_ID: the model of a method that uses one; may be given "
+        "several times.",
+    ),
+]
+Learned = Annotated[
+    Path | None, typer.Option(help="Folder of learned files and tuned configurations (default: the shipped one).")
+]
+Store = Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="What samples: transformers, vllm or openai:URL; with options as in vllm,kv_memory=4 or "
+        "transformers,workers=4 (see docs/engines.md).",
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+RUN_KEYS = (
+    "any key of a preset (temperature, top_p, top_k, min_p, max_new_tokens, seed, split, record, ...) or of a model "
+    "(revision, dtype, device_map, trust_remote_code, chat_template, system, reasoning_effort, stop, tools)"
+)
+"""The fields of RunConfig and of ModelOptions."""
+RunSettings = Annotated[list[str] | None, set_option(RUN_KEYS)]
+
+
+def data_of(values: list[str] | None) -> dict[str, str] | None:
+    """Task -> file or folder; without a task's name it serves all."""
+    return {name or "*": place for name, _, place in (value.rpartition("=") for value in values)} if values else None
+
+
+def judged(pairs: list[str] | None) -> dict[str, str]:
+    """Method -> folder or hub id."""
+    return pairs_of("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
