@@ -119,7 +119,7 @@ def run(tmp_path_factory):
     (folder / "digits.yaml").write_text(yaml.safe_dump(task))
     prunebench(
         "compare", *(f"--plugin={kind}.py" for kind in FILES), "--task=digits.yaml", "--engine=brief",
-        "--policy=first:3", "--methods=random,entropy", "--n=8", "--draws=0", "--out=out", cwd=folder,
+        "--policy=first:3", "--methods=random,entropy", "--n=8", "--set=draws=0", "--out=out", cwd=folder,
     )  # fmt: skip
     return Written(folder / "out")
 

@@ -108,7 +108,7 @@ def test_folders_of_the_same_names_are_left_alone(installed, elsewhere):
 
 
 def test_it_is_listed_and_the_broken_one_is_a_warning(installed, tmp_path):
-    done = installed.run("prunebench", "list", "methods", "--markdown", cwd=tmp_path)
+    done = installed.run("prunebench", "list", "methods", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
     assert [row[:4] for row in rows if row[0] == "repetition"] == [["repetition", "I", "no", "token_ids"]]

@@ -48,13 +48,13 @@ def test_the_method_table_is_what_is_registered():
     columns, rows = _listing("methods")
     wanted = [row for row in rows if row[1] != "control"]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *wanted])
-    assert table in README, f"the README should hold (prunebench list --markdown):\n{table}"
+    assert table in README, f"the README should hold (prunebench list | cat):\n{table}"
 
 
 def test_the_task_table_is_what_is_registered():
     columns, rows = _listing("tasks")
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
-    assert table in (ROOT / "docs" / "own-dataset.md").read_text(), f"(prunebench list tasks --markdown):\n{table}"
+    assert table in (ROOT / "docs" / "own-dataset.md").read_text(), f"(prunebench list tasks | cat):\n{table}"
 
 
 def test_the_results_table_is_what_the_demo_wrote():
