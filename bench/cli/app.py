@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from prunebench.bench.errors import UserError
 
 app = typer.Typer(
-    help="Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +28,40 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 def main() -> None:
     """Entry point."""
-    reported(lambda: app(prog_name="prunebench"))
+    reported(lambda: app(plugins_first(sys.argv[1:]), prog_name="prunebench"))
+
+
+@app.callback()
+def prunebench(
+    context: typer.Context,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugin",
+            help="A Python file that adds methods, votes, answer types, figures, ...; several times, anywhere.",
+        ),
+    ] = None,
+) -> None:
+    """Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals."""
+    context.obj = tuple(plugin or ())
+    if plugin:
+        from prunebench.bench.plugins import load_plugin
+
+        for path in plugin:
+            load_plugin(path)
+
+
+def plugins_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with every ``--plugin FILE`` in front: they belong to no single command."""
+    front: list[str] = []
+    rest = iter(arguments)
+    others: list[str] = []
+    for argument in rest:
+        if argument == "--plugin":
+            front += [argument, *islice(rest, 1)]
+        else:
+            (front if argument.startswith("--plugin=") else others).append(argument)
+    return [*front, *others]
 
 
 def reported(run: Callable[[], object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +51,10 @@ def label_plan(recipe: str) -> LabelPlan:
     return RECIPES[recipe]
 
 
-def load_plugins(paths: list[Path] | None) -> None:
+def load_plugins(paths: Iterable[Path]) -> None:
     from prunebench.bench.plugins import load_plugin
 
-    for path in paths or []:
+    for path in paths:
         load_plugin(path)
 
 

@@ -13,7 +13,6 @@ from prunebench.bench.cli.app import RUN, app
 from prunebench.bench.cli.at_hand import (
     EMBEDDED,
     learned_for,
-    load_plugins,
     require_trust,
     require_weights,
     shipped_labels,
@@ -28,7 +27,6 @@ from prunebench.bench.cli.options import (
     Methods,
     Model,
     Paths,
-    Plugin,
     Prefix,
     Problems,
     RunSettings,
@@ -63,6 +61,7 @@ def demo() -> None:
 
 @app.command(rich_help_panel=RUN)
 def compare(
+    context: typer.Context,
     config: Config = None,
     task: Task = None,
     data: Data = None,
@@ -75,7 +74,6 @@ def compare(
     policy: Annotated[
         str | None, typer.Option(help="topk:8, ratio:0.125, funnel:64@32,32@64,16@96 ... (see docs/policies.md).")
     ] = None,
-    plugin: Plugin = None,
     judge: Judge = None,
     store: Annotated[
         Path | None, typer.Option(help="Rollouts that are there already (prunebench rollouts, or import).")
@@ -91,7 +89,6 @@ def compare(
     from prunebench.bench.engines.load import parse_engine
     from prunebench.bench.evaluation.comparison import Inputs
 
-    load_plugins(plugin)
     asked: dict[str, Any] = {
         "tasks": task, "data": data_of(data), "model": model, "problems": problems, "n": n, "k": k,
         "prefix_tokens": prefix, "methods": None if methods is None else names_of(methods), "policy": policy,
@@ -108,7 +105,7 @@ def compare(
         learned_for(at_hand, learned),
         tuple(shipped_labels(at_hand, sampling, run.model_options) if labels is None else labels),
         judged(judge),
-        tuple(plugin or ()),
+        context.obj,
         store,
     )
     compare_with(run, out, inputs, device or "cpu", kind)

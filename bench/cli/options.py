@@ -27,10 +27,6 @@ Prefix = Annotated[int | None, typer.Option("--prefix", help="Checkpoint: tokens
 Methods = Annotated[
     str | None, typer.Option(help="Names joined by commas, ensembles as mean-rank(stop,entropy); or all.")
 ]
-Plugin = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", help="A Python file with pruners or other parts; may be given several times."),
-]
 Judge = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,7 +10,7 @@ import typer
 from prunebench.bench.cli.app import LOOK, app, watching
 from prunebench.bench.cli.at_hand import load_plugins
 from prunebench.bench.cli.comparing import compare_with
-from prunebench.bench.cli.options import Device, Plugin
+from prunebench.bench.cli.options import Device
 from prunebench.bench.cli.settings import pairs_of
 from prunebench.bench.errors import UserError
 
@@ -43,7 +43,6 @@ def figures(
     names: Annotated[list[str] | None, typer.Argument(help="Figures by name; none: all that the run allows.")] = None,
     data: Beside = None,
     paper: Annotated[bool, typer.Option("--paper", help="Add the published numbers as open markers.")] = False,
-    plugin: Plugin = None,
     out: Annotated[Path | None, typer.Option(help="Where figures go (default: figures in the run folder).")] = None,
 ) -> None:
     """Draw the figures of a run: PNG, SVG and the data as CSV."""
@@ -51,7 +50,6 @@ def figures(
     from prunebench.figures.registry import FIGURES
     from prunebench.figures.run_folder import RunFolder
 
-    load_plugins(plugin)
     target = out or run / "figures"
     with watching() as progress:
         tick = progress.stretch("figures", len(names or FIGURES.names()))
@@ -65,7 +63,6 @@ def figures(
 def report(
     runs: Annotated[list[Path] | None, typer.Argument(help="Folders of comparisons (default: runs/demo).")] = None,
     data: Beside = None,
-    plugin: Plugin = None,
     out: Annotated[
         Path | None, typer.Option(help="The file (default: report.html in the run); the folder of several runs.")
     ] = None,
@@ -76,7 +73,6 @@ def report(
     from prunebench.figures.run_folder import RunFolder
     from prunebench.figures.side_by_side import SideBySide
 
-    load_plugins(plugin)
     run, *others = runs or [DEMO]
     if others:
         if data:
@@ -93,6 +89,7 @@ def report(
 
 @app.command(rich_help_panel=LOOK)
 def versus(
+    context: typer.Context,
     run: Run,
     methods: Annotated[list[str], typer.Argument(help="A method, and those that it is held against.")],
     store: Store = None,
@@ -110,7 +107,7 @@ def versus(
     method, *others = methods
     if not others:
         raise UserError(f"{method}: name the methods that it is held against")
-    _, config, inputs = _written(run, trust)
+    _, config, inputs = _written(context, run, trust)
     differences = held_against(reopened(run, store, code_in(config, inputs)), method, others)
     table = Table("task", "against", "avg@k", "p (Holm)", "maj@k", box=None)
     for row in differences:
@@ -121,6 +118,7 @@ def versus(
 
 @app.command(rich_help_panel=LOOK)
 def rebuild(
+    context: typer.Context,
     run: Run,
     store: Store = None,
     trust: Trust = None,
@@ -132,7 +130,7 @@ def rebuild(
     from prunebench.figures.outputs import write_outputs
 
     _refuse_itself(run, out)
-    _, config, inputs = _written(run, trust)
+    _, config, inputs = _written(context, run, trust)
     written = reopened(run, store, code_in(config, inputs))
     again = rebuilt(written)
     (out / "results.json").unlink(missing_ok=True)
@@ -144,6 +142,7 @@ def rebuild(
 
 @app.command(rich_help_panel=LOOK)
 def reproduce(
+    context: typer.Context,
     run: Run,
     trust: Trust = None,
     device: Device = "cpu",
@@ -151,7 +150,7 @@ def reproduce(
 ) -> None:
     """A comparison once more from its settings, sampling included; says whether the numbers are equal."""
     _refuse_itself(run, out)
-    before, config, inputs = _written(run, trust)
+    before, config, inputs = _written(context, run, trust)
     (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
     after = compare_with(config, out, inputs, device)
     path = run / "results.json"
@@ -174,7 +173,7 @@ def _refuse_itself(run: Path, out: Path) -> None:
         raise UserError(f"--out {out}: this is the comparison itself; choose another folder")
 
 
-def _written(run: Path, trust: list[str] | None) -> tuple[Results, RunConfig, Inputs]:
+def _written(context: typer.Context, run: Path, trust: list[str] | None) -> tuple[Results, RunConfig, Inputs]:
     """A run as it was written, its plugins loaded.
 
     Raises UserError for code of other people that the run names and ``trust`` does not, and the other way round.
@@ -184,14 +183,15 @@ def _written(run: Path, trust: list[str] | None) -> tuple[Results, RunConfig, In
     from prunebench.bench.evaluation.reproduce import code_in, read_results, require_named
 
     path, trusted = run / "results.json", [f"--trust {name}" for name in trust or ()]
+    loaded = [f"--trust {plugin}" for plugin in context.obj]
     results = read_results(path)
     config = configured(str(path), results.setup["config"], {})
     inputs = Inputs.of(results.setup)
-    require_named(path, config, inputs, trusted)
+    require_named(path, config, inputs, [*trusted, *loaded])
     for option in trusted:
         if option not in (code := code_in(config, inputs)):
             raise UserError(f"{option}: {path} names no such code; it names {', '.join(code) or 'none'}")
-    load_plugins(list(inputs.plugins))
+    load_plugins([plugin for plugin in inputs.plugins if plugin not in context.obj])
     return results, config, inputs
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from prunebench.bench.cli.app import BRING, RUN, app, watching
-from prunebench.bench.cli.at_hand import engine_of_store, load_plugins, processes_on
+from prunebench.bench.cli.at_hand import engine_of_store, processes_on
 from prunebench.bench.cli.options import (
     Config,
     Data,
@@ -17,7 +17,6 @@ from prunebench.bench.cli.options import (
     Engine,
     Model,
     Paths,
-    Plugin,
     Problems,
     RunSettings,
     Store,
@@ -71,7 +70,6 @@ def rollouts(
     model: Model = None,
     problems: Problems = None,
     n: Paths = None,
-    plugin: Plugin = None,
     engine: Engine = "transformers",
     device: Device = "cpu",
     settings: RunSettings = None,
@@ -82,7 +80,6 @@ def rollouts(
     from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 
-    load_plugins(plugin)
     kind = parse_engine(engine)
     run = config_from(
         config, settings, OF_COMPARISONS, tasks=task, data=data_of(data), model=model, problems=problems, n=n

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from prunebench.bench.cli.app import RUN, app
-from prunebench.bench.cli.at_hand import known, load_plugins
-from prunebench.bench.cli.options import Device, Judge, Plugin, judged
+from prunebench.bench.cli.at_hand import known
+from prunebench.bench.cli.options import Device, Judge, judged
 from prunebench.bench.cli.settings import keys_of, model_options_of, set_option
 from prunebench.bench.progress import Spoken
 
@@ -30,7 +30,6 @@ def train(
         Path, typer.Option(help="Folder with train/ and validation/, each <name>/{rollouts,labels}.")
     ] = Path("runs/reasoner/data"),
     model: Annotated[str, typer.Option(help="A shipped reasoner, a checkpoint folder, or a hub id.")] = "embedded",
-    plugin: Plugin = None,
     judge: Judge = None,
     device: Device = "cpu",
     settings: Annotated[list[str] | None, set_option(f"{keys_of(TrainSettings)}, and the options of a model")] = None,
@@ -46,7 +45,6 @@ def train(
     from prunebench.figures.training_curve import write_training_curve
     from prunebench.methods.registry import PRUNERS
 
-    load_plugins(plugin)
     asked, options = model_options_of(settings, TrainSettings)
     names = list(methods or tunable())
     for name in names:

@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 import prunebench.bench.cli  # noqa: F401 - registers every command
-from prunebench.bench.cli.app import BRING, CHECK, EXTEND, LOOK, RUN, app
+from prunebench.bench.cli.app import BRING, CHECK, EXTEND, LOOK, RUN, app, plugins_first
 
 ROOT = Path(__file__).parents[3]
 MOST_COMMANDS, MOST_PARAMETERS = 20, 120
@@ -45,7 +45,7 @@ COMMANDS = {name.strip(): command for name, command in leaves(get_command(app)).
 
 def test_the_command_line_is_small():
     assert len(COMMANDS) <= MOST_COMMANDS
-    assert sum(len(parameters(command)) for command in COMMANDS.values()) <= MOST_PARAMETERS
+    assert sum(len(parameters(command)) for command in (get_command(app), *COMMANDS.values())) <= MOST_PARAMETERS
 
 
 def test_every_parameter_explains_itself():
@@ -87,6 +87,9 @@ def lines_of(text):
 def refusal(line, whole):
     """What the application says of a line, without running it; nothing of a span that leaves something out."""
     words = [word for word in shlex.split(line.partition(" > ")[0], comments=True) if word != "..."]
+    words = plugins_first(words)
+    while words[0] == "--plugin":
+        words = words[2:]
     if words == ["--help"]:
         return None
     name, *rest = words
@@ -148,7 +151,14 @@ def test_every_hint_names_a_command_and_options_that_there_are():
     for path in SOURCES:
         for name, rest in hints(path):
             options = {option for it in parameters(COMMANDS[name]) for option in it.opts} if name in COMMANDS else set()
+            options |= {"--plugin"}
             unknown = [word for word in rest.split() if word.startswith("--") and word not in (*options, "--help")]
             if name not in COMMANDS or unknown:
                 wrong[f"{path.relative_to(ROOT)}: {name} {' '.join(unknown)}"] = rest
     assert wrong == {}
+
+
+def test_a_plugin_may_be_named_anywhere():
+    typed = ["compare", "--plugin", "a.py", "--n", "8", "--plugin=b.py", "--k"]
+    assert plugins_first(typed) == ["--plugin", "a.py", "--plugin=b.py", "compare", "--n", "8", "--k"]
+    assert plugins_first(["compare", "--plugin"]) == ["--plugin", "compare"], "which is refused, as nothing follows"

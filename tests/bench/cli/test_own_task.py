@@ -103,8 +103,8 @@ def test_a_shipped_task_is_examined_by_a_few_of_its_problems():
 def test_an_answer_type_of_ones_own_is_guessed_and_checked(prunebench, tmp_path):
     (tmp_path / "date.py").write_text(DATE)
     (tmp_path / "days.csv").write_text("question,answer\nThe day after 2024-02-28?,2024-02-29\n")
-    code, out, _ = prunebench("new-task", "days", "--data", "days.csv", "--plugin", "date.py")
+    code, out, _ = prunebench("new", "task", "days", "--data", "days.csv", "--plugin", "date.py")
     assert code == 0 and "all answers are of type date" in out
     assert 'prompt: "{problem}\\n\\nEnd with the date, as in 2024-02-29."' in (tmp_path / "days.yaml").read_text()
-    code, out, _ = prunebench("check-task", "days.yaml", "--plugin", "date.py")
+    code, out, _ = prunebench("check", "days.yaml", "--plugin", "date.py")
     assert code == 0 and "gold answer '2024-02-29'" in out
