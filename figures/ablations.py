@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from prunebench.bench.evaluation.ablation import AblationRow
 from prunebench.bench.files import csv_text
-from prunebench.figures.published_marks import SOURCE, PublishedAblation, open_marker, published_ablations
+from prunebench.figures.paper.marks import SOURCE, PublishedAblation, open_marker, published_ablations
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme
@@ -47,8 +47,8 @@ def ablations_csv(rows: Sequence[AblationRow], paper: bool = False) -> str:
     ]  # fmt: skip
     if paper:
         lines += [
-            (f"{SOURCE}, {one.dataset}", one.axis, one.value, one.metric, nan, nan, one.avg_at_k, *[nan] * 4)
-            for one in published_ablations()
+            (f"{SOURCE}, {row.dataset}", row.axis, row.value, row.metric, nan, nan, row.avg_at_k, *[nan] * 4)
+            for row in published_ablations()
         ]
     return csv_text(COLUMNS, lines)
 
@@ -66,7 +66,7 @@ def ablations(rows: Sequence[AblationRow], paper: bool = False) -> Figure:
     foot = FOOT + (0.12 if paper else 0)
     height = TOP + (lines - 1) * STEP_INCHES + PANEL_INCHES + foot
     shown = [v for row in rows for v in (row.avg_at_k_low, row.avg_at_k_high, row.avg_at_k) if not math.isnan(v)]
-    shown += [one.avg_at_k for one in published if one.axis in axes]
+    shown += [row.avg_at_k for row in published if row.axis in axes]
     low, high = min(shown, default=0.0), max(shown, default=100.0)
     margin = 0.06 * max(high - low, 1.0)
     wide = (WIDTH_INCHES - LEFT - 0.06 - 0.14) / 2
@@ -82,7 +82,7 @@ def ablations(rows: Sequence[AblationRow], paper: bool = False) -> Figure:
             ax = figure.add_axes((left, bottom, wide / WIDTH_INCHES, PANEL_INCHES / height))
             ax.set_ylim(low - margin, high + margin)
             ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-            _panel(ax, [row for row in rows if row.axis == axis], [one for one in published if one.axis == axis])
+            _panel(ax, [row for row in rows if row.axis == axis], [row for row in published if row.axis == axis])
             ax.set_xlabel(TITLES[axis], labelpad=2)
             ax.set_ylabel("avg@k (%)" if column == 0 else "", labelpad=2)
             ax.tick_params(length=0, pad=2, labelleft=column == 0)
@@ -92,7 +92,7 @@ def ablations(rows: Sequence[AblationRow], paper: bool = False) -> Figure:
 
 
 def _panel(ax: Axes, rows: Sequence[AblationRow], published: Sequence[PublishedAblation]) -> None:
-    values = sorted({row.value for row in rows} | {one.value for one in published}, key=_order)
+    values = sorted({row.value for row in rows} | {row.value for row in published}, key=_order)
     place = {value: index for index, value in enumerate(values)}
     ax.set_xlim(-0.6, len(values) - 0.4)
     ax.set_xticks(range(len(values)), values)
@@ -107,8 +107,8 @@ def _panel(ax: Axes, rows: Sequence[AblationRow], published: Sequence[PublishedA
             ax.plot([x, x], ends, color=color, linestyle="none", marker="_", markersize=5)
         ax.plot([x], [row.avg_at_k], marker="^", color=color, markersize=4.8, markeredgecolor="white",
                 markeredgewidth=0.4, zorder=4)  # fmt: skip
-    for one in published:
-        open_marker(ax, [place[one.value] + aside], [one.avg_at_k], "IV")
+    for printed in published:
+        open_marker(ax, [place[printed.value] + aside], [printed.avg_at_k], "IV")
 
 
 def _order(value: str) -> tuple[bool, float, str]:

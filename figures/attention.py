@@ -62,8 +62,8 @@ def attention(recorded: Attention) -> Figure:
 def _shares(path: AttendedPath) -> list[float]:
     """(tokens,) mean weight over the layers, as a share of the largest but for the [STOP] tokens' own."""
     means = np.mean(path.weights, axis=0)
-    own = sum(word == STOP_WORD for word in path.tokens)
-    largest = float(means[: len(means) - own].max())
+    stops = sum(word == STOP_WORD for word in path.tokens)
+    largest = float(means[: len(means) - stops].max())
     return [min(1.0, float(weight) / largest) for weight in means]
 
 

@@ -48,23 +48,23 @@ class Spent:
 
 def spent(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> list[Spent]:
     """Both panels' points at one prefix length. A method without a guideline has no line in the second panel."""
-    found = []
+    points = []
     for method in sweep.methods:
         for budget in sorted({cell.budget for cell in sweep.cells}):
             cells = [c for c in sweep.cells if (c.method, c.prefix, c.budget) == (method, prefix, budget)]
-            found += _pooled(HALF, method, budget, _nearest(cells, lambda _: 0.5), len(sweep.tasks))
+            points += _pooled(HALF, method, budget, _nearest(cells, lambda _: 0.5), len(sweep.tasks))
             if method in guidelines:
-                own = guidelines[method]
+                guideline = guidelines[method]
 
-                def gamma(task: str, own: Guideline = own, budget: float = budget) -> float:
-                    return 1 / max(1.0, own.inverse_gamma(own.best_form, budget, prefix, sweep.lengths[task]))
+                def gamma(task: str, law: Guideline = guideline, budget: float = budget) -> float:
+                    return 1 / max(1.0, law.inverse_gamma(law.best_form, budget, prefix, sweep.lengths[task]))
 
-                found += _pooled(GUIDELINE, method, budget, _nearest(cells, gamma), len(sweep.tasks))
+                points += _pooled(GUIDELINE, method, budget, _nearest(cells, gamma), len(sweep.tasks))
             if method == sweep.methods[0]:
                 whole = _nearest(cells, lambda _: 1.0)
                 for panel in (HALF, GUIDELINE):
-                    found += _pooled(panel, ALL, budget, whole, len(sweep.tasks))
-    return found
+                    points += _pooled(panel, ALL, budget, whole, len(sweep.tasks))
+    return points
 
 
 @figure(
@@ -82,8 +82,8 @@ def _nearest(cells: list[Cell], gamma: Callable[[str], float]) -> list[Cell]:
     """Per task the cell whose ratio is nearest to the wanted one, unless the stored paths could not pay for it."""
     chosen = []
     for task in dict.fromkeys(cell.task for cell in cells):
-        own = [cell for cell in cells if cell.task == task]
-        best = min(own, key=lambda cell: abs(np.log(cell.gamma / gamma(cell.task))))
+        of_task = [cell for cell in cells if cell.task == task]
+        best = min(of_task, key=lambda cell: abs(np.log(cell.gamma / gamma(cell.task))))
         chosen += [] if best.capped else [best]
     return chosen
 
@@ -91,10 +91,9 @@ def _nearest(cells: list[Cell], gamma: Callable[[str], float]) -> list[Cell]:
 def _pooled(panel: str, method: str, budget: float, cells: list[Cell], tasks: int) -> list[Spent]:
     if len(cells) < tasks:
         return []
-    values = 100 * np.concatenate([cell.maj for cell in cells])
-    found = mean_interval(values)
+    maj = mean_interval(100 * np.concatenate([cell.maj for cell in cells]))
     cost = float(np.average([cell.cost for cell in cells], weights=[len(cell.maj) for cell in cells]))
-    return [Spent(panel, method, budget, cost, found.mean, found.low, found.high)]
+    return [Spent(panel, method, budget, cost, maj.mean, maj.low, maj.high)]
 
 
 def budget_csv(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -38,11 +39,12 @@ def law_csv(guideline: Guideline) -> str:
                "log_linear")  # fmt: skip
     rows = (
         (
-            one.task, one.task_length, one.prefix, one.budget, one.gamma, min(one.as_good), max(one.as_good),
-            *(1 / guideline.inverse_gamma(form, one.budget, one.prefix, one.task_length)
+            optimum.task, optimum.task_length, optimum.prefix, optimum.budget, optimum.gamma,
+            min(optimum.as_good), max(optimum.as_good),
+            *(1 / guideline.inverse_gamma(form, optimum.budget, optimum.prefix, optimum.task_length)
               for form in ("law", "constant", "log-linear")),
         )
-        for one in guideline.optima
+        for optimum in guideline.optima
     )  # fmt: skip
     return csv_text(columns, rows)
 
@@ -60,7 +62,7 @@ def law(guideline: Guideline) -> Figure:
     largest = 1 / min(guideline.gammas)
     with theme():
         figure = new_figure(HEIGHT)
-        constants = ", ".join(f"{name} = {one.mean:.2g}" for name, one in fit.constants.items())
+        constants = ", ".join(f"{name} = {constant.mean:.2g}" for name, constant in fit.constants.items())
         figure.text(0.02, 1 - 0.05 / HEIGHT, f"{guideline.method}: 1/γ = a Cᵇ Lpᶜ / Ltᵈ", va="top", fontsize=7.5)
         figure.text(0.02, 1 - 0.21 / HEIGHT, f"{constants}; band: 95 % of resamples",
                     va="top", fontsize=6, color=MUTED)  # fmt: skip
@@ -80,18 +82,13 @@ def law(guideline: Guideline) -> Figure:
             if index:
                 ax.set_yticklabels([])
             ax.set_title(f"Lp = {prefix}", fontsize=7, pad=2, loc="left")
-            band = np.array([[inverse_of("law", one, c, prefix, length) for c in budgets] for one in fit.resampled])
+            band = np.array([[inverse_of("law", drawn, c, prefix, length) for c in budgets] for drawn in fit.resampled])
             low, high = np.percentile(band, [2.5, 97.5], axis=0)
             ax.fill_between(
                 budgets, np.clip(low, 0.7, None), np.clip(high, 0.7, largest * 2), color="#DDDDDD", zorder=1
             )
             ax.plot(budgets, [guideline.inverse_gamma("law", c, prefix, length) for c in budgets], color=INK, zorder=3)
-            for one in (one for one in guideline.optima if one.prefix == prefix):
-                color, marker = TASK_STYLES[tasks.index(one.task) % len(TASK_STYLES)]
-                x = one.budget * 1.13 ** (tasks.index(one.task) - (len(tasks) - 1) / 2)
-                ax.plot([x, x], [1 / max(one.as_good), 1 / min(one.as_good)], color=color, linewidth=0.7, alpha=0.6)
-                ax.plot([x], [1 / one.gamma], color=color, marker=marker, markersize=3, linestyle="none", zorder=4,
-                        markeredgecolor="white", markeredgewidth=0.3)  # fmt: skip
+            _optima(ax, guideline, prefix)
         figure.text(0.5, 0.31 / HEIGHT, "budget C, tokens per problem", ha="center", fontsize=7)
         figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / HEIGHT, "best 1/γ", rotation=90, ha="center",
                     va="center", fontsize=7)  # fmt: skip
@@ -103,3 +100,17 @@ def law(guideline: Guideline) -> Figure:
         figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.01), ncols=len(handles),
                       handletextpad=0.1, columnspacing=0.8, borderaxespad=0)  # fmt: skip
     return figure
+
+
+def _optima(ax: Axes, guideline: Guideline, prefix: int) -> None:
+    tasks = list(guideline.lengths)
+    for optimum in guideline.optima:
+        if optimum.prefix != prefix:
+            continue
+        index = tasks.index(optimum.task)
+        color, marker = TASK_STYLES[index % len(TASK_STYLES)]
+        x = optimum.budget * 1.13 ** (index - (len(tasks) - 1) / 2)
+        ends = [1 / max(optimum.as_good), 1 / min(optimum.as_good)]
+        ax.plot([x, x], ends, color=color, linewidth=0.7, alpha=0.6)
+        ax.plot([x], [1 / optimum.gamma], color=color, marker=marker, markersize=3, linestyle="none", zorder=4,
+                markeredgecolor="white", markeredgewidth=0.3)  # fmt: skip

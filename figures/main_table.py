@@ -147,8 +147,8 @@ class MainTable:
         return written
 
     def _notes_of(self, task: str, rows: Sequence[ResultRow]) -> list[str]:
-        own = [note.removeprefix(f"{task}: ") for note in self.results.notes if note.startswith(f"{task}: ")]
-        return own + [f"{row.method}: {row.note}" for row in rows if row.note]
+        of_task = [note.removeprefix(f"{task}: ") for note in self.results.notes if note.startswith(f"{task}: ")]
+        return of_task + [f"{row.method}: {row.note}" for row in rows if row.note]
 
     def _common_notes(self) -> list[str]:
         common = [note for note in self.results.notes if not any(note.startswith(f"{task}: ") for task in self.tasks)]

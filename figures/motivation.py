@@ -43,8 +43,8 @@ def motivation(measured: Motivation) -> Figure:
         right = figure.add_axes(
             ((2 * LEFT + wide) / WIDTH_INCHES, FOOT / HEIGHT, wide / WIDTH_INCHES, 1 - (FOOT + TOP) / HEIGHT)
         )
-        for one in measured.paths[:: max(1, len(measured.paths) // THIN_LINES)]:
-            left.plot(measured.lengths, one.potential, color=FAINT, linewidth=0.4, zorder=1)
+        for path in measured.paths[:: max(1, len(measured.paths) // THIN_LINES)]:
+            left.plot(measured.lengths, path.potential, color=FAINT, linewidth=0.4, zorder=1)
         for correct, color, name in ((True, RIGHT_COLOR, "ends right"), (False, WRONG_COLOR, "ends wrong")):
             _line(left, measured.lengths, [measured.mean_potential(n, correct) for n in measured.lengths], color, name)
         _line(right, measured.lengths, [measured.doomed(n) for n in measured.lengths], INK, "")
@@ -76,10 +76,10 @@ def draw(run: RunFolder) -> Drawing:
 
 
 def _line(ax: Axes, lengths: list[int], values: list[Interval], color: str, name: str) -> None:
-    ax.plot(lengths, [one.mean for one in values], color=color, marker="o", markersize=2.6, zorder=3, label=name)
-    for length, one in zip(lengths, values, strict=True):
-        ax.plot([length] * 2, [one.low, one.high], color=color, linewidth=0.8, alpha=0.6, zorder=2)
+    ax.plot(lengths, [value.mean for value in values], color=color, marker="o", markersize=2.6, zorder=3, label=name)
+    for length, value in zip(lengths, values, strict=True):
+        ax.plot([length] * 2, [value.low, value.high], color=color, linewidth=0.8, alpha=0.6, zorder=2)
 
 
-def _percent(one: Interval) -> str:
-    return f"{number(100 * one.mean, 0)} % [{number(100 * one.low, 0)}, {number(100 * one.high, 0)}]"
+def _percent(share: Interval) -> str:
+    return f"{number(100 * share.mean, 0)} % [{number(100 * share.low, 0)}, {number(100 * share.high, 0)}]"

@@ -15,7 +15,7 @@ from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.results import QuadrantName, Results
 from prunebench.bench.evaluation.statistics import mean_interval
 from prunebench.bench.files import csv_text
-from prunebench.figures.published_marks import SOURCE, open_marker, published_check_seconds
+from prunebench.figures.paper.marks import SOURCE, open_marker, published_check_seconds
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder, Timing, mean_defined
 from prunebench.figures.style import (
@@ -78,9 +78,9 @@ def overhead_rows(
     for method, quadrant in quadrants.items():
         entries = by_method.get(method, [])
         problems = {(entry.task, entry.problem) for entry in entries}
-        seconds = [one.check_seconds for one in timings if one.method == method and not math.isnan(one.check_seconds)]
+        seconds = [t.check_seconds for t in timings if t.method == method and not math.isnan(t.check_seconds)]
         held = mean_interval(np.array(seconds)) if len(seconds) > 1 else None
-        own = sum(entry.reencoded_tokens + entry.probe_tokens + entry.check_tokens for entry in entries)
+        check_tokens = sum(entry.reencoded_tokens + entry.probe_tokens + entry.check_tokens for entry in entries)
         flops = _flops(entries)
         rows.append(
             OverheadRow(
@@ -91,7 +91,7 @@ def overhead_rows(
                 check_seconds=mean_defined(seconds),
                 check_seconds_low=held.low if held else math.nan,
                 check_seconds_high=held.high if held else math.nan,
-                check_tokens=own / len(problems) if problems else math.nan,
+                check_tokens=check_tokens / len(problems) if problems else math.nan,
                 flops=flops,
                 flops_percent=100 * flops / whole if whole > 0 else math.nan,
                 peak_kv_bytes=_peak(entries),
@@ -126,7 +126,7 @@ def _peak(entries: Sequence[LedgerRow]) -> float:
 
 
 def overhead_csv(rows: Sequence[OverheadRow]) -> str:
-    columns = [one.name for one in fields(OverheadRow)]
+    columns = [field.name for field in fields(OverheadRow)]
     return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows))
 
 

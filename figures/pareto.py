@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from prunebench.bench.evaluation.results import ResultRow, Results
 from prunebench.bench.files import csv_text
-from prunebench.figures.published_marks import SOURCE, open_marker, published_points
+from prunebench.figures.paper.marks import SOURCE, open_marker, published_points
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import (
@@ -58,9 +58,9 @@ def pareto_csv(results: Results, task: str = "all", paper: bool = False) -> str:
     nan = math.nan
     if paper:
         lines += [
-            (SOURCE, one.model, "mean over data sets", f"type {one.quadrant}", one.quadrant, nan, nan, nan, one.gain,
-             nan, one.tokens_percent, nan, nan)
-            for one in published_points()
+            (SOURCE, point.model, "mean over data sets", f"type {point.quadrant}", point.quadrant, nan, nan, nan,
+             point.gain, nan, point.tokens_percent, nan, nan)
+            for point in published_points()
         ]  # fmt: skip
     return csv_text(COLUMNS, lines)
 
@@ -184,10 +184,10 @@ def _published(figure: Figure, rows: Sequence[ResultRow], height: float) -> None
     """Measured and published gains over ``none``, one panel each, on the same axes."""
     points = published_points()
     measured = [row for row in rows if row.quadrant not in ("control", "mixed") and not math.isnan(row.delta)]
-    gains = [0.0, *(row.delta for row in measured), *(one.gain for one in points)]
+    gains = [0.0, *(row.delta for row in measured), *(point.gain for point in points)]
     margin = 0.08 * (max(gains) - min(gains))
     wide = (WIDTH_INCHES - LEFT - GAP - 0.06) / 2
-    for index, title in enumerate(("measured", f"published ({len({one.model for one in points})} models)")):
+    for index, title in enumerate(("measured", f"published ({len({point.model for point in points})} models)")):
         ax = figure.add_axes(((LEFT + index * (wide + GAP)) / WIDTH_INCHES, FOOT / height, wide / WIDTH_INCHES,
                               PUBLISHED_INCHES / height))  # fmt: skip
         ax.set(xlim=(0, 105), ylim=(min(gains) - margin, max(gains) + margin), xticks=[0, 25, 50, 75])
@@ -201,5 +201,5 @@ def _published(figure: Figure, rows: Sequence[ResultRow], height: float) -> None
                 if not math.isnan(row.reduction):
                     dot(ax, 100 - row.reduction, row.delta, row.quadrant)
         else:
-            for one in points:
-                open_marker(ax, [one.tokens_percent], [one.gain], one.quadrant)
+            for point in points:
+                open_marker(ax, [point.tokens_percent], [point.gain], point.quadrant)

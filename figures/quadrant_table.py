@@ -45,15 +45,16 @@ class QuadrantTable:
     task: str
 
     def rows(self) -> list[list[str]]:
-        found = {row.method: row for row in rows_of(self.results, self.task)}
+        by_method = {row.method: row for row in rows_of(self.results, self.task)}
         lines = []
-        for one in self.results.representatives:
-            if one.method in found:
-                lines.append((one.quadrant, one.method, str(one.candidates), number(one.validation_auroc, 2)))
-        lines += [("control", name, "", "") for name in CONTROLS if name in found]
+        for chosen in self.results.representatives:
+            if chosen.method in by_method:
+                auroc = number(chosen.validation_auroc, 2)
+                lines.append((chosen.quadrant, chosen.method, str(chosen.candidates), auroc))
+        lines += [("control", name, "", "") for name in CONTROLS if name in by_method]
         cells = []
         for line in lines:
-            row = found[line[1]]
+            row = by_method[line[1]]
             cells.append(
                 [
                     *line,

@@ -34,9 +34,9 @@ def reliability_csv(results: Results, task: str = "all") -> str:
     return csv_text(
         columns,
         (
-            (row.task, row.method, row.truth, row.ece, row.brier, *one)
+            (row.task, row.method, row.truth, row.ece, row.brier, *cells)
             for row in reliability_rows(results, task)
-            for one in row.bins
+            for cells in row.bins
         ),
     )
 
@@ -77,9 +77,8 @@ def reliability(results: Results, task: str = "all") -> Figure:
 
 
 def _curve(ax: Axes, bins: Sequence[tuple[float, float, int, float, float]], quadrant: QuadrantName) -> None:
-    filled = [one for one in bins if one[2] > 0]
-    everything = sum(one[2] for one in filled)
-    color = QUADRANTS[quadrant].color
-    ax.plot([one[3] for one in filled], [one[4] for one in filled], color=FAINT, linewidth=0.8, zorder=2)
-    ax.scatter([one[3] for one in filled], [one[4] for one in filled], color=color, zorder=3, linewidths=0.3,
-               edgecolors="white", s=[5 + 60 * one[2] / everything for one in filled])  # fmt: skip
+    filled = [cells for cells in bins if cells[2] > 0]
+    counts, scores, truths = ([cells[column] for cells in filled] for column in (2, 3, 4))
+    areas = [5 + 60 * count / sum(counts) for count in counts]
+    ax.plot(scores, truths, color=FAINT, linewidth=0.8, zorder=2)
+    ax.scatter(scores, truths, color=QUADRANTS[quadrant].color, zorder=3, linewidths=0.3, edgecolors="white", s=areas)

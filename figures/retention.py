@@ -22,7 +22,7 @@ HEIGHT, TOP, FOOT, LEFT = 1.95, 0.34, 0.62, 0.40
 
 
 @dataclass(frozen=True)
-class Point:
+class RetentionPoint:
     """maj@k|N, 0 to 100, of one prefix, budget and ratio, with its interval over the problems of all tasks."""
 
     prefix: int
@@ -43,7 +43,7 @@ def draw(run: RunFolder) -> Drawing:
     return Drawing(retention(run.sweep, method), retention_csv(run.sweep, method))
 
 
-def retention_points(sweep: Sweep, method: str) -> list[Point]:
+def retention_points(sweep: Sweep, method: str) -> list[RetentionPoint]:
     """The tasks pooled, problem by problem; only cells in which every task could spend the budget."""
     groups: dict[tuple[int, float, float], list[list[float]]] = {}
     for cell in sweep.cells:
@@ -53,8 +53,8 @@ def retention_points(sweep: Sweep, method: str) -> list[Point]:
     for (prefix, budget, gamma), parts in groups.items():
         if len(parts) == len(sweep.tasks):
             values = 100 * np.concatenate(parts)
-            found = mean_interval(values)
-            points.append(Point(prefix, budget, gamma, found.mean, found.low, found.high, len(values)))
+            maj = mean_interval(values)
+            points.append(RetentionPoint(prefix, budget, gamma, maj.mean, maj.low, maj.high, len(values)))
     return points
 
 

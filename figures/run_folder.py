@@ -124,7 +124,7 @@ class RunFolder:
     @cached_property
     def guidelines(self) -> dict[str, Guideline]:
         """By method, the laws fitted to the sweep. At least one."""
-        return {one.method: one for one in read_guidelines(self.folder_of("sweep"))}
+        return {guideline.method: guideline for guideline in read_guidelines(self.folder_of("sweep"))}
 
     @property
     def guideline(self) -> Guideline:
@@ -147,7 +147,7 @@ class RunFolder:
     def _cells(self, name: str, kind: type[T]) -> list[T]:
         """The lines of a CSV whose columns are the fields of ``kind``."""
         path, read = self.path / name, TypeAdapter(kind)
-        expected = [one.name for one in fields(kind)]
+        expected = [column.name for column in fields(kind)]
         rows = []
         for line, cells in _lines(path):
             if list(cells) != expected:

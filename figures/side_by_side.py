@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import POOLED, ResultRow, Results
 from prunebench.bench.files import rows_csv, write_atomically
-from prunebench.figures.published_marks import SOURCE, PublishedPoint, published_points
+from prunebench.figures.paper.marks import SOURCE, PublishedPoint, published_points
 from prunebench.figures.style import (
     MUTED,
     QUADRANTS,
@@ -77,8 +77,8 @@ class SideBySide:
         lines = []
         for method in dict.fromkeys(name for run in self.runs for name in _methods(run)):
             line = [method]
-            for found in rows:
-                row = found.get(method)
+            for by_method in rows:
+                row = by_method.get(method)
                 line += ["", "", ""] if row is None else [
                     number(row.maj_at_k),
                     with_interval(row.maj_delta, row.maj_delta_low, row.maj_delta_high, signed=True),
@@ -95,10 +95,10 @@ class SideBySide:
         lines = []
         for run in self.runs:
             rows = _pooled(run)
-            for one in run.representatives:
-                row = rows[one.method]
+            for chosen in run.representatives:
+                row = rows[chosen.method]
                 gain = with_interval(row.delta, row.delta_low, row.delta_high, signed=True)
-                lines.append(["here", row.model, one.quadrant, one.method, gain, number(row.reduction)])
+                lines.append(["here", row.model, chosen.quadrant, chosen.method, gain, number(row.reduction)])
         for point in published_points():
             lines.append(_published(point))
         return header, lines
@@ -107,17 +107,19 @@ class SideBySide:
         """The pooled difference to ``none`` of every method but the controls, a panel per run; quadrants in order."""
         pooled = [_pooled(run) for run in self.runs]
         names = [name for run in self.runs for name in _methods(run)]
-        rows = {name: next(found[name] for found in pooled if name in found) for name in dict.fromkeys(names)}
+        rows = {
+            name: next(by_method[name] for by_method in pooled if name in by_method) for name in dict.fromkeys(names)
+        }
         shown = sorted(
             (row for row in rows.values() if row.quadrant != "control"),
             key=lambda row: (list(QUADRANTS).index(row.quadrant), names.index(row.method)),
         )
         ends = [
             value
-            for found in pooled
+            for by_method in pooled
             for row in shown
-            if row.method in found
-            for value in (found[row.method].delta_low, found[row.method].delta_high)
+            if row.method in by_method
+            for value in (by_method[row.method].delta_low, by_method[row.method].delta_high)
             if not math.isnan(value)
         ]
         top, foot = 0.44, 0.80
@@ -126,20 +128,20 @@ class SideBySide:
             figure = new_figure(height)
             margin, gap, right = names_margin(shown), 0.03, 0.03
             wide = (1 - margin - right - gap * (len(pooled) - 1)) / len(pooled)
-            for place, found in enumerate(pooled):
+            for place, by_method in enumerate(pooled):
                 left = margin + place * (wide + gap)
                 ax = figure.add_axes((left, foot / height, wide, (height - top - foot) / height))
                 ax.set_xlim(min([-5.0, *ends]) - 2, max([5.0, *ends]) + 2)
                 ax.axvline(0.0, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
                 for y, row in enumerate(shown):
-                    if row.method in found:
-                        one = found[row.method]
-                        interval(ax, one.delta, one.delta_low, one.delta_high, -y, one.quadrant)
+                    if row.method in by_method:
+                        of_run = by_method[row.method]
+                        interval(ax, of_run.delta, of_run.delta_low, of_run.delta_high, -y, of_run.quadrant)
                 ax.set_ylim(0.6 - len(shown), 0.6)
                 ax.grid(visible=False, axis="y")
                 ax.set_yticks([-y for y in range(len(shown))], [row.method for row in shown])
                 ax.tick_params(axis="y", length=0, pad=2, labelleft=place == 0)
-                first = next(iter(found.values()))
+                first = next(iter(by_method.values()))
                 ax.set_title(f"{first.model}\n{first.n_problems} problems", fontsize=7.0)
                 ax.set_xlabel("Δ none, points", labelpad=2)
             quadrant_legend(figure, {row.quadrant for row in shown}, 0.35 / height)

@@ -51,7 +51,7 @@ def taxonomy_csv(methods: Sequence[Placed] | None = None) -> str:
     chosen = registered() if methods is None else methods
     return csv_text(
         ("method", "quadrant", "learnable", "procedure"),
-        ((one.name, one.quadrant, one.learnable, one.procedure) for one in chosen),
+        ((method.name, method.quadrant, method.learnable, method.procedure) for method in chosen),
     )
 
 
@@ -62,14 +62,17 @@ def taxonomy(methods: Sequence[Placed] | None = None) -> Figure:
     """
     chosen = registered() if methods is None else list(methods)
     wide = (WIDTH_INCHES - LEFT - GAP - 0.06) / 2
-    lines = {name: _wrapped([one for one in chosen if one.quadrant == name], wide - 2 * PAD) for name in QUADRANTS}
+    lines = {
+        name: _wrapped([method for method in chosen if method.quadrant == name], wide - 2 * PAD) for name in QUADRANTS
+    }
     heads = 0.30
     tall = [heads + LINE_INCHES * max(1, *(len(lines[name]) for name in row)) + PAD for row in GRID]
     rest: list[QuadrantName] = [
-        name for name in QUADRANTS if name in ("mixed", "control") if any(one.quadrant == name for one in chosen)
+        name for name in QUADRANTS if name in ("mixed", "control") if any(method.quadrant == name for method in chosen)
     ]
     across = {
-        name: _wrapped([one for one in chosen if one.quadrant == name], WIDTH_INCHES - LEFT - 0.7) for name in rest
+        name: _wrapped([method for method in chosen if method.quadrant == name], WIDTH_INCHES - LEFT - 0.7)
+        for name in rest
     }
     foot = sum(LINE_INCHES * len(across[name]) + 0.04 for name in rest) + 0.34
     height = TOP + sum(tall) + GAP + foot
@@ -116,12 +119,12 @@ def _wrapped(methods: Sequence[Placed], inches: float) -> list[list[Placed]]:
     """The names in lines that are at most so wide."""
     lines: list[list[Placed]] = []
     used = 0.0
-    for one in methods:
-        needed = text_inches(one.name, NAME_POINTS) + 0.09
+    for method in methods:
+        needed = text_inches(method.name, NAME_POINTS) + 0.09
         if not lines or used + needed > inches:
             lines.append([])
             used = 0.0
-        lines[-1].append(one)
+        lines[-1].append(method)
         used += needed
     return lines
 
@@ -129,7 +132,7 @@ def _wrapped(methods: Sequence[Placed], inches: float) -> list[list[Placed]]:
 def _write(ax: Axes, lines: Sequence[Sequence[Placed]], x: float, y: float) -> None:
     for index, line in enumerate(lines):
         at = x
-        for one in line:
-            ax.text(at, y + LINE_INCHES * index, one.name, va="center", fontsize=NAME_POINTS, color=INK,
-                    style="italic" if one.procedure else "normal")  # fmt: skip
-            at += text_inches(one.name, NAME_POINTS) + 0.09
+        for method in line:
+            ax.text(at, y + LINE_INCHES * index, method.name, va="center", fontsize=NAME_POINTS, color=INK,
+                    style="italic" if method.procedure else "normal")  # fmt: skip
+            at += text_inches(method.name, NAME_POINTS) + 0.09

@@ -25,13 +25,13 @@ RETENTION_TASK_LENGTHS = {"gpqa": 8650, "aime": 11950}
 Number = Annotated[float, BeforeValidator(lambda cell: math.nan if cell == "" else cell)]
 
 
-class Row(BaseModel):
+class PaperRow(BaseModel):
     """A line of a table."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MainRow(Row):
+class MainRow(PaperRow):
     """Table 2: 64 paths, 8 of them kept after 2,048 tokens; ``acc`` is avg@8|64, or avg@64 for ``baseline``.
 
     ``type`` is the quadrant of the method; ``reduction_pct`` is the change of ``tokens_k`` to ``baseline``, at most 0.
@@ -45,7 +45,7 @@ class MainRow(Row):
     reduction_pct: Number
 
 
-class AblationRow(Row):
+class PaperAblationRow(PaperRow):
     """Tables 3 to 9: ``result`` of one ``value`` of one ``setting``; ``table`` is the number of the table."""
 
     table: int
@@ -57,7 +57,7 @@ class AblationRow(Row):
     result: Number
 
 
-class LatencyRow(Row):
+class LatencyRow(PaperRow):
     """Table 16: seconds of one batch with one method per type; ``tokens_per_s`` of the generating phase."""
 
     type: Literal["none", "I", "II", "IV"]
@@ -68,7 +68,7 @@ class LatencyRow(Row):
     note: str
 
 
-class TypeTwoRetrainRow(Row):
+class TypeTwoRetrainRow(PaperRow):
     """Type II once more, its judge trained on the same labels as STOP; 64 paths, 8 kept."""
 
     model: str
@@ -95,15 +95,15 @@ class RetentionGrid:
     cells: tuple[RetentionCell, ...]
 
 
-AnyRow = TypeVar("AnyRow", bound=Row)
+AnyRow = TypeVar("AnyRow", bound=PaperRow)
 
 
 def main_table() -> tuple[MainRow, ...]:
     return _read("main_table.csv", MainRow)
 
 
-def ablations() -> tuple[AblationRow, ...]:
-    return _read("ablations.csv", AblationRow)
+def ablations() -> tuple[PaperAblationRow, ...]:
+    return _read("ablations.csv", PaperAblationRow)
 
 
 def latency() -> tuple[LatencyRow, ...]:

@@ -28,8 +28,8 @@ def explorer(run: RunFolder) -> dict[str, Any] | None:
         return None
     store = RolloutStore.open(folder)
     by_problem: dict[tuple[str, str], list[Decisions]] = {}
-    for one in run.decisions:
-        by_problem.setdefault((one.task, one.problem), []).append(one)
+    for decided in run.decisions:
+        by_problem.setdefault((decided.task, decided.problem), []).append(decided)
     shown = set(_in_turn(by_problem)[:MOST_PROBLEMS])
     spell = _speller(str(store.manifest["model"]))
     problems = []
@@ -47,7 +47,7 @@ def explorer(run: RunFolder) -> dict[str, Any] | None:
                 "prompt": stored.prompt,
                 "gold": stored.gold,
                 "paths": [_path(path, spell) for path in paths],
-                "methods": {one.method: _decision(one) for one in decisions},
+                "methods": {decided.method: _decision(decided) for decided in decisions},
             }
         )
     return {"checkpoint": run.results.rows[0].prefix_tokens, "problems": problems}
@@ -76,13 +76,13 @@ def _in_turn(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _path(path: StoredPath, spell: Any) -> dict[str, Any]:
     pieces = spell(path) if path.token_ids is not None and path.logprobs is not None else None
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "n": path.path, "length": path.length, "answer": path.answer, "correct": path.correct, "text": path.text or "",
     }  # fmt: skip
     if pieces is not None and path.logprobs is not None:
-        told["ends"] = np.diff(np.cumsum(pieces), prepend=0).tolist()
-        told["sure"] = _text_of(path.logprobs)
-    return told
+        content["ends"] = np.diff(np.cumsum(pieces), prepend=0).tolist()
+        content["sure"] = _text_of(path.logprobs)
+    return content
 
 
 def _text_of(logprobs: NDArray[np.float32]) -> str:
@@ -91,11 +91,11 @@ def _text_of(logprobs: NDArray[np.float32]) -> str:
     return "".join(map(str, steps))
 
 
-def _decision(one: Decisions) -> dict[str, Any]:
+def _decision(decided: Decisions) -> dict[str, Any]:
     return {
-        "score": [None if math.isnan(score) else float(f"{score:.4g}") for score in one.played.scores],
-        "kept": "".join("1" if kept else "0" for kept in one.played.keep),
-        "decoded": one.played.decoded.tolist(),
+        "score": [None if math.isnan(score) else float(f"{score:.4g}") for score in decided.played.scores],
+        "kept": "".join("1" if kept else "0" for kept in decided.played.keep),
+        "decoded": decided.played.decoded.tolist(),
     }
 
 

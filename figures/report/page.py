@@ -73,7 +73,9 @@ def render(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> str
         quadrants={name: style.label for name, style in QUADRANTS.items()},
         equal_cost=_equal_cost(run),
         pictures=pictures(run, folder, progress),
-        guidelines=embedded([json.loads(one.model_dump_json()) for one in guidelines]) if guidelines else None,
+        guidelines=embedded([json.loads(guideline.model_dump_json()) for guideline in guidelines])
+        if guidelines
+        else None,
         ledger=ledger_lines(run),
         notes=results.notes,
         left_out=results.left_out,
@@ -151,9 +153,9 @@ def guidelines_of(run: RunFolder) -> list[Guideline]:
         places.insert(0, run.folder_of("sweep"))
     for place in places:
         with suppress(UserError):
-            found = read_guidelines(place)
-            if found and all(one.model_hash == run.results.hashes["model"] for one in found):
-                return found
+            fitted = read_guidelines(place)
+            if fitted and all(guideline.model_hash == run.results.hashes["model"] for guideline in fitted):
+                return fitted
     return []
 
 
@@ -169,11 +171,11 @@ def ledger_lines(run: RunFolder) -> list[dict[str, Any]]:
 
     lines = []
     for method in dict.fromkeys(row.method for row in rows):
-        seconds = mean_defined([one.check_seconds for one in timings if one.method == method])
+        seconds = mean_defined([timing.check_seconds for timing in timings if timing.method == method])
         check = [row for row in rows if (row.method, row.phase) == (method, "check")]
-        own = mean_defined([row.reencoded_tokens + row.probe_tokens + row.check_tokens for row in check])
+        check_tokens = mean_defined([row.reencoded_tokens + row.probe_tokens + row.check_tokens for row in check])
         numbers = [
-            mean_defined(pick(method, "launch", "decoded_tokens")), own,
+            mean_defined(pick(method, "launch", "decoded_tokens")), check_tokens,
             mean_defined(pick(method, "resume", "decoded_tokens")),
             sum(mean_defined(pick(method, phase, "flops")) for phase in ("launch", "check", "resume")) / 1e9,
             mean_defined(pick(method, "launch", "peak_kv_bytes")) / 1e6, seconds,

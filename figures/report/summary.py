@@ -18,7 +18,7 @@ def summary(results: Results, task: str) -> list[str]:
     methods = [row for row in rows if row.quadrant != "control"]
     k, n = _usual(methods)
     tasks = "one task" if len(results.problems) == 1 else f"{len(results.problems)} tasks"
-    said = [
+    sentences = [
         f"{none.n_problems} problems of {tasks}, {none.n} paths each by {none.model}. Of all "
         f"paths {with_interval(none.avg_at_k, none.avg_at_k_low, none.avg_at_k_high)} % are right, and their majority "
         f"vote is in {number(none.maj_at_k)} % of the problems.",
@@ -26,12 +26,12 @@ def summary(results: Results, task: str) -> list[str]:
         _headroom(rows),
         _cost(results.equal_cost),
     ]
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _usual(methods: list[ResultRow]) -> tuple[int, int]:
-    one = next((row for row in methods if row.policy.startswith("topk")), methods[0] if methods else None)
-    return (one.k, one.n) if one else (0, 0)
+    usual = next((row for row in methods if row.policy.startswith("topk")), methods[0] if methods else None)
+    return (usual.k, usual.n) if usual else (0, 0)
 
 
 def _retention(methods: list[ResultRow], k: int, n: int) -> str:

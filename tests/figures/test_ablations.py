@@ -12,7 +12,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ablation import VALUES, AblationRow
 from prunebench.bench.files import rows_csv
 from prunebench.figures.ablations import ablations, ablations_csv
-from prunebench.figures.published_marks import published_ablations
+from prunebench.figures.paper.marks import published_ablations
 from prunebench.figures.run_folder import RunFolder
 from tests.figures.readable import assert_readable
 

@@ -10,7 +10,7 @@ import pytest
 from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.results import Results
 from prunebench.figures.overhead import overhead, overhead_csv, overhead_rows
-from prunebench.figures.published_marks import SOURCE, published_check_seconds
+from prunebench.figures.paper.marks import SOURCE, published_check_seconds
 from prunebench.figures.run_folder import Timing
 from tests.figures.readable import assert_readable
 

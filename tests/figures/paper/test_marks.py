@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prunebench.figures.paper import published
-from prunebench.figures.published_marks import published_points
+from prunebench.figures.paper.marks import published_points
 
 
 def test_a_point_is_the_mean_over_data_sets_of_gains_and_token_shares() -> None:

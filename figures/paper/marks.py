@@ -46,16 +46,16 @@ def published_points() -> list[PublishedPoint]:
     """Table 2, a point per model and type."""
     rows = [row for row in published.main_table() if row.acc == row.acc and row.tokens_k == row.tokens_k]
     base = {(row.model, row.dataset): row for row in rows if row.type == "baseline"}
-    found: dict[tuple[str, QuadrantName], list[tuple[float, float]]] = {}
+    pairs_of: dict[tuple[str, QuadrantName], list[tuple[float, float]]] = {}
     for row in rows:
         none = base.get((row.model, row.dataset))
         if row.type == "baseline" or none is None:
             continue
         pair = (row.acc - none.acc, 100 * row.tokens_k / none.tokens_k)
-        found.setdefault((row.model, row.type), []).append(pair)
+        pairs_of.setdefault((row.model, row.type), []).append(pair)
     return [
         PublishedPoint(model, quadrant, *(sum(values) / len(values) for values in zip(*pairs, strict=True)))
-        for (model, quadrant), pairs in found.items()
+        for (model, quadrant), pairs in pairs_of.items()
     ]
 
 
