@@ -14,6 +14,7 @@ from prunebench.bench.engines.base import RECORDABLE, Recording, Sampling
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import CheckRecord, Policy, parse_policy
+from prunebench.bench.policies.votes import VOTES
 from prunebench.tasks.errors import shown
 from prunebench.tasks.settings_file import read_settings
 
@@ -42,12 +43,12 @@ class RunConfig(BaseModel):
     """One experiment: N paths per problem, scored at ``prefix_tokens``, k of them kept.
 
     ``problems`` counts per task (None: all there are); ``methods`` empty means every registered one; ``policy`` None
-    means ``topk:k``; ``record`` empty means every signal. ``budget``, in generator tokens, is that of the comparison at
-    equal cost (None: what ``none`` costs with a quarter of the stored paths), which takes the mean over ``draws`` pools
-    (0: it is not made). ``data`` names files or folders that stand for the data of tasks. Learned methods learn from
-    the splits train and validation of ``train_tasks`` (empty: of the tasks themselves), labelled as the plan ``recipe``
-    says. ``kv_bytes_per_token`` is what the model keeps per token; a plan needs it where the model is not at hand.
-    ``gpus_per_worker``: what each engine of several takes.
+    means ``topk:k``; the kept paths elect an answer by ``vote``. ``record`` empty means every signal. ``budget``, in
+    generator tokens, is that of the comparison at equal cost (None: what ``none`` costs with a quarter of the stored
+    paths), which takes the mean over ``draws`` pools (0: it is not made). ``data`` names files or folders that stand
+    for the data of tasks. Learned methods learn from the splits train and validation of ``train_tasks`` (empty: of the
+    tasks themselves), labelled as the plan ``recipe`` says. ``kv_bytes_per_token`` is what the model keeps per token; a
+    plan needs it where the model is not at hand. ``gpus_per_worker``: what each engine of several takes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -67,6 +68,7 @@ class RunConfig(BaseModel):
     split: Literal["train", "validation", "test"] = "test"
     methods: Names = ()
     policy: str | None = None
+    vote: str = "majority"
     record: Names = ()
     budget: Annotated[Tokens, Field(gt=0)] | None = None
     data: dict[str, str] = {}
@@ -95,6 +97,7 @@ class RunConfig(BaseModel):
                 f"prefix_tokens = {self.prefix_tokens}: every path ends before it, at max_new_tokens = "
                 f"{self.max_new_tokens}; choose a smaller prefix"
             )
+        VOTES.get(self.vote)  # refuses an unknown one
         if self.policy is not None:
             try:
                 _try_policy(parse_policy(self.policy), self.n, self.prefix_tokens, self.max_new_tokens)

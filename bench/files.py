@@ -68,12 +68,6 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]], digits: int 
     return stream.getvalue()
 
 
-def rows_csv(kind: type[BaseModel], rows: Sequence[BaseModel]) -> str:
-    """Rows of one kind as CSV, its fields as columns."""
-    columns = list(kind.model_fields)
-    return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows))
-
-
 class Document(BaseModel):
     """Results of one experiment as one versioned JSON file.
 

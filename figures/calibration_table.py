@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunebench.bench.evaluation.formats import number
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.files import csv_text, write_atomically
-from prunebench.figures.table_text import markdown_table, number
+from prunebench.figures.table_text import markdown_table
 
 HEADER = ("method", "held against", "ECE", "Brier")
 

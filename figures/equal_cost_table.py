@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from prunebench.bench.evaluation.results import EqualCostRow, Results
-from prunebench.bench.files import rows_csv, write_atomically
+from prunebench.bench.evaluation.formats import number, p_value, with_interval
+from prunebench.bench.evaluation.results import EqualCostRow, Results, rows_csv
+from prunebench.bench.files import write_atomically
 from prunebench.figures.style import QUADRANTS
-from prunebench.figures.table_text import markdown_table, number, p_value, terminal_table, with_interval
+from prunebench.figures.table_text import markdown_table, terminal_table
 
 HEADER = ("method", "quadrant", "N", "k", "cost", "maj@k [95 %]", "Δ none [95 %]", "p (Holm)", "avg@k")
 
@@ -35,8 +36,8 @@ class EqualCostTable:
             f"{'≥ ' if row.capped else ''}{row.n}",
             number(row.k),
             number(row.cost, 0),
-            with_interval(row.maj_at_k, row.maj_at_k_low, row.maj_at_k_high),
-            with_interval(row.maj_delta, row.maj_delta_low, row.maj_delta_high, signed=True),
+            with_interval(row.maj_at_k),
+            with_interval(row.maj_delta, signed=True),
             p_value(row.p_holm),
             number(row.avg_at_k),
         ]
@@ -68,7 +69,7 @@ class EqualCostTable:
     def write(self, folder: Path) -> None:
         """``equal_cost_table.md`` and ``.csv``."""
         write_atomically(folder / "equal_cost_table.md", self.markdown().encode())
-        write_atomically(folder / "equal_cost_table.csv", rows_csv(EqualCostRow, self.results.equal_cost).encode())
+        write_atomically(folder / "equal_cost_table.csv", rows_csv(self.results.equal_cost).encode())
 
 
 LEGEND = (

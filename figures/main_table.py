@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from prunebench.bench.evaluation.columns import METRICS, Metric
+from prunebench.bench.evaluation.formats import DASH, MINUS, number
 from prunebench.bench.evaluation.results import ResultRow, Results
+from prunebench.bench.evaluation.statistics import UNDEFINED
 from prunebench.bench.files import write_atomically
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import QUADRANTS, caption, rows_of
 from prunebench.figures.table_picture import table_picture
-from prunebench.figures.table_text import (
-    DASH,
-    MINUS,
-    markdown_table,
-    number,
-    p_value,
-    seconds,
-    terminal_table,
-    with_interval,
-)
+from prunebench.figures.table_text import markdown_table, terminal_table
 
 
 @dataclass(frozen=True)
@@ -36,30 +31,27 @@ class Column:
     priority: int = 0
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("method", lambda r: r.method),
-    Column("quadrant", lambda r: r.quadrant, 5),
-    Column("avg@k [95 %]", lambda r: with_interval(r.avg_at_k, r.avg_at_k_low, r.avg_at_k_high)),
-    Column("Δ none [95 %]", lambda r: with_interval(r.delta, r.delta_low, r.delta_high, signed=True)),
-    Column("p (Holm)", lambda r: p_value(r.p_holm), 1),
-    Column("maj@k", lambda r: number(r.maj_at_k), 3),
-    Column("pass@k", lambda r: number(r.pass_at_k), 8),
-    Column("tokens", lambda r: number(r.tokens, 0), 6),
-    Column("saved %", lambda r: number(r.reduction), 2),
-    Column("AUROC", lambda r: number(r.auroc, 2), 4),
-    Column("headroom % [95 %]", lambda r: with_interval(r.headroom, r.headroom_low, r.headroom_high, 0), 6),
-    Column("check s", lambda r: seconds(r.check_seconds), 7),
-    Column("draw sd", lambda r: number(r.draw_spread), 10),
-    Column("policy", lambda r: r.policy, 9),
-)
+def columns() -> list[Column]:
+    """The method, every metric that is shown, and the policy."""
+    shown = [metric for _, metric in METRICS.items() if metric.header]
+    return [
+        Column("method", lambda row: row.method),
+        Column("quadrant", lambda row: row.quadrant, 5),
+        *(Column(metric.header, partial(_cell, metric), metric.priority) for metric in shown),
+        Column("policy", lambda row: row.policy, 9),
+    ]
+
+
+def _cell(metric: Metric, row: ResultRow) -> str:
+    return metric.format(row.metrics.get(metric.name, UNDEFINED))
+
 
 LEGEND = (
     "avg@k: mean accuracy of the k kept paths in %. Δ none: paired difference to none, which keeps all N paths and "
     "votes with all of them. p: sign-flip permutation, Holm over all non-control methods. maj@k: accuracy of the vote. "
     "pass@k: at least one kept path is right. tokens: decoded, re-encoded, probe and check tokens per problem; saved: "
     "against none. AUROC: within problems. headroom: share of the potential control's gain. check s: seconds per "
-    "problem to score. draw sd: standard deviation of avg@k over draws of the N paths, where enough are stored. "
-    f"policy: what makes the score a choice; k is its own. {DASH}: undefined."
+    f"problem to score. policy: what makes the score a choice; k is its own. {DASH}: undefined."
 )
 
 
@@ -70,11 +62,11 @@ PICTURED = 7
 @figure("main_table", "The main table: accuracy, difference, cost, ranking.", place=30)
 def draw(run: RunFolder) -> Drawing:
     rows = rows_of(run.results, run.task)
-    columns = [column for column in COLUMNS if column.priority <= PICTURED]
+    shown = [column for column in columns() if column.priority <= PICTURED]
     picture = table_picture(
         caption(rows, run.task),
-        [column.header for column in columns],
-        [[column.cell(row) for column in columns] for row in rows],
+        [column.header for column in shown],
+        [[column.cell(row) for column in shown] for row in rows],
         [QUADRANTS[row.quadrant].color for row in rows],
         f"Δ none: paired difference, p by sign flips, Holm over all non-control methods; {DASH}: undefined",
     )
@@ -85,7 +77,7 @@ def draw(run: RunFolder) -> Drawing:
 class MainTable:
     """The results as tables, grouped by task, notes underneath.
 
-    A note that starts with ``<task>: `` stands under that task's table, any other one under all of them.
+    A note of one task stands under its table, any other one under all of them.
     """
 
     results: Results
@@ -122,15 +114,15 @@ class MainTable:
         parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
         for task in self.tasks:
             rows = rows_of(self.results, task)
-            header = " & ".join(_latex(column.header) for column in COLUMNS)
-            body = "\n".join("    " + " & ".join(_latex(c.cell(row)) for c in COLUMNS) + r" \\" for row in rows)
+            header = " & ".join(_latex(column.header) for column in columns())
+            body = "\n".join("    " + " & ".join(_latex(c.cell(row)) for c in columns()) + r" \\" for row in rows)
             notes = [*self._notes_of(task, rows), *(self._common_notes() if task == self.tasks[-1] else [])]
             small = "".join(f"\n  \\par\\footnotesize {_latex(note)}" for note in notes)
             parts.append(
                 "\\begin{table*}\n  \\centering\n"
                 f"  \\caption{{{_latex(caption(rows, task))}}}\n  \\label{{tab:main-{_label(task)}}}\n"
                 "  \\resizebox{\\linewidth}{!}{%\n"
-                f"  \\begin{{tabular}}{{ll{'r' * (len(COLUMNS) - 2)}}}\n"
+                f"  \\begin{{tabular}}{{ll{'r' * (len(columns()) - 2)}}}\n"
                 f"    \\toprule\n    {header} \\\\\n    \\midrule\n"
                 f"{body}\n    \\bottomrule\n  \\end{{tabular}}}}{small}\n\\end{{table*}}\n"
             )
@@ -147,11 +139,11 @@ class MainTable:
         return written
 
     def _notes_of(self, task: str, rows: Sequence[ResultRow]) -> list[str]:
-        of_task = [note.removeprefix(f"{task}: ") for note in self.results.notes if note.startswith(f"{task}: ")]
+        of_task = [note.text for note in self.results.notes if note.task == task]
         return of_task + [f"{row.method}: {row.note}" for row in rows if row.note]
 
     def _common_notes(self) -> list[str]:
-        common = [note for note in self.results.notes if not any(note.startswith(f"{task}: ") for task in self.tasks)]
+        common = [note.text for note in self.results.notes if note.task not in self.tasks]
         left_out = [f"left out: {method}: {reason}" for method, reason in self.results.left_out.items()]
         policies = "; ".join(dict.fromkeys(row.policy for row in self.results.rows))
         return [LEGEND, f"policy: {policies}", *common, *left_out]
@@ -160,14 +152,14 @@ class MainTable:
 def rich_table(results: Results, task: str = "all", width: int = 120) -> Table:
     """One task's table for a terminal ``width`` characters wide; columns that do not fit are left out whole."""
     rows = rows_of(results, task)
-    columns = _fitting(rows, width)
+    fitting = _fitting(rows, width)
     table = terminal_table(caption(rows, task))
-    for column in columns:
+    for column in fitting:
         table.add_column(
             column.header, justify="left" if column.header in ("method", "quadrant") else "right", no_wrap=True
         )
     for index, row in enumerate(rows):
-        cells: list[str | Text] = [column.cell(row) for column in columns]
+        cells: list[str | Text] = [column.cell(row) for column in fitting]
         cells[0] = Text(row.method, style=QUADRANTS[row.quadrant].color)
         last = index + 1 == len(rows) or rows[index + 1].quadrant != row.quadrant
         table.add_row(*cells, end_section=last and row.quadrant == "control")
@@ -177,7 +169,7 @@ def rich_table(results: Results, task: str = "all", width: int = 120) -> Table:
 def rich_by_task(results: Results) -> Table:
     """Methods by tasks: avg@k alone, in the order of the rows."""
     tasks = MainTable(results).tasks
-    value = {(row.method, row.task): number(row.avg_at_k) for row in results.rows}
+    value = {(row.method, row.task): number(row["avg_at_k"].mean) for row in results.rows}
     quadrants = {row.method: row.quadrant for row in results.rows}
     table = terminal_table("avg@k by task")
     table.add_column("method")
@@ -190,19 +182,19 @@ def rich_by_task(results: Results) -> Table:
 
 
 def _fitting(rows: Sequence[ResultRow], width: int) -> list[Column]:
-    columns = list(COLUMNS)
-    needed = {c.header: max(len(c.header), *(len(c.cell(row)) for row in rows)) + 2 for c in columns}
-    while sum(needed[column.header] for column in columns) > width:
-        dropped = max(columns, key=lambda column: column.priority)
+    fitting = columns()
+    needed = {c.header: max(len(c.header), *(len(c.cell(row)) for row in rows)) + 2 for c in fitting}
+    while sum(needed[column.header] for column in fitting) > width:
+        dropped = max(fitting, key=lambda column: column.priority)
         if dropped.priority == 0:
             break
-        columns.remove(dropped)
-    return columns
+        fitting.remove(dropped)
+    return fitting
 
 
 def _markdown_rows(rows: Sequence[ResultRow]) -> str:
-    header = [_markdown(column.header) for column in COLUMNS]
-    return markdown_table(header, [[_markdown(column.cell(row)) for column in COLUMNS] for row in rows], texts=2)
+    header = [_markdown(column.header) for column in columns()]
+    return markdown_table(header, [[_markdown(column.cell(row)) for column in columns()] for row in rows], texts=2)
 
 
 def _markdown(text: str) -> str:

@@ -6,13 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from prunebench.bench.evaluation.formats import number
 from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Motivation
 from prunebench.bench.evaluation.statistics import Interval
 from prunebench.bench.files import csv_text
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import FAINT, INK, MUTED, NAME_POINTS, WIDTH_INCHES, new_figure, theme
-from prunebench.figures.table_text import number
 
 HEIGHT, TOP, FOOT, LEFT = 2.2, 0.40, 0.72, 0.42
 RIGHT_COLOR, WRONG_COLOR = "#0072B2", "#D55E00"

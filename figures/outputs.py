@@ -1,15 +1,16 @@
-"""Everything that a comparison writes: tables, figures, and last the results that they were made from."""
+"""The tables and figures of a comparison, beside its results."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from prunebench.bench.evaluation.results import Results
+from prunebench.bench.files import write_atomically
 from prunebench.figures.calibration_table import CalibrationTable
 from prunebench.figures.equal_cost_table import EqualCostTable
 from prunebench.figures.main_table import MainTable
 from prunebench.figures.pareto import pareto
-from prunebench.figures.policy_table import PolicyTable
 from prunebench.figures.quadrant_table import QuadrantTable
 from prunebench.figures.score_quality import score_quality
 from prunebench.figures.style import save
@@ -21,13 +22,15 @@ FILES = (
 )  # fmt: skip
 
 
+DRAWN = ".drawn"
+"""The digest of the results that the files were made from; written last."""
+
+
 def write_outputs(results: Results, out: Path) -> None:
-    """Write :data:`FILES` and ``results.json`` to ``out``, unless they are there and made from these results."""
-    finished = out / "results.json"
-    held = Results.held(finished)
-    if held is not None and held.hashes == results.hashes and all((out / file).exists() for file in FILES):
+    """Write :data:`FILES` to ``out``, unless they are there and made from these results."""
+    drawn, digest = out / DRAWN, hashlib.sha256(results.model_dump_json().encode()).hexdigest()
+    if drawn.exists() and drawn.read_text() == digest and all((out / file).exists() for file in FILES):
         return
-    finished.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     MainTable(results).write(out)
     task = results.task
@@ -36,8 +39,6 @@ def write_outputs(results: Results, out: Path) -> None:
     CalibrationTable(results).write(out)
     if results.equal_cost:
         EqualCostTable(results).write(out)
-    if results.policies:
-        PolicyTable(results).write(out)
     save(pareto(results, task), out / "pareto")
     save(score_quality(results, task), out / "score_quality", formats=("png",))
-    results.write(finished)
+    write_atomically(drawn, digest.encode())

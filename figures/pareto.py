@@ -51,8 +51,9 @@ def pareto_csv(results: Results, task: str = "all", paper: bool = False) -> str:
     """What the figure shows. ``tokens_percent`` is of ``none``; published lines (Table 2) have no absolute numbers."""
     rows = rows_of(results, task)
     lines: list[tuple[object, ...]] = [
-        ("measured", row.model, row.task, row.method, row.quadrant, row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high,
-         row.delta, row.tokens, 100 - row.reduction, row.launch_seconds, row.check_seconds)
+        ("measured", row.model, row.task, row.method, row.quadrant, row["avg_at_k"].mean, row["avg_at_k"].low,
+         row["avg_at_k"].high, row["delta"].mean, row["tokens"].mean, 100 - row["reduction"].mean,
+         row["launch_seconds"].mean, row["check_seconds"].mean)
         for row in rows
     ]  # fmt: skip
     nan = math.nan
@@ -89,8 +90,8 @@ def pareto(results: Results, task: str = "all", paper: bool = False) -> Figure:
             ax.yaxis.set_major_locator(MaxNLocator(7, integer=True))
             ax.tick_params(axis="both", length=0, pad=2)
             for row in rows:
-                if row.method in REFERENCES and low <= row.avg_at_k <= high:
-                    ax.axhline(row.avg_at_k, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
+                if row.method in REFERENCES and low <= row["avg_at_k"].mean <= high:
+                    ax.axhline(row["avg_at_k"].mean, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
         _against_tokens(tokens, rows)
         _against_seconds(seconds, rows)
         _names(figure, seconds, rows, names, tall)
@@ -108,7 +109,12 @@ def draw(run: RunFolder, paper: bool) -> Drawing:
 def _limits(rows: Sequence[ResultRow]) -> tuple[float, float]:
     """What the height must hold. The oracle is far out and would squeeze the others."""
     shown = [row for row in rows if row.method != "oracle"] or list(rows)
-    ends = [v for row in shown for v in (row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high) if not math.isnan(v)]
+    ends = [
+        v
+        for row in shown
+        for v in (row["avg_at_k"].mean, row["avg_at_k"].low, row["avg_at_k"].high)
+        if not math.isnan(v)
+    ]
     low, high = max(min(ends, default=0.0), -1.0), min(max(ends, default=100.0), 101.0)
     margin = 0.04 * max(high - low, 5.0)
     return low - margin, high + margin
@@ -116,63 +122,63 @@ def _limits(rows: Sequence[ResultRow]) -> tuple[float, float]:
 
 def _name(row: ResultRow, top: float) -> str:
     """The method; with its accuracy where the point lies above the panels."""
-    if row.avg_at_k > top:
-        return f"{row.method} (↑ {row.avg_at_k:.0f} %)"
-    return f"{row.method} (not measured)" if math.isnan(row.avg_at_k) else row.method
+    if row["avg_at_k"].mean > top:
+        return f"{row.method} (↑ {row['avg_at_k'].mean:.0f} %)"
+    return f"{row.method} (not measured)" if math.isnan(row["avg_at_k"].mean) else row.method
 
 
 def _bar(ax: Axes, x: float, row: ResultRow) -> None:
     """The interval as a thin upright bar, and the point; a point outside is left to its name."""
     low, high = ax.get_ylim()
-    if not (math.isnan(row.avg_at_k_low) or math.isnan(row.avg_at_k_high)):
-        ends = [max(row.avg_at_k_low, low), min(row.avg_at_k_high, high)]
+    if not (math.isnan(row["avg_at_k"].low) or math.isnan(row["avg_at_k"].high)):
+        ends = [max(row["avg_at_k"].low, low), min(row["avg_at_k"].high, high)]
         ax.plot([x, x], ends, color=QUADRANTS[row.quadrant].color, linewidth=0.6, alpha=0.55, zorder=2)
-    if low <= row.avg_at_k <= high:
-        dot(ax, x, row.avg_at_k, row.quadrant)
+    if low <= row["avg_at_k"].mean <= high:
+        dot(ax, x, row["avg_at_k"].mean, row.quadrant)
 
 
 def _against_tokens(ax: Axes, rows: Sequence[ResultRow]) -> None:
-    known = [row for row in rows if not (math.isnan(row.tokens) or math.isnan(row.avg_at_k))]
-    ax.set_xlim(0, 1.1 * max([row.tokens for row in known if row.tokens > 0], default=1.0))
+    known = [row for row in rows if not (math.isnan(row["tokens"].mean) or math.isnan(row["avg_at_k"].mean))]
+    ax.set_xlim(0, 1.1 * max([row["tokens"].mean for row in known if row["tokens"].mean > 0], default=1.0))
     ax.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
     ax.xaxis.set_major_formatter(FuncFormatter(thousands))
     ax.set_xlabel("tokens\nper problem", labelpad=2, linespacing=1.1)
     ax.set_ylabel("avg@k (%), 95 % interval", labelpad=1)
     for row in known:
-        _bar(ax, row.tokens, row)
+        _bar(ax, row["tokens"].mean, row)
     if not known:
         ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=MUTED)
 
 
 def _against_seconds(ax: Axes, rows: Sequence[ResultRow]) -> None:
-    known = [row for row in rows if not (math.isnan(row.check_seconds) or math.isnan(row.avg_at_k))]
+    known = [row for row in rows if not (math.isnan(row["check_seconds"].mean) or math.isnan(row["avg_at_k"].mean))]
     ax.tick_params(axis="y", labelleft=False)
-    launches = [row.launch_seconds for row in rows if not math.isnan(row.launch_seconds)]
+    launches = [row["launch_seconds"].mean for row in rows if not math.isnan(row["launch_seconds"].mean)]
     launch = f"\n(launch: {launches[0]:.2g} s)" if launches else "\nper problem"
     ax.set_xlabel(f"check (s){launch}", labelpad=2, linespacing=1.1)
     if not known:
         ax.set_xticks([])
         ax.annotate("not measured", (0.5, 0.5), xycoords="axes fraction", ha="center", color=MUTED)
         return
-    zero = cost_axis(ax, [row.check_seconds for row in known])
+    zero = cost_axis(ax, [row["check_seconds"].mean for row in known])
     for row in known:
-        _bar(ax, max(row.check_seconds, zero), row)
+        _bar(ax, max(row["check_seconds"].mean, zero), row)
 
 
 def _names(figure: Figure, ax: Axes, rows: Sequence[ResultRow], names: dict[str, str], tall: float) -> None:
     """A column of names to the right of the panels, each led to by a line at its point's height."""
     low, high = ax.get_ylim()
     box, height = ax.get_position(), figure.get_figheight()
-    ordered = sorted(rows, key=lambda row: (not math.isnan(row.avg_at_k), row.avg_at_k))
-    real = [low if math.isnan(row.avg_at_k) else min(max(row.avg_at_k, low), high) for row in ordered]
+    ordered = sorted(rows, key=lambda row: (not math.isnan(row["avg_at_k"].mean), row["avg_at_k"].mean))
+    real = [low if math.isnan(row["avg_at_k"].mean) else min(max(row["avg_at_k"].mean, low), high) for row in ordered]
     inches = [(value - low) / (high - low) * tall for value in real]
     places = spread(inches, NAME_INCHES, NAME_INCHES / 2, tall - NAME_INCHES / 2)
     column = box.x1 + LEADER_INCHES / WIDTH_INCHES
     for row, value, inch, place in zip(ordered, real, inches, places, strict=True):
         style = QUADRANTS[row.quadrant]
         y0, y1 = (box.y0 + at / height for at in (inch, place))
-        if low < value < high and not math.isnan(row.check_seconds):
-            start = max(row.check_seconds, ax.get_xlim()[0])
+        if low < value < high and not math.isnan(row["check_seconds"].mean):
+            start = max(row["check_seconds"].mean, ax.get_xlim()[0])
             ax.plot([start, ax.get_xlim()[1]], [value, value], color=FAINT, linewidth=0.4, zorder=1)
         figure.add_artist(Line2D([box.x1 + 0.004, column - 0.004], [y0, y1], color=FAINT, linewidth=0.5))
         figure.add_artist(Line2D([column + 0.012], [y1], marker=style.marker, color=style.color, linestyle="none",
@@ -183,8 +189,8 @@ def _names(figure: Figure, ax: Axes, rows: Sequence[ResultRow], names: dict[str,
 def _published(figure: Figure, rows: Sequence[ResultRow], height: float) -> None:
     """Measured and published gains over ``none``, one panel each, on the same axes."""
     points = published_points()
-    measured = [row for row in rows if row.quadrant not in ("control", "mixed") and not math.isnan(row.delta)]
-    gains = [0.0, *(row.delta for row in measured), *(point.gain for point in points)]
+    measured = [row for row in rows if row.quadrant not in ("control", "mixed") and not math.isnan(row["delta"].mean)]
+    gains = [0.0, *(row["delta"].mean for row in measured), *(point.gain for point in points)]
     margin = 0.08 * (max(gains) - min(gains))
     wide = (WIDTH_INCHES - LEFT - GAP - 0.06) / 2
     for index, title in enumerate(("measured", f"published ({len({point.model for point in points})} models)")):
@@ -198,8 +204,8 @@ def _published(figure: Figure, rows: Sequence[ResultRow], height: float) -> None
         if index == 0:
             ax.set_ylabel("gain (points)", labelpad=2)
             for row in measured:
-                if not math.isnan(row.reduction):
-                    dot(ax, 100 - row.reduction, row.delta, row.quadrant)
+                if not math.isnan(row["reduction"].mean):
+                    dot(ax, 100 - row["reduction"].mean, row["delta"].mean, row.quadrant)
         else:
             for point in points:
                 open_marker(ax, [point.tokens_percent], [point.gain], point.quadrant)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunebench.bench.evaluation.formats import number, p_value, with_interval
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.files import csv_text, write_atomically
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import MUTED, QUADRANTS, caption, rows_of
 from prunebench.figures.table_picture import table_picture
-from prunebench.figures.table_text import markdown_table, number, p_value, with_interval
+from prunebench.figures.table_text import markdown_table
 
 CONTROLS = ("none", "random", "potential", "oracle")
 HEADER = (
@@ -58,11 +59,11 @@ class QuadrantTable:
             cells.append(
                 [
                     *line,
-                    with_interval(row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high),
-                    with_interval(row.delta, row.delta_low, row.delta_high, signed=True),
-                    p_value(row.p_holm),
-                    number(row.maj_at_k),
-                    number(row.reduction),
+                    with_interval(row["avg_at_k"]),
+                    with_interval(row["delta"], signed=True),
+                    p_value(row["p_holm"].mean),
+                    number(row["maj_at_k"].mean),
+                    number(row["reduction"].mean),
                 ]
             )
         return cells

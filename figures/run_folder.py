@@ -177,7 +177,7 @@ def _what_is_wrong(error: ValidationError | UnicodeDecodeError) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     if place == "schema_version":
-        return f"schema version {first['input']!r} is not that of this version (1)"
+        return f"schema version {first['input']!r} is not that of this version (2)"
     return f"not the results of this version ({place}: {first['msg']})" if place else f"not JSON ({first['msg']})"
 
 

@@ -41,7 +41,9 @@ def draw(run: RunFolder) -> Drawing:
 
 def score_quality_csv(results: Results, task: str = "all") -> str:
     """What the figure shows, and beside it the rank correlation with the potential and the normalised accuracy."""
-    return csv_text(COLUMNS, ([getattr(row, column) for column in COLUMNS] for row in rows_of(results, task)))
+    return csv_text(
+        COLUMNS, ([cells[column] for column in COLUMNS] for cells in (row.flat() for row in rows_of(results, task)))
+    )
 
 
 def score_quality(results: Results, task: str = "all") -> Figure:
@@ -80,15 +82,17 @@ def score_quality(results: Results, task: str = "all") -> Figure:
 
 
 def _rank(row: ResultRow) -> tuple[bool, float, str]:
-    return (math.isnan(row.auroc), -row.auroc if not math.isnan(row.auroc) else 0.0, row.method)
+    return (math.isnan(row["auroc"].mean), -row["auroc"].mean if not math.isnan(row["auroc"].mean) else 0.0, row.method)
 
 
 def _auroc(ax: Axes, places: Sequence[tuple[float, ResultRow]]) -> None:
-    values = [v for _, row in places for v in (row.auroc, row.auroc_low, row.auroc_high) if not math.isnan(v)]
+    values = [
+        v for _, row in places for v in (row["auroc"].mean, row["auroc"].low, row["auroc"].high) if not math.isnan(v)
+    ]
     ax.set_xlim(max(0.0, min([0.4, *values]) - 0.02), 1.02)
     ax.axvline(0.5, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
     for y, row in places:
-        interval(ax, row.auroc, row.auroc_low, row.auroc_high, y, row.quadrant)
+        interval(ax, row["auroc"].mean, row["auroc"].low, row["auroc"].high, y, row.quadrant)
     ax.set_xlabel("AUROC within problems", labelpad=2)
 
 
@@ -97,7 +101,7 @@ def _headroom(ax: Axes, places: Sequence[tuple[float, ResultRow]]) -> None:
         v
         for _, row in places
         if row.method != "oracle"
-        for v in (row.headroom, row.headroom_low, row.headroom_high)
+        for v in (row["headroom"].mean, row["headroom"].low, row["headroom"].high)
         if not math.isnan(v)
     ]
     low, high = min([-10.0, *ends]), max([100.0, *ends])
@@ -105,7 +109,7 @@ def _headroom(ax: Axes, places: Sequence[tuple[float, ResultRow]]) -> None:
     ax.set_xlim(max(low - margin, HEADROOM_LIMITS[0]), min(high + margin, HEADROOM_LIMITS[1]))
     for reference in (0.0, 100.0):
         ax.axvline(reference, color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
-    if all(math.isnan(row.headroom) for _, row in places if row.quadrant != "control"):
+    if all(math.isnan(row["headroom"].mean) for _, row in places if row.quadrant != "control"):
         ax.annotate(
             "undefined: potential\nis not clearly\nbetter than none", (0.5, 0.5), xycoords="axes fraction", color=MUTED,
             ha="center", va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
@@ -113,7 +117,7 @@ def _headroom(ax: Axes, places: Sequence[tuple[float, ResultRow]]) -> None:
         ax.set_xlabel("headroom captured (%)", labelpad=2)
         return
     for y, row in places:
-        interval(ax, row.headroom, row.headroom_low, row.headroom_high, y, row.quadrant)
+        interval(ax, row["headroom"].mean, row["headroom"].low, row["headroom"].high, y, row.quadrant)
     ax.set_xlabel("headroom captured (%)", labelpad=2)
 
 

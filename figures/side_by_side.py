@@ -9,8 +9,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from prunebench.bench.evaluation.results import POOLED, ResultRow, Results
-from prunebench.bench.files import rows_csv, write_atomically
+from prunebench.bench.evaluation.formats import number, with_interval
+from prunebench.bench.evaluation.results import POOLED, ResultRow, Results, rows_csv
+from prunebench.bench.files import write_atomically
 from prunebench.figures.paper.marks import SOURCE, PublishedPoint, published_points
 from prunebench.figures.style import (
     MUTED,
@@ -24,7 +25,7 @@ from prunebench.figures.style import (
     save,
     theme,
 )
-from prunebench.figures.table_text import markdown_table, number, with_interval
+from prunebench.figures.table_text import markdown_table
 
 ROW_INCHES = 0.15
 
@@ -37,7 +38,7 @@ class SideBySide:
 
     def csv(self) -> str:
         """The rows of all runs, in the columns of the main table."""
-        return rows_csv(ResultRow, [row for run in self.runs for row in run.rows])
+        return rows_csv([row for run in self.runs for row in run.rows])
 
     def markdown(self) -> str:
         parts = ["## Accuracy of the kept paths\n", LEGEND]
@@ -60,9 +61,9 @@ class SideBySide:
                 [
                     method,
                     pooled.quadrant,
-                    *(with_interval(row.avg_at_k, row.avg_at_k_low, row.avg_at_k_high) for row in cells),
-                    with_interval(pooled.delta, pooled.delta_low, pooled.delta_high, signed=True),
-                    number(pooled.reduction),
+                    *(with_interval(row["avg_at_k"]) for row in cells),
+                    with_interval(pooled["delta"], signed=True),
+                    number(pooled["reduction"].mean),
                 ]
             )
         return header, lines
@@ -80,11 +81,9 @@ class SideBySide:
             for by_method in rows:
                 row = by_method.get(method)
                 line += ["", "", ""] if row is None else [
-                    number(row.maj_at_k),
-                    with_interval(row.maj_delta, row.maj_delta_low, row.maj_delta_high, signed=True),
-                    with_interval(
-                        row.maj_delta_random, row.maj_delta_random_low, row.maj_delta_random_high, signed=True
-                    ),
+                    number(row["maj_at_k"].mean),
+                    with_interval(row["maj_delta"], signed=True),
+                    with_interval(row["maj_delta_random"], signed=True),
                 ]  # fmt: skip
             lines.append(line)
         return header, lines
@@ -97,8 +96,8 @@ class SideBySide:
             rows = _pooled(run)
             for chosen in run.representatives:
                 row = rows[chosen.method]
-                gain = with_interval(row.delta, row.delta_low, row.delta_high, signed=True)
-                lines.append(["here", row.model, chosen.quadrant, chosen.method, gain, number(row.reduction)])
+                gain = with_interval(row["delta"], signed=True)
+                lines.append(["here", row.model, chosen.quadrant, chosen.method, gain, number(row["reduction"].mean)])
         for point in published_points():
             lines.append(_published(point))
         return header, lines
@@ -119,7 +118,7 @@ class SideBySide:
             for by_method in pooled
             for row in shown
             if row.method in by_method
-            for value in (by_method[row.method].delta_low, by_method[row.method].delta_high)
+            for value in (by_method[row.method]["delta"].low, by_method[row.method]["delta"].high)
             if not math.isnan(value)
         ]
         top, foot = 0.44, 0.80
@@ -136,7 +135,7 @@ class SideBySide:
                 for y, row in enumerate(shown):
                     if row.method in by_method:
                         of_run = by_method[row.method]
-                        interval(ax, of_run.delta, of_run.delta_low, of_run.delta_high, -y, of_run.quadrant)
+                        interval(ax, of_run["delta"].mean, of_run["delta"].low, of_run["delta"].high, -y, of_run.quadrant)
                 ax.set_ylim(0.6 - len(shown), 0.6)
                 ax.grid(visible=False, axis="y")
                 ax.set_yticks([-y for y in range(len(shown))], [row.method for row in shown])
@@ -189,7 +188,9 @@ def _methods(run: Results) -> list[str]:
     order = list(QUADRANTS)
     return [
         row.method
-        for row in sorted(rows_of(run, run.task), key=lambda r: (order.index(r.quadrant), -_or_zero(r.delta), r.method))
+        for row in sorted(
+            rows_of(run, run.task), key=lambda r: (order.index(r.quadrant), -_or_zero(r["delta"].mean), r.method)
+        )
     ]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunebench.bench.evaluation.results import Results, VoteRow
-from prunebench.bench.files import rows_csv, write_atomically
-from prunebench.figures.table_text import markdown_table, number, with_interval
+from prunebench.bench.evaluation.formats import number, with_interval
+from prunebench.bench.evaluation.results import Results, rows_csv
+from prunebench.bench.files import write_atomically
+from prunebench.figures.table_text import markdown_table
 
 HEADER = ("method", "voters", "vote", "accuracy", "pruning gain [95 %]", "vote gain [95 %]", "ties %")
 
@@ -25,8 +26,8 @@ class VoteTable:
                 row.voters,
                 row.vote,
                 number(row.accuracy),
-                with_interval(row.pruning_gain, row.pruning_gain_low, row.pruning_gain_high, signed=True),
-                with_interval(row.vote_gain, row.vote_gain_low, row.vote_gain_high, signed=True),
+                with_interval(row.pruning_gain, signed=True),
+                with_interval(row.vote_gain, signed=True),
                 number(row.tie_rate),
             ]
             for row in self.results.votes
@@ -38,7 +39,7 @@ class VoteTable:
     def write(self, folder: Path) -> None:
         """``vote_table.md`` and ``.csv``."""
         write_atomically(folder / "vote_table.md", self.markdown().encode())
-        write_atomically(folder / "vote_table.csv", rows_csv(VoteRow, self.results.votes).encode())
+        write_atomically(folder / "vote_table.csv", rows_csv(self.results.votes).encode())
 
 
 LEGEND = (

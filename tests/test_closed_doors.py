@@ -13,7 +13,7 @@ import pytest
 
 from prunebench.bench.config import configured
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.comparison import Inputs
+from prunebench.bench.evaluation.inputs import Inputs
 from prunebench.bench.evaluation.reproduce import code_in, read_results
 from prunebench.bench.rollouts.importers import Options, import_rollouts
 from prunebench.bench.rollouts.opening import task_of

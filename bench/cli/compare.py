@@ -52,7 +52,7 @@ WITH_STORE = frozenset({"tasks", "n", "k", "prefix_tokens", "problems", "seed", 
 def demo() -> None:
     """Sample, score and compare: the shipped reasoner on 12 held-out problems of every synthetic family."""
     from prunebench.bench.config import preset
-    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.inputs import Inputs
 
     require_weights()
     labels = tuple(shipped_labels(EMBEDDED.name))
@@ -87,7 +87,7 @@ def compare(
 ) -> None:
     """Compare methods on any tasks and model: rollouts, scores, main table, figures."""
     from prunebench.bench.engines.load import parse_engine
-    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.inputs import Inputs
 
     asked: dict[str, Any] = {
         "tasks": task, "data": data_of(data), "model": model, "problems": problems, "n": n, "k": k,

@@ -12,7 +12,7 @@ from prunebench.bench.errors import UserError
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.registry import EngineKind
-    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.inputs import Inputs
     from prunebench.bench.evaluation.results import Results
 
 
@@ -83,8 +83,8 @@ def _show(results: Results, out: Path) -> None:
         console.print(EqualCostTable(results).terminal())
     others = {row.task for row in results.rows} - {task}
     for note in results.notes:
-        if not any(note.startswith(f"{other}: ") for other in others):
-            console.print(note, style="dim")
+        if note.task not in others:
+            console.print(note.text, style="dim")
     for name, reason in results.left_out.items():
         console.print(f"left out: {name}: {reason}")
     written = sorted(path.name for path in out.iterdir() if path.is_file())

@@ -16,7 +16,7 @@ from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
-    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.inputs import Inputs
     from prunebench.bench.evaluation.results import Results
 
 Run = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
@@ -99,10 +99,10 @@ def versus(
     from rich.console import Console
     from rich.table import Table
 
+    from prunebench.bench.evaluation.formats import p_value, with_interval
     from prunebench.bench.evaluation.rebuild import reopened
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.bench.evaluation.tables.versus import versus as held_against
-    from prunebench.figures.table_text import p_value, with_interval
 
     method, *others = methods
     if not others:
@@ -111,7 +111,7 @@ def versus(
     differences = held_against(reopened(run, store, code_in(config, inputs)), method, others)
     table = Table("task", "against", "avg@k", "p (Holm)", "maj@k", box=None)
     for row in differences:
-        avg, maj = (with_interval(it.mean, it.low, it.high, signed=True) for it in (row.avg, row.maj))
+        avg, maj = (with_interval(difference, signed=True) for difference in (row.avg, row.maj))
         table.add_row(row.task, row.other, avg, p_value(row.p_holm), maj)
     Console().print(f"{method} minus the other, points [95 %]; {differences[-1].n_problems} problems", table, sep="\n")
 
@@ -125,6 +125,7 @@ def rebuild(
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/rebuilt"),
 ) -> None:
     """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
+    from prunebench.bench.evaluation.comparison import RESULTS
     from prunebench.bench.evaluation.rebuild import TAKEN_OVER, rebuilt, reopened
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.figures.outputs import write_outputs
@@ -133,8 +134,9 @@ def rebuild(
     _, config, inputs = _written(context, run, trust)
     written = reopened(run, store, code_in(config, inputs))
     again = rebuilt(written)
-    (out / "results.json").unlink(missing_ok=True)
+    (out / RESULTS).unlink(missing_ok=True)
     write_outputs(again, out)
+    again.write(out / RESULTS)
     kept = f"measured seconds and the tables {', '.join(TAKEN_OVER)} were taken over"
     _hold_together(written.results, again, f"NOT rebuilt: {{}} differences to {run}; {kept}")
     typer.echo(f"{out}: every number equals that of {run}; {kept}")
@@ -179,7 +181,7 @@ def _written(context: typer.Context, run: Path, trust: list[str] | None) -> tupl
     Raises UserError for code of other people that the run names and ``trust`` does not, and the other way round.
     """
     from prunebench.bench.config import configured
-    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.inputs import Inputs
     from prunebench.bench.evaluation.reproduce import code_in, read_results, require_named
 
     path, trusted = run / "results.json", [f"--trust {name}" for name in trust or ()]

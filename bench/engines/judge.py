@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 
@@ -27,6 +28,12 @@ class EngineJudge:
         self.recall = False
         self._written: dict[tuple[Sampling, int, bytes], NDArray[np.int64]] = {}
         self._encoded: dict[str, NDArray[np.int64]] = {}
+
+    def recalling(self) -> EngineJudge:
+        """The same judge, which does not write again what was written before."""
+        judge = copy.copy(self)
+        judge.recall = True
+        return judge
 
     @property
     def weight_bytes(self) -> int:

@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.replay import check, visible
+from prunebench.bench.evaluation.results import Row, rows_csv
 from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
-from prunebench.bench.files import rows_csv, write_atomically
+from prunebench.bench.files import write_atomically
 from prunebench.bench.policies import CheckRecord, TopK
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -39,15 +39,13 @@ VALUES: dict[Axis, tuple[str, ...]] = {
 stored continuations make a training label; ``prefix`` is which lengths are trained on, L being the checkpoint."""
 
 
-class AblationRow(BaseModel):
+class AblationRow(Row):
     """One value of one axis. Accuracies run from 0 to 100, their 95 % Student t intervals are over problems.
 
     ``avg_at_k``, ``delta`` (to keeping all N, paired) and ``auroc`` are means over seeds, problem by problem, before
     anything else; ``avg_at_k_sd`` and ``auroc_sd`` are the standard deviations over seeds of the mean over problems.
     ``auroc`` leaves out the problems whose paths all have one verdict. Undefined is NaN.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     method: str
     axis: Axis
@@ -106,7 +104,7 @@ def ablate(
         progress.say(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({number} of {len(plans)})")
     sizes = {plan.value: len(plan.train.success) for plan in plans}
     rows = [_row(method.name, axis, value, sizes[value], records, scores[value], k) for value in chosen]
-    write_atomically(folder / f"{axis}.csv", rows_csv(AblationRow, rows).encode())
+    write_atomically(folder / f"{axis}.csv", rows_csv(rows).encode())
     write_atomically(folder / f"{axis}.md", to_markdown(rows).encode())
     return rows
 

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.arithmetic import Arithmetic
-from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.evaluation import metrics
+from prunebench.bench.evaluation.candidates import Candidate
+from prunebench.bench.evaluation.grading import correct_of
 from prunebench.bench.evaluation.ledger import LedgerRow
-from prunebench.bench.evaluation.replay import Replay
-from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, PolicyRow, ResultRow, VoteRow
+from prunebench.bench.evaluation.replay_store import ReplayStore
+from prunebench.bench.evaluation.replays import Replays, replay_methods
+from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, Note, ResultRow, VoteRow
 from prunebench.bench.evaluation.statistics import spread
-from prunebench.bench.evaluation.subsampling import Memories, Memory, ScoreCache, Subsamples, light
+from prunebench.bench.evaluation.subsampling import Subsamples, subsamples_of
 from prunebench.bench.evaluation.tables.calibration import calibration_rows
-from prunebench.bench.evaluation.tables.equal_cost import Scaled, at_equal_cost, default_budget
-from prunebench.bench.evaluation.tables.main import (
-    Evaluated,
-    Replays,
-    compare,
-    correct_of,
-    is_control,
-    replay_methods,
-    tables_of,
-)
-from prunebench.bench.evaluation.tables.policies import against_one_check
+from prunebench.bench.evaluation.tables.equal_cost import Budget, at_equal_cost, default_budget
+from prunebench.bench.evaluation.tables.main import Setting, main_rows, primary_task, tables_of
 from prunebench.bench.evaluation.tables.votes import vote_rows
 from prunebench.bench.files import csv_text
-from prunebench.bench.policies import KeepAll, Policy, Ratio, TopK
-from prunebench.bench.policies.procedures import PROCEDURES
+from prunebench.bench.policies import Policy, TopK
 from prunebench.bench.progress import SILENT, Progress
-from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Pruner, Signal
-from prunebench.methods.ensembles.mean_rank import signals_read
+from prunebench.methods.base import PRIVILEGED
 
 REPEAT_WITHOUT = 2.0
 """Above this percentage of finished or of leaky prefixes a table is repeated without them."""
@@ -48,263 +37,157 @@ SPREAD_DRAWS = 20
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A method that takes part: its pruner, its own policy (None: the comparison's), its configuration and remark."""
-
-    pruner: Pruner
-    policy: Policy | None = None
-    configuration: str = "defaults"
-    note: str = ""
-
-
-@dataclass
 class Analysis:
-    """The tables; see :class:`Results`. ``seconds``: task, problem, method, seconds of its checks.
+    """The tables; see :class:`bench.evaluation.results.Results`. ``replays``: what every method did on ``records``."""
 
-    ``records`` hold the N paths that were compared, ``scored`` what every method did with them.
-    """
-
-    rows: list[ResultRow] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    ledger: list[LedgerRow] = field(default_factory=list)
-    seconds: list[tuple[str, str, str, float]] = field(default_factory=list)
+    records: Sequence[ProblemRecord]
+    replays: Replays
+    rows: list[ResultRow]
+    ledger: list[LedgerRow]
+    votes: list[VoteRow]
+    calibration: list[CalibrationRow]
+    notes: list[Note]
     repeated: list[ResultRow] = field(default_factory=list)
-    policies: list[PolicyRow] = field(default_factory=list)
     equal_cost: list[EqualCostRow] = field(default_factory=list)
-    votes: list[VoteRow] = field(default_factory=list)
-    calibration: list[CalibrationRow] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    records: Sequence[ProblemRecord] = ()
-    scored: Replays = field(default_factory=lambda: Replays({}, {}))
 
 
 def analyse(
     stored: Sequence[ProblemRecord],
     config: RunConfig,
     candidates: Mapping[str, Candidate],
-    policy: Policy,
-    model: str,
-    arithmetic: Arithmetic | None,
-    progress: Progress,
+    setting: Setting,
+    progress: Progress = SILENT,
+    held: ReplayStore | None = None,
 ) -> Analysis:
     """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared."""
-    work = _Work(stored, config, candidates, policy, model, arithmetic, progress)
-    repeated, repeated_notes = work.repeated()
-    work.remember()
-    found = work.analysis(work.spreads())
-    found.repeated = repeated
-    found.left_out = dict(work.scored.left_out)
-    found.seconds = [
-        (record.task, record.problem, name, float(np.mean([one.seconds for one in draws])))
-        for name, played in work.scored.played.items()
-        for record, draws in zip(work.records, played, strict=True)
-    ]
-    if work.one_check is not policy:
-        found.policies = against_one_check(work.records, work.scored, work.own, work.policies)
-    found.notes += repeated_notes
-    if config.draws:
-        found.equal_cost, notes = work.equal_cost(found.rows)
-        found.notes += notes
-    return found
+    records = first_paths(stored, config.n)
+    tick = progress.stretch(f"scoring with {len(candidates)} methods", len(records) * len(candidates))
+    replays = replay_methods(records, candidates, tick, held)
+    taking_part = {name: candidate for name, candidate in candidates.items() if name in replays.of}
+    repeated, notes = repeated_rows(records, replays, taking_part, setting, progress)
+    # From here on nothing is timed, so nothing that was computed is computed again.
+    subsamples = subsamples_of(stored, records, replays, taking_part, config.seed)
+    spreads = draw_spreads(records, stored, taking_part, subsamples, config.n, progress)
+    analysis = tables(records, replays, taking_part, replace(setting, spreads=spreads))
+    analysis = replace(analysis, repeated=repeated, notes=[*analysis.notes, *notes])
+    if not config.draws:
+        return analysis
+    equal_cost, notes = equal_cost_rows(stored, config, taking_part, setting, subsamples, analysis.rows, progress)
+    return replace(analysis, equal_cost=equal_cost, notes=[*analysis.notes, *notes])
 
 
-def analyse_played(
-    stored: Sequence[ProblemRecord],
-    played: Replays,
-    config: RunConfig,
-    candidates: Mapping[str, Candidate],
-    policy: Policy,
-    model: str,
-    arithmetic: Arithmetic | None,
-    spreads: Mapping[tuple[str, str], float],
+def tables(
+    records: Sequence[ProblemRecord], replays: Replays, candidates: Mapping[str, Candidate], setting: Setting
 ) -> Analysis:
     """The tables that need no more than what every method did: those of equal retention, of votes, of calibration."""
-    work = _Work(stored, config, candidates, policy, model, arithmetic, SILENT, played)
-    return work.analysis(spreads)
+    main = main_rows(records, replays, candidates, setting)
+    task = primary_task(records)
+    return Analysis(
+        records,
+        replays,
+        main.rows,
+        main.ledger,
+        vote_rows(records, task, replays, candidates),
+        calibration_rows(records, task, replays, candidates),
+        main.notes,
+    )
 
 
-@dataclass
-class _Work:
-    """What the tables share: the pools of N paths, and what every method did on them."""
+def first_paths(stored: Sequence[ProblemRecord], count: int) -> list[ProblemRecord]:
+    """The records of the first ``count`` paths of each problem."""
+    return [record if len(record.pool) == count else record.take(range(count)) for record in stored]
 
-    stored: Sequence[ProblemRecord]
-    config: RunConfig
-    candidates: Mapping[str, Candidate]
-    policy: Policy
-    model: str
-    arithmetic: Arithmetic | None
-    progress: Progress
-    played: InitVar[Replays | None] = None
 
-    def __post_init__(self, played: Replays | None) -> None:
-        count, position = self.config.n, self.config.prefix_tokens
-        self.records = [r if len(r.pool) == count else r.take(range(count)) for r in self.stored]
-        self.methods = {name: one.pruner for name, one in self.candidates.items()}
-        self.policies = {name: one.policy or self.policy for name, one in self.candidates.items()}
-        self.one_check = self.policy if self.policy.checkpoints(position) == (position,) else TopK(self.config.k)
-        self.scored = self._play() if played is None else played
+def one_check(policy: Policy, config: RunConfig) -> Policy:
+    """What the potential is held to: ``policy``, or the k best where it does not check once at the checkpoint."""
+    position = config.prefix_tokens
+    return policy if policy.checkpoints(position) == (position,) else TopK(config.k)
 
-    def _play(self) -> Replays:
-        tick = self.progress.stretch(f"scoring with {len(self.methods)} methods", len(self.records) * len(self.methods))
-        return replay_methods(self.records, self.methods, self.policies, progress=lambda: tick(1))
 
-    @property
-    def task(self) -> str:
-        """The pooled table, or the only one."""
-        return list(tables_of(self.records))[-1]
-
-    def analysis(self, spreads: Mapping[tuple[str, str], float]) -> Analysis:
-        """The tables of what was played."""
-        evaluated = self.table(self.records, self.scored, spreads)
-        return Analysis(
-            rows=evaluated.rows,
-            notes=list(evaluated.notes),
-            ledger=evaluated.ledger,
-            votes=vote_rows(self.records, self.task, self.scored, self.methods),
-            calibration=calibration_rows(self.records, self.task, self.scored, self.methods),
-            records=self.records,
-            scored=self.scored,
+def draw_spreads(
+    records: Sequence[ProblemRecord],
+    stored: Sequence[ProblemRecord],
+    candidates: Mapping[str, Candidate],
+    subsamples: Mapping[str, Subsamples],
+    count: int,
+    progress: Progress,
+) -> dict[tuple[str, str], float]:
+    """By task and method the standard deviation of avg@k over draws of N of the M stored paths, if M >= 4N."""
+    if min(len(record.pool) for record in stored) < ENOUGH_STORED * count:
+        return {}
+    tick = progress.stretch(f"drawing {count} of the stored paths {SPREAD_DRAWS} times", len(candidates))
+    spreads = {}
+    for name, candidate in candidates.items():
+        draws = subsamples[name].replay(candidate.policy, count, SPREAD_DRAWS)
+        values = np.array(
+            [[metrics.avg_at_k(correct_of(record, replay), replay.keep) for record, replay in pools] for pools in draws]
         )
-
-    def remember(self) -> None:
-        """From here on nothing is timed, so nothing that was computed is computed again."""
-        for record in self.stored:
-            if isinstance(record.pool.generator, PoolGenerator):
-                record.pool.generator.recall = True
-        memories = ScoreCache()
-        for name, pruner in self.methods.items():
-            judge = getattr(pruner, "generate_", None)
-            if isinstance(judge, EngineJudge):
-                judge.recall = True
-            if pruner.pointwise and name in self.scored.played:
-                memory = memories.of(pruner)
-                for record, draws in zip(self.records, self.scored.played[name], strict=True):
-                    _keep(memory, record, draws[0])
-        held = light(self.stored)
-        self.drawn = {
-            name: Subsamples(
-                self.stored if Signal.STATES in signals_read(pruner) else held,
-                memories.remembering(pruner),
-                self.config.seed,
-            )
-            for name, pruner in self.methods.items()
-            if name in self.scored.played
-        }
-
-    @property
-    def own(self) -> dict[str, Pruner]:
-        """The methods that run under the comparison's policy, controls not among them."""
-        return {n: p for n, p in self.methods.items() if self.candidates[n].policy is None and not is_control(p)}
-
-    def table(
-        self, records: Sequence[ProblemRecord], scored: Replays, spreads: Mapping[tuple[str, str], float]
-    ) -> Evaluated:
-        return compare(
-            records,
-            scored,
-            self.methods,
-            self.policies,
-            self.one_check,
-            model=self.model,
-            arithmetic=self.arithmetic,
-            configurations={name: one.configuration for name, one in self.candidates.items()},
-            seed=self.config.seed,
-            prefix_tokens=self.config.prefix_tokens,
-            captions={name: one.note for name, one in self.candidates.items() if one.note},
-            spreads=spreads,
-        )
-
-    def spreads(self) -> dict[tuple[str, str], float]:
-        """By task and method the standard deviation of avg@k over draws of N of the M stored paths, if M >= 4N."""
-        count = self.config.n
-        if min(len(record.pool) for record in self.stored) < ENOUGH_STORED * count:
-            return {}
-        names = [name for name in self.methods if name in self.scored.played]
-        tick = self.progress.stretch(f"drawing {count} of the stored paths {SPREAD_DRAWS} times", len(names))
-        found = {}
-        for name in names:
-            played = self.drawn[name].replay(self.policies[name], count, SPREAD_DRAWS)
-            values = np.array(
-                [[metrics.avg_at_k(correct_of(r, one), one.keep) for r, one in draws] for draws in played]
-            )
-            for task, problems in tables_of(self.records).items():
-                found[task, name] = 100 * spread(values[problems].mean(axis=0))
-            tick(1)
-        return found
-
-    def repeated(self) -> tuple[list[ResultRow], list[str]]:
-        """The tables with many finished or leaky prefixes again without those, and what was left out of them."""
-        many = {
-            task
-            for task, problems in tables_of(self.records).items()
-            if _closed_share([self.records[i] for i in problems]) > REPEAT_WITHOUT
-        }
-        if not many:
-            return [], []
-        concerned = [record for record in self.records if record.task in many or "all" in many]
-        enough = [r.take(np.flatnonzero(r.open)) for r in concerned if _playable(self.one_check, int(r.open.sum()))]
-        if not enough:
-            return [], ["no table could be repeated without finished and leaky prefixes: too few others are left"]
-        fitting = {
-            name: pruner
-            for name, pruner in self.methods.items()
-            if name in self.scored.played and isinstance(self.candidates[name].policy, KeepAll | None)
-        }
-        tick = self.progress.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
-        scored = replay_methods(enough, fitting, self.policies, progress=lambda: tick(1))
-        again = [row for row in self.table(enough, scored, {}).rows if row.task in many]
-        lost = len(concerned) - len(enough)
-        note = "repeated without finished and leaky prefixes: " + ", ".join(sorted(many))
-        return again, [note + (f" ({lost} problems have too few others and are left out)" if lost else "")]
-
-    def equal_cost(self, rows: Sequence[ResultRow]) -> tuple[list[EqualCostRow], list[str]]:
-        """The table of equal cost, for the primary family; ``rows`` are those of equal retention."""
-        task = self.task
-        scaled = {name: one for name in self.methods if (one := self._scaled(name)) is not None}
-        budget = self.config.budget or default_budget(self.stored)
-        tick = self.progress.stretch("comparing at equal cost", len(scaled))
-        whole = all(len(record.pool) == self.config.n for record in self.stored)
-        full = {row.method: row.flops_tokens for row in rows if row.task == task and whole}
-        found = at_equal_cost(
-            self.stored,
-            task,
-            self.methods,
-            scaled,
-            self.arithmetic,
-            budget,
-            draws=self.config.draws,
-            seed=self.config.seed,
-            drawn=self.drawn,
-            full=full,
-            progress=lambda: tick(1),
-        )
-        unpaid = [name for name in scaled if name not in {row.method for row in found}]
-        notes = [f"{task}: at equal cost without a row (not even one path, or a cost that nobody knows): {name}"
-                 for name in unpaid]  # fmt: skip
-        return found, notes
-
-    def _scaled(self, name: str) -> Scaled | None:
-        """The method's policy for any number of paths; None where it has none, or reads what no rerun would have."""
-        config, pruner = self.config, self.methods[name]
-        if name not in self.scored.played or type(pruner).requires & {Signal.OUTCOME, Signal.POTENTIAL}:
-            return None
-        gamma = config.k / config.n
-        if name in PROCEDURES:
-            procedure = PROCEDURES[name]
-            return lambda n: procedure.policy(n, max(1, round(gamma * n)), config.prefix_tokens)
-        policy = self.policies[name]
-        if isinstance(policy, TopK):
-            return lambda n: Ratio(policy.k / config.n, policy.finished)
-        return (lambda n: policy) if isinstance(policy, Ratio | KeepAll) else None
+        for task, problems in tables_of(records).items():
+            spreads[task, name] = 100 * spread(values[problems].mean(axis=0))
+        tick(1)
+    return spreads
 
 
-def _keep(memories: Memories, record: ProblemRecord, played: Replay) -> None:
-    """Remember a first check at the record's own checkpoint."""
-    at_checkpoint = int(played.launched.max(initial=0)) <= record.pool.position and played.launched.all()
-    if at_checkpoint and played.charges is not None:
-        pool = record.pool
-        memory = memories.setdefault((pool.task, pool.problem, pool.position), Memory())
-        memory.keep(pool.paths, played.scores, played.charges)
+def repeated_rows(
+    records: Sequence[ProblemRecord],
+    replays: Replays,
+    candidates: Mapping[str, Candidate],
+    setting: Setting,
+    progress: Progress,
+) -> tuple[list[ResultRow], list[Note]]:
+    """The tables with many finished or leaky prefixes again without those, and what was left out of them."""
+    many = {
+        task
+        for task, problems in tables_of(records).items()
+        if _closed_share([records[problem] for problem in problems]) > REPEAT_WITHOUT
+    }
+    if not many:
+        return [], []
+    concerned = [record for record in records if record.task in many or "all" in many]
+    enough = [record.take(np.flatnonzero(record.open)) for record in concerned if _checkable(setting.policy, record)]
+    if not enough:
+        text = "no table could be repeated without finished and leaky prefixes: too few others are left"
+        return [], [Note(table="repeated", text=text)]
+    # Under one check: several checks may be made for a certain number of paths, and fewer are left here.
+    fitting = {
+        name: candidate if name == "none" else replace(candidate, policy=setting.policy)
+        for name, candidate in candidates.items()
+        if candidate.procedure is None or name == "none"
+    }
+    tick = progress.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
+    rows = main_rows(enough, replay_methods(enough, fitting, tick), fitting, setting).rows
+    lost = len(concerned) - len(enough)
+    text = "repeated without finished and leaky prefixes: " + ", ".join(sorted(many))
+    text += f" ({lost} problems have too few others and are left out)" if lost else ""
+    return [row for row in rows if row.task in many], [Note(table="repeated", text=text)]
+
+
+def equal_cost_rows(
+    stored: Sequence[ProblemRecord],
+    config: RunConfig,
+    candidates: Mapping[str, Candidate],
+    setting: Setting,
+    subsamples: Mapping[str, Subsamples],
+    rows: Sequence[ResultRow],
+    progress: Progress,
+) -> tuple[list[EqualCostRow], list[Note]]:
+    """The table of equal cost, for the primary family; ``rows`` are those of equal retention."""
+    task = primary_task(stored)
+    policies = {
+        name: (lambda paths, candidate=candidate: candidate.policy_for(paths, config))
+        for name, candidate in candidates.items()
+        if not candidate.pruner.requires & PRIVILEGED  # reads what no rerun would have
+    }
+    budget = Budget(
+        config.budget or default_budget(stored), config.draws, config.seed, setting.arithmetic, setting.vote
+    )
+    whole = all(len(record.pool) == config.n for record in stored)
+    full = {row.method: row["flops_tokens"].mean for row in rows if row.task == task and whole}
+    tick = progress.stretch("comparing at equal cost", len(policies))
+    chosen = at_equal_cost(stored, task, candidates, policies, subsamples, budget, full, tick)
+    unpaid = [name for name in policies if name not in {row.method for row in chosen}]
+    reason = "at equal cost without a row (not even one path, or a cost that nobody knows)"
+    return chosen, [Note(table="equal_cost", task=task, text=f"{reason}: {name}") for name in unpaid]
 
 
 def _closed_share(records: Sequence[ProblemRecord]) -> float:
@@ -314,16 +197,20 @@ def _closed_share(records: Sequence[ProblemRecord]) -> float:
     return 100 * float(max(finished, leaky))
 
 
-def _playable(policy: Policy, count: int) -> bool:
-    """Whether one check by ``policy`` fits a pool of ``count`` paths."""
-    return count >= (policy.k if isinstance(policy, TopK) else 1)
+def _checkable(policy: Policy, record: ProblemRecord) -> bool:
+    """Whether one check by ``policy`` fits the open paths of this pool."""
+    return int(record.open.sum()) >= (policy.k if isinstance(policy, TopK) else 1)
 
 
-def timings_csv(analysis: Analysis, launch: Mapping[tuple[str, str], float]) -> str:
+def timings_csv(analysis: Analysis) -> str:
     """Measured seconds by task, problem, method and phase; Resume only where a run was online, hence NaN."""
     columns = ("task", "problem", "method", "launch_seconds", "check_seconds", "resume_seconds")
     return csv_text(
         columns,
-        ((task, problem, name, launch.get((task, problem), math.nan), seconds, math.nan)
-         for task, problem, name, seconds in analysis.seconds),
-    )  # fmt: skip
+        (
+            (record.task, record.problem, name, record.launch_seconds, seconds, math.nan)
+            for name, replays in analysis.replays.of.items()
+            for record, draws in zip(analysis.records, replays, strict=True)
+            for seconds in [float(np.mean([replay.seconds for replay in draws]))]
+        ),
+    )

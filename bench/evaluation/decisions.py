@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.replay import Replay
-from prunebench.bench.evaluation.tables.main import Replays
+from prunebench.bench.evaluation.replays import Replays
 from prunebench.bench.files import table_of, write_atomically
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.meter import Cost
@@ -53,19 +53,20 @@ class Decisions:
     problem: str
     method: str
     paths: NDArray[np.int64]
-    played: Replay
+    replay: Replay
 
 
-def write_decisions(records: Sequence[ProblemRecord], scored: Replays, folder: Path) -> None:
+def write_decisions(records: Sequence[ProblemRecord], replays: Replays, folder: Path) -> None:
     """``decisions.parquet``: a row per problem, method and path; of several draws the first one."""
     columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
     for i, record in enumerate(records):
-        for method, played in scored.played.items():
-            one, count = played[i][0], len(record.pool)
-            cost = asdict(one.cost) | {"flops": math.nan if one.cost.flops is None else one.cost.flops}
-            rows = {"path": record.pool.paths, "score": one.scores, "kept": one.keep, "decoded_tokens": one.decoded,
-                    "launched_tokens": one.launched, "answer_class": one.answer_class}  # fmt: skip
-            same = {"task": record.task, "problem": record.problem, "method": method, "stopped": one.stopped, **cost}
+        for method, draws in replays.of.items():
+            first, count = draws[i][0], len(record.pool)
+            cost = asdict(first.cost) | {"flops": math.nan if first.cost.flops is None else first.cost.flops}
+            rows = {"path": record.pool.paths, "score": first.scores, "kept": first.keep,
+                    "decoded_tokens": first.decoded, "launched_tokens": first.launched,
+                    "answer_class": first.answer_class}  # fmt: skip
+            same = {"task": record.task, "problem": record.problem, "method": method, "stopped": first.stopped, **cost}
             for name, column in columns.items():
                 column += rows[name].tolist() if name in rows else [same[name]] * count
     stream = io.BytesIO()
@@ -96,7 +97,7 @@ def read_decisions(folder: Path) -> list[Decisions]:
 def _decided(key: tuple[str, str, str], rows: Mapping[str, NDArray[Any]]) -> Decisions:
     """The rows of one method on one problem."""
     flops = float(rows["flops"][0])
-    played = Replay(
+    replay = Replay(
         keep=rows["kept"],
         decoded=rows["decoded_tokens"].astype(np.int64),
         launched=rows["launched_tokens"].astype(np.int64),
@@ -106,4 +107,4 @@ def _decided(key: tuple[str, str, str], rows: Mapping[str, NDArray[Any]]) -> Dec
         cost=Cost(**{name: int(rows[name][0]) for name in _TOKENS}, flops=None if math.isnan(flops) else flops),
         seconds=0.0,
     )
-    return Decisions(*key, rows["path"].astype(np.int64), played)
+    return Decisions(*key, rows["path"].astype(np.int64), replay)

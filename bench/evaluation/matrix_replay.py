@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.replay import Complete, replay
+from prunebench.bench.evaluation.replay import replay
 from prunebench.bench.policies import AdaptiveConsistency, EarlyStoppingConsistency, Policy
 from prunebench.bench.policies.procedures import CompletedAnswers
 from prunebench.bench.policies.votes import Majority
 from prunebench.bench.rollouts.importers.contract import Options, SourceProblem
 from prunebench.bench.rollouts.importers.matrix import read
+from prunebench.bench.rollouts.records import Complete
 from prunebench.tasks.imported import ImportedTask
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.policies import CheckRecord, Policy
+from prunebench.bench.rollouts.records import Complete
 from prunebench.methods.base import PRIVILEGED, Pruner, Source
 from prunebench.methods.meter import Charge, Cost, Meter
 from prunebench.methods.pool import Pool
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Complete:
-    """The complete paths of one problem, as a replay needs them.
-
-    ``lengths`` int64 (N,): tokens; ``answer_class`` int64 (N,): classes of the final answers, -1 none; ``at`` gives the
-    pool of all N prefixes at any checkpoint.
-    """
-
-    lengths: NDArray[np.int64]
-    answer_class: NDArray[np.int64]
-    at: Callable[[int], Pool]
 
 
 @dataclass(frozen=True)

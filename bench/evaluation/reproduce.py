@@ -7,23 +7,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.comparison import Inputs
-from prunebench.bench.evaluation.results import Results
+from prunebench.bench.evaluation.columns import METRICS
+from prunebench.bench.evaluation.inputs import Inputs
+from prunebench.bench.evaluation.results import Results, Row
 from prunebench.tasks.catalogue import is_file
 from prunebench.tasks.task_spec import read_spec
-
-SECONDS = frozenset({"launch_seconds", "check_seconds", "resume_seconds"})
-"""Measured, hence never the same twice."""
 
 TABLES: dict[str, tuple[str, ...]] = {
     "rows": ("task", "method"),
     "repeated": ("task", "method"),
     "equal_cost": ("task", "method"),
-    "policies": ("method",),
     "votes": ("task", "method", "voters", "vote"),
     "calibration": ("task", "method"),
     "representatives": ("quadrant",),
@@ -67,13 +64,13 @@ def require_named(path: Path, config: RunConfig, inputs: Inputs, given: Collecti
 
 def differences(before: Results, after: Results) -> list[str]:
     """Every number, note or input that differs, a sentence each; empty when the runs are equal."""
-    found = [f"{name}: {old} before, {new} now" for name, old, new in _inputs(before, after)]
+    sentences = [f"{name}: {old} before, {new} now" for name, old, new in _inputs(before, after)]
     for table, keys in TABLES.items():
-        found += _rows(table, _by_key(getattr(before, table), keys), _by_key(getattr(after, table), keys))
+        sentences += _rows(table, _by_key(getattr(before, table), keys), _by_key(getattr(after, table), keys))
     for name in ("problems", "notes", "left_out"):
         if getattr(before, name) != getattr(after, name):
-            found.append(f"{name} differ")
-    return found
+            sentences.append(f"{name} differ")
+    return sentences
 
 
 def _inputs(before: Results, after: Results) -> Iterator[tuple[str, Any, Any]]:
@@ -88,19 +85,20 @@ def _inputs(before: Results, after: Results) -> Iterator[tuple[str, Any, Any]]:
         yield "device", before.device, after.device
 
 
-def _by_key(rows: Sequence[BaseModel], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return {" ".join(str(getattr(row, key)) for key in keys): row.model_dump() for row in rows}
+def _by_key(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {" ".join(str(getattr(row, key)) for key in keys): row.flat() for row in rows}
 
 
 def _rows(table: str, before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]) -> list[str]:
-    found = [f"{table}: {key} is missing now" for key in before if key not in after]
-    found += [f"{table}: {key} is new" for key in after if key not in before]
+    measured = {name for name, metric in METRICS.items() if metric.measured}  # never the same twice
+    sentences = [f"{table}: {key} is missing now" for key in before if key not in after]
+    sentences += [f"{table}: {key} is new" for key in after if key not in before]
     for key in [key for key in before if key in after]:
         for name, old in before[key].items():
             new = after[key].get(name)
-            if name not in SECONDS and not _same(old, new):
-                found.append(f"{table}: {key}: {name} was {old}, is {new}")
-    return found
+            if name not in measured and not _same(old, new):
+                sentences.append(f"{table}: {key}: {name} was {old}, is {new}")
+    return sentences
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prunebench.bench.evaluation.statistics import Number
-from prunebench.bench.files import rows_csv, write_atomically
+from prunebench.bench.evaluation.columns import METRICS
+from prunebench.bench.evaluation.statistics import Interval, Number
+from prunebench.bench.files import csv_text, write_atomically
 
 POOLED = "all"
 """The task of rows over the problems of all tasks."""
@@ -17,20 +18,33 @@ POOLED = "all"
 QuadrantName = Literal["control", "I", "II", "III", "IV", "mixed"]
 
 
-class ResultRow(BaseModel):
-    """One method on one task (or on ``all``: problems pooled). The order of the fields is the order of the columns.
+class Row(BaseModel):
+    """A row of a table. An :class:`Interval` is one value; in CSV it is three columns: name, name_low, name_high."""
 
-    Accuracies, ``reduction`` and ``headroom`` run from 0 to 100 and their intervals cover 95 %; ``tokens`` and
-    seconds are means per problem. ``delta`` and ``maj_delta`` are paired differences to ``none``. ``headroom`` is the
-    percentage of the potential control's gain, ``normalised`` that of what the oracle gains over chance.
-    ``draw_spread`` is the standard deviation of avg@k over draws of the N paths from at least 4N stored ones. ``k`` is
-    what the policy keeps, rounded from the mean where that varies;
-    ``paper_tokens`` and ``tie_rate`` are defined for one check only, and ``avg_at_k_expected`` not for paths that were
-    stopped to vote early. ``finished`` is the policy's rule for paths that end before the
-    checkpoint; ``finished_share`` and ``leaky_share`` are percentages of the prefixes. Undefined is NaN.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def flat(self) -> dict[str, Any]:
+        """The row as CSV has it."""
+        cells: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            cells |= flattened(name, getattr(self, name))
+        return cells
+
+
+def flattened(name: str, value: Any) -> dict[str, Any]:
+    """One cell, three of an interval."""
+    if isinstance(value, Interval):
+        return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+    return {name: value}
+
+
+class ResultRow(Row):
+    """One method on one task (or on ``all``: problems pooled), with every metric under its name.
+
+    ``k`` is what the policy keeps, rounded from the mean where that varies; ``finished`` the policy's rule for paths
+    that end before the checkpoint. What a metric means says its function in :mod:`bench.evaluation.columns`;
+    accuracies, shares and their differences run from 0 to 100, intervals cover 95 %, undefined is NaN.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     task: str
     model: str
@@ -39,66 +53,36 @@ class ResultRow(BaseModel):
     n: int
     k: int
     prefix_tokens: int
-    avg_at_n: Number
-    avg_at_k: Number
-    avg_at_k_low: Number
-    avg_at_k_high: Number
-    delta: Number
-    delta_low: Number
-    delta_high: Number
-    p_holm: Number
-    maj_at_k: Number
-    pass_at_k: Number
-    tokens: Number
-    reduction: Number
-    auroc: Number
-    headroom: Number
-    launch_seconds: Number
-    check_seconds: Number
-    resume_seconds: Number
-    paper_tokens: Number
     policy: str
     finished: str
     n_problems: int
-    avg_at_k_expected: Number
-    maj_delta_low: Number
-    maj_delta_high: Number
-    # appended
-    maj_delta: Number
-    maj_delta_random: Number
-    maj_delta_random_low: Number
-    maj_delta_random_high: Number
-    p_value: Number
-    auroc_low: Number
-    auroc_high: Number
-    headroom_low: Number
-    headroom_high: Number
-    expected_delta: Number
-    expected_delta_low: Number
-    expected_delta_high: Number
-    potential_delta: Number
-    potential_delta_low: Number
-    potential_delta_high: Number
-    spearman: Number
-    tie_rate: Number
-    flops_tokens: Number
-    finished_share: Number
-    leaky_share: Number
     configuration: str
     note: str = ""
-    normalised: Number = math.nan
-    normalised_low: Number = math.nan
-    normalised_high: Number = math.nan
-    draw_spread: Number = math.nan
+    metrics: dict[str, Interval]
+
+    def __getitem__(self, metric: str) -> Interval:
+        return self.metrics[metric]
+
+    def flat(self) -> dict[str, Any]:
+        cells = {name: getattr(self, name) for name in type(self).model_fields if name != "metrics"}
+        for name, value in self.metrics.items():
+            single = name in METRICS.names() and not METRICS.get(name).interval
+            cells |= {name: value.mean} if single else flattened(name, value)
+        first = {name: cells.pop(name) for name in FIRST_COLUMNS if name in cells}
+        return first | cells
 
 
-COLUMNS: tuple[str, ...] = tuple(ResultRow.model_fields)
+FIRST_COLUMNS = (
+    "task", "model", "method", "quadrant", "n", "k", "prefix_tokens", "avg_at_n", "avg_at_k", "avg_at_k_low",
+    "avg_at_k_high", "delta", "delta_low", "delta_high", "p_holm", "maj_at_k", "pass_at_k", "tokens", "reduction",
+    "auroc", "headroom", "launch_seconds", "check_seconds", "resume_seconds", "paper_tokens", "policy", "finished",
+    "n_problems", "avg_at_k_expected", "maj_delta_low", "maj_delta_high",
+)  # fmt: skip
+"""How every ``main_table.csv`` begins; other columns stand behind them."""
 
 
-class Representative(BaseModel):
+class Representative(Row):
     """The method that stands for its quadrant: the best of ``candidates`` by within-problem AUROC on validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     quadrant: QuadrantName
     method: str
@@ -106,34 +90,13 @@ class Representative(BaseModel):
     candidates: int
 
 
-class PolicyRow(BaseModel):
-    """A policy of several checks minus one check at equal cost (``topk:one_check_k``), paired over problems, 0-100."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
-
-    method: str
-    policy: str
-    tokens: Number
-    one_check_k: int
-    one_check_tokens: Number
-    avg_difference: Number
-    avg_difference_low: Number
-    avg_difference_high: Number
-    maj_difference: Number
-    maj_difference_low: Number
-    maj_difference_high: Number
-    n_problems: int
-
-
-class EqualCostRow(BaseModel):
+class EqualCostRow(Row):
     """One method with as many paths as ``budget`` pays for: ``n`` of the stored ones, ``k`` of them kept (a mean).
 
     ``budget`` and ``cost`` are generator tokens per problem. Accuracies run from 0 to 100, intervals cover 95 %;
     ``maj_delta`` is the paired difference to ``none`` at its own n. ``capped``: all stored paths cost less than the
     budget, so the method could have used more. Means over ``draws`` pools of the stored paths.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     task: str
     method: str
@@ -146,49 +109,37 @@ class EqualCostRow(BaseModel):
     cost: Number
     capped: bool
     avg_at_k: Number
-    maj_at_k: Number
-    maj_at_k_low: Number
-    maj_at_k_high: Number
-    maj_delta: Number
-    maj_delta_low: Number
-    maj_delta_high: Number
+    maj_at_k: Interval
+    maj_delta: Interval
     p_value: Number
     p_holm: Number
     draws: int
     n_problems: int
 
 
-class VoteRow(BaseModel):
+class VoteRow(Row):
     """One vote over the paths that a method kept, or over all of them with its scores (``voters``); 0 to 100.
 
     ``pruning_gain``: majority over these voters minus majority over all N. ``vote_gain``: this vote minus majority,
     both over these voters. The two add up to what the method gains with this vote.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
-
     task: str
     method: str
     voters: Literal["kept", "all"]
     vote: str
     accuracy: Number
-    pruning_gain: Number
-    pruning_gain_low: Number
-    pruning_gain_high: Number
-    vote_gain: Number
-    vote_gain_low: Number
-    vote_gain_high: Number
+    pruning_gain: Interval
+    vote_gain: Interval
     tie_rate: Number
     n_problems: int
 
 
-class CalibrationRow(BaseModel):
+class CalibrationRow(Row):
     """How well a score that claims to be a probability is one: against the potential, else against the outcome.
 
     ``ece`` and ``brier`` run from 0 to 1; ``bins`` is the reliability curve: low, high, count, mean score, mean truth.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
 
     task: str
     method: str
@@ -198,6 +149,14 @@ class CalibrationRow(BaseModel):
     bins: list[tuple[float, float, int, float, float]]
 
 
+class Note(Row):
+    """A statement under a table: of one ``task``, or of all (empty). ``table`` is what it was computed with."""
+
+    table: str
+    text: str
+    task: str = ""
+
+
 class Results(BaseModel):
     """A comparison: its rows, and what is needed to run it again.
 
@@ -205,12 +164,12 @@ class Results(BaseModel):
     ``repeated`` holds the rows of tables again, without finished and leaky prefixes, where there are many. ``left_out``
     says per method why it has no row; ``notes`` are the statements under the table (minimum detectable difference,
     finished and leaky shares, duplicate score columns). ``setup`` is what the command line needs to run it again,
-    ``environment`` what it ran in.
+    ``environment`` what it ran in. The file says that a comparison is finished: it is written last.
     """
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     command: str
     seed: int
     versions: dict[str, str]
@@ -220,7 +179,6 @@ class Results(BaseModel):
     problems: dict[str, list[str]]
     rows: list[ResultRow]
     representatives: list[Representative] = []
-    policies: list[PolicyRow] = []
     equal_cost: list[EqualCostRow] = []
     votes: list[VoteRow] = []
     calibration: list[CalibrationRow] = []
@@ -229,7 +187,7 @@ class Results(BaseModel):
     setup: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     left_out: dict[str, str] = {}
-    notes: list[str] = []
+    notes: list[Note] = []
 
     @property
     def task(self) -> str:
@@ -255,4 +213,11 @@ class Results(BaseModel):
 
     def csv(self) -> str:
         """The rows of the main table as CSV."""
-        return rows_csv(ResultRow, self.rows)
+        return rows_csv(self.rows)
+
+
+def rows_csv(rows: Sequence[Row]) -> str:
+    """Rows of one kind as CSV."""
+    cells = [row.flat() for row in rows]
+    columns = list(dict.fromkeys(column for row in cells for column in row))
+    return csv_text(columns, ([row.get(column, "") for column in columns] for row in cells))

@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.bench.engines.judge import EngineJudge
+from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replay import Replay, replay
+from prunebench.bench.evaluation.replays import Replays
 from prunebench.bench.policies import Policy
+from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Pruner, Scores, Signal
-from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.base import Generator, Pruner, Scores, Signal
+from prunebench.methods.ensembles.mean_rank import MeanRank, signals_read
 from prunebench.methods.meter import Charge, Meter
 from prunebench.methods.pool import Pool
 
@@ -133,3 +137,47 @@ class _Remembered:
         if pool.meter is not None:
             pool.meter.add(charge.of(pool.paths) for charge in memory.charges)
         return np.array([memory.scores[int(path)] for path in pool.paths])
+
+
+def subsamples_of(
+    stored: Sequence[ProblemRecord],
+    records: Sequence[ProblemRecord],
+    replays: Replays,
+    candidates: Mapping[str, Candidate],
+    seed: int,
+) -> dict[str, Subsamples]:
+    """Every candidate on pools drawn from the ``stored`` paths, where what was computed is not computed again.
+
+    ``replays``: what they did on ``records``, the first paths of each. Nothing is timed here: probes and judges answer
+    from memory, and a path that a pointwise pruner scored is not scored again.
+    """
+    recalling = [record.asking(_recalling(record.pool.generator)) for record in stored]
+    light_ones, cache = light(recalling), ScoreCache()
+    judges: dict[int, EngineJudge] = {}
+    subsamples = {}
+    for name, candidate in candidates.items():
+        pruner = candidate.pruner
+        if pruner.pointwise:
+            memories = cache.of(pruner)
+            for record, draws in zip(records, replays.of[name], strict=True):
+                _keep(memories, record, draws[0])
+        judge = getattr(pruner, "generate_", None)
+        if isinstance(judge, EngineJudge):
+            pruner = copy.copy(pruner)
+            pruner.generate_ = judges.setdefault(id(judge), judge.recalling())  # type: ignore[attr-defined]
+        drawn_from = recalling if Signal.STATES in signals_read(pruner) else light_ones
+        subsamples[name] = Subsamples(drawn_from, cache.remembering(pruner), seed)
+    return subsamples
+
+
+def _recalling(generator: Generator | None) -> Generator | None:
+    return replace(generator, recall=True) if isinstance(generator, PoolGenerator) else generator
+
+
+def _keep(memories: Memories, record: ProblemRecord, replay: Replay) -> None:
+    """Remember a first check at the record's own checkpoint."""
+    at_checkpoint = int(replay.launched.max(initial=0)) <= record.pool.position and replay.launched.all()
+    if at_checkpoint and replay.charges is not None:
+        pool = record.pool
+        memory = memories.setdefault((pool.task, pool.problem, pool.position), Memory())
+        memory.keep(pool.paths, replay.scores, replay.charges)

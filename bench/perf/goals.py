@@ -21,7 +21,9 @@ import numpy as np
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Recording, Request, Sampling
 from prunebench.bench.engines.load import load_local
-from prunebench.bench.evaluation.tables.main import compare, replay_methods
+from prunebench.bench.evaluation.candidates import Candidate
+from prunebench.bench.evaluation.replays import replay_methods
+from prunebench.bench.evaluation.tables.main import Setting, main_rows
 from prunebench.bench.perf.clock import REPEATS, anew, check_cost, median_seconds, seconds_of
 from prunebench.bench.perf.decoding import Limits, limits, step_seconds, untrained
 from prunebench.bench.policies import Ratio
@@ -295,15 +297,15 @@ def replayed(problems: int, methods: int = 30, gammas: int = 8) -> tuple[float, 
     64 made-up paths per problem; the statistics of every table, with 10,000 sign patterns per method.
     """
     records = [_made_up(number) for number in range(problems)]
-    candidates: dict[str, Pruner] = {f"told-{number}": Told(number) for number in range(methods)}
-    candidates |= {"random": RandomChoice(), "none": KeepAll()}
+    pruners: dict[str, Pruner] = {f"told-{number}": Told(number) for number in range(methods)}
+    pruners |= {"random": RandomChoice(), "none": KeepAll()}
     started = time.perf_counter()
     for gamma in np.geomspace(1 / 32, 1, gammas):
         policy = Ratio(float(gamma))
-        policies = dict.fromkeys(candidates, policy)
-        scored = replay_methods(records, candidates, policies)
-        found = compare(records, scored, candidates, policies, policy, "made up", _SIZE, {}, 0, 40)
-        assert len(found.rows) == len(candidates)
+        candidates = {name: Candidate(name, pruner, policy) for name, pruner in pruners.items()}
+        replays = replay_methods(records, candidates)
+        table = main_rows(records, replays, candidates, Setting("made up", 40, 0, policy, _SIZE))
+        assert len(table.rows) == len(candidates)
     return time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -81,6 +81,10 @@ class Policy(ABC):
         Raises ValueError for scores that are not finite, UserError when the policy does not fit the number of paths.
         """
 
+    def scaled(self, paths: int, of: int) -> Policy:
+        """The same policy for a pool of so many ``paths`` instead of ``of``. Default: it does not depend on them."""
+        return self
+
     @classmethod
     def main_parameter(cls) -> str | None:
         """The hyper-parameter that is written without its name: the first positional one; None where there is none."""

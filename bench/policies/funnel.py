@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, policy, require
+from prunebench.bench.policies.keep_all import KeepAll
 
 
 @policy
@@ -42,6 +43,16 @@ class Funnel(Policy):
 
     def checkpoints(self, position: int) -> tuple[int, ...]:
         return tuple(tokens for _, tokens in self.stages)
+
+    def scaled(self, paths: int, of: int) -> Policy:
+        """The stages in proportion; those that would leave no fewer paths than the one behind them are no checks."""
+        kept = max(1, round(self.kept * paths / of))
+        stages: list[tuple[int, int]] = []
+        for count, tokens in reversed(self.stages):
+            least = stages[0][0] if stages else kept
+            if (after := round(count * paths / of)) > least:
+                stages.insert(0, (after, tokens))
+        return Funnel(tuple(stages), kept, self.finished) if stages else KeepAll()
 
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
         count = len(history[0].scores)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, keep_best, policy, require
+from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, policy, require
 from prunebench.bench.policies.repeated import Repeated
 
 
@@ -27,6 +27,9 @@ class MemoryTriggered(Repeated):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, self.tokens >= 1, "tokens must be at least 1")
+
+    def scaled(self, paths: int, of: int) -> Policy:
+        return replace(self, tokens=max(1, round(self.tokens * paths / of)))
 
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
         record = history[-1]

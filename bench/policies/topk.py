@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies.contract import CheckRecord, Decision, FinishedRule, Policy, keep_best, policy, require
+from prunebench.bench.policies.ratio import Ratio
 
 
 @policy
@@ -25,6 +26,9 @@ class TopK(Policy):
 
     def checkpoints(self, position: int) -> tuple[int, ...]:
         return (position,)
+
+    def scaled(self, paths: int, of: int) -> Policy:
+        return Ratio(self.k / of, self.finished)
 
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
         record = history[-1]

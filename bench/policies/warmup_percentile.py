@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from prunebench.bench.policies.contract import (
     CheckRecord,
     Decision,
     FinishedRule,
+    Policy,
     finite_scores,
     policy,
     reach,
@@ -42,6 +43,9 @@ class WarmupPercentile(Repeated):
         super().__post_init__()
         require(self, 0 < self.eta < 100, "eta must be above 0 and under 100")
         require(self, self.warmup >= 1, "warmup must be at least 1")
+
+    def scaled(self, paths: int, of: int) -> Policy:
+        return replace(self, warmup=max(1, round(self.warmup * paths / of)))
 
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
         record = history[-1]

@@ -8,11 +8,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.evaluation.replay import Complete
-from prunebench.methods.base import Signal
+from prunebench.bench.rollouts.label_store import Labels
+from prunebench.methods.base import Generator, Signal
 from prunebench.methods.pool import Pool
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Complete:
+    """The complete paths of one problem, as a replay needs them.
+
+    ``lengths`` int64 (N,): tokens; ``answer_class`` int64 (N,): classes of the final answers, -1 none; ``at`` gives the
+    pool of all N prefixes at any checkpoint.
+    """
+
+    lengths: NDArray[np.int64]
+    answer_class: NDArray[np.int64]
+    at: Callable[[int], Pool]
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,13 @@ class ProblemRecord:
             for start, stop in spans
         )
 
+    def labelled(self, labels: Labels) -> ProblemRecord:
+        """The record with the ``labels`` of its prefixes; as it is where one of them has none."""
+        halves, success = labels.lookup(self.task, self.problem, self.pool.token_ids)
+        if np.isnan(success).any():
+            return self
+        return replace(self, halves=halves, pool=self.pool.adding({Signal.POTENTIAL: success}))
+
     @property
     def complete(self) -> Complete:
         return Complete(self.lengths, self.answer_class, self.at)
@@ -78,6 +98,14 @@ class ProblemRecord:
     def open(self) -> NDArray[np.bool_]:
         """bool (N,): the prefixes that are neither finished nor leaky, hence still have something to decide."""
         return ~self.pool.finished if self.leaky is None else ~(self.pool.finished | self.leaky)
+
+    def asking(self, generator: Generator | None) -> ProblemRecord:
+        """The same record, whose pools ask another ``generator``."""
+        return replace(
+            self,
+            pool=replace(self.pool, generator=generator),
+            elsewhere=lambda position: replace(self.at(position), generator=generator),
+        )
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> ProblemRecord:
         """The record of some paths only, in the given order."""

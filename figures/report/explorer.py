@@ -93,9 +93,9 @@ def _text_of(logprobs: NDArray[np.float32]) -> str:
 
 def _decision(decided: Decisions) -> dict[str, Any]:
     return {
-        "score": [None if math.isnan(score) else float(f"{score:.4g}") for score in decided.played.scores],
-        "kept": "".join("1" if kept else "0" for kept in decided.played.keep),
-        "decoded": decided.played.decoded.tolist(),
+        "score": [None if math.isnan(score) else float(f"{score:.4g}") for score in decided.replay.scores],
+        "kept": "".join("1" if kept else "0" for kept in decided.replay.keep),
+        "decoded": decided.replay.decoded.tolist(),
     }
 
 

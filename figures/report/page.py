@@ -21,7 +21,7 @@ from prunebench.figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
 from prunebench.figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
 from prunebench.figures.equal_cost_table import EqualCostTable
 from prunebench.figures.gallery import draw_figures
-from prunebench.figures.main_table import COLUMNS
+from prunebench.figures.main_table import columns
 from prunebench.figures.registry import figures
 from prunebench.figures.report.explorer import explorer, packed
 from prunebench.figures.report.summary import summary
@@ -68,7 +68,7 @@ def render(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> str
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         summary=summary(results, task),
-        header=[column.header for column in COLUMNS],
+        header=[column.header for column in columns()],
         rows=[main_cells(row) for row in rows_of(results, task)],
         quadrants={name: style.label for name, style in QUADRANTS.items()},
         equal_cost=_equal_cost(run),
@@ -96,11 +96,11 @@ def embedded(value: Any) -> Markup:
 def main_cells(row: ResultRow) -> dict[str, Any]:
     """One row of the main table: cells, and what they sort by."""
     values = {
-        "method": row.method, "quadrant": row.quadrant, "avg@k [95 %]": row.avg_at_k, "Δ none [95 %]": row.delta,
-        "p (Holm)": row.p_holm,
+        "method": row.method, "quadrant": row.quadrant, "avg@k [95 %]": row["avg_at_k"].mean,
+        "Δ none [95 %]": row["delta"].mean, "p (Holm)": row["p_holm"].mean,
     }  # fmt: skip
     cells = []
-    for column in COLUMNS:
+    for column in columns():
         text = column.cell(row)
         key = values.get(column.header, text)
         cells.append(SortableCell(text, _sortable(key)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from prunebench.bench.evaluation.formats import number, with_interval
 from prunebench.bench.evaluation.results import EqualCostRow, ResultRow, Results
 from prunebench.figures.style import rows_of
-from prunebench.figures.table_text import number, with_interval
 
 SIGNIFICANT = 0.05
 
@@ -20,8 +20,8 @@ def summary(results: Results, task: str) -> list[str]:
     tasks = "one task" if len(results.problems) == 1 else f"{len(results.problems)} tasks"
     sentences = [
         f"{none.n_problems} problems of {tasks}, {none.n} paths each by {none.model}. Of all "
-        f"paths {with_interval(none.avg_at_k, none.avg_at_k_low, none.avg_at_k_high)} % are right, and their majority "
-        f"vote is in {number(none.maj_at_k)} % of the problems.",
+        f"paths {with_interval(none['avg_at_k'])} % are right, and their majority "
+        f"vote is in {number(none['maj_at_k'].mean)} % of the problems.",
         _retention(methods, k, n),
         _headroom(rows),
         _cost(results.equal_cost),
@@ -35,15 +35,16 @@ def _usual(methods: list[ResultRow]) -> tuple[int, int]:
 
 
 def _retention(methods: list[ResultRow], k: int, n: int) -> str:
-    better = sorted((row for row in methods if row.p_holm < SIGNIFICANT and row.delta > 0), key=lambda row: -row.delta)
-    worse = [row for row in methods if row.p_holm < SIGNIFICANT and row.delta < 0]
+    better = sorted(
+        (row for row in methods if row["p_holm"].mean < SIGNIFICANT and row["delta"].mean > 0),
+        key=lambda row: -row["delta"].mean,
+    )
+    worse = [row for row in methods if row["p_holm"].mean < SIGNIFICANT and row["delta"].mean < 0]
     head = f"At equal retention ({k} of {n} paths) "
     if not better:
         said = f"no method of {len(methods)} is better than keeping all paths after correction for all of them"
     else:
-        named = "; ".join(
-            f"{r.method} {with_interval(r.delta, r.delta_low, r.delta_high, signed=True)}" for r in better
-        )
+        named = "; ".join(f"{r.method} {with_interval(r['delta'], signed=True)}" for r in better)
         said = f"{len(better)} of {len(methods)} methods keep better paths than chance would, after correction: {named}"
     verb = "keeps" if len(worse) == 1 else "keep"
     tail = f"; {len(worse)} {verb} worse ones: {', '.join(row.method for row in worse)}" if worse else ""
@@ -52,14 +53,14 @@ def _retention(methods: list[ResultRow], k: int, n: int) -> str:
 
 def _headroom(rows: list[ResultRow]) -> str:
     potential = next((row for row in rows if row.method == "potential"), None)
-    if potential is None or math.isnan(potential.delta):
+    if potential is None or math.isnan(potential["delta"].mean):
         return ""
-    best = max((r for r in rows if r.quadrant != "control" and not math.isnan(r.headroom)), key=lambda r: r.headroom,
-               default=None)  # fmt: skip
-    gain = with_interval(potential.delta, potential.delta_low, potential.delta_high, signed=True)
+    compared = [row for row in rows if row.quadrant != "control" and not math.isnan(row["headroom"].mean)]
+    best = max(compared, key=lambda row: row["headroom"].mean, default=None)
+    gain = with_interval(potential["delta"], signed=True)
     if best is None:
         return f"Whoever knew the success rate of every prefix would gain {gain} points."
-    share = with_interval(best.headroom, best.headroom_low, best.headroom_high, decimals=0)
+    share = with_interval(best["headroom"], decimals=0)
     return (
         f"Whoever knew the success rate of every prefix would gain {gain} points; {best.method} captures {share} % of "
         "that, the most of all methods."
@@ -70,9 +71,9 @@ def _cost(rows: list[EqualCostRow]) -> str:
     methods = [row for row in rows if row.quadrant != "control"]
     if not methods:
         return ""
-    better = [row for row in methods if row.p_holm < SIGNIFICANT and row.maj_delta > 0]
-    best = max(methods, key=lambda row: row.maj_delta)
-    gain = with_interval(best.maj_delta, best.maj_delta_low, best.maj_delta_high, signed=True)
+    better = [row for row in methods if row.p_holm < SIGNIFICANT and row.maj_delta.mean > 0]
+    best = max(methods, key=lambda row: row.maj_delta.mean)
+    gain = with_interval(best.maj_delta, signed=True)
     head = f"At equal cost ({rows[0].budget:,.0f} generator tokens per problem) "
     if better:
         return (

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from prunebench.bench.evaluation.results import QuadrantName, ResultRow, Results
+from prunebench.bench.evaluation.results import Note, QuadrantName, ResultRow, Results
+from tests.figures.rows import flat_row
 
 NAN = math.nan
 
@@ -51,10 +52,8 @@ def row(task: str, method: str, base: float, half: float) -> ResultRow:
         values |= {"headroom": NAN, "headroom_low": NAN, "headroom_high": NAN}
     if method in ("random", "none"):
         values |= {"auroc_low": NAN, "auroc_high": NAN}
-    numbers = [name for name, field in ResultRow.model_fields.items() if field.annotation is float]
-    return ResultRow.model_validate(
-        dict.fromkeys(numbers, NAN)
-        | values
+    return flat_row(
+        values
         | {
             "task": task, "model": "embedded", "method": method, "quadrant": quadrant, "n": 64,
             "k": 64 if everything else 8, "prefix_tokens": 40, "n_problems": TASKS[task],
@@ -81,7 +80,7 @@ def results() -> Results:
         ],
         left_out={"prm": "no reward model is installed"},
         notes=[
-            "all: minimum detectable difference 4.1 points at 80 % power",
-            "paths that finished before L: 0.4 %; leaky prefixes: 1.2 %",
+            Note(table="main", task="all", text="minimum detectable difference 4.1 points at 80 % power"),
+            Note(table="main", text="paths that finished before L: 0.4 %; leaky prefixes: 1.2 %"),
         ],
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from prunebench.bench.evaluation.formats import number, p_value, seconds, with_interval
 from prunebench.bench.evaluation.results import Results
-from prunebench.figures.main_table import COLUMNS, MainTable, rich_by_task, rich_table
-from prunebench.figures.table_text import number, p_value, seconds, with_interval
+from prunebench.bench.evaluation.statistics import Interval
+from prunebench.figures.main_table import MainTable, columns, rich_by_task, rich_table
 
 FIRST_COLUMNS = (
     "task,model,method,quadrant,n,k,prefix_tokens,avg_at_n,avg_at_k,avg_at_k_low,avg_at_k_high,delta,delta_low,"
@@ -40,9 +41,9 @@ def test_numbers(value: float, decimals: int, signed: bool, expected: str) -> No
 
 
 def test_an_undefined_interval_leaves_the_number_alone() -> None:
-    assert with_interval(1.0, math.nan, 2.0) == "1.0"
-    assert with_interval(math.nan, 1.0, 2.0) == "–"
-    assert with_interval(1.0, -1.0, 2.0, signed=True) == "+1.0 [−1.0, +2.0]"
+    assert with_interval(Interval(1.0, math.nan, 2.0)) == "1.0"
+    assert with_interval(Interval(math.nan, 1.0, 2.0)) == "–"
+    assert with_interval(Interval(1.0, -1.0, 2.0), signed=True) == "+1.0 [−1.0, +2.0]"
 
 
 def test_small_p_values_and_seconds_are_bounds_not_zeros() -> None:
@@ -64,7 +65,7 @@ def test_markdown_has_one_table_per_task_with_every_method(results: Results) -> 
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len(lines) == len(results.rows) + 5 * 2
     cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
-    assert {len(row) for row in cells} == {len(COLUMNS)}
+    assert {len(row) for row in cells} == {len(columns())}
     assert any("mix\\_of\\_everything" in line for line in lines)
     assert "nan" not in markdown
 
@@ -88,7 +89,7 @@ def test_latex_is_balanced_and_escaped(results: Results) -> None:
         assert latex.count(f"\\begin{{{name}}}") == latex.count(f"\\end{{{name}}}") == 5
     rows = [line for line in latex.splitlines() if line.startswith("    ") and line.endswith(r"\\")]
     assert len(rows) == len(results.rows) + 5
-    assert {len(re.split(r"(?<!\\)&", line)) for line in rows} == {len(COLUMNS)}
+    assert {len(re.split(r"(?<!\\)&", line)) for line in rows} == {len(columns())}
     assert r"mix\_of\_everything" in latex and not re.search(r"(?<!\\)_", latex)
     body = "\n".join(line for line in latex.splitlines() if not line.startswith("%"))
     assert not re.search(r"(?<!\\)%(?!\n)", body)
@@ -123,7 +124,7 @@ def test_the_terminal_table_fits_and_shows_every_method_whole(results: Results, 
 
 def test_a_wide_terminal_shows_all_columns(results: Results) -> None:
     output = text(rich_table(results, "all", 200), 200)
-    assert all(column.header in output for column in COLUMNS)
+    assert all(column.header in output for column in columns())
 
 
 def test_by_task_has_a_column_per_task(results: Results) -> None:

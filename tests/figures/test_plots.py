@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import Results
 from prunebench.figures.paper.marks import published_points
+from prunebench.bench.evaluation.statistics import UNDEFINED
 from prunebench.figures.pareto import pareto
 from prunebench.figures.score_quality import score_quality
 from prunebench.figures.style import QUADRANTS, WIDTH_INCHES, save, spread
 from tests.figures.readable import assert_readable, texts
+from tests.figures.rows import changed
 
 Plot = Callable[..., Figure]
 PLOTS = [pareto, score_quality]
@@ -30,18 +32,17 @@ def variant(results: Results, kind: str) -> Results:
     if kind == "single":
         rows = [row for row in rows if row.method == "stop"]
     elif kind == "undefined":
-        numbers = [name for name, value in rows[0] if isinstance(value, float)]
-        rows = [row.model_copy(update=dict.fromkeys(numbers, math.nan)) for row in rows]
+        rows = [row.model_copy(update={"metrics": dict.fromkeys(row.metrics, UNDEFINED)}) for row in rows]
     elif kind == "tight":
-        rows = [row.model_copy(update={"avg_at_k": 44.0, "tokens": 4150.0}) for row in rows]
+        rows = [changed(row, avg_at_k=44.0, tokens=4150.0) for row in rows]
     elif kind == "spread":
-        rows = [row.model_copy(update={"tokens": 900.0 + 800 * (i % 13)}) for i, row in enumerate(rows)]
+        rows = [changed(row, tokens=900.0 + 800 * (i % 13)) for i, row in enumerate(rows)]
     elif kind == "many":
         copies = [row.model_copy(update={"method": f"{row.method}-{i}"}) for row in rows for i in range(3)]
         rows = [*rows, *(row for row in copies if row.quadrant != "control")]
     elif kind == "wide":
         wide = {"avg_at_k_low": -8.0, "avg_at_k_high": 104.0, "headroom_low": -900.0, "headroom_high": 1200.0}
-        rows = [row.model_copy(update=wide | {"headroom": -300.0}) for row in rows]
+        rows = [changed(row, **wide, headroom=-300.0) for row in rows]
     return results.model_copy(update={"rows": rows})
 
 
@@ -66,14 +67,14 @@ def test_pareto_draws_intervals_against_tokens_and_against_seconds(results: Resu
     assert "avg@k" in tokens.get_ylabel() and tokens.get_ylim() == seconds.get_ylim()
     assert tokens.get_xlabel().startswith("tokens") and "check (s)" in seconds.get_xlabel()
     stop = next(row for row in results.rows if (row.task, row.method) == ("all", "stop"))
-    for ax, cost in ((tokens, stop.tokens), (seconds, stop.check_seconds)):
+    for ax, cost in ((tokens, stop["tokens"].mean), (seconds, stop["check_seconds"].mean)):
         drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.get_lines()]
-        assert ([cost, cost], [stop.avg_at_k_low, stop.avg_at_k_high]) in drawn
-        assert ([cost], [stop.avg_at_k]) in drawn
+        assert ([cost, cost], [stop["avg_at_k"].low, stop["avg_at_k"].high]) in drawn
+        assert ([cost], [stop["avg_at_k"].mean]) in drawn
 
 
 def test_pareto_marks_none_and_potential_as_lines(results: Results) -> None:
-    wanted = [row.avg_at_k for row in results.rows if row.task == "all" and row.method in ("none", "potential")]
+    wanted = [row["avg_at_k"].mean for row in results.rows if row.task == "all" and row.method in ("none", "potential")]
     for ax in pareto(results).axes:
         dashed = [line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"]
         assert sorted(dashed) == sorted(wanted)
@@ -90,7 +91,7 @@ def test_published_points_stand_in_a_panel_of_their_own_as_open_markers(results:
 
 
 def test_a_method_without_seconds_is_still_named_and_placed_by_its_tokens(results: Results) -> None:
-    rows = [row.model_copy(update={"check_seconds": math.nan}) for row in results.rows]
+    rows = [changed(row, check_seconds=math.nan) for row in results.rows]
     tokens, seconds = pareto(results.model_copy(update={"rows": rows})).axes
     markers = [line for line in tokens.get_lines() if line.get_marker() not in ("None", "")]
     assert len(markers) == len({row.method for row in rows}) - 1  # the oracle lies above the panel

@@ -44,8 +44,8 @@ def test_every_part_comes_back_as_it_was_written(folder: Path, results: Results)
 
 def test_results_of_another_schema_version_are_refused_by_name(folder: Path) -> None:
     path = folder / "results.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
-    with pytest.raises(UserError, match=r"results\.json: schema version 2 is not that of this version \(1\)"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 3}))
+    with pytest.raises(UserError, match=r"results\.json: schema version 3 is not that of this version \(2\)"):
         _ = RunFolder(folder).results
 
 

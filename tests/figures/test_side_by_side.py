@@ -5,9 +5,10 @@ import io
 
 import pytest
 
-from prunebench.bench.evaluation.results import COLUMNS, Representative
+from prunebench.bench.evaluation.formats import with_interval
+from prunebench.bench.evaluation.results import Representative
 from prunebench.figures.side_by_side import SideBySide
-from prunebench.figures.table_text import with_interval
+from tests.figures.rows import changed
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def runs(results):
     chosen = [Representative(quadrant="IV", method="stop", validation_auroc=0.7, candidates=3)]
     small = results.model_copy(update={"representatives": chosen})
     rows = [
-        row.model_copy(update={"model": "larger", "delta": 20.0 if row.method == "linear-probe" else row.delta})
+        changed(row, model="larger", delta=20.0 if row.method == "linear-probe" else row["delta"].mean)
         for row in results.rows
     ]
     return small, results.model_copy(update={"rows": rows, "representatives": chosen})
@@ -32,9 +33,7 @@ def test_every_method_stands_beside_itself_on_every_family(runs):
         (line[1] for line in lines), key=["I", "II", "III", "IV", "mixed", "control"].index
     )
     stop = next(row for row in runs[0].rows if row.method == "stop" and row.task == "power")
-    assert next(line for line in lines if line[0] == "stop")[3] == with_interval(
-        stop.avg_at_k, stop.avg_at_k_low, stop.avg_at_k_high
-    )
+    assert next(line for line in lines if line[0] == "stop")[3] == with_interval(stop["avg_at_k"])
     assert len(lines) == len({row.method for row in runs[0].rows})
 
 
@@ -56,7 +55,7 @@ def test_the_paper_stands_beneath_what_was_measured(runs):
 def test_the_files_hold_all_of_it(runs, tmp_path):
     SideBySide(runs).write(tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "side_by_side.csv").read_text())))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == list(runs[0].rows[0].flat())
     assert len(rows) == len(runs[0].rows) + len(runs[1].rows)
     text = (tmp_path / "side_by_side.md").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -79,5 +78,5 @@ def test_the_figure_has_a_panel_per_model_and_an_interval_per_method(runs):
     assert left.get_xlim() == right.get_xlim()
     stop = next(row for row in small.rows if row.method == "stop" and row.task == "all")
     drawn = [line.get_xdata() for line in left.lines if set(line.get_ydata()) == {-names.index("stop")}]
-    assert [stop.delta_low, stop.delta_high] in [list(xs) for xs in drawn]
+    assert [stop["delta"].low, stop["delta"].high] in [list(xs) for xs in drawn]
     assert sum(0 in line.get_ydata() for line in right.lines[1:]) == 0, "slim-sc has no place there"

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from prunebench.bench.evaluation.calibration import brier, expected_calibration_error, reliability
+from prunebench.bench.evaluation.candidates import Candidate
+from prunebench.bench.evaluation.replays import Replays
 from prunebench.bench.evaluation.results import CalibrationRow
-from prunebench.bench.evaluation.tables.main import Replays
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Pruner
 
 
 def calibration_rows(
-    records: Sequence[ProblemRecord], task: str, scored: Replays, methods: Mapping[str, Pruner]
+    records: Sequence[ProblemRecord], task: str, replays: Replays, candidates: Mapping[str, Candidate]
 ) -> list[CalibrationRow]:
     """One row per method that declares ``probability``; the truth is the potential where all records have labels.
 
@@ -27,10 +27,11 @@ def calibration_rows(
          for record, potential in zip(records, potentials, strict=True)]
     )  # fmt: skip
     rows = []
-    for name, pruner in methods.items():
-        if not type(pruner).probability or name not in scored.played:
+    for name, candidate in candidates.items():
+        if not candidate.pruner.probability or name not in replays.of:
             continue
-        scores = np.concatenate([draws[0].scores for draws in scored.played[name]])
+        scores = np.concatenate([draws[0].scores for draws in replays.of[name]])
+        bins = reliability(scores, truth)
         rows.append(
             CalibrationRow(
                 task=task,
@@ -38,7 +39,7 @@ def calibration_rows(
                 truth="potential" if labelled else "outcome",
                 ece=expected_calibration_error(scores, truth),
                 brier=brier(scores, truth),
-                bins=[(b.low, b.high, b.count, b.mean_probability, b.mean_outcome) for b in reliability(scores, truth)],
+                bins=[(b.low, b.high, b.count, b.mean_probability, b.mean_outcome) for b in bins],
             )
         )
     return rows

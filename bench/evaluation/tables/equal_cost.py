@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.evaluation import metrics
+from prunebench.bench.evaluation.candidates import Candidate
+from prunebench.bench.evaluation.grading import correct_of, elected
 from prunebench.bench.evaluation.ledger import entries, generator_token, in_generator_tokens, whole_cost
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import EqualCostRow
 from prunebench.bench.evaluation.statistics import mean_interval
 from prunebench.bench.evaluation.subsampling import Subsamples
-from prunebench.bench.evaluation.tables.main import correct_of, significance
+from prunebench.bench.evaluation.tables.main import significance
 from prunebench.bench.policies import Policy
-from prunebench.bench.policies.votes import Majority
+from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Pruner
 
 Array = NDArray[np.float64]
-Scaled = Callable[[int], Policy]
+PolicyFor = Callable[[int], Policy]
 """The policy of a method for a pool of so many paths."""
-
 
 CLOSE_IN = 8
 """After so many costs the search for the largest pool halves what is left."""
@@ -49,48 +49,58 @@ def default_budget(records: Sequence[ProblemRecord]) -> float:
     return float(np.mean([max(1, len(r.pool) // 4) * r.lengths.mean() for r in records]))
 
 
+@dataclass(frozen=True)
+class Budget:
+    """``tokens``: generator tokens per problem; ``draws`` pools are drawn for every number of paths."""
+
+    tokens: float
+    draws: int
+    seed: int
+    arithmetic: Arithmetic | None = None
+    vote: Vote = Majority()  # noqa: RUF009 - frozen
+
+
 def at_equal_cost(
     records: Sequence[ProblemRecord],
     task: str,
-    methods: Mapping[str, Pruner],
-    policies: Mapping[str, Scaled],
-    arithmetic: Arithmetic | None,
-    budget: float,
-    *,
-    draws: int,
-    seed: int,
-    drawn: Mapping[str, Subsamples],
+    candidates: Mapping[str, Candidate],
+    policies: Mapping[str, PolicyFor],
+    subsamples: Mapping[str, Subsamples],
+    budget: Budget,
     full: Mapping[str, float] = {},
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[EqualCostRow]:
-    """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most ``budget``.
+    """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most the ``budget``.
 
     The retention ratio stays; N varies. Cost is in generator tokens (arithmetic over that of one token), the expected
-    one is the mean over ``records`` and over ``draws`` pools drawn from the stored paths without replacement. ``full``
-    may say what all stored paths cost a method, where that is known. The difference is taken to ``none`` at its own N
-    of the same budget. A method that cannot pay for one path, and one whose cost nobody knows, has no row. Raises
-    ValueError when ``none`` is not among the methods.
+    one is the mean over ``records`` and over pools drawn from the stored paths without replacement. ``full`` may say
+    what all stored paths cost a method, where that is known. The difference is taken to ``none`` at its own N of the
+    same budget. A method that cannot pay for one path, and one whose cost nobody knows, has no row. Raises ValueError
+    when ``none`` is not among the methods.
     """
     if "none" not in policies:
         raise ValueError("equal cost is a difference to none: it must take part")
-    unit = generator_token(records, arithmetic)
+    unit = generator_token(records, budget.arithmetic)
     most = min(len(record.pool) for record in records)
-    found: dict[str, _Point] = {}
+    chosen: dict[str, _Point] = {}
     for name in policies:
         points: dict[int, _Point] = {}
 
         def at(n: int, name: str = name, points: dict[int, _Point] = points) -> _Point:
             if n not in points:
                 # All stored paths are one pool, however they are drawn.
-                played = drawn[name].replay(policies[name](n), n, 1 if n == most else draws)
-                points[n] = _point(records, played, n, arithmetic, unit)
+                draws = subsamples[name].replay(policies[name](n), n, 1 if n == most else budget.draws)
+                points[n] = _point(records, draws, n, budget, unit)
             return points[n]
 
-        best = largest_affordable(lambda n, at=at: float(at(n).cost.mean()), budget, most, full.get(name))  # type: ignore[misc]
+        def cost(n: int, at: Callable[[int], _Point] = at) -> float:
+            return float(at(n).cost.mean())
+
+        best = largest_affordable(cost, budget.tokens, most, full.get(name))
         if best:
-            found[name] = at(best)
-        progress()
-    return _rows(records, task, methods, policies, found, budget, draws, seed)
+            chosen[name] = at(best)
+        progress(1)
+    return _rows(records, task, candidates, policies, chosen, budget)
 
 
 def largest_affordable(cost: Callable[[int], float], budget: float, most: int, first: float | None = None) -> int:
@@ -117,70 +127,62 @@ def largest_affordable(cost: Callable[[int], float], budget: float, most: int, f
 
 def _point(
     records: Sequence[ProblemRecord],
-    played: Sequence[Sequence[tuple[ProblemRecord, Replay]]],
+    draws: Sequence[Sequence[tuple[ProblemRecord, Replay]]],
     n: int,
-    arithmetic: Arithmetic | None,
+    budget: Budget,
     unit: float,
 ) -> _Point:
     def over_draws(value: Callable[[ProblemRecord, Replay], float]) -> Array:
-        return np.array([np.mean([value(record, one) for record, one in draws]) for draws in played])
+        return np.array([np.mean([value(record, replay) for record, replay in pools]) for pools in draws])
 
-    def cost(record: ProblemRecord, one: Replay) -> float:
-        return in_generator_tokens(entries(record, "", [one], arithmetic), [one], unit)
+    def cost(record: ProblemRecord, replay: Replay) -> float:
+        return in_generator_tokens(entries(record, "", [replay], budget.arithmetic), [replay], unit)
 
     # Some draws took longer paths than others: what their paths cost as a whole is known exactly, and corrects for it.
-    expected = np.array([n * whole_cost(whole, arithmetic) / len(whole.pool) for whole in records])
-    met = over_draws(lambda record, _: whole_cost(record, arithmetic))
+    expected = np.array([n * whole_cost(whole, budget.arithmetic) / len(whole.pool) for whole in records])
+    drawn = over_draws(lambda record, _: whole_cost(record, budget.arithmetic))
     return _Point(
         n,
-        float(over_draws(lambda _, one: float(one.keep.sum())).mean()),
-        over_draws(cost) * expected / met,
-        over_draws(lambda record, one: float(metrics.avg_at_k(correct_of(record, one), one.keep))),
-        over_draws(lambda record, one: Majority().elect(one.answer_class[one.keep]).correctness(record.gold_class)),
+        float(over_draws(lambda _, replay: float(replay.keep.sum())).mean()),
+        over_draws(cost) * expected / drawn,
+        over_draws(lambda record, replay: float(metrics.avg_at_k(correct_of(record, replay), replay.keep))),
+        over_draws(lambda record, replay: float(elected(budget.vote, record, [replay])[0][0])),
     )
 
 
 def _rows(
     records: Sequence[ProblemRecord],
     task: str,
-    methods: Mapping[str, Pruner],
-    policies: Mapping[str, Scaled],
-    found: Mapping[str, _Point],
-    budget: float,
-    draws: int,
-    seed: int,
+    candidates: Mapping[str, Candidate],
+    policies: Mapping[str, PolicyFor],
+    chosen: Mapping[str, _Point],
+    budget: Budget,
 ) -> list[EqualCostRow]:
-    if "none" not in found:
+    if "none" not in chosen:
         return []
-    base = found["none"].maj
-    p_values, adjusted = significance({name: point.maj - base for name, point in found.items()}, methods, seed)
+    base = chosen["none"].maj
+    differences = {name: point.maj - base for name, point in chosen.items()}
+    p_values, adjusted = significance(differences, candidates, budget.seed)
     most = min(len(record.pool) for record in records)
-    rows = []
-    for name, point in found.items():
-        vote, delta = mean_interval(100 * point.maj), mean_interval(100 * (point.maj - base))
-        rows.append(
-            EqualCostRow(
-                task=task,
-                method=name,
-                quadrant=type(methods[name]).quadrant().value,
-                policy=str(policies[name](point.n)),
-                stored_paths=most,
-                n=point.n,
-                k=point.k,
-                budget=budget,
-                cost=float(point.cost.mean()),
-                capped=point.n == most,
-                avg_at_k=100 * float(point.avg.mean()),
-                maj_at_k=vote.mean,
-                maj_at_k_low=vote.low,
-                maj_at_k_high=vote.high,
-                maj_delta=delta.mean,
-                maj_delta_low=delta.low,
-                maj_delta_high=delta.high,
-                p_value=p_values[name],
-                p_holm=adjusted.get(name, math.nan),
-                draws=draws,
-                n_problems=len(records),
-            )
+    return [
+        EqualCostRow(
+            task=task,
+            method=name,
+            quadrant=candidates[name].pruner.quadrant().value,
+            policy=str(policies[name](point.n)),
+            stored_paths=most,
+            n=point.n,
+            k=point.k,
+            budget=budget.tokens,
+            cost=float(point.cost.mean()),
+            capped=point.n == most,
+            avg_at_k=100 * float(point.avg.mean()),
+            maj_at_k=mean_interval(100 * point.maj),
+            maj_delta=mean_interval(100 * differences[name]),
+            p_value=p_values[name],
+            p_holm=adjusted.get(name, math.nan),
+            draws=budget.draws,
+            n_problems=len(records),
         )
-    return rows
+        for name, point in chosen.items()
+    ]

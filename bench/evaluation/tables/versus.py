@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation import metrics
-from prunebench.bench.evaluation.rebuild import Reopened
-from prunebench.bench.evaluation.replay import Replay
+from prunebench.bench.evaluation.grading import graded
+from prunebench.bench.evaluation.ledger import generator_token
+from prunebench.bench.evaluation.rebuild import WrittenRun
 from prunebench.bench.evaluation.statistics import Interval, holm, mean_interval, sign_flip_p
-from prunebench.bench.evaluation.tables.main import correct_of, tables_of
-from prunebench.bench.policies.votes import Majority
-from prunebench.bench.rollouts.records import ProblemRecord
-
-Array = NDArray[np.float64]
+from prunebench.bench.evaluation.tables.main import tables_of
 
 
 @dataclass(frozen=True)
@@ -38,49 +30,38 @@ class VersusRow:
     n_problems: int
 
 
-def versus(run: Reopened, method: str, others: Sequence[str]) -> list[VersusRow]:
+def versus(run: WrittenRun, method: str, others: Sequence[str]) -> list[VersusRow]:
     """``method`` against each of ``others``, on every task and on all pooled, which comes last.
 
     Raises UserError for a method that took no part.
     """
     for name in (method, *others):
-        if name not in run.scored.played:
-            known = ", ".join(run.scored.played)
+        if name not in run.replays.of:
+            known = ", ".join(run.replays.of)
             raise UserError(f"method '{name}' has no row in this comparison; it has {known}")
-    avg = {name: _per_problem(run, name, _average) for name in (method, *others)}
-    maj = {name: _per_problem(run, name, _vote) for name in (method, *others)}
+    unit = generator_token(run.records, run.setting.arithmetic)
+    methods = {
+        name: graded(
+            run.candidates[name], run.records, run.replays.of[name], run.setting.arithmetic, unit, run.setting.vote
+        )
+        for name in (method, *others)
+    }
     rows = []
     for task, problems in tables_of(run.records).items():
-        p_values = [sign_flip_p((avg[method] - avg[other])[problems], run.config.seed) for other in others]
+        avg = {other: (methods[method].avg - methods[other].avg)[problems] for other in others}
+        maj = {other: (methods[method].maj - methods[other].maj)[problems] for other in others}
+        p_values = [sign_flip_p(avg[other], run.config.seed) for other in others]
         for other, p, adjusted in zip(others, p_values, holm(p_values), strict=True):
             rows.append(
                 VersusRow(
                     task,
                     method,
                     other,
-                    mean_interval(100 * (avg[method] - avg[other])[problems]),
-                    mean_interval(100 * (maj[method] - maj[other])[problems]),
+                    mean_interval(100 * avg[other]),
+                    mean_interval(100 * maj[other]),
                     p,
                     adjusted,
                     len(problems),
                 )
             )
     return rows
-
-
-def _per_problem(run: Reopened, name: str, value: Callable[[ProblemRecord, Replay], float]) -> Array:
-    """(problems,): means over the draws."""
-    return np.array(
-        [
-            math.fsum(value(record, one) for one in draws) / len(draws)
-            for record, draws in zip(run.records, run.scored.played[name], strict=True)
-        ]
-    )
-
-
-def _average(record: ProblemRecord, one: Replay) -> float:
-    return float(metrics.avg_at_k(correct_of(record, one), one.keep))
-
-
-def _vote(record: ProblemRecord, one: Replay) -> float:
-    return Majority().elect(one.answer_class[one.keep]).correctness(record.gold_class)

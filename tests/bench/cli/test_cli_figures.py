@@ -12,7 +12,7 @@ def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
     assert "run/results.json: no such file; make it with: prunebench" in refused(prunebench("figures", "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "results.json").write_text(json.dumps({"schema_version": 7}))
-    assert "schema version 7 is not that of this version (1)" in refused(prunebench("figures", "run"))
+    assert "schema version 7 is not that of this version (2)" in refused(prunebench("figures", "run"))
     assert not (tmp_path / "run" / "figures").exists()
 
 

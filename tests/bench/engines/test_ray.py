@@ -19,7 +19,8 @@ from prunebench.bench.engines.ray import Cluster
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.comparison import Inputs, run_comparison
+from prunebench.bench.evaluation.comparison import run_comparison
+from prunebench.bench.evaluation.inputs import Inputs
 from prunebench.bench.progress import SILENT
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import Sampled, problems_of, sample_rollouts, tasks_of

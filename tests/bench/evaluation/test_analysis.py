@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from prunebench.bench import policies
 from prunebench.bench.config import RunConfig
-from prunebench.bench.evaluation.analysis import Candidate, analyse, timings_csv
+from prunebench.bench.evaluation.analysis import analyse, one_check, timings_csv
 from prunebench.bench.evaluation.results import ResultRow
-from prunebench.bench.policies import Ratio, Threshold, TopK
-from tests.bench.evaluation.tables.test_main import MODEL, ByIds, Chance, KeepAll, many, record
+from prunebench.bench.evaluation.tables.main import Setting
+from prunebench.bench.policies import Funnel, Ratio, Threshold, TopK
+from tests.bench.evaluation.tables.test_main import MODEL, ByIds, Chance, KeepAll, candidates_of, many, record
 
 
 def analysed(records, methods=None, policy=None, n=None, k=2, **settings):
@@ -21,10 +21,10 @@ def analysed(records, methods=None, policy=None, n=None, k=2, **settings):
         tasks=("t",), model="m", n=n or len(records[0].pool), k=k, prefix_tokens=10, problems=len(records),
         temperature=1.0, max_new_tokens=100, **settings,
     )  # fmt: skip
-    candidates = {
-        name: Candidate(pruner, policies.KeepAll() if name == "none" else None) for name, pruner in methods.items()
-    }
-    return analyse(records, config, candidates, policy or TopK(k), "m", MODEL, lambda name, total: lambda done: None)
+    policy = policy or TopK(k)
+    return analyse(
+        records, config, candidates_of(methods, policy), Setting("m", 10, 0, one_check(policy, config), MODEL)
+    )
 
 
 def rows_of(rows):
@@ -51,14 +51,14 @@ def test_the_ledger_holds_every_problem_method_and_phase_and_adds_up_to_the_tabl
     assert len(found.ledger) == 6 * 3 * 3
     for row in found.rows:
         own = [phase.tokens for phase in found.ledger if phase.method == row.method]
-        assert sum(own) / 6 == pytest.approx(row.tokens)
-    assert {(s[0], s[1], s[2]) for s in found.seconds} == {(r.task, r.problem, m) for r in records
-                                                           for m in ("none", "random", "by-ids")}  # fmt: skip
+        assert sum(own) / 6 == pytest.approx(row["tokens"].mean)
+    timed = [tuple(line.split(",")[:3]) for line in timings_csv(found).splitlines()[1:]]
+    assert sorted(timed) == sorted((r.task, r.problem, m) for r in records for m in ("none", "random", "by-ids"))
 
 
 def test_seconds_are_a_file_of_their_own():
     found = analysed([record()])
-    text = timings_csv(found, {("t", "p0"): 2.0}).splitlines()
+    text = timings_csv(found).splitlines()
     assert text[0] == "task,problem,method,launch_seconds,check_seconds,resume_seconds"
     assert [line.split(",")[:4] for line in text[1:]] == [["t", "p0", m, "2"] for m in ("none", "random", "by-ids")]
     assert all(line.endswith(",nan") for line in text[1:]), "replay never resumes"
@@ -74,24 +74,24 @@ def leaky(count, of=100, **more):
 
 def test_a_table_with_many_leaky_prefixes_is_repeated_without_them():
     found = analysed([leaky(3), leaky(3, problem="p1")])
-    assert rows_of(found.rows)["t", "by-ids"].avg_at_k == 0
+    assert rows_of(found.rows)["t", "by-ids"]["avg_at_k"].mean == 0
     again = rows_of(found.repeated)
-    assert again["t", "by-ids"].avg_at_k == 100, "the others alone"
+    assert again["t", "by-ids"]["avg_at_k"].mean == 100, "the others alone"
     assert (again["t", "by-ids"].n, again["t", "by-ids"].k) == (97, 2)
-    assert again["t", "none"].finished_share == again["t", "none"].leaky_share == 0
-    assert any("repeated without finished and leaky prefixes: t" in note for note in found.notes)
+    assert again["t", "none"]["finished_share"].mean == again["t", "none"]["leaky_share"].mean == 0
+    assert any("repeated without finished and leaky prefixes: t" in note.text for note in found.notes)
 
 
 def test_two_percent_are_not_many():
     found = analysed([leaky(2), leaky(2, problem="p1")])
     assert found.repeated == []
-    assert not any("repeated" in note for note in found.notes)
+    assert not any("repeated" in note.text for note in found.notes)
 
 
 def test_finished_prefixes_count_as_well_and_a_problem_without_others_is_left_out():
     ended = record(problem="p1", correct=(1, 0, 0, 1), lengths=[5, 5, 5, 20])
     found = analysed([record(), ended])
-    (note,) = [note for note in found.notes if "repeated" in note]
+    (note,) = [note.text for note in found.notes if "repeated" in note.text]
     assert "1 problems have too few others" in note
     assert rows_of(found.repeated)["t", "by-ids"].n_problems == 1
 
@@ -100,33 +100,41 @@ def test_only_the_tables_that_need_it_are_repeated():
     records = [leaky(3, task="a"), leaky(0, task="b", problem="p1"), leaky(0, task="b", problem="p2")]
     found = analysed(records)
     assert {row.task for row in found.repeated} == {"a"}, "1 % over all tasks"
-    assert not any("too few others" in note for note in found.notes), "the other task is not missed"
+    assert not any("too few others" in note.text for note in found.notes), "the other task is not missed"
 
 
 def test_the_draw_spread_is_that_of_avg_at_k_over_the_draws():
     records = many(8, n=32, seed=3)
     found = rows_of(analysed(records, n=8, k=2).rows)
     assert found["t", "none"].n == 8
-    assert found["t", "none"].avg_at_k == pytest.approx(100 * np.mean([r.correct[:8].mean() for r in records]))
+    assert found["t", "none"]["avg_at_k"].mean == pytest.approx(100 * np.mean([r.correct[:8].mean() for r in records]))
     # mean of 8 of 32 without replacement: s^2 / 8 * (1 - 8 / 32) per problem
     variance = np.mean([np.var(r.correct, ddof=1) / 8 * (1 - 8 / 32) for r in records]) / 8
-    assert found["t", "none"].draw_spread == pytest.approx(100 * math.sqrt(variance), rel=0.5)
-    assert found["t", "by-ids"].draw_spread > 0
+    assert found["t", "none"]["draw_spread"].mean == pytest.approx(100 * math.sqrt(variance), rel=0.5)
+    assert found["t", "by-ids"]["draw_spread"].mean > 0
 
 
 def test_with_fewer_than_four_times_the_paths_there_is_no_draw_spread():
     rows = analysed(many(8, n=31, seed=3), n=8).rows
-    assert all(math.isnan(row.draw_spread) for row in rows)
+    assert all(math.isnan(row["draw_spread"].mean) for row in rows)
 
 
-def test_a_policy_that_cannot_be_scaled_leaves_only_the_controls_at_equal_cost():
-    found = analysed(many(4, n=16), policy=Threshold(3.0))
-    assert {row.method for row in found.equal_cost} == {"none"}
-    assert {row.method for row in analysed(many(4, n=16), policy=Ratio(0.25)).equal_cost} == {
-        "none",
-        "random",
-        "by-ids",
-    }
+@pytest.mark.parametrize(
+    ("policy", "at_equal_cost"),
+    [
+        (Ratio(0.25), "ratio:0.25"),
+        (TopK(2, "drop"), "ratio:0.125:drop"),
+        (Threshold(3.0), "threshold:3.0"),
+        (Funnel(((16, 10), (8, 15)), 4), "funnel:"),
+    ],
+)
+def test_every_policy_is_scaled_to_the_paths_that_the_budget_pays_for(policy, at_equal_cost):
+    records = [replace(one, elsewhere=lambda position, one=one: replace(one.pool, position=position))
+               for one in many(4, n=16)]  # fmt: skip
+    found = analysed(records, policy=policy)
+    assert {row.method for row in found.equal_cost} == {"none", "random", "by-ids"}
+    rows = {row.method: row for row in found.equal_cost}
+    assert rows["by-ids"].policy.startswith(at_equal_cost) and rows["by-ids"].cost <= rows["by-ids"].budget * (1 + 1e-9)
 
 
 def test_scores_that_claim_to_be_probabilities_are_held_to_it():
@@ -158,7 +166,7 @@ def test_normalised_is_0_for_chance_and_1_for_the_oracle():
             return best[pool.problem][pool.paths]
 
     rows = rows_of(analysed(records, {"none": KeepAll(), "random": Chance(), "knows": Knows()}, k=4).rows)
-    assert rows["t", "knows"].normalised == pytest.approx(100)
-    assert rows["t", "none"].normalised == 0
-    assert abs(rows["t", "random"].normalised) < 2
+    assert rows["t", "knows"]["normalised"].mean == pytest.approx(100)
+    assert rows["t", "none"]["normalised"].mean == 0
+    assert abs(rows["t", "random"]["normalised"].mean) < 2
     assert isinstance(rows["t", "knows"], ResultRow)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chi2
 
+from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.metrics import avg_at_k, pass_at_k
+from prunebench.bench.evaluation.replays import replay_methods
 from prunebench.bench.evaluation.statistics import Interval, holm, mean_interval, sign_flip_p
-from prunebench.bench.evaluation.tables.main import ProblemRecord, replay_methods
 from prunebench.bench.policies import TopK
 from prunebench.bench.policies.votes import Majority
+from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Signal
 from prunebench.methods.controls.random_choice import RandomChoice
 from prunebench.methods.pool import Pool
@@ -176,8 +178,8 @@ def problem(name, answers):
 
 def kept(records, k):
     """bool (problems, draws, n)"""
-    played = replay_methods(records, {"random": RandomChoice()}, {"random": TopK(k)}).played["random"]
-    keep = np.array([[one.keep for one in draws] for draws in played])
+    replays = replay_methods(records, {"random": Candidate("random", RandomChoice(), TopK(k))}).of["random"]
+    keep = np.array([[replay.keep for replay in draws] for draws in replays])
     assert keep.shape == (len(records), 200, len(records[0].pool))
     assert (keep.sum(axis=2) == k).all()
     return keep

@@ -17,10 +17,10 @@ def test_what_was_decided_is_read_again(tmp_path):
     ]  # fmt: skip
     one = found[1]
     assert one.paths.tolist() == [0, 1, 2, 3]
-    assert one.played.scores.tolist() == [3, 9, 4, 7]
-    assert one.played.keep.tolist() == [False, True, False, True]
+    assert one.replay.scores.tolist() == [3, 9, 4, 7]
+    assert one.replay.keep.tolist() == [False, True, False, True]
     # path 0 ended at 5 tokens, path 2 was cut at 10, the others went to their ends
-    assert one.played.decoded.tolist() == [5, 20, 10, 40]
+    assert one.replay.decoded.tolist() == [5, 20, 10, 40]
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path):

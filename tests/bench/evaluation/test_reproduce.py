@@ -5,15 +5,18 @@ import math
 import pytest
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.columns import METRICS
 from prunebench.bench.evaluation.reproduce import differences, read_results
 from prunebench.bench.evaluation.results import EqualCostRow, ResultRow, Results
+from prunebench.bench.evaluation.statistics import Interval
 
 
 def row(**changed):
-    values = {name: 1.5 for name, field in ResultRow.model_fields.items() if field.annotation is float}
     text = {"task": "t", "model": "m", "method": "stop", "quadrant": "IV", "policy": "topk:8", "finished": "rank"}
     counts = {"n": 64, "k": 8, "prefix_tokens": 40, "n_problems": 12}
-    return ResultRow(**{**values, **text, **counts, "configuration": "defaults", "headroom": math.nan, **changed})
+    values = dict.fromkeys(METRICS.names(), 1.5) | {"headroom": math.nan}
+    metrics = {name: Interval(changed.pop(name, value), 1.5, 1.5) for name, value in values.items()}
+    return ResultRow(**{**text, **counts, "configuration": "defaults", "metrics": metrics, **changed})
 
 
 def results(*rows, **changed):
@@ -33,7 +36,12 @@ def test_equal_runs_have_no_difference_whatever_their_seconds_and_commands():
 
 def test_every_difference_is_named_with_both_values():
     before = results(row(), row(method="entropy"))
-    after = results(row(avg_at_k=2.5), row(method="margin"), hashes={"model": "b"}, notes=["t: other"])
+    after = results(
+        row(avg_at_k=2.5),
+        row(method="margin"),
+        hashes={"model": "b"},
+        notes=[{"table": "main", "task": "t", "text": "other"}],
+    )
     assert differences(before, after) == [
         "hash of model: a before, b now",
         "rows: t entropy is missing now",
@@ -50,6 +58,7 @@ def test_undefined_equals_undefined_only():
 
 def test_other_tables_are_held_together_too():
     values = {name: 1.0 for name, field in EqualCostRow.model_fields.items() if field.annotation is float}
+    values |= {name: Interval(1.0, 1.0, 1.0) for name in ("maj_at_k", "maj_delta")}
     fixed = {"task": "t", "method": "stop", "quadrant": "IV", "policy": "ratio:0.5", "stored_paths": 64, "draws": 4}
     one = EqualCostRow(**{**values, **fixed, "n": 5, "capped": False, "n_problems": 12})
     other = one.model_copy(update={"n": 6})

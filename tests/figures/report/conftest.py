@@ -13,7 +13,8 @@ from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
-from prunebench.bench.evaluation.comparison import Inputs, run_comparison
+from prunebench.bench.evaluation.comparison import run_comparison
+from prunebench.bench.evaluation.inputs import Inputs
 from prunebench.bench.guideline.guideline import guideline_of
 from prunebench.bench.rollouts.importers import Options, import_rollouts
 from prunebench.figures.outputs import write_outputs

@@ -11,7 +11,9 @@ from scipy.stats import t
 from prunebench.bench import policies
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.tables.main import compare, replay_methods
+from prunebench.bench.evaluation.candidates import Candidate
+from prunebench.bench.evaluation.replays import replay_methods
+from prunebench.bench.evaluation.tables.main import Setting, main_rows
 from prunebench.bench.policies import Ratio, TopK
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import PRIVILEGED, Pruner, Signal, Source
@@ -127,22 +129,27 @@ def record(
     )
 
 
-def policies_of(methods, policy=None):
-    return {name: policies.KeepAll() if name == "none" else policy or TopK(2) for name in methods}
-
-
-def score_methods(records, methods, policy=None, progress=None):
-    return replay_methods(records, methods, policies_of(methods, policy), progress)
-
-
-def run(records, methods, policy=None, **more):
+def candidates_of(methods, policy=None):
     policy = policy or TopK(2)
-    scored = score_methods(records, methods, policy)
-    found = compare(
-        records, scored, methods, policies_of(methods, policy), policy, "model", MODEL, {}, seed=0,
-        prefix_tokens=L, **more,
-    )  # fmt: skip
-    return {(row.task, row.method): row for row in found.rows}, found.notes, scored
+    return {
+        name: Candidate(name, pruner, policies.KeepAll() if name == "none" else policy)
+        for name, pruner in methods.items()
+    }
+
+
+def score_methods(records, methods, policy=None, progress=lambda _: None):
+    return replay_methods(records, candidates_of(methods, policy), progress)
+
+
+def run(records, methods, policy=None, notes_of=None, **more):
+    policy = policy or TopK(2)
+    replays = score_methods(records, methods, policy)
+    candidates = {
+        name: replace(one, note=(notes_of or {}).get(name, "")) for name, one in candidates_of(methods, policy).items()
+    }
+    table = main_rows(records, replays, candidates, Setting("model", L, 0, policy, MODEL, **more))
+    notes = [f"{note.task}: {note.text}" for note in table.notes]
+    return {(row.task, row.method): row for row in table.rows}, notes, replays
 
 
 def many(n_problems=40, n=16, seed=0, task="t", labels=False, noise=False):
@@ -170,22 +177,22 @@ def test_one_problem_by_hand():
     row, none = rows["t", "by-ids"], rows["t", "none"]
     assert (row.n, row.k, row.policy, row.quadrant) == (4, 2, "topk:2", "III")
     assert (none.n, none.k, none.policy, none.quadrant) == (4, 4, "keep all", "control")
-    assert row.avg_at_n == row.avg_at_k == 50
-    assert row.pass_at_k == 100
-    assert row.maj_at_k == 50  # one answer each: the right one wins half the time
-    assert none.maj_at_k == 100
-    assert row.maj_delta == -50
-    assert row.auroc == 0.5  # scores 3 and 0 of the right ones against 2 and 1
-    assert (row.finished, row.finished_share, row.leaky_share) == ("rank", 25, 0)
-    assert row.tokens == row.paper_tokens == row.flops_tokens == 5 + 10 * 3 + 10
-    assert none.tokens == 95
-    assert row.reduction == pytest.approx(100 * (1 - 45 / 95))
-    assert row.tie_rate == 0
-    assert row.launch_seconds == 2
-    assert math.isnan(row.resume_seconds)
-    assert row.configuration == "defaults"
-    for undefined in (row.avg_at_k_low, row.delta_low, row.avg_at_k_expected, row.headroom, row.spearman,
-                      row.maj_delta_random, row.potential_delta):  # fmt: skip
+    assert row["avg_at_n"].mean == row["avg_at_k"].mean == 50
+    assert row["pass_at_k"].mean == 100
+    assert row["maj_at_k"].mean == 50  # one answer each: the right one wins half the time
+    assert none["maj_at_k"].mean == 100
+    assert row["maj_delta"].mean == -50
+    assert row["auroc"].mean == 0.5  # scores 3 and 0 of the right ones against 2 and 1
+    assert (row.finished, row["finished_share"].mean, row["leaky_share"].mean) == ("rank", 25, 0)
+    assert row["tokens"].mean == row["paper_tokens"].mean == row["flops_tokens"].mean == 5 + 10 * 3 + 10
+    assert none["tokens"].mean == 95
+    assert row["reduction"].mean == pytest.approx(100 * (1 - 45 / 95))
+    assert row["tie_rate"].mean == 0
+    assert row["launch_seconds"].mean == 2
+    assert math.isnan(row["resume_seconds"].mean)
+    assert row.configuration == "factor=1.0"
+    for undefined in (row["avg_at_k"].low, row["delta"].low, row["avg_at_k_expected"].mean, row["headroom"].mean,
+                      row["spearman"].mean, row["maj_delta_random"].mean, row["potential_delta"].mean):  # fmt: skip
         assert math.isnan(undefined)
 
 
@@ -193,51 +200,51 @@ def test_what_scoring_costs_is_charged():
     rows, _, _ = run([record()], {"judge": Judge()})
     row = rows["t", "judge"]
     assert row.quadrant == "II"
-    assert row.tokens == 45 + 7 + 3
-    assert row.paper_tokens == 45 + 2 * L
-    assert row.flops_tokens == 45 + 100 / 20
+    assert row["tokens"].mean == 45 + 7 + 3
+    assert row["paper_tokens"].mean == 45 + 2 * L
+    assert row["flops_tokens"].mean == 45 + 100 / 20
 
 
 def test_none_differs_from_itself_by_nothing():
     rows, _, _ = run(many(labels=True), {"none": KeepAll(), "by-ids": ByIds()})
     row = rows["t", "none"]
-    assert (row.delta, row.delta_low, row.delta_high) == (0, 0, 0)
-    assert (row.maj_delta, row.expected_delta, row.reduction) == (0, 0, 0)
-    assert (row.headroom, row.tie_rate) == (0, 0)
-    assert row.p_value == 1
-    assert math.isnan(row.p_holm)
+    assert (row["delta"].mean, row["delta"].low, row["delta"].high) == (0, 0, 0)
+    assert (row["maj_delta"].mean, row["expected_delta"].mean, row["reduction"].mean) == (0, 0, 0)
+    assert (row["headroom"].mean, row["tie_rate"].mean) == (0, 0)
+    assert row["p_value"].mean == 1
+    assert math.isnan(row["p_holm"].mean)
 
 
 def test_random_is_unbiased():
     rows, _, scored = run(many(60, labels=True), {"none": KeepAll(), "random": Chance()}, TopK(4))
     row = rows["t", "random"]
-    assert scored.scores("random", 0).shape == (200, 16)
-    assert row.avg_at_k == pytest.approx(row.avg_at_n, abs=0.8)
-    assert row.expected_delta == pytest.approx(0, abs=0.8)
-    assert row.auroc == pytest.approx(0.5, abs=0.01)
-    assert row.headroom == pytest.approx(0, abs=5)
-    assert row.maj_delta_random == 0
+    assert [len(draws) for draws in scored.of["random"]] == [200] * 60
+    assert row["avg_at_k"].mean == pytest.approx(row["avg_at_n"].mean, abs=0.8)
+    assert row["expected_delta"].mean == pytest.approx(0, abs=0.8)
+    assert row["auroc"].mean == pytest.approx(0.5, abs=0.01)
+    assert row["headroom"].mean == pytest.approx(0, abs=5)
+    assert row["maj_delta_random"].mean == 0
 
 
 def test_labels_of_pure_noise_do_not_lift_the_potential_control():
     rows, _, _ = run(many(150, noise=True, labels=True), {"none": KeepAll(), "potential": Potential()}, TopK(4))
     row = rows["t", "potential"]
     # choosing and grading by the same labels would show about 15 points here
-    assert row.avg_at_k_expected == pytest.approx(50, abs=1.5)
-    assert math.isnan(row.headroom)
+    assert row["avg_at_k_expected"].mean == pytest.approx(50, abs=1.5)
+    assert math.isnan(row["headroom"].mean)
 
 
 def test_split_half_by_hand():
     halves = [[1.0, 0.5, 0.0, 0.2], [0.0, 0.6, 1.0, 0.4]]
     rows, _, _ = run([record(halves=halves)], {"potential": Potential(), "by-ids": ByIds(), "none": KeepAll()})
     # first half chooses 0, 1: told 0 and 0.6; second half chooses 2, 1: told 0 and 0.5
-    assert rows["t", "potential"].avg_at_k_expected == pytest.approx(100 * np.mean([0.0, 0.6, 0.0, 0.5]))
+    assert rows["t", "potential"]["avg_at_k_expected"].mean == pytest.approx(100 * np.mean([0.0, 0.6, 0.0, 0.5]))
     # an ordinary method keeps 0, 1 and is told by all labels
-    assert rows["t", "by-ids"].avg_at_k_expected == pytest.approx(100 * np.mean([0.5, 0.55]))
-    assert rows["t", "none"].avg_at_k_expected == pytest.approx(100 * np.mean(halves))
-    assert rows["t", "by-ids"].expected_delta == pytest.approx(100 * (0.525 - np.mean(halves)))
+    assert rows["t", "by-ids"]["avg_at_k_expected"].mean == pytest.approx(100 * np.mean([0.5, 0.55]))
+    assert rows["t", "none"]["avg_at_k_expected"].mean == pytest.approx(100 * np.mean(halves))
+    assert rows["t", "by-ids"]["expected_delta"].mean == pytest.approx(100 * (0.525 - np.mean(halves)))
     # its outcome metric uses all labels: 0.5, 0.55, 0.5, 0.3 -> paths 1 and 0
-    assert rows["t", "potential"].avg_at_k == 50
+    assert rows["t", "potential"]["avg_at_k"].mean == 50
 
 
 def test_headroom_runs_from_none_to_potential():
@@ -245,16 +252,17 @@ def test_headroom_runs_from_none_to_potential():
         many(40, labels=True), {"none": KeepAll(), "potential": Potential(), "oracle": Oracle(), "by-ids": ByIds()}
     )
     potential, oracle = rows["t", "potential"], rows["t", "oracle"]
-    assert (potential.headroom, potential.headroom_low, potential.headroom_high) == pytest.approx((100, 100, 100))
-    assert potential.potential_delta == 0
-    assert 0 < oracle.headroom < 100
-    assert oracle.avg_at_k == 100
-    assert oracle.auroc == 1
-    assert potential.spearman == pytest.approx(1)
+    whole = potential["headroom"]
+    assert (whole.mean, whole.low, whole.high) == pytest.approx((100, 100, 100))
+    assert potential["potential_delta"].mean == 0
+    assert 0 < oracle["headroom"].mean < 100
+    assert oracle["avg_at_k"].mean == 100
+    assert oracle["auroc"].mean == 1
+    assert potential["spearman"].mean == pytest.approx(1)
     by_ids = rows["t", "by-ids"]
-    expected = (by_ids.avg_at_k_expected - rows["t", "none"].avg_at_k_expected) / potential.expected_delta
-    assert by_ids.headroom == pytest.approx(100 * expected)
-    assert by_ids.headroom_low < by_ids.headroom < by_ids.headroom_high
+    gain = by_ids["avg_at_k_expected"].mean - rows["t", "none"]["avg_at_k_expected"].mean
+    assert by_ids["headroom"].mean == pytest.approx(100 * gain / potential["expected_delta"].mean)
+    assert by_ids["headroom"].low < by_ids["headroom"].mean < by_ids["headroom"].high
 
 
 def test_differences_are_paired_and_have_t_intervals():
@@ -266,8 +274,8 @@ def test_differences_are_paired_and_have_t_intervals():
         deltas.append(100 * (r.correct[best].mean() - r.correct.mean()))
     row = rows["t", "by-ids"]
     half = t.ppf(0.975, 19) * np.std(deltas, ddof=1) / math.sqrt(20)
-    assert row.delta == pytest.approx(np.mean(deltas))
-    assert row.delta_high - row.delta == pytest.approx(half)
+    assert row["delta"].mean == pytest.approx(np.mean(deltas))
+    assert row["delta"].high - row["delta"].mean == pytest.approx(half)
     assert row.n_problems == 20
 
 
@@ -275,8 +283,8 @@ def test_tasks_come_in_order_and_then_all_pooled():
     records = many(6, seed=1, task="zebra") + many(3, seed=2, task="aime")
     rows, notes, _ = run(records, {"none": KeepAll(), "by-ids": ByIds()})
     assert list(rows) == [(task, name) for task in ("zebra", "aime", "all") for name in ("none", "by-ids")]
-    pooled = (6 * rows["zebra", "by-ids"].avg_at_k + 3 * rows["aime", "by-ids"].avg_at_k) / 9
-    assert rows["all", "by-ids"].avg_at_k == pytest.approx(pooled)
+    pooled = (6 * rows["zebra", "by-ids"]["avg_at_k"].mean + 3 * rows["aime", "by-ids"]["avg_at_k"].mean) / 9
+    assert rows["all", "by-ids"]["avg_at_k"].mean == pytest.approx(pooled)
     assert rows["all", "by-ids"].n_problems == 9
     assert {note.split(": ")[0] for note in notes} == {"zebra", "aime", "all"}
     assert not any(task == "all" for task, _ in run(many(3), {"none": KeepAll()})[0])
@@ -285,22 +293,22 @@ def test_tasks_come_in_order_and_then_all_pooled():
 def test_holm_runs_over_the_methods_that_are_no_controls():
     methods = {"none": KeepAll(), "oracle": Oracle(), "up": ByIds(), "down": ByIds(factor=-1.0)}
     rows, _, _ = run(many(12), methods)
-    p = sorted(rows["t", name].p_value for name in ("up", "down"))
-    adjusted = sorted(rows["t", name].p_holm for name in ("up", "down"))
+    p = sorted(rows["t", name]["p_value"].mean for name in ("up", "down"))
+    adjusted = sorted(rows["t", name]["p_holm"].mean for name in ("up", "down"))
     assert adjusted == pytest.approx([min(1, 2 * p[0]), min(1, max(2 * p[0], p[1]))])
-    assert math.isnan(rows["t", "oracle"].p_holm)
-    assert rows["t", "oracle"].p_value < 0.01
+    assert math.isnan(rows["t", "oracle"]["p_holm"].mean)
+    assert rows["t", "oracle"]["p_value"].mean < 0.01
 
 
 def test_ties_at_the_cut_are_counted():
     rows, _, _ = run([record(ids=[1, 1, 1, 0]), record(problem="p1")], {"by-ids": ByIds()})
-    assert rows["t", "by-ids"].tie_rate == 50
+    assert rows["t", "by-ids"]["tie_rate"].mean == 50
 
 
 def test_the_policy_sees_what_finished():
     # path 0 has ended: dropped unless needed, so ids 3, 2, 1, 0 keep paths 1 and 2
     rows, _, _ = run([record()], {"by-ids": ByIds()}, TopK(2, "drop"))
-    assert rows["t", "by-ids"].avg_at_k == 0
+    assert rows["t", "by-ids"]["avg_at_k"].mean == 0
     assert rows["t", "by-ids"].policy == "topk:2:drop"
 
 
@@ -317,7 +325,7 @@ def test_a_policy_that_does_not_fit_is_refused():
 def test_pools_may_differ_in_size_and_the_mean_is_shown():
     rows, _, _ = run([record(), record(problem="p1", correct=(1, 0))], {"none": KeepAll(), "by-ids": ByIds()})
     assert rows["t", "none"].n == 3
-    assert rows["t", "none"].avg_at_k == 50
+    assert rows["t", "none"]["avg_at_k"].mean == 50
     with pytest.raises(ValueError, match="at least one problem"):
         run([], {"by-ids": ByIds()})
 
@@ -376,7 +384,7 @@ def test_a_missing_signal_names_signal_method_and_command():
     elsewhere = score_methods([record()], methods).left_out["by-entropy"]
     assert elsewhere == "by-entropy needs the signal 'entropy', which t/p0 does not hold", "no command could record it"
     assert "prunebench label" in scored.left_out["potential"]
-    assert list(scored.played) == ["by-ids"]
+    assert list(scored.of) == ["by-ids"]
 
 
 def test_a_method_that_fails_on_one_problem_is_left_out_and_the_others_go_on():
@@ -400,13 +408,13 @@ def test_a_method_that_fails_on_one_problem_is_left_out_and_the_others_go_on():
     ticks = []
     records = [record(), record(problem="p1")]
     methods = {"fails": Fails(), "nan": GivesNan(), "short": TooShort(), "by-ids": ByIds()}
-    scored = score_methods(records, methods, progress=lambda: ticks.append(1))
+    scored = score_methods(records, methods, progress=ticks.append)
     assert scored.left_out["fails"] == "fails failed on t/p1: no window fits"
     assert "path 2 is nan" in scored.left_out["nan"]
     assert "shape (3,)" in scored.left_out["short"]
-    assert len(scored.played["by-ids"]) == 2
+    assert len(scored.of["by-ids"]) == 2
     assert len(ticks) == len(records) * len(methods)
-    rows = compare(records, scored, methods, dict.fromkeys(methods, TopK(2)), TopK(2), "m", MODEL, {}, 0, L).rows
+    rows = main_rows(records, scored, candidates_of(methods), Setting("m", L, 0, TopK(2), MODEL)).rows
     assert [row.method for row in rows] == ["by-ids"]
 
 
@@ -434,13 +442,13 @@ def test_check_seconds_leave_out_what_only_replay_spends():
             return super().score(pool)
 
     scored = score_methods([record(generator=engine)], {"slow": Slow()})
-    assert 0.005 < scored.played["slow"][0][0].seconds < 0.045
+    assert 0.005 < scored.of["slow"][0][0].seconds < 0.045
 
 
 def test_notes_say_what_the_table_cannot():
     records = [replace(r, leaky=np.arange(16) < 4) for r in many(10)]
     methods = {"none": KeepAll(), "a": ByIds(), "b": ByIds(factor=3.0), "c": ByIds(factor=-1.0)}
-    rows, notes, _ = run(records, methods, captions={"a": "checked outside its lengths"})
+    rows, notes, _ = run(records, methods, notes_of={"a": "checked outside its lengths"})
     assert all(note.startswith("t: ") for note in notes)
     text = "\n".join(notes)
     assert "3 candidates" in text

@@ -7,12 +7,15 @@ import pytest
 
 from prunebench.bench.evaluation.tables.votes import vote_rows
 from prunebench.bench.policies import TopK
-from tests.bench.evaluation.tables.test_main import ByIds, KeepAll, Oracle, record, score_methods
+from tests.bench.evaluation.tables.test_main import ByIds, KeepAll, Oracle, candidates_of, record, score_methods
 
 
 def rows_of(records, methods, policy=TopK(3)):  # noqa: B008 - frozen
     scored = score_methods(records, methods, policy)
-    return {(row.method, row.voters, row.vote): row for row in vote_rows(records, "t", scored, methods)}
+    return {
+        (row.method, row.voters, row.vote): row
+        for row in vote_rows(records, "t", scored, candidates_of(methods, policy))
+    }
 
 
 def voters():
@@ -26,15 +29,15 @@ def test_pruning_and_vote_are_told_apart():
     assert rows["none", "all", "majority"].accuracy == 0
     # kept are 9, 5 and 4: majority 1 wins (wrong), by score 9 of 18 against 9 ties, by rank sqrt(3) < sqrt(2) + 1
     kept = rows["by-ids", "kept", "majority"]
-    assert (kept.accuracy, kept.pruning_gain, kept.vote_gain) == (0, 0, 0)
+    assert (kept.accuracy, kept.pruning_gain.mean, kept.vote_gain.mean) == (0, 0, 0)
     weighted = rows["by-ids", "kept", "score-weighted"]
-    assert (weighted.accuracy, weighted.vote_gain, weighted.tie_rate) == (50, 50, 100)
+    assert (weighted.accuracy, weighted.vote_gain.mean, weighted.tie_rate) == (50, 50, 100)
     assert rows["by-ids", "kept", "borda"].accuracy == 0
     # by entropy 2 against 0.5 + 0.5
-    assert rows["by-ids", "kept", "inverse-entropy"].vote_gain == 100
+    assert rows["by-ids", "kept", "inverse-entropy"].vote_gain.mean == 100
     # all with their scores: 11 against 10
     assert rows["by-ids", "all", "score-weighted"].accuracy == 100
-    assert rows["by-ids", "all", "score-weighted"].pruning_gain == 0
+    assert rows["by-ids", "all", "score-weighted"].pruning_gain.mean == 0
     assert rows["none", "all", "inverse-entropy"].accuracy == 100
 
 
@@ -43,7 +46,7 @@ def test_both_gains_add_up_to_what_the_method_gains():
     rows = rows_of(records, {"none": KeepAll(), "by-ids": ByIds()}, TopK(2))
     base = rows["none", "all", "majority"].accuracy
     for row in rows.values():
-        assert row.accuracy == pytest.approx(base + row.pruning_gain + row.vote_gain)
+        assert row.accuracy == pytest.approx(base + row.pruning_gain.mean + row.vote_gain.mean)
         assert row.n_problems == 2
 
 
@@ -59,7 +62,7 @@ def test_votes_without_evidence_are_left_out():
 
 def test_a_method_that_launches_paths_by_itself_has_no_scores_to_vote_with():
     from prunebench.bench.evaluation.replay import replay
-    from prunebench.bench.evaluation.tables.main import Replays
+    from prunebench.bench.evaluation.replays import Replays
     from prunebench.bench.policies import EarlyStoppingConsistency
 
     @dataclass
@@ -69,5 +72,5 @@ def test_a_method_that_launches_paths_by_itself_has_no_scores_to_vote_with():
     one = voters()
     played = replay(Answers(), EarlyStoppingConsistency(window=2), one.complete, 10)
     methods = {"none": KeepAll(), "esc": Answers()}
-    scored = Replays({**score_methods([one], {"none": KeepAll()}, TopK(3)).played, "esc": [[played]]}, {})
-    assert {row.method for row in vote_rows([one], "t", scored, methods)} == {"none"}
+    scored = Replays({**score_methods([one], {"none": KeepAll()}, TopK(3)).of, "esc": [[played]]}, {})
+    assert {row.method for row in vote_rows([one], "t", scored, candidates_of(methods, TopK(3)))} == {"none"}

@@ -1,0 +1,89 @@
+"""What every method did on every problem: each prunes every pool under its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prunebench.bench.evaluation.candidates import Candidate
+from prunebench.bench.evaluation.replay import Replay, replay, replay_draws, visible
+from prunebench.bench.evaluation.replay_store import ReplayStore
+from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.methods.base import PRIVILEGED, Pruner, Signal, Source
+
+
+@dataclass(frozen=True)
+class Replays:
+    """What every method did on every problem: ``of[name][i]`` holds the draws on record ``i``.
+
+    ``left_out`` says why a method has none.
+    """
+
+    of: dict[str, list[list[Replay]]]
+    left_out: dict[str, str]
+
+
+def replay_methods(
+    records: Sequence[ProblemRecord],
+    candidates: Mapping[str, Candidate],
+    progress: Callable[[int], None] = lambda _: None,
+    held: ReplayStore | None = None,
+) -> Replays:
+    """Let every method prune every problem under its policy; ``progress`` is called once per problem and method.
+
+    What is ``held`` is not done again, and what is done is held from then on. A method sees no privileged signal,
+    unless it is a control that declares it. One that lacks a signal or raises ValueError on any problem is left out
+    with a sentence; the others go on. Any other exception is a defect and passes.
+    """
+    left_out = {
+        name: reason for name, candidate in candidates.items() if (reason := _missing(name, candidate.pruner, records))
+    }
+    replays: dict[str, list[list[Replay]]] = {name: [] for name in candidates}
+    # Problems outside, methods inside: what the engine caches for a pool serves all methods and can then go.
+    for record in records:
+        for name, candidate in candidates.items():
+            if name not in left_out:
+                try:
+                    replays[name].append(_draws(candidate, record, held))
+                except ValueError as error:
+                    left_out[name] = f"{name} failed on {record.task}/{record.problem}: {error}"
+            progress(1)
+    return Replays({name: draws for name, draws in replays.items() if name not in left_out}, left_out)
+
+
+def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None) -> list[Replay]:
+    """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws. Draws are cheap and never held."""
+    pruner, position = candidate.pruner, record.pool.position
+    if pruner.draws > 1:
+        pruners = [replace(pruner, seed=seed) for seed in range(pruner.draws)]  # type: ignore[call-arg]
+        return replay_draws(pruners, candidate.policy, record.complete, position)
+    known = held.get(candidate, record) if held else None
+    if known is None:
+        known = replay(pruner, candidate.policy, record.complete, position)
+        if held:
+            held.put(candidate, record, known)
+    return [known]
+
+
+def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
+    """Why ``pruner`` cannot score these pools, or None."""
+    required = sorted(type(pruner).requires, key=lambda signal: signal.value)
+    for record in records:
+        pool = visible(record.pool, pruner)
+        for signal in required:
+            if pool.has(signal):
+                continue
+            if signal in PRIVILEGED and type(pruner).source is not Source.CONTROL:
+                return f"{name} needs the privileged signal '{signal.value}', which only controls are given"
+            if signal is Signal.POTENTIAL:
+                return (
+                    f"{name} needs Monte Carlo labels, and {record.task}/{record.problem} has none; "
+                    "make them with: prunebench label"
+                )
+            if pool.generator is None:
+                return f"{name} needs the signal '{signal.value}', which {record.task}/{record.problem} does not hold"
+            return (
+                f"{name} needs the signal '{signal.value}', which was not recorded for {record.task}/{record.problem}; "
+                f"record it with: prunebench rollouts --record {signal.value}"
+            )
+    return None
