@@ -44,6 +44,10 @@ class Cell:
         """The mean of (problems,) values over the table, without an interval."""
         return exactly(float(values[self.problems].mean()))
 
+    def share(self, values: Array) -> Interval:
+        """The mean of (problems,) shares over the table, from 0 to 100, without an interval."""
+        return exactly(100 * float(values[self.problems].mean()))
+
     def interval(self, values: Array) -> Interval:
         """The mean of (problems,) values over the table, with its interval."""
         return mean_interval(values[self.problems])
@@ -103,7 +107,7 @@ single = partial(metric, interval=False)
 @single("avg_at_n")
 def avg_at_n(cell: Cell) -> Interval:
     """Mean accuracy of all N paths."""
-    return cell.mean(100 * cell.base.avg)
+    return cell.share(cell.base.avg)
 
 
 @metric("avg_at_k", "avg@k [95 %]", priority=0)
@@ -127,13 +131,13 @@ def p_holm(cell: Cell) -> Interval:
 @single("maj_at_k", "maj@k", _plain(), priority=3)
 def maj_at_k(cell: Cell) -> Interval:
     """Accuracy of the vote of the kept paths."""
-    return cell.mean(100 * cell.method.maj)
+    return cell.share(cell.method.maj)
 
 
 @single("pass_at_k", "pass@k", _plain(), priority=8)
 def pass_at_k(cell: Cell) -> Interval:
     """Share of problems of which a kept path is right."""
-    return cell.mean(100 * cell.method.passed)
+    return cell.share(cell.method.passed)
 
 
 @single("tokens", "tokens", _plain(0), priority=6)
@@ -189,7 +193,7 @@ def paper_tokens(cell: Cell) -> Interval:
 @single("avg_at_k_expected")
 def avg_at_k_expected(cell: Cell) -> Interval:
     """Mean held-out potential of the kept paths; undefined for paths that were stopped to vote early."""
-    return cell.mean(100 * cell.method.expected)
+    return cell.share(cell.method.expected)
 
 
 @metric("maj_delta")
@@ -233,7 +237,7 @@ def spearman(cell: Cell) -> Interval:
 @single("tie_rate")
 def tie_rate(cell: Cell) -> Interval:
     """Share of the pools whose cut fell into a tie; for one check only."""
-    return cell.mean(100 * cell.method.cut_tied)
+    return cell.share(cell.method.cut_tied)
 
 
 @single("flops_tokens")
@@ -245,13 +249,13 @@ def flops_tokens(cell: Cell) -> Interval:
 @single("finished_share")
 def finished_share(cell: Cell) -> Interval:
     """Share of the prefixes that ended before the checkpoint."""
-    return cell.mean(100 * cell.base.finished)
+    return cell.share(cell.base.finished)
 
 
 @single("leaky_share")
 def leaky_share(cell: Cell) -> Interval:
     """Share of the prefixes that state an answer."""
-    return cell.mean(100 * cell.base.leaky)
+    return cell.share(cell.base.leaky)
 
 
 @metric("normalised")
