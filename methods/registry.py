@@ -44,6 +44,7 @@ class Registry(Generic[T]):
         self.kind, self._base, self._packages, self._group = kind, base, packages, group
         self._entries: dict[str, T] = {}
         self._homes: dict[str, tuple[str, str]] = {}
+        self._points: dict[str, Any] | None = None
         self._loaded = False
         self.all_registries.append(self)
 
@@ -87,8 +88,12 @@ class Registry(Generic[T]):
                 return number, module
         return len(self._packages), module
 
-    def _plugins(self) -> dict[str, object]:
-        return {} if self._group is None else {point.name: point for point in entry_points(group=self._group)}
+    def _plugins(self) -> dict[str, Any]:
+        """What installed packages offer, looked up once: reading their metadata takes milliseconds."""
+        if self._points is None:
+            points = entry_points(group=self._group) if self._group else ()
+            self._points = {point.name: point for point in points}
+        return self._points
 
     def names(self) -> list[str]:
         """Built-in names in taxonomy order (the order of the packages), then plugins."""
@@ -100,13 +105,13 @@ class Registry(Generic[T]):
         self._load()
         if name in self._entries:
             return self._entries[name]
-        for point in entry_points(group=self._group) if self._group else ():
-            if point.name == name:
-                try:
-                    entry = point.load()
-                    return self._entries[name] if name in self._entries else self.register(name)(entry)
-                except Exception as error:  # a foreign package may raise anything
-                    raise BrokenPluginError(self.kind, name, error) from error
+        point = self._plugins().get(name)
+        if point is not None:
+            try:
+                entry = point.load()
+                return self._entries[name] if name in self._entries else self.register(name)(entry)
+            except Exception as error:  # a foreign package may raise anything
+                raise BrokenPluginError(self.kind, name, error) from error
         raise UnknownNameError(self.kind, name, self.names())
 
     def made_in(self, module: str) -> list[str]:
