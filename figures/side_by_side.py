@@ -135,7 +135,9 @@ class SideBySide:
                 for y, row in enumerate(shown):
                     if row.method in by_method:
                         of_run = by_method[row.method]
-                        interval(ax, of_run["delta"].mean, of_run["delta"].low, of_run["delta"].high, -y, of_run.quadrant)
+                        interval(
+                            ax, of_run["delta"].mean, of_run["delta"].low, of_run["delta"].high, -y, of_run.quadrant
+                        )
                 ax.set_ylim(0.6 - len(shown), 0.6)
                 ax.grid(visible=False, axis="y")
                 ax.set_yticks([-y for y in range(len(shown))], [row.method for row in shown])

@@ -19,7 +19,7 @@ from prunebench.bench.errors import UserError
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.base import Engine
-    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.inputs import Inputs
 
 ADVISED = "step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random"
 SWEPT = ("stop", "step", "text-classifier", "entropy", "perplexity", "deepconf", "random")
@@ -129,7 +129,7 @@ def _plan(config: RunConfig, known: PlanSettings, device: str) -> None:
 
 def _prepared(engine: Engine, config: RunConfig, judges: dict[str, str], device: str, out: Path) -> Inputs:
     """Learned files and labels: what is shipped, or for any other model what is made now, in ``out``."""
-    from prunebench.bench.evaluation.comparison import Inputs
+    from prunebench.bench.evaluation.inputs import Inputs
     from prunebench.bench.rollouts.sampling import sample_split
     from prunebench.bench.training.data import label_test_prefixes
     from prunebench.bench.training.learn import learn

@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import Results
-from prunebench.figures.paper.marks import published_points
 from prunebench.bench.evaluation.statistics import UNDEFINED
+from prunebench.figures.paper.marks import published_points
 from prunebench.figures.pareto import pareto
 from prunebench.figures.score_quality import score_quality
 from prunebench.figures.style import QUADRANTS, WIDTH_INCHES, save, spread
