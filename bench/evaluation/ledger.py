@@ -116,6 +116,16 @@ def whole_cost(record: ProblemRecord, model: Arithmetic | None) -> float:
     return model.decoding(len(record.pool.prompt_ids), np.zeros_like(record.lengths), record.lengths)
 
 
+def path_costs(
+    record: ProblemRecord, begin: NDArray[np.int64], end: NDArray[np.int64], model: Arithmetic | None
+) -> NDArray[np.float64]:
+    """(N,) FLOPs (tokens without a model) of decoding tokens begin+1 .. end, both (N,), of every path of a record."""
+    if model is None:
+        return (end - begin).astype(np.float64)
+    prompt = len(record.pool.prompt_ids)
+    return np.array([model.decoding(prompt, *pair) for pair in zip(begin[:, None], end[:, None], strict=True)])
+
+
 def generator_token(records: Sequence[ProblemRecord], model: Arithmetic | None) -> float:
     """FLOPs of one generator token: the mean over all tokens of the complete paths. NaN without a model."""
     tokens = sum(whole_cost(record, None) for record in records)

@@ -128,6 +128,14 @@ def require(policy: Policy, right: bool, what: str) -> None:
         raise UserError(f"policy {policy}: {what}, as in {policy.example}")
 
 
+def highest(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
+    """bool (..., N): the ``k`` highest of the last axis; of equal scores the first."""
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    keep = np.zeros(scores.shape, np.bool_)
+    np.put_along_axis(keep, order[..., :k], True, axis=-1)
+    return keep
+
+
 def keep_best(record: CheckRecord, k: int, finished: FinishedRule = "rank") -> NDArray[np.bool_]:
     """bool (N,) with min(k, alive) paths kept: by the finished rule, then the score, then the path index.
 
@@ -136,10 +144,9 @@ def keep_best(record: CheckRecord, k: int, finished: FinishedRule = "rank") -> N
     scores = finite_scores(record)
     alive = int(record.alive.sum())
     if finished == "rank" and alive == len(scores):
-        order = np.argsort(-scores, kind="stable")
-    else:
-        last = np.zeros_like(record.finished) if finished == "rank" else record.finished ^ (finished == "keep")
-        order = np.lexsort((np.arange(len(scores)), -scores, last, ~record.alive))
+        return highest(scores, k)
+    last = np.zeros_like(record.finished) if finished == "rank" else record.finished ^ (finished == "keep")
+    order = np.lexsort((np.arange(len(scores)), -scores, last, ~record.alive))
     keep = np.zeros(len(scores), dtype=np.bool_)
     keep[order[: min(k, alive)]] = True
     return keep

@@ -25,6 +25,10 @@ class Ratio(Policy):
     def checkpoints(self, position: int) -> tuple[int, ...]:
         return (position,)
 
+    def kept(self, paths: int) -> int:
+        """k = gamma N, rounded, at least one."""
+        return max(1, round(self.gamma * paths))
+
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
         record = history[-1]
-        return Decision(keep_best(record, max(1, round(self.gamma * len(record.scores))), self.finished))
+        return Decision(keep_best(record, self.kept(len(record.scores)), self.finished))

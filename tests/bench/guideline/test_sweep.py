@@ -1,59 +1,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import is_dataclass
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.subsampling import order
-from prunebench.bench.guideline.sweep import Grid, Paths, Sweep, _identity, affordable, kept_of, sweep, vote
-from prunebench.bench.policies.votes import Majority
+from prunebench.bench.guideline.sweep import Grid, Sweep, sweep
 from prunebench.methods.confidence.entropy import Entropy
 from prunebench.methods.controls.none import KeepAll
 from prunebench.methods.surface.slim_sc import SlimSC
 from tests.bench.conftest import refused
-
-GENERATOR = np.random.default_rng(3)
-
-
-def some_paths(count: int = 12, classes: int = 3) -> Paths:
-    answers = GENERATOR.integers(-1, classes, count)
-    return Paths("t", "p", GENERATOR.integers(5, 40, count), answers, 1, (answers == 1).astype(float))
-
-
-@pytest.mark.parametrize("k", [1, 3, 6])
-def test_the_vote_is_the_majority_of_the_kept_paths_and_is_paid_for(k):
-    """Against the vote of the comparison and a ledger counted by hand, pool by pool."""
-    one, scores, prefix, charge = some_paths(), GENERATOR.normal(size=12), 10, 0.5
-    drawn = np.stack([order("t", "p", 12, draw, 0)[:6] for draw in range(9)])
-    wanted = []
-    for pool in drawn:
-        kept = pool[np.argsort(-scores[pool], kind="stable")[:k]] if k < 6 else pool
-        maj = Majority().elect(one.answer_class[kept]).correctness(one.gold_class)
-        if k < 6:
-            cost = sum(min(10, one.lengths[i]) for i in pool) + sum(max(0, one.lengths[i] - 10) for i in kept) + 3.0
-        else:
-            cost = one.lengths[pool].sum()
-        wanted.append((maj, one.correct[kept].mean(), cost))
-    np.testing.assert_allclose(vote(one, scores, drawn, prefix, k, charge if k < 6 else 0.0), np.mean(wanted, axis=0))
-
-
-def test_paths_without_any_answer_vote_wrong():
-    one = Paths("t", "p", np.array([5, 6]), np.array([-1, -1]), -1, np.zeros(2))
-    assert vote(one, np.zeros(2), np.array([[0, 1]]), 3, 1, 0.0)[:2] == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(("budget", "n"), [(0.5, 1), (10, 1), (20, 2), (99.9, 9), (100, 10), (250, 20), (999, 20)])
-def test_the_largest_affordable_pool(budget, n):
-    found, values, k = affordable(lambda n: (np.full((3, 2), 10.0 * n), n), budget, 20)
-    assert (found, k, values[2, 0]) == (n, n, 10.0 * n)
-
-
-def test_at_least_one_path_is_kept():
-    assert [kept_of(n, 1 / 8) for n in (1, 3, 8, 20, 64)] == [1, 1, 1, 2, 8]
-    assert kept_of(5, 1.0) == 5
 
 
 @pytest.mark.parametrize(
@@ -105,11 +62,16 @@ def test_a_sweep_resumes_leaves_out_what_it_cannot_replay_and_says_the_same_twic
 
 def test_costs_stay_within_the_budget_and_keeping_all_is_the_same_at_every_prefix(store, tmp_path):
     found = sweep(None, store, {"entropy": Entropy()}, GRID, tmp_path, arithmetic=None)
-    assert all(cell.cost <= cell.budget or cell.n == 1 for cell in found.cells)
+    assert all(cell.cost <= cell.budget * (1 + 1e-9) or cell.n == 1 for cell in found.cells)
     whole = {(c.task, c.budget, c.n, tuple(c.maj)) for c in found.cells if c.gamma == 1}
     assert len(whole) == 4
     assert all(cell.n > whole_n for cell in found.cells if cell.gamma == 0.25 and not cell.capped
                for task, budget, whole_n, _ in whole if (task, budget) == (cell.task, cell.budget))  # fmt: skip
+
+
+def test_one_path_is_taken_whatever_it_costs(store, tmp_path):
+    found = sweep(None, store, {"entropy": Entropy()}, replace(GRID, budgets=(0.5,)), tmp_path, arithmetic=None)
+    assert {(cell.n, cell.k) for cell in found.cells} == {(1, 1)}
 
 
 def test_the_command_line_refuses_in_a_sentence(store, prunebench, tmp_path):
@@ -122,23 +84,6 @@ def test_the_command_line_refuses_in_a_sentence(store, prunebench, tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps({"schema_version": 2}))
     with pytest.raises(UserError, match="not a sweep of this version"):
         Sweep.read(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["stop", "step", "mlp-probe", "linear-probe", "text-classifier"])
-def test_scores_are_not_taken_over_from_a_method_that_learned_something_else(name):
-    from prunebench.bench.engines.shipped import REASONERS
-    from prunebench.bench.training.cards import Card
-    from prunebench.bench.training.loading import load_method
-
-    folder = REASONERS["embedded"].learned
-    model_hash = Card.read(folder / f"{name}.json").model_hash
-    one, same, other = (load_method(name, folder, model_hash, 40).pruner for _ in range(3))
-    for held in vars(other).values():
-        inside = held.values() if isinstance(held, dict) else vars(held).values() if is_dataclass(held) else [held]
-        for part in inside:
-            if hasattr(part, "__array__") and part.size:
-                part += 1
-    assert _identity(one) == _identity(same) != _identity(other)
 
 
 def test_a_check_that_costs_flops_is_refused_where_no_model_says_what_a_token_costs(store, tmp_path):

@@ -526,3 +526,8 @@ def test_values_that_no_text_can_hold_are_refused_too():
         Funnel(())
     with pytest.raises(UserError, match="the bar must be a finite number"):
         Threshold(math.nan)
+
+
+def test_a_ratio_keeps_at_least_one_path():
+    assert [Ratio(1 / 8).kept(paths) for paths in (1, 3, 8, 20, 64)] == [1, 1, 1, 2, 8]
+    assert Ratio(1.0).kept(5) == 5
