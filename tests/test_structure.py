@@ -28,17 +28,11 @@ FLOORS = (
 
 MOST_LINES, MOST_FUNCTION_LINES = 400, 60
 
-STILL_UPWARD = {
-    ("bench.rollouts.records", "bench.evaluation.replay"),  # eval
-}
+STILL_UPWARD: set[tuple[str, str]] = set()
 STILL_CIRCLES = [
     {"methods.base", "methods.pool"},  # methods
 ]
 STILL_LONG = {
-    "bench.evaluation.comparison",  # eval
-    "bench.evaluation.comparison.run_comparison",  # eval
-    "bench.evaluation.tables.main",  # eval
-    "bench.evaluation.tables.policies.against_one_check",  # eval
     "bench.guideline.sweep",  # training
     "bench.guideline.sweep.sweep",  # training
     "bench.reasoner.train_judges",  # training

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 RESULTS = "results.json"
 """Written last: a folder that holds it holds a finished comparison."""
+CONTEXT = ("model", "plugins", "tasks", "code", "versions")
+"""The hashes of what every replay depends on."""
 
 
 def run_comparison(
@@ -57,10 +59,9 @@ def run_comparison(
     """
     _require_context(engine, config)
     device = engine.device if engine else "none"
-    model_hash = engine.digest if engine else IMPORTED
     shipped = engine is not None and engine.name in REASONERS
     judges = Judges(inputs.judges, engine.device if engine else "cpu", shipped=shipped)
-    readable = engine is None or engine.reads
+    model_hash, readable = engine.digest if engine else IMPORTED, engine is None or engine.reads
     candidates, left_out = choose(config, inputs.learned, model_hash, judges, readable)
     rollouts = rollouts_for(engine, config, inputs, out, candidates, progress, processes, cluster)
     stores = [LabelStore.open(path) for path in inputs.labels]
@@ -75,17 +76,9 @@ def run_comparison(
     if finished is not None and finished.hashes == hashes:
         return finished
     (out / RESULTS).unlink(missing_ok=True)
-    reads = frozenset[Signal]().union(*(candidate.reads for candidate in candidates.values()))
-    records = rollouts.records(engine, config.prefix_tokens, reads)
-    labels, missing = labels_for(engine, rollouts, records, stores, out)
-    if labels is not None:
-        records = [record.labelled(labels) for record in records]
-    elif "potential" in candidates:
-        left_out["potential"] = missing
-        del candidates["potential"]
-    context = digest_of([hashes[name] for name in ("model", "plugins", "tasks", "code", "versions")])
+    records, candidates, unlabelled = _records(engine, config, rollouts, candidates, stores, out)
     identities = {name: identity(name, one, inputs.learned, judges.digests) for name, one in candidates.items()}
-    held = ReplayStore(out, context, identities)
+    held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
     analysis = analyse(records, config, candidates, setting_of(engine, config), progress, held)
     results = Results(
         command=command,
@@ -95,11 +88,29 @@ def run_comparison(
         environment=environment(device),
         sampling=dict(rollouts.store.manifest["sampling"] or {}),
         setup={"config": config.model_dump(mode="json"), **inputs.described()},
-        left_out={**left_out, **analysis.replays.left_out},
+        left_out={**left_out, **unlabelled, **analysis.replays.left_out},
         **_made_of(analysis, candidates, inputs, rollouts.remarks),
     )
     _write(analysis, results, out)
     return results
+
+
+def _records(
+    engine: Engine | None,
+    config: RunConfig,
+    rollouts: Rollouts,
+    candidates: Mapping[str, Candidate],
+    stores: Sequence[LabelStore],
+    out: Path,
+) -> tuple[list[ProblemRecord], dict[str, Candidate], dict[str, str]]:
+    """The problems with their labels, and the candidates; without labels ``potential`` is left out, with the reason."""
+    reads = frozenset[Signal]().union(*(candidate.reads for candidate in candidates.values()))
+    records = rollouts.records(engine, config.prefix_tokens, reads)
+    labels, missing = labels_for(engine, rollouts, records, stores, out)
+    if labels is not None:
+        return [record.labelled(labels) for record in records], dict(candidates), {}
+    others = {name: candidate for name, candidate in candidates.items() if name != "potential"}
+    return records, others, {"potential": missing} if "potential" in candidates else {}
 
 
 def setting_of(engine: Engine | None, config: RunConfig) -> Setting:

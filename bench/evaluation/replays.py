@@ -57,10 +57,10 @@ def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None
     if pruner.draws > 1:
         pruners = [replace(pruner, seed=seed) for seed in range(pruner.draws)]  # type: ignore[call-arg]
         return replay_draws(pruners, candidate.policy, record.complete, position)
-    known = held.get(candidate, record) if held else None
+    known = None if held is None else held.get(candidate, record)
     if known is None:
         known = replay(pruner, candidate.policy, record.complete, position)
-        if held:
+        if held is not None:
             held.put(candidate, record, known)
     return [known]
 
@@ -84,6 +84,6 @@ def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str
                 return f"{name} needs the signal '{signal.value}', which {record.task}/{record.problem} does not hold"
             return (
                 f"{name} needs the signal '{signal.value}', which was not recorded for {record.task}/{record.problem}; "
-                f"record it with: prunebench rollouts --record {signal.value}"
+                f"record it with: prunebench rollouts --set record={signal.value}"
             )
     return None
