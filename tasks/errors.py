@@ -38,5 +38,5 @@ def shown(value: object, by_size: bool = False) -> str:
 
 def first_line(error: Exception) -> str:
     """What another library's error says, in short."""
-    told = str(error).strip()
-    return f"{type(error).__name__}: {told.splitlines()[0][:160]}" if told else type(error).__name__
+    said = str(error).strip()
+    return f"{type(error).__name__}: {said.splitlines()[0][:160]}" if said else type(error).__name__

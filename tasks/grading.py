@@ -120,10 +120,10 @@ def _tidy(answer: str) -> str:
 
 def _amount(text: str) -> Fraction | None:
     """The unsigned rational that ``text`` writes: integer, decimal, fraction, mixed number or scientific notation."""
-    found = next(filter(None, (form.fullmatch(text) for form in _AMOUNTS)), None)
-    if found is None:
+    amount = next(filter(None, (form.fullmatch(text) for form in _AMOUNTS)), None)
+    if amount is None:
         return None
-    part = {name: Fraction(re.sub(r"[{}, ]", "", digits)) for name, digits in found.groupdict().items() if digits}
+    part = {name: Fraction(re.sub(r"[{}, ]", "", digits)) for name, digits in amount.groupdict().items() if digits}
     fraction = part["top"] / part.get("bottom", 1) * Fraction(10) ** int(part.get("power", 0))
     if "whole" in part and fraction >= 1:  # 12 345/7 is no mixed number
         return None
@@ -132,15 +132,15 @@ def _amount(text: str) -> Fraction | None:
 
 def _measured(text: str) -> Reading | None:
     """A number, maybe with a currency, a scale (``million``), a percent sign or a unit; units are not graded."""
-    found = _MEASURED.fullmatch(text)
+    parts = _MEASURED.fullmatch(text)
     try:
-        value = None if found is None else _amount(found["amount"])
+        value = None if parts is None else _amount(parts["amount"])
     except (ValueError, ZeroDivisionError):  # more digits than Python converts; a fraction over 0
         value = None
-    if found is None or value is None:
+    if parts is None or value is None:
         return None
-    value *= (-1 if found["sign"] == "-" else 1) * _SCALES.get(found["scale"], 1)
-    return Reading("percent" if found["percent"] else "number", value)
+    value *= (-1 if parts["sign"] == "-" else 1) * _SCALES.get(parts["scale"], 1)
+    return Reading("percent" if parts["percent"] else "number", value)
 
 
 def read(answer: str) -> Reading:
@@ -226,7 +226,7 @@ def classes(answers: Sequence[str | None]) -> list[int]:
             continue
         if reading not in known:
             same = (_verdict(answer, reading, *other).correct is True for other in representatives)
-            known[reading] = next((c for c, found in enumerate(same) if found), len(representatives))
+            known[reading] = next((place for place, alike in enumerate(same) if alike), len(representatives))
             if known[reading] == len(representatives):
                 representatives.append((answer, reading))
         result.append(known[reading])

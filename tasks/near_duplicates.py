@@ -53,7 +53,7 @@ def near_duplicates(
     index = _index((problem, ngrams(text, n)) for problem, text in texts.items())
     whole = _index((problem, {text}) for problem, text in texts.items())
     boilerplate = _boilerplate(index, len(trained))
-    found = []
+    pairs = []
     for problem, prompt in evaluated.items():
         text = tokens(prompt)
         telling = ngrams(text, n) - boilerplate
@@ -61,8 +61,8 @@ def near_duplicates(
         for other, count in shared.items():
             overlap = count / max(1, len(telling))
             if other != problem and overlap >= share:
-                found.append(NearDuplicate(problem, other, overlap))
-    return sorted(found, key=lambda pair: (-pair.overlap, pair.evaluated, pair.trained))
+                pairs.append(NearDuplicate(problem, other, overlap))
+    return sorted(pairs, key=lambda pair: (-pair.overlap, pair.evaluated, pair.trained))
 
 
 def note(duplicates: Sequence[NearDuplicate], evaluated_count: int) -> str | None:

@@ -18,7 +18,17 @@ from itertools import islice
 from prunebench.bench.engines.shipped import TrainingPlan
 from prunebench.bench.reasoner.vocabulary import BOS, EOS
 from prunebench.tasks.synthetic import FAMILIES
-from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, Family, Instance, Outcome, numeral
+from prunebench.tasks.synthetic.family import (
+    BOX,
+    BOX_END,
+    CHECK,
+    STEP_END,
+    WAIT,
+    Family,
+    Instance,
+    StepOutcome,
+    numeral,
+)
 
 
 @dataclass(frozen=True)
@@ -123,8 +133,8 @@ def write_solution(family: Family, instance: Instance, stage: Stage, rng: random
 
 
 def _draw(
-    right: Outcome, slips: tuple[tuple[float, Outcome], ...], stage: Stage, rng: random.Random
-) -> tuple[Outcome, float]:
+    right: StepOutcome, slips: tuple[tuple[float, StepOutcome], ...], stage: Stage, rng: random.Random
+) -> tuple[StepOutcome, float]:
     draw = rng.random()
     for rate, outcome in slips:
         draw -= rate * stage.slip_factor

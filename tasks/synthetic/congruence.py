@@ -6,7 +6,17 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from prunebench.tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
+from prunebench.tasks.synthetic.family import (
+    CARE,
+    Difference,
+    DueStep,
+    Family,
+    Instance,
+    Mixed,
+    State,
+    StepOutcome,
+    numeral,
+)
 
 
 class Congruence(Family):
@@ -33,7 +43,7 @@ class Congruence(Family):
         )  # fmt: skip
         return Instance(self.name, level, prompt, {}, {"modulus": modulus, "a": a, "b": b})
 
-    def due(self, instance: Instance, state: State) -> Step | None:
+    def due(self, instance: Instance, state: State) -> DueStep | None:
         modulus = int(str(instance.facts["modulus"]))
         a, b = instance.facts["a"], instance.facts["b"]
         assert isinstance(a, Difference) and isinstance(b, Mixed)
@@ -41,11 +51,11 @@ class Congruence(Family):
             return a.step("a", modulus)
         if "b" not in state:
             return b.step("b", modulus)
-        if state.get("found", 0) or state.get("tries", 0) >= modulus:
+        if state.get("solved", 0) or state.get("tries", 0) >= modulus:
             return None
         return self._try(state, modulus, CARE[instance.level])
 
-    def _try(self, state: State, modulus: int, care: float) -> Step:
+    def _try(self, state: State, modulus: int, care: float) -> DueStep:
         down = state["plan"] == 1
         x = state.get("x", 0)
         following = (x - 1 if down else x + 1) % modulus
@@ -53,22 +63,22 @@ class Congruence(Family):
         rate = care * (self.RISKY_RATE if down == (state["a"] <= modulus // 2) else self.SAFE_RATE)
         label = ("x", numeral(following))
 
-        def outcome(off: int) -> Outcome:
+        def outcome(off: int) -> StepOutcome:
             total = (value - state["a"] if down else value + state["a"]) + off
             reduced = total % modulus
             hit = reduced == state["b"]
             sign = "-" if down else "+"
             sum_ = (numeral(value), sign, numeral(state["a"]), "=", numeral(total), "=", numeral(reduced))
             tokens = (*label, ":", *sum_, ";", numeral(state["b"]))
-            updates = {"x": following, "value": reduced, "found": int(hit), "tries": state.get("tries", 0) + 1}
-            return Outcome((*tokens, "yes" if hit else "no"), updates)
+            updates = {"x": following, "value": reduced, "solved": int(hit), "tries": state.get("tries", 0) + 1}
+            return StepOutcome((*tokens, "yes" if hit else "no"), updates)
 
-        return Step(label, outcome(0), ((rate, outcome(1)),))
+        return DueStep(label, outcome(0), ((rate, outcome(1)),))
 
     def result(self, instance: Instance, state: State) -> int:
         return state["x"]
 
-    def read(self, instance: Instance, state: State, step: Step, tokens: Sequence[str]) -> Mapping[str, int] | None:
+    def read(self, instance: Instance, state: State, step: DueStep, tokens: Sequence[str]) -> Mapping[str, int] | None:
         numbers = [int(token) for token in tokens if token.lstrip("-").isdigit()]
         if not numbers:
             return None
@@ -76,5 +86,5 @@ class Congruence(Family):
             return {step.label[0]: numbers[-1]}
         if len(numbers) < 3:
             return None
-        found = int(tokens[-1] == "yes")
-        return {"x": int(step.label[1]), "value": numbers[-2], "found": found, "tries": state.get("tries", 0) + 1}
+        solved = int(tokens[-1] == "yes")
+        return {"x": int(step.label[1]), "value": numbers[-2], "solved": solved, "tries": state.get("tries", 0) + 1}

@@ -27,7 +27,7 @@ State = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """One way to write a step: its tokens (without the step end) and what it changes in the state."""
 
     tokens: tuple[str, ...]
@@ -35,12 +35,12 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Step:
+class DueStep:
     """The step due at a state. ``slips`` are (probability, outcome) pairs; the rest of the mass is ``right``."""
 
     label: tuple[str, ...]
-    right: Outcome
-    slips: tuple[tuple[float, Outcome], ...] = ()
+    right: StepOutcome
+    slips: tuple[tuple[float, StepOutcome], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Family(ABC):
         """Draw one problem at ``level`` (1 short, 2 standard, 3 long, 4 very long)."""
 
     @abstractmethod
-    def due(self, instance: Instance, state: State) -> Step | None:
+    def due(self, instance: Instance, state: State) -> DueStep | None:
         """The step due at ``state`` (which holds ``plan``: 0 or 1), or None when the answer is known."""
 
     @abstractmethod
@@ -94,7 +94,7 @@ class Family(ABC):
         """The answer that the state leads to once no step is due."""
 
     @abstractmethod
-    def read(self, instance: Instance, state: State, step: Step, tokens: Sequence[str]) -> Mapping[str, int] | None:
+    def read(self, instance: Instance, state: State, step: DueStep, tokens: Sequence[str]) -> Mapping[str, int] | None:
         """What a *wrongly* written step changes in the state, or None when it cannot be read."""
 
     def answer(self, instance: Instance) -> int:
@@ -152,12 +152,12 @@ class Mixed:
     def value(self, parentheses: bool) -> int:
         return (self.u + self.v) * self.w if parentheses else self.u + self.v * self.w
 
-    def step(self, name: str, modulus: int | None) -> Step:
+    def step(self, name: str, modulus: int | None) -> DueStep:
         right, wrong = (self._outcome(name, modulus, reading) for reading in (self.parentheses, not self.parentheses))
         rate = self.RATE_ODD if self.w % 2 else self.RATE_EVEN
-        return Step((name, "="), right, ((rate, wrong),))
+        return DueStep((name, "="), right, ((rate, wrong),))
 
-    def _outcome(self, name: str, modulus: int | None, parentheses: bool) -> Outcome:
+    def _outcome(self, name: str, modulus: int | None, parentheses: bool) -> StepOutcome:
         total = self.value(parentheses)
         reduced = total if modulus is None else total % modulus
         if parentheses:
@@ -167,7 +167,7 @@ class Mixed:
             inner, second = self.v * self.w, (self.u, "+", self.v * self.w)
             first = (self.v, "*", self.w)
         tokens = (name, "=", *map(str, first), "=", numeral(inner), ";", *map(str, second), "=", numeral(total))
-        return Outcome((*tokens, "=", numeral(reduced)), {name: reduced})
+        return StepOutcome((*tokens, "=", numeral(reduced)), {name: reduced})
 
 
 @dataclass(frozen=True)
@@ -195,22 +195,22 @@ class Difference:
     def value(self) -> int:
         return self.v - self.u if self.word == "from" else self.u - self.v
 
-    def step(self, name: str, modulus: int) -> Step:
+    def step(self, name: str, modulus: int) -> DueStep:
         order = (self.v, self.u) if self.word == "from" else (self.u, self.v)
         right, wrong = (self._outcome(name, modulus, pair) for pair in (order, order[::-1]))
         rate = self.RATE_ODD if self.u % 2 else self.RATE_EVEN
-        return Step((name, "="), right, ((rate, wrong),))
+        return DueStep((name, "="), right, ((rate, wrong),))
 
     @staticmethod
-    def _outcome(name: str, modulus: int, pair: tuple[int, int]) -> Outcome:
+    def _outcome(name: str, modulus: int, pair: tuple[int, int]) -> StepOutcome:
         difference = pair[0] - pair[1]
         reduced = difference % modulus
         tokens = (name, "=", numeral(pair[0]), "-", numeral(pair[1]), "=", numeral(difference), "=", numeral(reduced))
-        return Outcome(tokens, {name: reduced})
+        return StepOutcome(tokens, {name: reduced})
 
 
 @dataclass
-class Reading:
+class PathReading:
     """What a written path holds: the completed steps, and which of the standing ones are wrong."""
 
     steps: int
@@ -222,7 +222,7 @@ class Reading:
         return bool(self.open_errors)
 
 
-def read_path(family: Family, instance: Instance, tokens: Sequence[str]) -> Reading:
+def read_path(family: Family, instance: Instance, tokens: Sequence[str]) -> PathReading:
     """Follow a written path step by step and find its open errors: wrong steps that no ``wait`` has taken back.
 
     Only completed steps are judged. A path that leaves the format stays ``readable=False`` from there on.
@@ -233,18 +233,18 @@ def read_path(family: Family, instance: Instance, tokens: Sequence[str]) -> Read
     for piece in _pieces(tokens):
         if piece[0] == "plan":
             if len(piece) != 3 or piece[2] not in family.strategies:
-                return Reading(completed, _wrong(standing), False)
+                return PathReading(completed, _wrong(standing), False)
             standing.append((("plan",), dict(state), True))
             state["plan"] = family.strategies.index(piece[2])
             completed += 1
             continue
         if "plan" not in state:
-            return Reading(completed, _wrong(standing), False)
+            return PathReading(completed, _wrong(standing), False)
         step = family.due(instance, state)
         if step is None or piece[: len(step.label)] != step.label:
             earlier = [i for i, (label, _, _) in enumerate(standing) if piece[: len(label)] == label]
             if not earlier:
-                return Reading(completed, _wrong(standing), False)
+                return PathReading(completed, _wrong(standing), False)
             state = standing[earlier[-1]][1]
             del standing[earlier[-1] :]
             step = family.due(instance, state)
@@ -252,11 +252,11 @@ def read_path(family: Family, instance: Instance, tokens: Sequence[str]) -> Read
         right = piece == step.right.tokens
         updates = step.right.updates if right else family.read(instance, state, step, piece)
         if updates is None:
-            return Reading(completed, _wrong(standing), False)
+            return PathReading(completed, _wrong(standing), False)
         standing.append((step.label, dict(state), right or updates == step.right.updates))
         state.update(updates)
         completed += 1
-    return Reading(completed, _wrong(standing), True)
+    return PathReading(completed, _wrong(standing), True)
 
 
 def _wrong(standing: Sequence[tuple[tuple[str, ...], dict[str, int], bool]]) -> tuple[tuple[str, ...], ...]:

@@ -6,7 +6,17 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from prunebench.tasks.synthetic.family import CARE, Family, Instance, Mixed, Outcome, State, Step, last_number, numeral
+from prunebench.tasks.synthetic.family import (
+    CARE,
+    DueStep,
+    Family,
+    Instance,
+    Mixed,
+    State,
+    StepOutcome,
+    last_number,
+    numeral,
+)
 
 
 class Power(Family):
@@ -33,7 +43,7 @@ class Power(Family):
         )  # fmt: skip
         return Instance(self.name, level, prompt, {}, {"modulus": modulus, "g": g, "e": e})
 
-    def due(self, instance: Instance, state: State) -> Step | None:
+    def due(self, instance: Instance, state: State) -> DueStep | None:
         modulus = int(str(instance.facts["modulus"]))
         g, e = instance.facts["g"], instance.facts["e"]
         assert isinstance(g, Mixed) and isinstance(e, Mixed)
@@ -44,34 +54,34 @@ class Power(Family):
         walk = self._square if state["plan"] == 1 else self._repeat
         return walk(state, modulus, CARE[instance.level])
 
-    def _repeat(self, state: State, modulus: int, care: float) -> Step | None:
+    def _repeat(self, state: State, modulus: int, care: float) -> DueStep | None:
         n, g = state.get("n", 0), state["g"]
         if n == 0:
-            return Step(("y", "1"), Outcome(("y", "1", "=", numeral(g)), {"n": 1, "y": g}))
+            return DueStep(("y", "1"), StepOutcome(("y", "1", "=", numeral(g)), {"n": 1, "y": g}))
         if n >= state["e"]:
             return None
         rate = care * self.REPEAT_RATES[g > modulus // 2]
         label = ("y", numeral(n + 1))
 
-        def outcome(off: int) -> Outcome:
+        def outcome(off: int) -> StepOutcome:
             product = state["y"] * g + off
             value = product % modulus
             tokens = (*label, "=", numeral(state["y"]), "*", numeral(g), "=", numeral(product), "=", numeral(value))
-            return Outcome(tokens, {"n": n + 1, "y": value})
+            return StepOutcome(tokens, {"n": n + 1, "y": value})
 
-        return Step(label, outcome(0), ((rate, outcome(1)),))
+        return DueStep(label, outcome(0), ((rate, outcome(1)),))
 
-    def _square(self, state: State, modulus: int, care: float) -> Step | None:
+    def _square(self, state: State, modulus: int, care: float) -> DueStep | None:
         g, bits = state["g"], bin(state["e"])[2:]
         if "n" not in state:
-            return Step(("bits",), Outcome(("bits", numeral(state["e"]), "=", *bits), {"n": 1, "y": g}))
+            return DueStep(("bits",), StepOutcome(("bits", numeral(state["e"]), "=", *bits), {"n": 1, "y": g}))
         n = state["n"]
         if n >= len(bits):
             return None
         rate = care * self.SQUARE_RATES[g > modulus // 2]
         label = ("bit", numeral(n), bits[n])
 
-        def outcome(off: int) -> Outcome:
+        def outcome(off: int) -> StepOutcome:
             square = state["y"] * state["y"] + off
             value = square % modulus
             tokens: tuple[str, ...] = (
@@ -99,14 +109,14 @@ class Power(Family):
                     numeral(product % modulus),
                 )
                 value = product % modulus
-            return Outcome(tokens, {"n": n + 1, "y": value})
+            return StepOutcome(tokens, {"n": n + 1, "y": value})
 
-        return Step(label, outcome(0), ((rate, outcome(1)),))
+        return DueStep(label, outcome(0), ((rate, outcome(1)),))
 
     def result(self, instance: Instance, state: State) -> int:
         return state["y"]
 
-    def read(self, instance: Instance, state: State, step: Step, tokens: Sequence[str]) -> Mapping[str, int] | None:
+    def read(self, instance: Instance, state: State, step: DueStep, tokens: Sequence[str]) -> Mapping[str, int] | None:
         value = last_number(tokens)
         if value is None:
             return None

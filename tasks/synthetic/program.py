@@ -6,7 +6,17 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from prunebench.tasks.synthetic.family import CARE, Difference, Family, Instance, Mixed, Outcome, State, Step, numeral
+from prunebench.tasks.synthetic.family import (
+    CARE,
+    Difference,
+    DueStep,
+    Family,
+    Instance,
+    Mixed,
+    State,
+    StepOutcome,
+    numeral,
+)
 
 CALL = ("```python", "\n", "print", "(")
 RETURN = (")", "\n", "```", "\n", "```output", "\n")
@@ -37,7 +47,7 @@ class Program(Family):
         facts = {"modulus": modulus, "p": p, "q": q, "lines": tuple(lines)}
         return Instance(self.name, level, tuple(prompt), {"line": 0}, facts)
 
-    def due(self, instance: Instance, state: State) -> Step | None:
+    def due(self, instance: Instance, state: State) -> DueStep | None:
         modulus = int(str(instance.facts["modulus"]))
         p, q, lines = instance.facts["p"], instance.facts["q"], instance.facts["lines"]
         assert isinstance(p, Mixed) and isinstance(q, Difference) and isinstance(lines, tuple)
@@ -53,7 +63,7 @@ class Program(Family):
         rate = CARE[instance.level] * (self.RISKY_RATE if risky else self.SAFE_RATE)
         label = ("do", numeral(state["line"] + 1))
 
-        def outcome(left: int, off: int) -> Outcome:
+        def outcome(left: int, off: int) -> StepOutcome:
             right = state[operand] if operand in ("p", "q") else int(operand)
             total = (left * right if operator == "*" else left + right) + off
             value = total % modulus
@@ -64,16 +74,16 @@ class Program(Family):
             else:
                 written = (*CALL, "(", *sum_, ")", "%", numeral(modulus), *RETURN, numeral(value), "\n", "```")
             tail = (";", "p", numeral(after["p"]), "q", numeral(after["q"]))
-            return Outcome((*label, register, ":", *written, *tail), after)
+            return StepOutcome((*label, register, ":", *written, *tail), after)
 
         swapped = outcome(state["q" if register == "p" else "p"], 0)
         slip = outcome(state[register], 1) if mental else swapped
-        return Step(label, outcome(state[register], 0), ((rate, slip),))
+        return DueStep(label, outcome(state[register], 0), ((rate, slip),))
 
     def result(self, instance: Instance, state: State) -> int:
         return state["p"]
 
-    def read(self, instance: Instance, state: State, step: Step, tokens: Sequence[str]) -> Mapping[str, int] | None:
+    def read(self, instance: Instance, state: State, step: DueStep, tokens: Sequence[str]) -> Mapping[str, int] | None:
         numbers = [int(token) for token in tokens if token.lstrip("-").isdigit()]
         if step.label[1] == "=":
             return {step.label[0]: numbers[-1]} if numbers else None

@@ -9,12 +9,12 @@ from typing import ClassVar
 from prunebench.tasks.synthetic.family import (
     CARE,
     Difference,
+    DueStep,
     Family,
     Instance,
     Mixed,
-    Outcome,
     State,
-    Step,
+    StepOutcome,
     last_number,
     numeral,
 )
@@ -40,7 +40,7 @@ class Recurrence(Family):
         facts = {"modulus": modulus, "a": a, "b": b, "target": target}
         return Instance(self.name, level, prompt, {"n": 1, "before": x0, "now": x1}, facts)
 
-    def due(self, instance: Instance, state: State) -> Step | None:
+    def due(self, instance: Instance, state: State) -> DueStep | None:
         modulus, target = int(str(instance.facts["modulus"])), int(str(instance.facts["target"]))
         a, b = instance.facts["a"], instance.facts["b"]
         assert isinstance(a, Mixed) and isinstance(b, Difference)
@@ -58,9 +58,9 @@ class Recurrence(Family):
             (rate * 0.5, self._outcome(state, modulus, late, state["now"], 0)),
             (rate * 0.5, self._outcome(state, modulus, late, state["before"], 1)),
         )
-        return Step(("x", numeral(state["n"] + 1)), right, slips)
+        return DueStep(("x", numeral(state["n"] + 1)), right, slips)
 
-    def _outcome(self, state: State, modulus: int, late: bool, before: int, off: int) -> Outcome:
+    def _outcome(self, state: State, modulus: int, late: bool, before: int, off: int) -> StepOutcome:
         n, a, b, now = state["n"] + 1, state["a"], state["b"], state["now"]
         first, second = a * now, b * before
         head: tuple[str, ...] = ("x", numeral(n), "=", numeral(a), "*", numeral(now), "=", numeral(first))
@@ -73,12 +73,12 @@ class Recurrence(Family):
         total = first + second + off
         value = total % modulus
         tail = (";", numeral(first), "+", numeral(second), "=", numeral(total), "=", numeral(value))
-        return Outcome((*head, *middle, *tail), {"n": n, "before": now, "now": value})
+        return StepOutcome((*head, *middle, *tail), {"n": n, "before": now, "now": value})
 
     def result(self, instance: Instance, state: State) -> int:
         return state["now"]
 
-    def read(self, instance: Instance, state: State, step: Step, tokens: Sequence[str]) -> Mapping[str, int] | None:
+    def read(self, instance: Instance, state: State, step: DueStep, tokens: Sequence[str]) -> Mapping[str, int] | None:
         value = last_number(tokens)
         if value is None:
             return None
