@@ -10,11 +10,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from prunebench.bench.engines.base import RECORDABLE, Recording, Sampling
+from prunebench.bench.engines.base import Recording, Sampling
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import CheckRecord, Policy, parse_policy
+<<<<<<< HEAD
 from prunebench.bench.policies.votes import VOTES
+=======
+from prunebench.methods.signals import Signal
+>>>>>>> 05d1a95 (A signal is one entry of one table; a plugin adds one that is recorded, stored, read and read again)
 from prunebench.tasks.errors import shown
 from prunebench.tasks.settings_file import read_settings
 
@@ -103,9 +107,10 @@ class RunConfig(BaseModel):
                 _try_policy(parse_policy(self.policy), self.n, self.prefix_tokens, self.max_new_tokens)
             except UserError as error:
                 raise ValueError(str(error)) from error
-        for signal in self.record:
-            if signal not in RECORDABLE:
-                raise ValueError(f"record = {signal}: {nearest(signal, list(RECORDABLE))}")
+        recordable = [signal.name for signal in Signal if signal.recordable] if self.record else []
+        for name in self.record:
+            if name not in recordable:
+                raise ValueError(f"record = {name}: {nearest(name, recordable)}")
         _ = self.sampling  # checks its own ranges
         return self
 

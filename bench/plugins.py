@@ -18,10 +18,11 @@ from types import ModuleType
 
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
-from prunebench.methods import registry
+from prunebench.methods import entries
 from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
-from prunebench.methods.registry import PRUNERS, Registry
+from prunebench.methods.entries import Registry
+from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.answer_types import registry as answer_types
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,21 +44,21 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
         raise UserError(f"{path}: a plugin is a Python file; its name must end in .py")
     reserved = _reserved()
     module = _import(path)
-    entries = [
+    classes = [
         entry
         for entry in vars(module).values()
         if isinstance(entry, type) and issubclass(entry, Pruner) and entry.__module__ == module.__name__
     ]
-    found = [entry for entry in entries if _registered(entry)]
+    found = [entry for entry in classes if _registered(entry)]
     for entry in found:
         if entry.name in reserved:
             raise UserError(
                 f"{path}:{_line(entry)}: the name '{entry.name}' is taken by {reserved[entry.name]}; "
                 "choose another name"
             )
-    if not found and entries:
+    if not found and classes:
         raise UserError(
-            f"{path}:{_line(entries[0])}: {entries[0].__name__} is not registered; put @pruner above @dataclass "
+            f"{path}:{_line(classes[0])}: {classes[0].__name__} is not registered; put @pruner above @dataclass "
             "(from prunebench.methods.registry import pruner)"
         )
     made = [known.made_in(module.__name__) for known in Registry.all_registries]
@@ -93,7 +94,7 @@ def _import(path: Path) -> ModuleType:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame.lineno for frame in frames if frame.filename == str(resolved)]
         where = f"{path}:{own[-1] if own else 1}"
-        if isinstance(error, ValueError) and frames[-1].filename in (registry.__file__, answer_types.__file__):
+        if isinstance(error, ValueError) and frames[-1].filename in (entries.__file__, answer_types.__file__):
             raise UserError(f"{where}: {error}; choose another name") from error
         raise UserError(f"{where}: cannot be imported ({type(error).__name__}: {error})") from error
     return module
@@ -175,16 +176,16 @@ def check_plugin(path: Path) -> list[CheckReport]:
 
     What reads the KV cache or probes is checked on the embedded reasoner. Raises UserError like :func:`load_plugin`.
     """
-    entries = load_plugin(path)
+    registered = load_plugin(path)
     engine = None
     setting = EXAMPLE_SETTING
-    if any(entry.requires & {Signal.KV_CACHE, Signal.PROBE} for entry in entries):
+    if any(entry.requires & {Signal.KV_CACHE, Signal.PROBE} for entry in registered):
         from prunebench.bench.engines.load import load_local
         from prunebench.bench.training.tuning import setting_of
 
         engine = load_local("embedded")
         setting = setting_of(engine, EXAMPLE_SETTING.prefix_tokens)
-    return [report for entry in entries for report in _reports(entry, setting, engine)]
+    return [report for entry in registered for report in _reports(entry, setting, engine)]
 
 
 def _reports(entry: type[Pruner], setting: Setting, engine: Engine | None) -> list[CheckReport]:

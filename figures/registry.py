@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from prunebench.bench.errors import UserError
 from prunebench.figures.run_folder import RunFolder
-from prunebench.methods.registry import BrokenPluginError, Registry, UnknownNameError
+from prunebench.methods.entries import BrokenPluginError, Registry, UnknownNameError
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ whatever it needs of the generating model it asks through the pool. ``bench`` ru
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.signals import MissingSignalError as MissingSignalError
+from prunebench.methods.signals import Signal as Signal
 
 Scores = NDArray[np.float64]
 
@@ -54,28 +54,6 @@ class Quadrant(Enum):
         return cls.IV if learnable else cls.III
 
 
-class Signal(Enum):
-    """What a method may read of a pool. The last two are privileged: ``bench`` gives them to its own controls only."""
-
-    TEXT = "text"
-    TOKEN_IDS = "token_ids"  # noqa: S105 - not a password
-    LOGPROBS = "logprobs"
-    TOPK_LOGPROBS = "topk_logprobs"
-    ENTROPY = "entropy"
-    SELF_CERTAINTY = "self_certainty"
-    VARENTROPY = "varentropy"
-    HIDDEN_STATE = "hidden_state"
-    ALL_LAYERS = "all_layers"
-    STATES = "states"
-    KV_CACHE = "kv_cache"
-    PROBE = "probe"
-    OUTCOME = "outcome"
-    POTENTIAL = "potential"
-
-
-PRIVILEGED = frozenset({Signal.OUTCOME, Signal.POTENTIAL})
-
-
 @dataclass(frozen=True)
 class Setting:
     """What a method may know when it proposes configurations: the experiment's shape, never its outcomes."""
@@ -84,96 +62,6 @@ class Setting:
     vocabulary_size: int
     hidden_size: int
     layers: int
-
-
-@dataclass(frozen=True)
-class Words:
-    """How the generating model is spoken to, in its own token ids; ``bench`` fills it from the task.
-
-    ``answer``: the suffix that forces a final answer now. ``question``: the suffix that asks whether the prefix is
-    right so far, to be answered by the tokens ``yes`` or ``no``. ``step_end``: the token that ends a step.
-    ``closing``: at most so many tokens are put before ``answer`` or ``question`` where a prefix is still reasoning.
-    """
-
-    answer: tuple[int, ...]
-    question: tuple[int, ...]
-    yes: int
-    no: int
-    step_end: int
-    closing: int = 0
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A forced continuation of N prefixes: per row token ids and their log-probabilities; ``answer_class`` int64[N]."""
-
-    token_ids: tuple[NDArray[np.int64], ...]
-    token_logprobs: tuple[NDArray[np.float64], ...]
-    answer_class: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PrefixCache:
-    """The frozen model and its keys and values over prompt + prefix of some rows.
-
-    ``layers`` holds one (keys, values) pair per layer, each (rows, kv_heads, width, head_dim), right-padded;
-    ``lengths`` int64[rows] counts the valid positions of every row. The tensors are read-only for a method.
-    """
-
-    model: Any
-    layers: tuple[tuple[Any, Any], ...]
-    lengths: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class LearnedTokens:
-    """Learned tokens to be read behind a prefix: ``vector`` float32 (H,), repeated ``count`` times.
-
-    ``adapter`` maps a module of the frozen model, as ``layers.0.self_attn.q_proj``, to its LoRA matrices A (r, in) and
-    B (out, r), float32; ``scale`` is alpha / r. It is active on these tokens only.
-    """
-
-    vector: NDArray[np.float32]
-    count: int
-    adapter: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
-    scale: float
-
-
-def share_weights(model: Any) -> Any:
-    """A second module tree over the same parameter tensors: hooks, adapters and settings of one leave the other be."""
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
-
-
-def has_windows(config: Any) -> bool:
-    """Whether a layer of the model behind a text configuration attends to less than all before it."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
-        return any(kind != "full_attention" for kind in kinds)
-    return getattr(config, "sliding_window", None) is not None
-
-
-class Generator(Protocol):
-    """What a pool can ask of the engine that made it."""
-
-    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe: ...
-
-    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        """(N, len(token_ids)): log-probability of each of ``token_ids`` right after prefix + suffix."""
-        ...
-
-    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache: ...
-
-    def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
-        """(N, H): the final state of the last learned token behind every prefix.
-
-        None where the engine does not run learned tokens itself: its cache is to be had instead (:meth:`kv`).
-        """
-        ...
-
-    @property
-    def replay_seconds(self) -> float:
-        """Seconds spent so far on rebuilding caches that an online run would still have had: never charged."""
-        ...
 
 
 class Generate(Protocol):
@@ -325,17 +213,6 @@ class JudgeMissingError(ValueError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"'{name}' has no judge; name one: prunebench compare --judge {name}=FOLDER_OR_ID")
-
-
-class MissingSignalError(ValueError):
-    """A pool was asked for a signal that was not recorded."""
-
-    def __init__(self, signal: Signal, detail: str = "") -> None:
-        super().__init__(
-            f"signal '{signal.value}'{detail} was not recorded for this pool; "
-            f"record it with: prunebench rollouts --set record={signal.value}"
-        )
-        self.signal = signal
 
 
 class NotFittedError(ValueError):

@@ -16,26 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.methods.base import (
-    PRIVILEGED,
-    Generator,
     LearnablePruner,
-    LearnedTokens,
     MissingSignalError,
     NotFittedError,
-    PrefixCache,
     PretrainedJudge,
-    Probe,
     Pruner,
     Scores,
     Setting,
     Signal,
     Source,
     UsesJudge,
-    Words,
 )
 from prunebench.methods.ensembles.mean_rank import MeanRank, signals_read
+from prunebench.methods.generator import LearnedTokens, Phrases, PrefixCache, Probe
 from prunebench.methods.meter import Cost, Meter
-from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset
+from prunebench.methods.pool import Columns, Generator, LabelledPool, Pool, PrefixDataset
+from prunebench.methods.signals import PRIVILEGED
 
 P = TypeVar("P", bound=Pruner)
 
@@ -98,19 +94,34 @@ def example_pool(
     random = np.random.default_rng([seed, paths, position])
     finished = np.arange(paths) % 3 == 1
     lengths = np.where(finished, random.integers(1, position + 1, paths), position).astype(np.int64)
-    ids, logprobs, topk, entropy, certainty, spread = [], [], [], [], [], []
+    ids, logprobs = [], []
     for length in lengths:
         logits = random.normal(0, random.uniform(0.5, 2.5), (length, _VOCABULARY - 4))
         logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        token = (logs + random.gumbel(size=logs.shape)).argmax(1)
-        ids.append((token + 4).astype(np.int64))
-        logprobs.append(logs[np.arange(length), token].astype(np.float32))
-        topk.append(-np.sort(-logs, axis=1)[:, :20].astype(np.float32))
-        entropy.append(-(np.exp(logs) * logs).sum(1).astype(np.float32))
-        certainty.append((-logs.mean(1) - np.log(logs.shape[1])).astype(np.float32))
-        spread.append((np.exp(logs) * (logs + entropy[-1][:, None]) ** 2).sum(1).astype(np.float32))
+        ids.append(((logs + random.gumbel(size=logs.shape)).argmax(1) + 4).astype(np.int64))
+        logprobs.append(logs)
     potential = random.integers(0, _CONTINUATIONS + 1, paths) / _CONTINUATIONS
     states = {layer: random.normal(size=(paths, _WIDTH)).astype(np.float32) for layer in range(_LAYERS + 1)}
+    answer_class = np.where(finished, random.integers(0, 3, paths), -1).astype(np.int64)
+    columns: dict[Signal, Any] = {
+        Signal.TEXT: tuple(" ".join(f"t{token}" for token in row) for row in ids),
+        Signal.TOKEN_IDS: tuple(ids),
+        Signal.HIDDEN_STATE: states,
+        Signal.ALL_LAYERS: states,
+        Signal.STATES: {
+            layer: tuple(random.normal(size=(length, _WIDTH)).astype(np.float32) for length in lengths)
+            for layer in range(_LAYERS + 1)
+        },
+        Signal.OUTCOME: (random.random(paths) < potential).astype(np.float64),
+        Signal.POTENTIAL: potential,
+    }
+
+    def column(signal: Signal) -> Any:
+        if signal not in columns:
+            columns[signal] = tuple(_computed(signal, *pair) for pair in zip(logprobs, ids, strict=True))
+        return columns[signal]
+
+    names = (*columns, *(signal for signal in Signal if signal.formula is not None))
     return Pool(
         problem=problem,
         task="example",
@@ -120,27 +131,21 @@ def example_pool(
         paths=np.arange(paths, dtype=np.int64),
         lengths=lengths,
         finished=finished,
-        answer_class=np.where(finished, random.integers(0, 3, paths), -1).astype(np.int64),
-        signals={
-            Signal.TEXT: tuple(" ".join(f"t{token}" for token in row) for row in ids),
-            Signal.TOKEN_IDS: tuple(ids),
-            Signal.LOGPROBS: tuple(logprobs),
-            Signal.TOPK_LOGPROBS: tuple(topk),
-            Signal.ENTROPY: tuple(entropy),
-            Signal.SELF_CERTAINTY: tuple(certainty),
-            Signal.VARENTROPY: tuple(spread),
-            Signal.HIDDEN_STATE: states,
-            Signal.ALL_LAYERS: states,
-            Signal.STATES: {
-                layer: tuple(random.normal(size=(length, _WIDTH)).astype(np.float32) for length in lengths)
-                for layer in range(_LAYERS + 1)
-            },
-            Signal.OUTCOME: (random.random(paths) < potential).astype(np.float64),
-            Signal.POTENTIAL: potential,
-        },
+        answer_class=answer_class,
+        signals=Columns(names, column),
         generator=generator,
-        words=Words(answer=(8, 9), question=(10,), yes=11, no=12, step_end=4),
+        phrases=Phrases(answer=(8, 9), question=(10,), yes=11, no=12, step_end=4),
     )
+
+
+def _computed(signal: Signal, logprobs: NDArray[np.float64], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """A signal of the tokens of one path of the random model."""
+    import torch
+
+    assert signal.formula is not None
+    width = (20,) if signal.wide else ()
+    values = signal.formula(torch.from_numpy(logprobs), torch.from_numpy(ids - 4), *width)
+    return np.asarray(values.numpy(), np.float32)
 
 
 def example_dataset(pools: int = 6, *, seed: int = 0, generator: Generator | None = None) -> PrefixDataset:
@@ -171,7 +176,7 @@ def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | No
         failures += _configurations(type(pruner))
     skipped = None
     if not failures:
-        wanted = " and ".join(sorted(signal.value for signal in signals_read(pruner) & _FROM_GENERATOR))
+        wanted = " and ".join(sorted(signal.name for signal in signals_read(pruner) & _FROM_GENERATOR))
         if not pruner.ready:
             lack = "no judge; call bind() first" if isinstance(pruner, UsesJudge) else "no members; call join() first"
             skipped = f"the scores of '{pruner.name}' were not checked: it has {lack}"
@@ -226,7 +231,7 @@ def _declaration(pruner: Pruner) -> Iterator[str]:
     if not isinstance(requires, frozenset) or not all(isinstance(signal, Signal) for signal in requires):
         yield f"'requires' must be a frozenset of prunebench.methods.base.Signal, not {requires!r}."
     elif requires & PRIVILEGED and not (source is Source.CONTROL and own):
-        names = ", ".join(sorted(signal.value for signal in requires & PRIVILEGED))
+        names = ", ".join(sorted(signal.name for signal in requires & PRIVILEGED))
         yield f"It requires {names}: privileged signals are for the suite's own controls."
 
 
@@ -290,7 +295,7 @@ def _behaviour(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
         yield from _order(ready, generator)
         if ready.pointwise:
             yield from _alone(ready, first)
-    for signal in sorted(signals_read(pruner), key=lambda signal: signal.value):
+    for signal in sorted(signals_read(pruner), key=lambda signal: signal.name):
         yield from _absence(ready, first, signal)
     if isinstance(ready, LearnablePruner):
         yield from _round_trip(ready, list(cases.values()))
@@ -342,8 +347,8 @@ def _scores(pruner: Pruner, pool: Pool, case: str) -> Iterator[str]:
             scores: Any
             (scores, charged), (again, recharged) = _charged(pruner, pool), _charged(pruner, pool)
     except MissingSignalError as error:
-        declared = ", ".join(sorted(signal.value for signal in signals_read(pruner))) or "nothing"
-        yield f"{case}, score() reads '{error.signal.value}' beyond what is there; it declares {declared}."
+        declared = ", ".join(sorted(signal.name for signal in signals_read(pruner))) or "nothing"
+        yield f"{case}, score() reads '{error.signal.name}' beyond what is there; it declares {declared}."
         return
     except Exception as error:
         yield f"{case}, score() raised {_named(error)}."
@@ -446,15 +451,15 @@ def _absence(pruner: Pruner, pool: Pool, signal: Signal) -> Iterator[str]:
     if signal in _FROM_GENERATOR:
         pool = replace(pool, generator=None)
     else:
-        pool = replace(pool, signals={key: value for key, value in pool.signals.items() if key is not signal})
+        pool = replace(pool, signals={key: value for key, value in pool.signals.items() if key != signal})
     try:
         pruner.score(pool)
     except MissingSignalError:
         return
     except Exception as error:
-        yield f"Without '{signal.value}', score() must raise MissingSignalError, not {_named(error)}."
+        yield f"Without '{signal.name}', score() must raise MissingSignalError, not {_named(error)}."
     else:
-        yield f"It declares '{signal.value}' but scores without it."
+        yield f"It declares '{signal.name}' but scores without it."
 
 
 def _round_trip(pruner: LearnablePruner, pools: list[Pool]) -> Iterator[str]:
@@ -511,7 +516,7 @@ def _visible(pruner: Pruner, pool: Pool) -> Pool:
         generator = _Declared(pool.generator, reads, dict(zip(pool.paths.tolist(), pool.token_ids, strict=True)))
     return replace(
         pool,
-        signals={signal: value for signal, value in pool.signals.items() if signal in reads},
+        signals={signal: pool.signals[signal] for signal in pool.signals if signal in reads},
         generator=generator,
     )
 
@@ -557,7 +562,7 @@ def _arrays(pool: Pool) -> Iterator[tuple[str, Any]]:
     for name in ("prompt_ids", "paths", "lengths", "finished", "answer_class"):
         yield f"pool.{name}", getattr(pool, name)
     for signal, value in pool.signals.items():
-        yield from ((f"the pool's signal '{signal.value}'", array) for array in _leaves(value))
+        yield from ((f"the pool's signal '{signal.name}'", array) for array in _leaves(value))
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -5,25 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import (
-    PRIVILEGED,
-    Generator,
-    LearnedTokens,
-    MissingSignalError,
-    PrefixCache,
-    Probe,
-    Signal,
-    Words,
-)
+from prunebench.methods.generator import LearnedTokens, Phrases, PrefixCache, Probe
 from prunebench.methods.meter import Meter
+from prunebench.methods.signals import PRIVILEGED, MissingSignalError, Signal
 
 Ragged = tuple[NDArray[Any], ...]
 """One array per path; the first axis counts that path's prefix tokens."""
+
+
+class Generator(Protocol):
+    """What a pool can ask of the engine that made it."""
+
+    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe: ...
+
+    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        """(N, len(token_ids)): log-probability of each of ``token_ids`` right after prefix + suffix."""
+        ...
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache: ...
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> NDArray[np.float32] | None:
+        """(N, H): the final state of the last learned token behind every prefix.
+
+        None where the engine does not run learned tokens itself: its cache is to be had instead (:meth:`kv`).
+        """
+        ...
+
+    @property
+    def replay_seconds(self) -> float:
+        """Seconds spent so far on rebuilding caches that an online run would still have had: never charged."""
+        ...
 
 
 class Columns(Mapping[Signal, Any]):
@@ -55,7 +71,7 @@ class Pool:
       before or at the checkpoint.
     - ``answer_class`` int64[N]: equivalence class of the answer stated in the prefix, -1 where there is none.
     - ``signals``: the recorded columns; read them through the properties, which name what is missing.
-    - ``words``: how the generating model is asked for an answer or for its opinion; needed for probes only.
+    - ``phrases``: what the generating model is asked with; needed for probes only.
     - ``meter`` notes what a check costs; None where nobody asks.
     """
 
@@ -70,20 +86,24 @@ class Pool:
     answer_class: NDArray[np.int64]
     signals: Mapping[Signal, Any] = field(repr=False)
     generator: Generator | None = field(default=None, repr=False)
-    words: Words | None = None
+    phrases: Phrases | None = None
     meter: Meter | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def has(self, signal: Signal) -> bool:
-        if signal is Signal.KV_CACHE:
+        if signal == Signal.KV_CACHE:
             return self.generator is not None
-        if signal is Signal.PROBE:
-            return self.generator is not None and self.words is not None
+        if signal == Signal.PROBE:
+            return self.generator is not None and self.phrases is not None
         return signal in self.signals
 
-    def _read(self, signal: Signal) -> Any:
+    def read(self, signal: Signal) -> Any:
+        """The column of a signal, of every path its prefix; :class:`Ragged` for what is told of every token.
+
+        Raises MissingSignalError where it was not recorded.
+        """
         if signal not in self.signals:
             raise MissingSignalError(signal)
         return self.signals[signal]
@@ -91,54 +111,54 @@ class Pool:
     @property
     def text(self) -> tuple[str, ...]:
         """The prefix texts, without the prompt."""
-        return self._read(Signal.TEXT)  # type: ignore[no-any-return]
+        return self.read(Signal.TEXT)  # type: ignore[no-any-return]
 
     @property
     def token_ids(self) -> Ragged:
         """Per path int64 (tokens,)."""
-        return self._read(Signal.TOKEN_IDS)  # type: ignore[no-any-return]
+        return self.read(Signal.TOKEN_IDS)  # type: ignore[no-any-return]
 
     @property
     def logprobs(self) -> Ragged:
         """Per path float32 (tokens,): raw log-probability (temperature 1) of the sampled token, in nats."""
-        return self._read(Signal.LOGPROBS)  # type: ignore[no-any-return]
+        return self.read(Signal.LOGPROBS)  # type: ignore[no-any-return]
 
     @property
     def topk_logprobs(self) -> Ragged:
         """Per path float32 (tokens, k): the k largest raw log-probabilities, largest first."""
-        return self._read(Signal.TOPK_LOGPROBS)  # type: ignore[no-any-return]
+        return self.read(Signal.TOPK_LOGPROBS)  # type: ignore[no-any-return]
 
     @property
     def entropy(self) -> Ragged:
         """Per path float32 (tokens,): entropy of the raw next-token distribution, in nats."""
-        return self._read(Signal.ENTROPY)  # type: ignore[no-any-return]
+        return self.read(Signal.ENTROPY)  # type: ignore[no-any-return]
 
     @property
     def self_certainty(self) -> Ragged:
         """Per path float32 (tokens,): KL(uniform || p), in nats."""
-        return self._read(Signal.SELF_CERTAINTY)  # type: ignore[no-any-return]
+        return self.read(Signal.SELF_CERTAINTY)  # type: ignore[no-any-return]
 
     @property
     def varentropy(self) -> Ragged:
         """Per path float32 (tokens,): variance of -log p under p, in nats squared."""
-        return self._read(Signal.VARENTROPY)  # type: ignore[no-any-return]
+        return self.read(Signal.VARENTROPY)  # type: ignore[no-any-return]
 
     @property
     def all_layers(self) -> NDArray[np.float32]:
         """(layers + 1, N, H) float32: residual stream at the last prefix token, embeddings first."""
-        states = self._read(Signal.ALL_LAYERS)
+        states = self.read(Signal.ALL_LAYERS)
         return np.stack([states[layer] for layer in sorted(states)])
 
     def hidden_state(self, layer: int) -> NDArray[np.float32]:
         """(N, H) float32: residual stream at the last prefix token after ``layer`` blocks (0 = embeddings)."""
-        states = self._read(Signal.HIDDEN_STATE)
+        states = self.read(Signal.HIDDEN_STATE)
         if layer not in states:
             raise MissingSignalError(Signal.HIDDEN_STATE, f" of layer {layer} (recorded: {sorted(states)})")
         return states[layer]  # type: ignore[no-any-return]
 
     def states(self, layer: int) -> Ragged:
         """Per path float32 (tokens, H): residual stream after ``layer`` blocks, after reading each prefix token."""
-        states = self._read(Signal.STATES)
+        states = self.read(Signal.STATES)
         if layer not in states:
             raise MissingSignalError(Signal.STATES, f" of layer {layer} (there are: {sorted(states)})")
         return states[layer]  # type: ignore[no-any-return]
@@ -146,25 +166,25 @@ class Pool:
     @property
     def outcome(self) -> NDArray[np.float64]:
         """(N,) verdicts of the complete paths, 0 or 1. Privileged."""
-        return self._read(Signal.OUTCOME)  # type: ignore[no-any-return]
+        return self.read(Signal.OUTCOME)  # type: ignore[no-any-return]
 
     @property
     def potential(self) -> NDArray[np.float64]:
         """(N,) Monte Carlo success rates of the prefixes. Privileged."""
-        return self._read(Signal.POTENTIAL)  # type: ignore[no-any-return]
+        return self.read(Signal.POTENTIAL)  # type: ignore[no-any-return]
 
     def probe(self, max_new_tokens: int) -> Probe:
         """Force a final answer after every prefix and decode it greedily; in one check a path is asked once."""
-        generator, words = self._asked()
+        generator, phrases = self._asked()
         meter = self.meter or Meter()
         answers = meter.answers.setdefault(max_new_tokens, {})
         new = [row for row, path in enumerate(self.paths.tolist()) if path not in answers]
         if new:
             asked = self if len(new) == len(self) else self.take(new)
-            probe = generator.probe(asked, words.answer, max_new_tokens)
+            probe = generator.probe(asked, phrases.answer, max_new_tokens)
             told = zip(probe.token_ids, probe.token_logprobs, probe.answer_class.tolist(), strict=True)
             answers.update(zip(asked.paths.tolist(), told, strict=True))
-            suffix = words.closing + len(words.answer)
+            suffix = phrases.closing + len(phrases.answer)
             written = np.array([len(ids) for ids in probe.token_ids])
             names = [f"probe {max_new_tokens} {path}" for path in asked.paths.tolist()]
             meter.charge(asked.paths, (0, suffix + written, 0), read=names)
@@ -174,14 +194,14 @@ class Pool:
 
     def opinion(self) -> NDArray[np.float64]:
         """(N, 2) log-probabilities of yes and no when the generator is asked whether a prefix is right so far."""
-        generator, words = self._asked()
-        self.charge(probe_tokens=words.closing + len(words.question))
-        return generator.next_logprobs(self, words.question, (words.yes, words.no))
+        generator, phrases = self._asked()
+        self.charge(probe_tokens=phrases.closing + len(phrases.question))
+        return generator.next_logprobs(self, phrases.question, (phrases.yes, phrases.no))
 
-    def _asked(self) -> tuple[Generator, Words]:
-        if self.generator is None or self.words is None:
+    def _asked(self) -> tuple[Generator, Phrases]:
+        if self.generator is None or self.phrases is None:
             raise MissingSignalError(Signal.PROBE)
-        return self.generator, self.words
+        return self.generator, self.phrases
 
     def kv(self, rows: Sequence[int] | None = None) -> PrefixCache:
         """The generating model's keys and values over prompt + prefix of ``rows`` (default: all)."""

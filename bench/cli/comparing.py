@@ -57,7 +57,8 @@ def _check_methods(config: RunConfig) -> None:
     """Raises UserError for a name that no method has."""
     from prunebench.bench.policies.procedures import PROCEDURES
     from prunebench.bench.training.loading import parts_of
-    from prunebench.methods.registry import PRUNERS, UnknownNameError
+    from prunebench.methods.entries import UnknownNameError
+    from prunebench.methods.registry import PRUNERS
 
     names = [*PRUNERS.names(), *PROCEDURES]
     for name in config.methods:

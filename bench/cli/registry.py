@@ -42,11 +42,11 @@ def _listing(what: str) -> tuple[list[str], list[list[str]]]:
 
         rows = []
         for name, entry in PRUNERS.items():
-            reads = ", ".join(sorted(signal.value for signal in entry.requires)) or "-"
+            reads = ", ".join(sorted(signal.name for signal in entry.requires)) or "-"
             rows.append([name, *_kind(entry), reads, entry.extra_cost, entry.paper])
         for name, procedure in PROCEDURES.items():
             scored = PRUNERS.get(procedure.method) if procedure.method else CompletedAnswers
-            reads = ", ".join(sorted(signal.value for signal in scored.requires)) or "answers"
+            reads = ", ".join(sorted(signal.name for signal in scored.requires)) or "answers"
             rows.append([name, *_kind(scored), reads, procedure.extra_cost, procedure.paper])
         return ["method", "quadrant", "learnable", "reads", "extra cost", "paper"], rows
     if what == "tasks":

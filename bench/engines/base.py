@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.arithmetic import Arithmetic, ModelShape
 from prunebench.bench.engines.options import ModelOptions
-from prunebench.methods.base import Generator, Signal
-from prunebench.methods.pool import Pool
+from prunebench.methods.pool import Generator, Pool
+from prunebench.methods.signals import SIGNALS, Signal, recorded_signals, signal_from
 
 FinishReason = Literal["stop", "length", "call"]
 
@@ -58,37 +58,57 @@ class Sampling:
 class Recording:
     """Which signals are kept while decoding.
 
-    ``topk`` log-probabilities per token for the first ``topk_tokens`` tokens of a path; the residual stream of every
-    layer at the path's token ``p`` (or at its last token, if it ended before) for every ``p`` in ``checkpoints``.
-    Time up to ``launch_tokens`` counts as Launch, the rest as Resume.
+    ``signals`` have one number per token; the wide ones among them have ``topk`` numbers of each of the first
+    ``topk_tokens`` tokens of a path. The residual stream of every layer is kept at the path's token ``p`` (or at its
+    last token, if it ended before) for every ``p`` in ``checkpoints``. Time up to ``launch_tokens`` counts as Launch,
+    the rest as Resume.
     """
 
-    logprobs: bool = True
-    entropy: bool = True
-    self_certainty: bool = True
+    signals: tuple[Signal, ...] = field(default_factory=recorded_signals)
     topk: int = 20
     topk_tokens: int = 0
     checkpoints: tuple[int, ...] = ()
     launch_tokens: int = 0
 
     @classmethod
-    def of(cls, signals: Collection[str], position: int) -> Recording:
-        """What methods read at a checkpoint: the named :data:`RECORDABLE` signals, all of them where none is named."""
-        wanted = set(signals or RECORDABLE)
+    def of(cls, names: Collection[str], position: int) -> Recording:
+        """What methods read at a checkpoint: the named signals, what is always recorded where none is named."""
+        signals = tuple(map(SIGNALS.get, names)) or recorded_signals()
         return cls(
-            logprobs="logprobs" in wanted,
-            entropy="entropy" in wanted,
-            self_certainty="self_certainty" in wanted,
-            topk_tokens=position if "topk_logprobs" in wanted else 0,
-            checkpoints=(position,) if "hidden_state" in wanted else (),
+            signals,
+            topk_tokens=position if any(signal.wide for signal in signals) else 0,
+            checkpoints=(position,) if Signal.HIDDEN_STATE in signals else (),
             launch_tokens=position,
         )
 
+    @property
+    def told(self) -> tuple[Signal, ...]:
+        """The signals that are computed of every token."""
+        return tuple(s for s in self.signals if s.formula is not None and (self.topk_tokens > 0 or not s.wide))
 
-RECORDABLE = ("logprobs", "topk_logprobs", "entropy", "self_certainty", "hidden_state")
-"""The signals that sampling can record, under their names in :class:`prunebench.methods.base.Signal`."""
+    def only(self, signals: Collection[Signal]) -> Recording:
+        """That part of it which an engine can record that is told these signals alone, and no states."""
+        return replace(self, signals=tuple(s for s in self.signals if s in signals), checkpoints=())
 
-NOTHING = Recording(logprobs=False, entropy=False, self_certainty=False, topk=0)
+    def plain(self) -> list[Any]:
+        """Plain values of which :meth:`from_plain` makes the same."""
+        signals = [list(signal.address) for signal in self.signals]
+        return [signals, self.topk, self.topk_tokens, list(self.checkpoints), self.launch_tokens]
+
+    @classmethod
+    def from_plain(cls, values: Sequence[Any]) -> Recording:
+        signals, topk, topk_tokens, checkpoints, launch_tokens = values
+        found = tuple(signal_from(*address) for address in signals)
+        return cls(found, topk, topk_tokens, tuple(checkpoints), launch_tokens)
+
+    def described(self) -> dict[str, Any]:
+        """For the manifest of a store: every signal that has one number per token, then the rest."""
+        columns = [s for s in Signal if s.formula is not None and not s.wide and (s.recorded or s in self.signals)]
+        rest = {name: value for name, value in vars(self).items() if name != "signals"}
+        return {**{s.name: s in self.signals for s in columns}, **rest}
+
+
+NOTHING = Recording((), topk=0)
 
 
 @dataclass(frozen=True)
@@ -111,18 +131,15 @@ class Request:
 class Path:
     """One sampled path: its new tokens (the stop token included) and what was recorded about them.
 
-    ``logprobs``, ``entropy``, ``self_certainty`` float32 (tokens,) or None; ``topk`` float32 (<= topk_tokens, k) or
-    None; ``hidden`` maps a checkpoint to float32 (layers + 1, H), the state *after reading* that prefix token.
-    ``tool_spans``: begin and end of what tools wrote among the tokens.
+    ``signals``: by name float32 (tokens,), of a wide one (<= topk_tokens, k). ``hidden`` maps a checkpoint to float32
+    (layers + 1, H), the state *after reading* that prefix token. ``tool_spans``: begin and end of what tools wrote
+    among the tokens.
     """
 
     path: int
     token_ids: NDArray[np.int64]
     finish: FinishReason
-    logprobs: NDArray[np.float32] | None = None
-    entropy: NDArray[np.float32] | None = None
-    self_certainty: NDArray[np.float32] | None = None
-    topk: NDArray[np.float32] | None = None
+    signals: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     hidden: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     tool_spans: tuple[tuple[int, int], ...] = ()
 

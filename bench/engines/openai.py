@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +26,8 @@ from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.shipped import source_of
 from prunebench.bench.engines.tokenization import Tokenization, distinct_rows, forced_answers
 from prunebench.bench.errors import UserError
-from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal
+from prunebench.methods.base import Signal
+from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.pool import Pool
 from prunebench.tasks.errors import first_line
 
@@ -149,7 +149,8 @@ class OpenAIEngine(Tokenization):
     def _path(self, request: Request, row: int, key: int, sampling: Sampling, recording: Recording) -> Path:
         path = request.paths[row]
         prefix = [] if request.prefixes is None else request.prefixes[row].tolist()
-        told = recording.topk if recording.topk_tokens else 0 if recording.logprobs else None
+        recorded = recording.told
+        told = recording.topk if Signal.TOPK_LOGPROBS in recorded else 0 if Signal.LOGPROBS in recorded else None
         with self._told_in_a_sentence():
             (choice,) = self.client.completions.create(
                 model=self.name,
@@ -187,7 +188,7 @@ class OpenAIEngine(Tokenization):
 
     def recordable(self, recording: Recording) -> Recording:
         """What of it a server tells."""
-        return replace(recording, entropy=False, self_certainty=False, checkpoints=())
+        return recording.only(TOLD)
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         """See :func:`bench.engines.tokenization.forced_answers`."""
@@ -247,7 +248,7 @@ class OpenAIEngine(Tokenization):
 
 def refusal(name: str, reads: Collection[Signal]) -> str | None:
     """Why a method that reads these signals cannot run on a server's paths, or None."""
-    missing = sorted(signal.value for signal in frozenset(reads) - TOLD - {Signal.OUTCOME, Signal.POTENTIAL})
+    missing = sorted(signal.name for signal in frozenset(reads) - TOLD - {Signal.OUTCOME, Signal.POTENTIAL})
     if not missing:
         return None
     return (
@@ -278,11 +279,11 @@ def _rollout(request: Request, asked: list[Future[Path]]) -> Rollout:
 
 def _recorded(path: int, choice: Any, recording: Recording, given: int) -> Path:
     ids = np.array(choice.token_ids, np.int64)
-    logprobs = topk = None
-    if recording.logprobs:
-        logprobs = np.array(choice.logprobs.token_logprobs, np.float32)
-    if recording.topk_tokens:
+    signals = {}
+    if Signal.LOGPROBS in recording.told:
+        signals["logprobs"] = np.array(choice.logprobs.token_logprobs, np.float32)
+    if Signal.TOPK_LOGPROBS in recording.told:
         steps = choice.logprobs.top_logprobs[: max(0, recording.topk_tokens - given)]
         largest = [sorted(step.values(), reverse=True)[: recording.topk] for step in steps]
-        topk = np.array(largest, np.float32).reshape(len(largest), -1)
-    return Path(path, ids, "stop" if choice.finish_reason == "stop" else "length", logprobs=logprobs, topk=topk)
+        signals["topk_logprobs"] = np.array(largest, np.float32).reshape(len(largest), -1)
+    return Path(path, ids, "stop" if choice.finish_reason == "stop" else "length", signals)

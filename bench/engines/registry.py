@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prunebench.bench.errors import UserError
-from prunebench.methods.registry import Registry
+from prunebench.methods.entries import Registry
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.base import Engine

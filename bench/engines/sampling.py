@@ -37,17 +37,13 @@ def draw(logits: torch.Tensor, noise: NDArray[np.float64], sampling: Sampling) -
 
 
 def signals_of(logits: torch.Tensor, tokens: torch.Tensor, recording: Recording) -> dict[str, NDArray[np.float32]]:
-    """What is recorded of (R, V) raw (temperature 1, unbanned) distributions and (R,) drawn tokens; float32, nats."""
-    if not (recording.logprobs or recording.entropy or recording.self_certainty or recording.topk_tokens):
+    """By name what is recorded of (R, V) raw (temperature 1, unbanned) distributions and (R,) drawn tokens; float32."""
+    if not recording.told:
         return {}
     logprobs = logits.log_softmax(-1)
-    told = {}
-    if recording.logprobs:
-        told["logprobs"] = logprobs.gather(1, tokens[:, None])[:, 0]
-    if recording.entropy:
-        told["entropy"] = torch.special.entr(logprobs.exp()).sum(-1)
-    if recording.self_certainty:
-        told["self_certainty"] = -logprobs.mean(-1) - float(np.log(logits.shape[-1]))
-    if recording.topk_tokens:
-        told["topk"] = logprobs.topk(min(recording.topk, logits.shape[-1]), dim=-1).values
-    return {name: values.cpu().numpy() for name, values in told.items()}
+    columns = {}
+    for signal in recording.told:
+        assert signal.formula is not None
+        width = (recording.topk,) if signal.wide else ()
+        columns[signal.name] = signal.formula(logprobs, tokens, *width).cpu().numpy()
+    return columns

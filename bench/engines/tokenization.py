@@ -12,7 +12,8 @@ from prunebench.bench.engines.base import Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.chat import closing, has_reasoning_marks, prompt_ids
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
-from prunebench.methods.base import Probe, Signal
+from prunebench.methods.base import Signal
+from prunebench.methods.generator import Probe
 from prunebench.methods.pool import Pool
 
 
@@ -89,10 +90,9 @@ def forced_answers(
         prefixes = np.stack([np.concatenate([pool.token_ids[row], suffix]) for row in rows])
         request = Request(pool.problem, pool.prompt_ids, tuple(rows.tolist()), prefixes)
         greedy = Sampling(temperature=0.0, max_new_tokens=prefixes.shape[1] + max_new_tokens)
-        rollout = ask(request, greedy, Recording(entropy=False, self_certainty=False))
+        rollout = ask(request, greedy, Recording((Signal.LOGPROBS,)))
         for row, path in zip(rows, rollout.paths, strict=True):
-            assert path.logprobs is not None
-            ids[row], logprobs[row] = path.token_ids, path.logprobs.astype(np.float64)
+            ids[row], logprobs[row] = path.token_ids, path.signals["logprobs"].astype(np.float64)
     source = [distinct[place] for place in inverse]
     return Probe(tuple(ids[row] for row in source), tuple(logprobs[row] for row in source), np.full(len(pool), -1))
 

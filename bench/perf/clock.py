@@ -12,9 +12,10 @@ import numpy as np
 
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.tokenization import pool_of_ids
-from prunebench.methods.base import Generator, LearnedTokens, PrefixCache, Signal
+from prunebench.methods.base import Signal
+from prunebench.methods.generator import LearnedTokens, PrefixCache
 from prunebench.methods.learned.stop import Stop
-from prunebench.methods.pool import Pool
+from prunebench.methods.pool import Generator, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

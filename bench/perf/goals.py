@@ -144,7 +144,7 @@ def _decoding(speed: Speed, engine: TransformersEngine) -> None:
     prompt = np.arange(4, 36)
     endless = engine.endless()  # every path as long as the others
     engine.model.generation_config.eos_token_id = None
-    recording = Recording(self_certainty=False, topk=0)
+    recording = Recording((Signal.LOGPROBS, Signal.ENTROPY), topk=0)
 
     def ours() -> None:
         request = Request("perf", prompt, tuple(range(rows)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
-from prunebench.methods.registry import Registry
+from prunebench.methods.entries import Registry
 
 FinishedRule = Literal["rank", "keep", "drop"]
 """What becomes of paths that end before the checkpoint, always within the same k: ``rank`` them with the others,

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies.contract import POLICIES, FinishedRule, Policy
 from prunebench.bench.policies.funnel import Funnel
-from prunebench.methods.registry import BrokenPluginError, UnknownNameError
+from prunebench.methods.entries import BrokenPluginError, UnknownNameError
 
 
 def parse_policy(text: str) -> Policy:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.registry import Registry
+from prunebench.methods.entries import Registry
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]

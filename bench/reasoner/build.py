@@ -120,11 +120,11 @@ def train_all(
 
     A worker takes a method, or all those together for which the model reads the prefixes again: they share the reading.
     """
-    from prunebench.bench.engines.transformers.reading import REREADABLE
+    from prunebench.bench.engines.transformers.reading import rereadable
 
     os.environ["OMP_NUM_THREADS"] = "1"
     members = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]
-    reading = [name for name in members if reads_of([name]) & REREADABLE]
+    reading = [name for name in members if any(map(rereadable, reads_of([name])))]
     alone = [[name] for name in members if name not in reading]
     ensembles = [[name] for name in names if name not in members]
     for jobs in ([reading, *alone] if reading else alone, ensembles):
@@ -182,8 +182,7 @@ def ship_test_rollouts(folder: Path, target: Path) -> None:
 
 
 def _without_signals(stored: StoredProblem) -> StoredProblem:
-    bare = {"logprobs": None, "entropy": None, "self_certainty": None, "topk": None}
-    return replace(stored, paths=[replace(path, **bare) for path in stored.paths])  # type: ignore[arg-type]
+    return replace(stored, paths=[replace(path, signals={}) for path in stored.paths])
 
 
 def ship_test_labels(folder: Path, target: Path) -> None:

@@ -15,8 +15,9 @@ from prunebench.bench.rollouts.cache import ByteLimitedCache
 from prunebench.bench.rollouts.label_store import Labels
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
-from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal, Words
+from prunebench.methods.generator import LearnedTokens, Phrases, PrefixCache, Probe
 from prunebench.methods.pool import Columns, Pool
+from prunebench.methods.signals import Signal, signal_named
 from prunebench.tasks import catalogue
 from prunebench.tasks.task import Task
 
@@ -122,15 +123,15 @@ class PoolGenerator:
         return np.array(classes[before:], np.int64)
 
 
-def words_of(engine: Engine, task: Task) -> Words:
-    """How the task's model is asked, in the engine's tokens."""
+def phrases_of(engine: Engine, task: Task) -> Phrases:
+    """What the task's model is asked with, in the engine's tokens."""
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(engine.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     question, yes, no = task.self_check
     closing = len(ids(longest_closing(engine.tokenizer))) if engine.reasons else 0
-    return Words(ids(task.answer_suffix), ids(question), ids(yes)[0], ids(no)[0], ids(task.step_end)[-1], closing)
+    return Phrases(ids(task.answer_suffix), ids(question), ids(yes)[0], ids(no)[0], ids(task.step_end)[-1], closing)
 
 
 def pool_of(
@@ -169,7 +170,7 @@ def pool_of(
         answer_class=stated,
         signals=signals,
         generator=grading if engine else None,
-        words=words_of(engine, grading.task) if engine else None,
+        phrases=phrases_of(engine, grading.task) if engine else None,
     )
     missing = frozenset(reads) - frozenset(pool.signals)
     if engine is None or not engine.reads or not missing:
@@ -200,18 +201,13 @@ def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict
     prefixes = [None if path.token_ids is None else path.token_ids[:position].copy() for path in paths]
     if all(prefix is not None for prefix in prefixes):
         signals[Signal.TOKEN_IDS] = tuple(prefixes)
-    for signal, name in (
-        (Signal.LOGPROBS, "logprobs"),
-        (Signal.ENTROPY, "entropy"),
-        (Signal.SELF_CERTAINTY, "self_certainty"),
-        (Signal.TOPK_LOGPROBS, "topk"),
-    ):
-        columns = [getattr(path, name) for path in paths]
-        if any(column is None for column in columns):
-            continue
-        wanted = [min(path.length, position) for path in paths]
-        if all(len(column) >= tokens for column, tokens in zip(columns, wanted, strict=True)):
-            signals[signal] = tuple(column[:position].copy() for column in columns)
+    wanted = [min(path.length, position) for path in paths]
+    for name in paths[0].signals if paths else ():
+        columns = [path.signals.get(name) for path in paths]
+        whole = all(c is not None and len(c) >= tokens for c, tokens in zip(columns, wanted, strict=True))
+        signal = signal_named(name) if whole else None
+        if signal is not None:
+            signals[signal] = tuple(column[:position].copy() for column in columns if column is not None)
     if position in stored.hidden:
         states = stored.hidden[position][list(rows)]
         by_layer = {layer: states[:, layer] for layer in range(states.shape[1])}
@@ -301,7 +297,7 @@ def _on_the_shelf(
 
 def _mean_entropy(stored: StoredProblem) -> NDArray[np.float64] | None:
     """(N,) nats per token of the complete paths; None where they were not recorded to their ends."""
-    columns = [path.entropy for path in stored.paths]
+    columns = [path.signals.get("entropy") for path in stored.paths]
     pairs = zip(columns, stored.paths, strict=True)
     whole = [column is not None and len(column) == path.length > 0 for column, path in pairs]
     return np.array([float(np.mean(column)) for column in columns if column is not None]) if all(whole) else None

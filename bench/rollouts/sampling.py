@@ -39,7 +39,7 @@ def rollout_manifest(engine: Engine, sampling: Sampling, recording: Recording, s
         "model_hash": engine.digest,
         "sampling": asdict(sampling),
         "sampling_digest": sampling.digest,
-        "recording": asdict(recording),
+        "recording": recording.described(),
         "seed": seed,
         "n": n,
         "device": engine.device,
@@ -212,10 +212,7 @@ def _stored_path(engine: Engine, task: Task, problem: Problem, path: SampledPath
         answer=answer,
         correct=verdict.correct,
         grader=verdict.grader,
-        logprobs=path.logprobs,
-        entropy=path.entropy,
-        self_certainty=path.self_certainty,
-        topk=path.topk,
+        signals=path.signals,
         tool_spans=path.tool_spans,
     )
 

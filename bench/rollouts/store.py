@@ -60,12 +60,22 @@ _OPTIONAL = (
 )
 """Columns of rollouts made elsewhere, or with tools: written only where a path of the shard has them, in this order."""
 _FACTS = ("path", "text", "length", "finish", "answer", "correct", "grader")
-_SIGNALS = ("logprobs", "entropy", "self_certainty", "topk")
+_COLUMNS = {"logprobs": "logprobs", "entropy": "entropy", "self_certainty": "self_certainty", "topk_logprobs": "topk"}
+"""The columns of the signals that every shard has room for; others have ``signal.NAME`` where a path of it has them."""
+
+
+def _column(name: str) -> str:
+    return _COLUMNS.get(name, f"signal.{name}")
+
+
+def _width(column: str) -> str:
+    """The column with the second dimension of a wide signal."""
+    return f"{column}_width"
 
 
 @dataclass
 class StoredPath:
-    """One complete path with its verdict. Signals are float32 per token, or None when they were not recorded.
+    """One complete path with its verdict. ``signals``: by name what was recorded, float32 per token.
 
     ``token_ids`` int64 (``length``,) and ``text`` are None where a source elsewhere has none; ``length`` counts the
     tokens, and may be left out where ``token_ids`` are there. ``ends`` int64 (``length``,): the characters of ``text``
@@ -81,10 +91,7 @@ class StoredPath:
     answer: str | None
     correct: bool | None
     grader: str
-    logprobs: NDArray[np.float32] | None = None
-    entropy: NDArray[np.float32] | None = None
-    self_certainty: NDArray[np.float32] | None = None
-    topk: NDArray[np.float32] | None = None
+    signals: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     length: int = field(default=-1, kw_only=True)
     ends: NDArray[np.int64] | None = field(default=None, kw_only=True)
     probed: list[str | None] | None = field(default=None, kw_only=True)
@@ -249,19 +256,20 @@ class RolloutStore:
     def _read_shard(self, name: str, hidden: bool) -> Iterator[StoredProblem]:
         path = self.shards.folder / f"{name}.parquet"
         table = table_of(path)
-        if not table.schema.equals(_schema(set(table.column_names))):
+        if not table.schema.equals(_schema(table.column_names)):
             raise UserError(f"{path}: its columns are not those of this version; use another folder")
         states: dict[str, NDArray[np.float32]] = {}
         if hidden and f"{name}.safetensors" in self.shards.files(name):
             from safetensors.numpy import load_file
 
             states = load_file(self.shards.folder / f"{name}.safetensors")
+        signals = _signals_in(table.schema)
         columns = {field_name: table[field_name] for field_name in table.column_names}
         keys = list(zip(columns["task"].to_pylist(), columns["problem"].to_pylist(), strict=True))
         starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
         lists = {
             field_name: _Lists(columns[field_name])
-            for field_name in ("prompt_ids", "token_ids", "ends", *_SIGNALS)
+            for field_name in ("prompt_ids", "token_ids", "ends", *signals.values())
             if field_name in columns
         }
         plain: dict[str, list[Any]] = {
@@ -270,7 +278,7 @@ class RolloutStore:
                 "prompt",
                 "gold",
                 "launch_seconds",
-                "topk_width",
+                *map(_width, signals.values()),
                 "probed",
                 "probe_every",
                 "tool_spans",
@@ -289,7 +297,7 @@ class RolloutStore:
                     prompt_ids=lists["prompt_ids"].require(start).astype(np.int64),
                     gold=plain["gold"][start],
                     launch_seconds=plain["launch_seconds"][start],
-                    paths=[_path(plain, lists, row) for row in range(start, end)],
+                    paths=[_path(plain, lists, signals, row) for row in range(start, end)],
                     hidden=hidden_there,
                     probe_every=plain["probe_every"][start],
                 )
@@ -335,24 +343,54 @@ class _Lists:
         return values
 
 
-def _path(plain: Mapping[str, list[Any]], lists: Mapping[str, _Lists], row: int) -> StoredPath:
-    signals: dict[str, Any] = {name: lists[name].get(row) for name in _SIGNALS}
+def _path(
+    plain: Mapping[str, list[Any]], lists: Mapping[str, _Lists], signals: Mapping[str, str], row: int
+) -> StoredPath:
+    """``signals`` names the column of each."""
+    recorded = {}
+    for name, column in signals.items():
+        if (values := lists[column].get(row)) is not None:
+            width = plain[_width(column)][row]
+            recorded[name] = values if width is None else values.reshape(-1, width)
     ids, ends = (lists[name].get(row) if name in lists else None for name in ("token_ids", "ends"))
-    if signals["topk"] is not None:
-        signals["topk"] = signals["topk"].reshape(-1, plain["topk_width"][row])
     return StoredPath(
         token_ids=None if ids is None else ids.astype(np.int64),
         ends=None if ends is None else ends.astype(np.int64),
         probed=plain["probed"][row],
         tool_spans=tuple((int(start), int(end)) for start, end in plain["tool_spans"][row] or ()),
         **{name: plain[name][row] for name in _FACTS},
-        **signals,
+        signals=recorded,
     )
 
 
 def _schema(names: Collection[str]) -> pa.Schema:
-    """The columns of a shard, with those optional ones that are among ``names``."""
-    return pa.schema([*_SCHEMA, *(column for column in _OPTIONAL if column.name in names)])
+    """The columns of a shard, with those optional ones that are among ``names``, and those of more signals."""
+    optional = [column for column in _OPTIONAL if column.name in names]
+    more = [name for name in names if name.startswith("signal.") and not name.endswith("_width")]
+    return pa.schema(
+        [
+            *_SCHEMA,
+            *optional,
+            *((column, _FLOATS) for column in more),
+            *((_width(column), pa.int32()) for column in more if _width(column) in names),
+        ]
+    )
+
+
+def _signals_in(schema: pa.Schema) -> dict[str, str]:
+    """The columns of a shard that hold signals, by the signal's name."""
+    more = [name for name in schema.names if name.startswith("signal.") and schema.field(name).type == _FLOATS]
+    return {**_COLUMNS, **{name.removeprefix("signal."): name for name in more}}
+
+
+def _signals_of(path: StoredPath) -> dict[str, Any]:
+    """A path's signals as columns: flat, with the widths of the wide ones."""
+    values: dict[str, Any] = {}
+    for name, signal in path.signals.items():
+        values[_column(name)] = signal.reshape(-1)
+        if signal.ndim > 1:
+            values[_width(_column(name))] = signal.shape[1]
+    return values
 
 
 def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
@@ -365,7 +403,8 @@ def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
 
 
 def _parquet(problems: Sequence[StoredProblem]) -> bytes:
-    schema = _schema({name for problem in problems for path in problem.paths for name in _optional(problem, path)})
+    paths = [(problem, path) for problem in problems for path in problem.paths]
+    schema = _schema(dict.fromkeys(name for pair in paths for name in (*_signals_of(pair[1]), *_optional(*pair))))
     rows: dict[str, list[Any]] = {name: [] for name in schema.names}
     for problem in problems:
         for number, path in enumerate(problem.paths):
@@ -376,10 +415,9 @@ def _parquet(problems: Sequence[StoredProblem]) -> bytes:
                 "prompt_ids": problem.prompt_ids if number == 0 else [],
                 "gold": problem.gold,
                 "launch_seconds": problem.launch_seconds,
-                "topk_width": None if path.topk is None else path.topk.shape[1],
                 "token_ids": path.token_ids,
                 **{name: getattr(path, name) for name in _FACTS},
-                **{name: None if (s := getattr(path, name)) is None else s.reshape(-1) for name in _SIGNALS},
+                **_signals_of(path),
                 **_optional(problem, path),
             }
             for name, column in rows.items():

@@ -75,13 +75,14 @@ def _in_turn(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _path(path: StoredPath, spell: Any) -> dict[str, Any]:
-    pieces = spell(path) if path.token_ids is not None and path.logprobs is not None else None
+    logprobs = path.signals.get("logprobs")
+    pieces = spell(path) if path.token_ids is not None and logprobs is not None else None
     content: dict[str, Any] = {
         "n": path.path, "length": path.length, "answer": path.answer, "correct": path.correct, "text": path.text or "",
     }  # fmt: skip
-    if pieces is not None and path.logprobs is not None:
+    if pieces is not None and logprobs is not None:
         content["ends"] = np.diff(np.cumsum(pieces), prepend=0).tolist()
-        content["sure"] = _text_of(path.logprobs)
+        content["sure"] = _text_of(logprobs)
     return content
 
 

@@ -22,7 +22,7 @@ from prunebench.methods.registry import pruner
 class Step(LearnablePruner):
     """Step scores of hidden states (arXiv 2601.09093; higher = keep, as in the source).
 
-    A boundary is a prefix token that equals ``pool.words.step_end``; a prefix without one has its last token as its
+    A boundary is a prefix token that equals ``pool.phrases.step_end``; a prefix without one has its last token as its
     only boundary. A network with one hidden layer gives every boundary a probability of success from the state (H,)
     after ``layer`` blocks; the score of a path is the mean of these over its boundaries so far. To weight a vote by it
     is a vote's job.
@@ -86,12 +86,12 @@ class Step(LearnablePruner):
     def _boundary_states(self, pool: Pool) -> list[NDArray[np.float32]]:
         """Per path (boundaries, H). Raises ValueError when nobody says which token ends a step."""
         states, token_ids = pool.states(self.layer), pool.token_ids
-        if pool.words is None:
+        if pool.phrases is None:
             raise ValueError(
                 f"{self.name}: the pool of problem '{pool.problem}' does not say which token ends a step "
-                "(Pool.words is None); build it with the words of its task"
+                "(Pool.phrases is None); build it with the phrases of its task"
             )
-        ends = [np.flatnonzero(ids == pool.words.step_end) for ids in token_ids]
+        ends = [np.flatnonzero(ids == pool.phrases.step_end) for ids in token_ids]
         return [path[rows if len(rows) else [-1]] for path, rows in zip(states, ends, strict=True)]
 
     def save(self, path: Path) -> None:

@@ -12,18 +12,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.methods.base import (
-    LearnablePruner,
-    LearnedTokens,
-    NotFittedError,
-    PrefixCache,
-    Scores,
-    Setting,
-    Signal,
-    Source,
-    has_windows,
-    share_weights,
-)
+from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
+from prunebench.methods.generator import LearnedTokens, PrefixCache, has_windows, share_weights
 from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
 from prunebench.methods.pool import Pool, PrefixDataset
 from prunebench.methods.registry import pruner

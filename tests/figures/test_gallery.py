@@ -17,7 +17,7 @@ from prunebench.bench.guideline.guideline import guideline_of
 from prunebench.figures.gallery import draw_figures, figures_markdown
 from prunebench.figures.registry import FIGURES, figures
 from prunebench.figures.run_folder import RunFolder
-from prunebench.methods import registry
+from prunebench.methods import entries
 from prunebench.tasks.python_files import module_of
 from tests.made_up_sweep import made_up
 
@@ -171,6 +171,6 @@ def test_a_package_adds_a_figure_that_is_loaded_when_it_is_asked_for(
     (tmp_path / "a_package_of_figures.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("lengths", "a_package_of_figures:draw", "prunebench.figures")
-    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints([point]).select(group=group))
+    monkeypatch.setattr(entries, "entry_points", lambda group: EntryPoints([point]).select(group=group))
     assert FIGURES.names()[-1] == "lengths" and "a_package_of_figures" not in sys.modules
     assert len(draw_figures(run, tmp_path / "out", ["lengths"]).written) == 3

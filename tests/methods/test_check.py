@@ -325,7 +325,7 @@ def test_what_reads_the_cache_or_probes_conforms_on_an_engine(engine):
     ],
 )
 def test_an_engine_answers_what_is_declared_only(declared, score, read, engine):
-    with pytest.raises(PrunerCheckError, match=f"reads '{read}' beyond what is there; it declares {declared.value}"):
+    with pytest.raises(PrunerCheckError, match=f"reads '{read}' beyond what is there; it declares {declared.name}"):
         check_pruner(reading(declared, score=score), engine)
 
 

@@ -214,5 +214,5 @@ def test_type_three_and_a_missing_signal_names_the_option():
     for method in (Perplexity(), Entropy(), DeepConf(), *plain):
         assert method.quadrant() is Quadrant.III
         (signal,) = method.requires
-        with pytest.raises(MissingSignalError, match=f"--set record={signal.value}"):
+        with pytest.raises(MissingSignalError, match=f"--set record={signal.name}"):
             method.score(replace(example_pool(), signals={}))

@@ -188,12 +188,12 @@ def test_the_network_ignores_what_all_paths_share():
 def test_the_score_is_the_mean_of_the_boundaries_by_a_slow_loop():
     step = Step(layer=2, width=8, epochs=2).fit(example_dataset(seed=1), example_dataset(3, seed=2))
     pool = example_pool(30, seed=3)
-    pool = replace(pool, words=replace(pool.words, step_end=int(pool.token_ids[0][2])))
+    pool = replace(pool, phrases=replace(pool.phrases, step_end=int(pool.token_ids[0][2])))
     expected, counts = [], []
     for states, ids in zip(pool.states(2), pool.token_ids, strict=True):
         mean, count = 0.0, 0
         for state, token in zip(states, ids, strict=True):
-            if token == pool.words.step_end:
+            if token == pool.phrases.step_end:
                 count += 1
                 probability = 1 / (1 + np.exp(-step.perceptron_.logits(state[None])[0]))
                 mean += (probability - mean) / count
@@ -210,8 +210,8 @@ def test_the_score_is_the_mean_of_the_boundaries_by_a_slow_loop():
 def test_the_score_reads_boundaries_only():
     step = Step(layer=2, width=8, epochs=1).fit(example_dataset(seed=1), example_dataset(3, seed=2))
     pool = example_pool(30, seed=3)
-    pool = replace(pool, words=replace(pool.words, step_end=int(pool.token_ids[0][2])))
-    ends = [ids == pool.words.step_end for ids in pool.token_ids]
+    pool = replace(pool, phrases=replace(pool.phrases, step_end=int(pool.token_ids[0][2])))
+    ends = [ids == pool.phrases.step_end for ids in pool.token_ids]
     changed = tuple(
         np.where((end | (not end.any()))[:, None], states, np.float32(9))
         for states, end in zip(pool.states(2), ends, strict=True)
@@ -246,7 +246,7 @@ def test_boundaries_learn_the_label_of_their_prefix():
 def test_without_words_nobody_knows_where_a_step_ends():
     step = Step(width=8, epochs=1).fit(example_dataset(seed=1), example_dataset(3, seed=2))
     with pytest.raises(ValueError, match=r"problem 'example' does not say which token ends a step"):
-        step.score(replace(example_pool(), words=None))
+        step.score(replace(example_pool(), phrases=None))
 
 
 # --- both ---

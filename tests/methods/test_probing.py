@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from prunebench.methods.base import MissingSignalError, Probe, Quadrant, Signal, Words
+from prunebench.methods.base import MissingSignalError, Quadrant, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
 from prunebench.methods.confidence.deer import Deer
 from prunebench.methods.confidence.p_true import PTrue
+from prunebench.methods.generator import Phrases, Probe
 from prunebench.methods.meter import Cost, Meter
 from prunebench.methods.surface.agreement import Agreement
 
-WORDS = Words(answer=(8, 9, 7), question=(10, 13), yes=11, no=12, step_end=4)
+PHRASES = Phrases(answer=(8, 9, 7), question=(10, 13), yes=11, no=12, step_end=4)
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Scripted:
         )
 
     def next_logprobs(self, pool, suffix_ids, token_ids):
-        assert (tuple(suffix_ids), tuple(token_ids)) == (WORDS.question, (WORDS.yes, WORDS.no))
+        assert (tuple(suffix_ids), tuple(token_ids)) == (PHRASES.question, (PHRASES.yes, PHRASES.no))
         return np.log(np.array([self.opinions[path] for path in pool.paths.tolist()]))
 
     def kv(self, pool, rows):
@@ -49,7 +50,7 @@ def pool_of(generator, finished=(), stated=()):
     done, classes = np.zeros(count, np.bool_), np.full(count, -1)
     done[list(finished)], classes[list(finished)] = True, list(stated)
     pool = example_pool(count, generator=generator)
-    return replace(pool, paths=10 + np.arange(count), finished=done, answer_class=classes, words=WORDS)
+    return replace(pool, paths=10 + np.arange(count), finished=done, answer_class=classes, phrases=PHRASES)
 
 
 # --- deer ---
@@ -60,7 +61,7 @@ def test_deer_is_the_mean_probability_of_the_answer():
     assert Deer().score(pool_of(script)) == pytest.approx([0.5, 0.9, 0.0])
     geometric = Deer(average="geometric").score(pool_of(script))
     assert geometric == pytest.approx([(0.5 * 0.25 * 0.25) ** (1 / 4), 0.9, 0.0])
-    assert script.asked[0] == ([10, 11, 12], WORDS.answer, 20)
+    assert script.asked[0] == ([10, 11, 12], PHRASES.answer, 20)
 
 
 def test_one_unlikely_token_tells_the_averages_apart():
@@ -106,7 +107,7 @@ def test_agreement_counts_the_paths_of_the_same_answer():
     assert method.score(pool).tolist() == [1.0, 2.0, 0.0, 2.0, 1.0]
     assert method.answers(pool).tolist() == [5, 6, -1, 6, 7]
     assert meter.cost == Cost(probe_tokens=3 * (3 + 1))
-    assert script.asked == [([10, 12, 13], WORDS.answer, 20)]
+    assert script.asked == [([10, 12, 13], PHRASES.answer, 20)]
     assert pool.answer_class.tolist() == [-1, 6, -1, -1, 7]
 
 
@@ -136,9 +137,9 @@ def test_answers_alone_ask_too():
 
 
 @pytest.mark.parametrize("method", [Deer(), PTrue(), Agreement()], ids=lambda method: method.name)
-def test_without_a_generator_or_its_words_the_probe_is_missing(method):
-    mute, wordless = example_pool(), replace(example_pool(generator=Scripted()), words=None)
-    for pool in (mute, wordless):
+def test_without_a_generator_or_its_phrases_the_probe_is_missing(method):
+    mute, without = example_pool(), replace(example_pool(generator=Scripted()), phrases=None)
+    for pool in (mute, without):
         with pytest.raises(MissingSignalError, match="'probe'"):
             method.score(pool)
 

@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-import prunebench.methods.registry
+import prunebench.methods.entries
 from prunebench.methods.base import Pruner, Quadrant, Source
-from prunebench.methods.registry import PRUNERS, Registry, UnknownNameError
+from prunebench.methods.entries import Registry, UnknownNameError
+from prunebench.methods.registry import PRUNERS
 
 OURS = {"none", "random", "oracle", "potential", "length", "slim-sc", "text-classifier"}
 OURS |= {"deepconf", "entropy", "perplexity", "linear-probe", "stop"}
@@ -45,7 +46,7 @@ def plugged(monkeypatch):
 
     def build(*points):
         monkeypatch.setattr(
-            prunebench.methods.registry, "entry_points", lambda group: points if group == "a.group" else ()
+            prunebench.methods.entries, "entry_points", lambda group: points if group == "a.group" else ()
         )
         return Registry("method", Pruner, (), "a.group")
 

@@ -129,7 +129,7 @@ def test_both_signals_are_needed_whatever_the_similarity():
     for similarity in ("jaccard", "tfidf"):
         for gone in (Signal.TOKEN_IDS, Signal.TEXT):
             left = {signal: column for signal, column in pool.signals.items() if signal is not gone}
-            with pytest.raises(MissingSignalError, match=gone.value):
+            with pytest.raises(MissingSignalError, match=gone.name):
                 SlimSC(similarity=similarity).score(replace(pool, signals=left))
 
 

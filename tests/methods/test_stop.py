@@ -10,8 +10,9 @@ import torch
 
 from prunebench.bench.engines.base import Request
 from prunebench.bench.engines.transformers.engine import TransformersEngine
-from prunebench.methods.base import NotFittedError, PrefixCache, Setting, Signal
+from prunebench.methods.base import NotFittedError, Setting, Signal
 from prunebench.methods.check import check_pruner, cost_of
+from prunebench.methods.generator import PrefixCache
 from prunebench.methods.learned.otv import OneTokenVerification
 from prunebench.methods.learned.stop import Lesson, Stop, of_like_width
 from prunebench.methods.learned.stop_without_adapter import StopWithoutAdapter

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, DynamicCache
 
-from prunebench.methods.base import has_windows, share_weights
+from prunebench.methods.generator import has_windows, share_weights
 
 _ATTENTION = "prunebench_pools"
 _ROW_MULTIPLE = 8

@@ -29,8 +29,9 @@ from prunebench.bench.engines.transformers.caches import forward_of
 from prunebench.bench.engines.transformers.decoding import Decoder, Head
 from prunebench.bench.engines.transformers.loading import load_model
 from prunebench.bench.engines.transformers.pools import PoolInFlight, TransformersLivePool
-from prunebench.bench.engines.transformers.reading import PrefixEncoder, reread_of
-from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal
+from prunebench.bench.engines.transformers.reading import PrefixEncoder, rereadable
+from prunebench.methods.base import Signal
+from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.pool import Pool
 
 DEFAULTS = ModelOptions()
@@ -134,7 +135,7 @@ class TransformersEngine(Tokenization):
         if self.tools is None:
             yield from self._sample(requests, sampling, seed, recording, purpose)
             return
-        quiet = Recording(False, False, False, topk=0, launch_tokens=recording.launch_tokens)
+        quiet = Recording((), topk=0, launch_tokens=recording.launch_tokens)
         yield from self.tools.sample(
             requests, lambda some: self._sample(some, sampling, seed, quiet, purpose), sampling.max_new_tokens
         )
@@ -206,7 +207,7 @@ class TransformersEngine(Tokenization):
 
     def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:
         """Prompt + prefix are encoded again, equal prefixes once; an online run computes the same while decoding."""
-        wanted = reread_of(signals)
+        wanted = frozenset(filter(rereadable, signals))
         if not wanted:
             return {}
         started = time.perf_counter()

@@ -5,6 +5,7 @@ All paths of a pool start together and march in step, so one position and one ca
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.base import Path, Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.transformers.caches import KeyValues
-from prunebench.methods.base import Generator, LearnedTokens, PrefixCache, Probe
-from prunebench.methods.pool import Pool
+from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
+from prunebench.methods.pool import Generator, Pool
 
 
 class PoolInFlight:
@@ -39,6 +40,7 @@ class PoolInFlight:
         self.stopped = np.zeros(count, bool)
         self.paused = np.zeros(count, bool)
         self.columns = _Columns(count)
+        self.most_tokens = {s.name: recording.topk_tokens if s.wide else sys.maxsize for s in recording.told}
         self.hidden: dict[int, NDArray[np.float32]] = {}
         self.cache: KeyValues | None = None
         self.logits = torch.empty(0)
@@ -76,7 +78,7 @@ class PoolInFlight:
         at = self.step - self.prefix_tokens
         self.columns.put("token_ids", rows, at, tokens[going])
         for name, values in signals.items():
-            if name != "topk" or self.step < self.recording.topk_tokens:
+            if self.step < self.most_tokens[name]:
                 self.columns.put(name, rows, at, values[going])
         self.step += 1
         ended = rows[ends[going]]
@@ -131,12 +133,13 @@ class PoolInFlight:
             path=self.request.paths[row],
             token_ids=np.zeros(0, np.int64) if ids is None else ids,
             finish="stop" if self.stopped[row] else "call" if self.paused[row] else "length",
-            logprobs=self.columns.row("logprobs", row, tokens),
-            entropy=self.columns.row("entropy", row, tokens),
-            self_certainty=self.columns.row("self_certainty", row, tokens),
-            topk=self.columns.row("topk", row, min(tokens, self.recording.topk_tokens)),
+            signals=self._signals(row, tokens),
             hidden={checkpoint: states[row] for checkpoint, states in self.hidden.items()},
         )
+
+    def _signals(self, row: int, tokens: int) -> dict[str, NDArray[np.float32]]:
+        columns = {name: self.columns.row(name, row, min(tokens, most)) for name, most in self.most_tokens.items()}
+        return {name: column for name, column in columns.items() if column is not None}
 
     def rollout(self, rows: Iterable[int]) -> Rollout:
         return Rollout(self.request.problem, [self.path(r) for r in rows], self.launch_seconds, self.resume_seconds)

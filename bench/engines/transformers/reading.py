@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,7 @@ from prunebench.bench.engines.transformers.decoding import Head
 from prunebench.methods.base import Signal
 from prunebench.methods.pool import Pool
 
-_COLUMNS = {
-    Signal.LOGPROBS: "logprobs",
-    Signal.ENTROPY: "entropy",
-    Signal.SELF_CERTAINTY: "self_certainty",
-    Signal.VARENTROPY: "varentropy",
-    Signal.TOPK_LOGPROBS: "topk",
-}
 _OF_STATES = frozenset({Signal.HIDDEN_STATE, Signal.ALL_LAYERS, Signal.STATES})
-REREADABLE = _OF_STATES | frozenset(_COLUMNS)
-"""What can be had of a stored prefix by encoding it again."""
-_EVERYTHING = Recording(topk_tokens=1)
 
 
 @dataclass(frozen=True)
@@ -51,21 +41,19 @@ class PrefixEncoder:
 
     @torch.inference_mode()
     def columns(self, pool: Pool, signals: frozenset[Signal]) -> dict[Signal, Any]:
-        """Those of :data:`REREADABLE`, as the columns that :class:`Pool` describes."""
+        """Those that are :func:`rereadable`, as the columns that :class:`Pool` describes."""
         distinct, inverse = distinct_rows(pool)
         ids, lengths = self._padded(pool, distinct)
         _, final, states = self.forward.prefill(ids, states=bool(signals & _OF_STATES))
         start = len(pool.prompt_ids)
         prefix_lengths = lengths - start
         columns = _columns_of_states([layer[:, start:] for layer in states], prefix_lengths, inverse, signals)
-        wanted = signals - _OF_STATES
+        wanted = tuple(signals - _OF_STATES)
         if wanted:
             logits = self.head(final[:, start - 1 : -1].flatten(0, 1))
-            values = signals_of(logits, ids[:, start:].flatten(), _EVERYTHING)
-            if Signal.VARENTROPY in wanted:
-                values["varentropy"] = _varentropy(logits).cpu().numpy()
+            values = signals_of(logits, ids[:, start:].flatten(), Recording(wanted, topk_tokens=1))
             for signal in wanted:
-                flat = values[_COLUMNS[signal]]
+                flat = values[signal.name]
                 column = flat.reshape(len(ids), -1, *flat.shape[1:])
                 columns[signal] = tuple(column[row, : prefix_lengths[row]] for row in inverse)
         return columns
@@ -105,9 +93,9 @@ class PrefixEncoder:
         return torch.from_numpy(ids).to(self.device), lengths
 
 
-def reread_of(signals: Collection[Signal]) -> frozenset[Signal]:
-    """Those that can be read again."""
-    return frozenset(signals) & REREADABLE
+def rereadable(signal: Signal) -> bool:
+    """Whether it can be had of a stored prefix by encoding it again."""
+    return signal.formula is not None or signal in _OF_STATES
 
 
 def _columns_of_states(
@@ -129,13 +117,3 @@ def _columns_of_states(
             number: tuple(layer[row, : lengths[row]] for row in inverse) for number, layer in enumerate(layers)
         }
     return columns
-
-
-def _varentropy(logits: torch.Tensor) -> torch.Tensor:
-    """(R,) variance of -log p under p, in nats squared, from (R, V) raw logits."""
-    logprobs = logits.log_softmax(-1)
-    probabilities = logprobs.exp()
-    entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
-    # Where p underflows to 0 the square may be large, but finite, and counts nothing.
-    spread: torch.Tensor = (probabilities * (logprobs.clamp_min(-1e4) + entropy) ** 2).sum(-1)
-    return spread

@@ -13,7 +13,7 @@ from prunebench.bench.engines.tokenization import distinct_rows, forced_answers
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.engines.vllm.process import VllmProcess
 from prunebench.bench.errors import UserError
-from prunebench.methods.base import LearnedTokens, PrefixCache, Probe
+from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.pool import Pool
 
 Sample = Callable[[Iterable[Request], Sampling, int, Recording], Iterator[Rollout]]

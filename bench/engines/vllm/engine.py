@@ -26,7 +26,8 @@ from prunebench.bench.engines.vllm.paths import by_request, joined, path_of
 from prunebench.bench.engines.vllm.process import VllmProcess, version
 from prunebench.bench.engines.vllm.self_test import differences
 from prunebench.bench.errors import UserError
-from prunebench.methods.base import LearnedTokens, PrefixCache, Probe, Signal
+from prunebench.methods.base import Signal
+from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.pool import Pool
 
 ROWS_TOGETHER = 1024
@@ -254,7 +255,7 @@ class VllmEngine(Tokenization):
 
         arguments = {
             "number": number, "key": int(key), "path": int(path), "given": given, "banned": self.banned,
-            "sampling": list(astuple(sampling)), "recording": list(astuple(recording)),
+            "sampling": list(astuple(sampling)), "recording": recording.plain(),
         }  # fmt: skip
         return SamplingParams(
             temperature=0.0,

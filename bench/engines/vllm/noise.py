@@ -61,7 +61,7 @@ class KeyedNoise(LogitsProcessor):  # type: ignore[misc]
             if told is not None:
                 self._rows[index] = _Row(
                     told["key"], told["path"], told["given"], told["number"],
-                    Sampling(*told["sampling"]), Recording(*told["recording"]), told["banned"], written,
+                    Sampling(*told["sampling"]), Recording.from_plain(told["recording"]), told["banned"], written,
                 )  # fmt: skip
         for here, there, direction in batch_update.moved:
             mine, other = self._rows.pop(here, None), self._rows.pop(there, None)

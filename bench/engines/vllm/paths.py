@@ -27,20 +27,17 @@ def by_request(columns: dict[str, NDArray[Any]], count: int) -> list[dict[str, N
 def path_of(number: int, output: Any, signals: dict[str, NDArray[np.float32]], topk_tokens: int) -> Path:
     ids = np.array(list(output.token_ids), np.int64)
     # A step may have been scheduled behind the end of a path.
-    columns: dict[str, Any] = {name: column[: len(ids)] for name, column in signals.items()}
-    if "topk" in columns:
-        columns["topk"] = columns["topk"][:topk_tokens]
-    return Path(number, ids, "stop" if output.finish_reason == "stop" else "length", **columns)
+    most = {name: min(len(ids), topk_tokens) if column.ndim > 1 else len(ids) for name, column in signals.items()}
+    columns = {name: column[: most[name]] for name, column in signals.items()}
+    return Path(number, ids, "stop" if output.finish_reason == "stop" else "length", columns)
 
 
 def joined(launched: Path, rest: Path | None, recording: Recording) -> Path:
     """A whole path from its two parts."""
     if rest is None:
         return launched
-    columns: dict[str, Any] = {}
-    for name in ("logprobs", "entropy", "self_certainty", "topk"):
-        parts = [part for part in (getattr(launched, name), getattr(rest, name)) if part is not None]
-        columns[name] = np.concatenate(parts) if parts else None
-    if columns["topk"] is not None:
-        columns["topk"] = columns["topk"][: recording.topk_tokens]
-    return Path(launched.path, np.concatenate([launched.token_ids, rest.token_ids]), rest.finish, **columns)
+    columns = {}
+    for name in {**launched.signals, **rest.signals}:
+        column = np.concatenate([path.signals[name] for path in (launched, rest) if name in path.signals])
+        columns[name] = column[: recording.topk_tokens] if column.ndim > 1 else column
+    return Path(launched.path, np.concatenate([launched.token_ids, rest.token_ids]), rest.finish, columns)

@@ -146,7 +146,7 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
         answer = source.final_answer or (task.answer_of(measured.text) if measured.text else None)
         if answer not in verdicts:
             verdicts[answer] = task.grade(answer, problem.gold)
-        signals: dict[str, Any] = {name: _aligned(getattr(source, name), measured.length) for name in PER_TOKEN}
+        columns = {name: _aligned(getattr(source, name), measured.length) for name in PER_TOKEN}
         stored = StoredPath(
             path=number,
             token_ids=measured.token_ids,
@@ -158,7 +158,7 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
             length=measured.length,
             ends=measured.ends,
             probed=source.probed,
-            **signals,
+            signals={name: column for name, column in columns.items() if column is not None},
         )
         report.count(f"{problem.task}/{problem.problem}", source, stored)
         paths.append(stored)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from prunebench.bench.rollouts.importers.contract import SourcePath
 from prunebench.bench.rollouts.importers.units import SOURCE, WORDS
 from prunebench.bench.rollouts.store import StoredPath
+from prunebench.methods.signals import recorded_signals
 
-SIGNALS = ("token_ids", "prefix text", "logprobs", "topk_logprobs", "entropy", "self_certainty", "hidden_state")
 LISTED = 8
 """So many problems are named in one line."""
 
@@ -48,11 +48,11 @@ class Report:
         self.verdicts += source.correct is not None
         if None not in (source.correct, stored.correct) and source.correct != stored.correct:
             self.disagreements[problem] += 1
-        for signal in SIGNALS:
+        for signal in _looked_for():
             if signal not in _signals(stored):
                 self.missing[signal] += 1
         for signal in ("logprobs", "entropy"):
-            if getattr(source, signal) is not None and getattr(stored, signal) is None:
+            if getattr(source, signal) is not None and signal not in stored.signals:
                 self.dropped[signal] += 1
 
     def lines(self) -> list[str]:
@@ -78,7 +78,7 @@ class Report:
         for signal, count in self.dropped.items():
             lines.append(f"{signal}: dropped for {count} paths, because they do not have one value per token")
         if self.paths:
-            nowhere = [signal for signal in SIGNALS if self.missing[signal] == self.paths]
+            nowhere = [signal for signal in _looked_for() if self.missing[signal] == self.paths]
             lines += [f"missing: {', '.join(nowhere)}"] if nowhere else []
             lines += [
                 f"missing for {count} of {self.paths} paths: {signal}"
@@ -88,9 +88,14 @@ class Report:
         return lines
 
 
+def _looked_for() -> tuple[str, ...]:
+    """What sampled paths would have."""
+    return ("token_ids", "prefix text", *(signal.name for signal in recorded_signals()))
+
+
 def _signals(stored: StoredPath) -> set[str]:
-    there = {name for name in SIGNALS if getattr(stored, name, None) is not None}
-    return there | ({"prefix text"} if stored.ends is not None else set())
+    beside = {"token_ids": stored.token_ids, "prefix text": stored.ends}
+    return {*stored.signals, *(name for name, column in beside.items() if column is not None)}
 
 
 def _listed(counts: Counter[str]) -> str:

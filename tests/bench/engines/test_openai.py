@@ -110,14 +110,14 @@ def requests(engine, rows, problems=2):
 
 
 def test_greedy_paths_are_those_of_the_default_engine(reader, engine):
-    recording = Recording(entropy=False, self_certainty=False, topk=5, topk_tokens=30)
+    recording = Recording((Signal.LOGPROBS, Signal.TOPK_LOGPROBS), topk=5, topk_tokens=30)
     both = [list(one.sample(requests(one, 1, 4), GREEDY, 0, recording)) for one in (reader, engine)]
     for ours, theirs in zip(*both, strict=True):
         (a,), (b,) = ours.paths, theirs.paths
         np.testing.assert_array_equal(a.token_ids, b.token_ids)
         assert a.finish == b.finish
-        np.testing.assert_allclose(b.logprobs, a.logprobs, atol=1e-4)
-        np.testing.assert_allclose(b.topk, a.topk, atol=1e-4)
+        np.testing.assert_allclose(b.signals["logprobs"], a.signals["logprobs"], atol=1e-4)
+        np.testing.assert_allclose(b.signals["topk_logprobs"], a.signals["topk_logprobs"], atol=1e-4)
 
 
 def test_a_seed_gives_the_same_paths_again_and_another_one_others(engine):

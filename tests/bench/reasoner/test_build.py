@@ -52,12 +52,12 @@ def test_test_rollouts_of_all_families_become_one_store_without_signals(tmp_path
         for stored in RolloutStore.open(tmp_path / "made" / "test" / family / "rollouts").read()
     ]
     assert [one.problem for one in shipped] == [one.problem for one in made]
-    assert any(path.logprobs is not None for one in made for path in one.paths)
+    assert any(path.signals for one in made for path in one.paths)
     for one, other in zip(shipped, made, strict=True):
         for path, before in zip(one.paths, other.paths, strict=True):
             assert np.array_equal(path.token_ids, before.token_ids)
             assert (path.text, path.answer, path.correct) == (before.text, before.answer, before.correct)
-            assert path.logprobs is path.entropy is path.self_certainty is path.topk is None
+            assert not path.signals
     assert not list((tmp_path / "shipped").rglob("*.lock"))
 
 

@@ -36,7 +36,7 @@ def test_memory_counts_what_a_view_holds_and_nothing_twice():
 
 def test_columns_are_read_when_they_are_asked_for():
     read = []
-    columns = Columns((Signal.TEXT, Signal.ENTROPY), lambda signal: read.append(signal) or signal.value)
+    columns = Columns((Signal.TEXT, Signal.ENTROPY), lambda signal: read.append(signal) or signal.name)
     assert Signal.TEXT in columns and Signal.LOGPROBS not in columns and len(columns) == 2 and not read
     assert columns[Signal.TEXT] == "text" and read == [Signal.TEXT]
     with pytest.raises(KeyError):

@@ -70,7 +70,7 @@ def test_another_position_has_no_states(engine, stored):
 
 def test_signals_that_are_read_again_are_those_that_were_recorded(engine, stored):
     recorded = pool_of(engine, stored, POSITION)
-    bare = [replace(path, logprobs=None, entropy=None, self_certainty=None, topk=None) for path in stored.paths]
+    bare = [replace(path, signals={}) for path in stored.paths]
     reads = {Signal.LOGPROBS, Signal.ENTROPY, Signal.SELF_CERTAINTY, Signal.TOPK_LOGPROBS, Signal.HIDDEN_STATE}
     again = pool_of(engine, replace(stored, paths=bare, hidden={}), POSITION, reads=reads)
     for signal in reads - {Signal.HIDDEN_STATE}:
@@ -107,10 +107,10 @@ def test_the_opinion_is_the_models_next_token(engine, stored):
     pool = pool_of(engine, stored, POSITION)
     opinion = pool.opinion()
     for row in (0, 1):
-        ids = np.concatenate([stored.prompt_ids, pool.token_ids[row], pool.words.question])
+        ids = np.concatenate([stored.prompt_ids, pool.token_ids[row], pool.phrases.question])
         with torch.inference_mode():
             told = engine.model(torch.from_numpy(ids)[None]).logits[0, -1].double().log_softmax(-1)
-        np.testing.assert_allclose(opinion[row], told[[pool.words.yes, pool.words.no]].numpy(), atol=1e-4)
+        np.testing.assert_allclose(opinion[row], told[[pool.phrases.yes, pool.phrases.no]].numpy(), atol=1e-4)
 
 
 def test_rows_choose_paths(engine, stored):

@@ -43,8 +43,7 @@ def facts(store: RolloutStore):
     """All that is stored but the measured seconds."""
     return [
         (p.task, p.problem, p.gold, p.prompt_ids.tolist(), states.tobytes(), path.token_ids.tolist(), path.answer,
-         path.correct, path.logprobs.tobytes(), path.entropy.tobytes(), path.self_certainty.tobytes(),
-         path.topk.tobytes())
+         path.correct, {name: column.tobytes() for name, column in path.signals.items()})
         for p in store.read() for states in p.hidden.values() for path in p.paths
     ]  # fmt: skip
 
@@ -85,14 +84,11 @@ def test_other_settings_are_refused(engine, problems, tmp_path):
         sample_rollouts(engine, problems[:1], tmp_path, **{**SETTINGS, "recording": Recording.of(("entropy",), 8)})
 
 
-@pytest.mark.parametrize(
-    ("signal", "column"), [("logprobs", "logprobs"), ("entropy", "entropy"), ("topk_logprobs", "topk")]
-)
-def test_only_the_named_signals_are_recorded(engine, problems, tmp_path, signal, column):
+@pytest.mark.parametrize("signal", ["logprobs", "entropy", "topk_logprobs", "varentropy"])
+def test_only_the_named_signals_are_recorded(engine, problems, tmp_path, signal):
     store = sample_rollouts(engine, problems[:1], tmp_path, **{**SETTINGS, "recording": Recording.of((signal,), 8)})
     (stored,) = store.read()
-    for name in ("logprobs", "entropy", "self_certainty", "topk"):
-        assert (getattr(stored.paths[0], name) is not None) == (name == column)
+    assert all(set(path.signals) == {signal} for path in stored.paths)
     assert not stored.hidden
     assert np.isfinite(stored.launch_seconds)
 

@@ -30,7 +30,7 @@ def problem(name, task="synthetic/power", recorded=True):
         signals = {}
         if recorded:
             signals = {key: rng.normal(size=tokens).astype(np.float32) for key in ("logprobs", "entropy")}
-            signals["topk"] = rng.normal(size=(min(tokens, 5), 3)).astype(np.float32)
+            signals["topk_logprobs"] = rng.normal(size=(min(tokens, 5), 3)).astype(np.float32)
         paths.append(
             StoredPath(
                 path=number,
@@ -40,7 +40,7 @@ def problem(name, task="synthetic/power", recorded=True):
                 answer=("5", None, "\\frac{1}{2}")[number],
                 correct=(True, False, None)[number],
                 grader=("exact 1", "no answer", "math-verify 0.9.0")[number],
-                **signals,
+                signals=signals,
             )
         )
     hidden = {4: rng.normal(size=(3, 2, 6)).astype(np.float32)} if recorded else {}
@@ -72,11 +72,11 @@ def assert_same(read, written):
         for key in ("path", "text", "finish", "answer", "correct", "grader"):
             assert getattr(ours, key) == getattr(theirs, key), key
         assert ours.token_ids.dtype == np.int64
-        for key in ("token_ids", "logprobs", "entropy", "self_certainty", "topk"):
-            left, right = getattr(ours, key), getattr(theirs, key)
-            assert (left is None) == (right is None), key
-            if left is not None:
-                np.testing.assert_array_equal(left, right)
+        np.testing.assert_array_equal(ours.token_ids, theirs.token_ids)
+        assert ours.signals.keys() == theirs.signals.keys()
+        for key, column in theirs.signals.items():
+            assert ours.signals[key].dtype == np.float32
+            np.testing.assert_array_equal(ours.signals[key], column)
 
 
 def contents(folder):
@@ -248,6 +248,8 @@ def changed(name, **fields):
     """A problem with some of its first path's fields replaced, or with other seconds or states of its own."""
     one = problem(name)
     own = {key: fields.pop(key) for key in ("launch_seconds", "hidden") if key in fields}
+    if "entropy" in fields:
+        fields = {"signals": {**one.paths[0].signals, **fields}}
     return replace(one, paths=[replace(one.paths[0], **fields), *one.paths[1:]], **own)
 
 
@@ -284,9 +286,13 @@ def fixed(name, recorded):
             answer=("5", None)[number],
             correct=(True, False)[number],
             grader=("exact 1", "no answer")[number],
-            logprobs=-(ramp(tokens) + 0.125) if recorded else None,
-            entropy=ramp(tokens) if recorded else None,
-            topk=-(ramp(tokens * 3) + 0.125).reshape(tokens, 3) if recorded else None,
+            signals={
+                "logprobs": -(ramp(tokens) + 0.125),
+                "entropy": ramp(tokens),
+                "topk_logprobs": -(ramp(tokens * 3) + 0.125).reshape(tokens, 3),
+            }
+            if recorded
+            else {},
         )
         for number, tokens in enumerate((5, 1))
     ]
@@ -359,6 +365,17 @@ def test_only_the_optional_columns_that_are_needed_are_written(tmp_path):
     assert pq.read_schema(shard).names == [*OLD_COLUMNS, "ends"]
     (read,) = RolloutStore.open(tmp_path).read()
     assert read.paths[0].ends.tolist() == [2, 4] and read.paths[0].probed is None
+
+
+def test_a_signal_of_ones_own_has_a_column_of_its_own(tmp_path):
+    whole = fixed("a", True)
+    whole.paths[0].signals["surprise"] = np.array([0.5, 1, 2, 4, 8], np.float32)
+    whole.paths[1].signals["two_numbers"] = np.array([[1, 2]], np.float32)
+    shard = shard_of(tmp_path, whole, fixed("b", True))
+    more = ["signal.surprise", "signal.two_numbers", "signal.two_numbers_width"]
+    assert pq.read_schema(shard).names == [*OLD_COLUMNS, *more]
+    for read, written in zip(RolloutStore.open(tmp_path).read(), (whole, fixed("b", True)), strict=True):
+        assert_same(read, written)
 
 
 def test_columns_of_another_version_are_refused(tmp_path):

@@ -16,7 +16,8 @@ from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.import_stop import import_stop
 from prunebench.bench.training.loading import load_method
-from prunebench.methods.base import Signal, share_weights
+from prunebench.methods.base import Signal
+from prunebench.methods.generator import share_weights
 from prunebench.methods.learned.stop import Reader, Stop
 from prunebench.methods.pool import Pool
 from tests.bench.engines.checkpoints import checkpoint as model_folder

@@ -134,7 +134,7 @@ def test_rollouts_with_tools_are_stored_compared_and_labelled(prunebench, engine
     assert store.manifest["model_options"] == {"tools": "python"} and store.manifest["model_hash"] == engines[1].digest
     stored = list(store.read())
     spans = [path.tool_spans for problem in stored for path in problem.paths]
-    assert any(spans) and all(path.logprobs is None for problem in stored for path in problem.paths)
+    assert any(spans) and all(not path.signals for problem in stored for path in problem.paths)
     code, _, err = prunebench(
         "compare", "--store", "with", "--methods", "entropy,perplexity,none", "--prefix", "60", "--learned", "x"
     )

@@ -41,8 +41,10 @@ def as_pool(request: Request, paths, position: int, generator) -> Pool:
 
 def same(a, b) -> None:
     assert a.path == b.path and a.finish == b.finish
-    for name in ("token_ids", "logprobs", "entropy", "self_certainty", "topk"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    np.testing.assert_array_equal(a.token_ids, b.token_ids)
+    assert a.signals.keys() == b.signals.keys()
+    for name, column in a.signals.items():
+        np.testing.assert_array_equal(column, b.signals[name])
     assert a.hidden.keys() == b.hidden.keys()
     for checkpoint in a.hidden:
         np.testing.assert_array_equal(a.hidden[checkpoint], b.hidden[checkpoint])
@@ -65,10 +67,13 @@ def test_signals_equal_a_teacher_forced_forward(reference, requests_of, rollouts
             start = len(request.prompt_ids)
             logprobs = out.logits[0, start - 1 : -1].log_softmax(-1)
             wanted = logprobs.gather(1, ids[0, start:, None])[:, 0]
-            np.testing.assert_allclose(path.logprobs, wanted, atol=NEAR)
-            np.testing.assert_allclose(path.entropy, -(logprobs.exp() * logprobs).sum(-1), atol=NEAR)
-            np.testing.assert_allclose(path.self_certainty, -logprobs.mean(-1) - np.log(logprobs.shape[-1]), atol=NEAR)
-            np.testing.assert_allclose(path.topk, logprobs.topk(5).values[: len(path.topk)], atol=NEAR)
+            np.testing.assert_allclose(path.signals["logprobs"], wanted, atol=NEAR)
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+            np.testing.assert_allclose(path.signals["entropy"], entropy, atol=NEAR)
+            certainty = -logprobs.mean(-1) - np.log(logprobs.shape[-1])
+            np.testing.assert_allclose(path.signals["self_certainty"], certainty, atol=NEAR)
+            topk = path.signals["topk_logprobs"]
+            np.testing.assert_allclose(topk, logprobs.topk(5).values[: len(topk)], atol=NEAR)
             for checkpoint, states in path.hidden.items():
                 last = start + min(checkpoint, len(path.token_ids)) - 1
                 expected = torch.stack([layer[0, last] for layer in out.hidden_states])
@@ -182,7 +187,7 @@ def test_the_fallback_on_the_models_own_cache_gives_the_same_paths_but_for_near_
         for a, b in zip(ours.paths, theirs.paths, strict=True):
             tie = divergence(fallback, request.prompt_ids, (a.token_ids, b.token_ids), key, a.path, SAMPLING)
             if tie is None:
-                np.testing.assert_allclose(a.entropy, b.entropy, atol=STATES_NEAR)
+                np.testing.assert_allclose(a.signals["entropy"], b.signals["entropy"], atol=STATES_NEAR)
             else:
                 assert tie < TIE
                 differing += 1
@@ -198,7 +203,7 @@ def test_bf16_runs_and_stays_near_fp32(checkpoint, requests_of):
         ids = torch.from_numpy(np.concatenate([request.prompt_ids, path.token_ids]))[None]
         logprobs = full.model(ids).logits[0, len(request.prompt_ids) - 1 : -1].log_softmax(-1)
         wanted = logprobs.gather(1, ids[0, len(request.prompt_ids) :, None])[:, 0]
-        assert np.abs(path.logprobs - wanted.numpy()).mean() < 0.1
+        assert np.abs(path.signals["logprobs"] - wanted.numpy()).mean() < 0.1
 
 
 def test_filters_match_the_generation_processors_of_transformers():

@@ -16,8 +16,9 @@ from prunebench.bench.evaluation.replays import replay_methods
 from prunebench.bench.evaluation.tables.main import Setting, main_rows
 from prunebench.bench.policies import Ratio, TopK
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import PRIVILEGED, Pruner, Signal, Source
+from prunebench.methods.base import Pruner, Signal, Source
 from prunebench.methods.pool import Pool
+from prunebench.methods.signals import PRIVILEGED
 
 L = 10
 MODEL = Arithmetic(parameters=10, layers=0, width=0, kv_bytes=0)

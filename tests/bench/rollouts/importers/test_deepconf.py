@@ -55,7 +55,8 @@ def test_traces_become_paths_without_their_confidences(tmp_path, imported, proto
     assert [path.answer for path in problem.paths] == ["5", "6", None]
     assert [path.correct for path in problem.paths] == [True, False, False]
     assert [path.finish for path in problem.paths] == ["stop", "length", "stop"]
-    assert all(path.topk is None and path.self_certainty is None and path.ends is None for path in problem.paths)
+    assert not any({"topk_logprobs", "self_certainty"} & set(path.signals) for path in problem.paths)
+    assert all(path.ends is None for path in problem.paths)
     assert (report.verdicts, dict(report.disagreements), report.missing["topk_logprobs"]) == (3, {"t/3": 1}, 3)
 
 

@@ -25,7 +25,7 @@ def test_every_format_is_listed_with_its_files_signals_and_fields():
     for name, (_, files, _, signals, fields) in rows.items():
         importer = IMPORTERS[name]
         assert all(suffix in files for suffix in importer.suffixes[:1])
-        assert set(re.findall(r"[a-z_]+", signals.split("(")[0])) - {"none"} == {s.value for s in importer.signals}
+        assert set(re.findall(r"[a-z_]+", signals.split("(")[0])) - {"none"} == {s.name for s in importer.signals}
         if name != "plain":
             assert set(re.findall(r"`(\w+)`", fields)) == importer.fields
 

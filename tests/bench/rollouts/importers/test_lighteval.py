@@ -46,7 +46,7 @@ def test_structs_hold_texts_tokens_and_the_log_probabilities_of_the_first(parque
     first, second = problem.paths
     assert [path.text for path in problem.paths] == ["so \\boxed{5}", "\\boxed{6}"]
     assert [path.token_ids.tolist() for path in problem.paths] == [[11, 12, 13], [14]]
-    assert first.logprobs.tolist() == [-0.5, -0.25, -1.0] and second.logprobs is None
+    assert first.signals["logprobs"].tolist() == [-0.5, -0.25, -1.0] and "logprobs" not in second.signals
     assert [path.correct for path in problem.paths] == [True, False]
     assert (report.verdicts, report.missing["prefix text"], report.missing["logprobs"]) == (0, 2, 1)
 

@@ -14,7 +14,7 @@ from prunebench.bench.rollouts.importers.pipeline import settle
 from prunebench.bench.rollouts.importers.report import Report
 from prunebench.bench.rollouts.importers.units import SourceTokens, WordTokens, load_tokenizer
 from prunebench.bench.rollouts.store import RolloutStore
-from prunebench.methods.base import Signal
+from prunebench.methods.signals import Signal, signal_named
 from prunebench.tasks.grading import Verdict
 from prunebench.tasks.imported import ImportedTask
 from tests.counted import Counted
@@ -167,7 +167,7 @@ def test_a_tokenizer_counts_tokens_and_is_in_the_manifest(json_lines, tmp_path, 
     report = import_rollouts("plain", path, tmp_path / "out", Options("t", tokenizer))
     store = RolloutStore.open(tmp_path / "out")
     (problem,) = store.read()
-    assert (problem.paths[0].length, problem.paths[0].logprobs.tolist()) == (2, [-1, -2])
+    assert (problem.paths[0].length, problem.paths[0].signals["logprobs"].tolist()) == (2, [-1, -2])
     assert store.manifest["tokens"] == report.tokens and report.tokens.startswith(f"{tokenizer} ")
     assert store.manifest["source"]["tokenizer"] == tokenizer
     assert f"tokens: those of {report.tokens}" in report.lines()
@@ -244,14 +244,8 @@ def test_an_importer_gives_the_signals_that_it_declares(format, tmp_path, json_l
     path = richest(format, tmp_path, json_lines, parquet, load_tokenizer(tokenizer).token_to_id("the"))
     (problem,) = imported(format, path, tokenizer=tokenizer)[0].values()
     (stored,) = problem.paths
-    found = {
-        Signal.TEXT: stored.ends,
-        Signal.TOKEN_IDS: stored.token_ids,
-        Signal.LOGPROBS: stored.logprobs,
-        Signal.ENTROPY: stored.entropy,
-        Signal.SELF_CERTAINTY: stored.self_certainty,
-        Signal.TOPK_LOGPROBS: stored.topk,
-    }
-    assert {signal for signal, value in found.items() if value is not None} == IMPORTERS[format].signals
+    found = {Signal.TEXT: stored.ends, Signal.TOKEN_IDS: stored.token_ids}
+    there = {signal for signal, value in found.items() if value is not None} | set(map(signal_named, stored.signals))
+    assert there == IMPORTERS[format].signals
     assert IMPORTERS[format].name == format
     assert not np.isfinite(problem.launch_seconds), "nobody measured it"

@@ -66,10 +66,11 @@ def test_tokens_of_the_source_carry_their_signals(json_lines, imported):
     }
     problems, report = imported("plain", json_lines([row]))
     first, second = problems["a"].paths
-    assert first.token_ids.tolist() == [4, 9] and first.logprobs.tolist() == [-0.5, -1.25]
-    assert first.logprobs.dtype == np.float32
-    assert (first.text, first.text[: first.ends[0]], first.entropy.tolist()) == ("so \\boxed{5}", "so", [0.25, 0.5])
-    assert second.logprobs.tolist() == [-2] and second.entropy is None
+    assert first.token_ids.tolist() == [4, 9] and first.signals["logprobs"].tolist() == [-0.5, -1.25]
+    assert first.signals["logprobs"].dtype == np.float32
+    assert (first.text, first.text[: first.ends[0]]) == ("so \\boxed{5}", "so")
+    assert first.signals["entropy"].tolist() == [0.25, 0.5]
+    assert {name: column.tolist() for name, column in second.signals.items()} == {"logprobs": [-2]}
     assert dict(report.missing) == {"entropy": 1, "topk_logprobs": 2, "self_certainty": 2, "hidden_state": 2}
     assert not report.dropped
 
@@ -82,9 +83,9 @@ def test_signals_that_do_not_fit_their_tokens_are_dropped_and_counted(json_lines
     ]
     problems, report = imported("plain", json_lines(rows))
     dropped, kept, dropped_too = problems["a"].paths
-    assert (dropped.length, dropped.logprobs) == (6, None)
-    assert (kept.length, kept.logprobs.tolist()) == (2, [-1.0, -2.0])
-    assert (dropped_too.length, dropped_too.logprobs) == (1, None)
+    assert (dropped.length, dropped.signals) == (6, {})
+    assert (kept.length, kept.signals["logprobs"].tolist()) == (2, [-1.0, -2.0])
+    assert (dropped_too.length, dropped_too.signals) == (1, {})
     assert dict(report.dropped) == {"logprobs": 2}
     assert report.missing["logprobs"] == 2
     assert "logprobs: dropped for 2 paths, because they do not have one value per token" in report.lines()
