@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import table_of, write_atomically
 from prunebench.bench.rollouts.shards import Shards
+from prunebench.bench.rollouts.signal_columns import FLOATS, as_columns, columns_in, fields_of, width_of
 from prunebench.tasks.errors import first_line
 from prunebench.tasks.task import Task
 
@@ -28,7 +29,6 @@ KIND = "rollouts"
 IMPORTED = "imported"
 """The model, and its hash, of rollouts that were made elsewhere: nobody has it here."""
 
-_FLOATS = pa.list_(pa.float32())
 _SCHEMA = pa.schema(
     [
         ("task", pa.string()),
@@ -45,10 +45,10 @@ _SCHEMA = pa.schema(
         ("answer", pa.string()),
         ("correct", pa.bool_()),
         ("grader", pa.string()),
-        ("logprobs", _FLOATS),
-        ("entropy", _FLOATS),
-        ("self_certainty", _FLOATS),
-        ("topk", _FLOATS),
+        ("logprobs", FLOATS),
+        ("entropy", FLOATS),
+        ("self_certainty", FLOATS),
+        ("topk", FLOATS),
         ("topk_width", pa.int32()),
     ]
 )
@@ -60,17 +60,6 @@ _OPTIONAL = (
 )
 """Columns of rollouts made elsewhere, or with tools: written only where a path of the shard has them, in this order."""
 _FACTS = ("path", "text", "length", "finish", "answer", "correct", "grader")
-_COLUMNS = {"logprobs": "logprobs", "entropy": "entropy", "self_certainty": "self_certainty", "topk_logprobs": "topk"}
-"""The columns of the signals that every shard has room for; others have ``signal.NAME`` where a path of it has them."""
-
-
-def _column(name: str) -> str:
-    return _COLUMNS.get(name, f"signal.{name}")
-
-
-def _width(column: str) -> str:
-    """The column with the second dimension of a wide signal."""
-    return f"{column}_width"
 
 
 @dataclass
@@ -263,7 +252,7 @@ class RolloutStore:
             from safetensors.numpy import load_file
 
             states = load_file(self.shards.folder / f"{name}.safetensors")
-        signals = _signals_in(table.schema)
+        signals = columns_in(table.schema)
         columns = {field_name: table[field_name] for field_name in table.column_names}
         keys = list(zip(columns["task"].to_pylist(), columns["problem"].to_pylist(), strict=True))
         starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
@@ -278,7 +267,7 @@ class RolloutStore:
                 "prompt",
                 "gold",
                 "launch_seconds",
-                *map(_width, signals.values()),
+                *map(width_of, signals.values()),
                 "probed",
                 "probe_every",
                 "tool_spans",
@@ -350,7 +339,7 @@ def _path(
     recorded = {}
     for name, column in signals.items():
         if (values := lists[column].get(row)) is not None:
-            width = plain[_width(column)][row]
+            width = plain[width_of(column)][row]
             recorded[name] = values if width is None else values.reshape(-1, width)
     ids, ends = (lists[name].get(row) if name in lists else None for name in ("token_ids", "ends"))
     return StoredPath(
@@ -366,31 +355,7 @@ def _path(
 def _schema(names: Collection[str]) -> pa.Schema:
     """The columns of a shard, with those optional ones that are among ``names``, and those of more signals."""
     optional = [column for column in _OPTIONAL if column.name in names]
-    more = [name for name in names if name.startswith("signal.") and not name.endswith("_width")]
-    return pa.schema(
-        [
-            *_SCHEMA,
-            *optional,
-            *((column, _FLOATS) for column in more),
-            *((_width(column), pa.int32()) for column in more if _width(column) in names),
-        ]
-    )
-
-
-def _signals_in(schema: pa.Schema) -> dict[str, str]:
-    """The columns of a shard that hold signals, by the signal's name."""
-    more = [name for name in schema.names if name.startswith("signal.") and schema.field(name).type == _FLOATS]
-    return {**_COLUMNS, **{name.removeprefix("signal."): name for name in more}}
-
-
-def _signals_of(path: StoredPath) -> dict[str, Any]:
-    """A path's signals as columns: flat, with the widths of the wide ones."""
-    values: dict[str, Any] = {}
-    for name, signal in path.signals.items():
-        values[_column(name)] = signal.reshape(-1)
-        if signal.ndim > 1:
-            values[_width(_column(name))] = signal.shape[1]
-    return values
+    return pa.schema([*_SCHEMA, *optional, *fields_of(names)])
 
 
 def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
@@ -404,7 +369,9 @@ def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
 
 def _parquet(problems: Sequence[StoredProblem]) -> bytes:
     paths = [(problem, path) for problem in problems for path in problem.paths]
-    schema = _schema(dict.fromkeys(name for pair in paths for name in (*_signals_of(pair[1]), *_optional(*pair))))
+    schema = _schema(
+        dict.fromkeys(name for pair in paths for name in (*as_columns(pair[1].signals), *_optional(*pair)))
+    )
     rows: dict[str, list[Any]] = {name: [] for name in schema.names}
     for problem in problems:
         for number, path in enumerate(problem.paths):
@@ -417,7 +384,7 @@ def _parquet(problems: Sequence[StoredProblem]) -> bytes:
                 "launch_seconds": problem.launch_seconds,
                 "token_ids": path.token_ids,
                 **{name: getattr(path, name) for name in _FACTS},
-                **_signals_of(path),
+                **as_columns(path.signals),
                 **_optional(problem, path),
             }
             for name, column in rows.items():
