@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from prunebench.methods.entries import Registry, UnknownNameError
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 Formula = Callable[..., Any]
 """From (R, V) raw log-probabilities (temperature 1, nothing banned) and (R,) sampled tokens, both torch tensors, to
@@ -71,7 +74,10 @@ SIGNALS: Registry[Signal] = Registry("signal", Signal, ("prunebench.methods.sign
 
 
 def signal(name: str, what: str, *, recorded: bool = False, wide: bool = False) -> Callable[[Formula], Signal]:
-    """Decorator: the signal that a :data:`Formula` computes. See :class:`Signal`."""
+    """Decorator: the signal that a :data:`Formula` computes; see :class:`Signal`. Raises ValueError for a wrong name."""
+
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"signal '{name}': a name is lower-case words joined by underscores, as in next_entropy")
 
     def add(formula: Formula) -> Signal:
         return SIGNALS.register(name, formula)(Signal(name, what, formula, recorded, wide))

@@ -368,10 +368,11 @@ def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
 
 
 def _parquet(problems: Sequence[StoredProblem]) -> bytes:
-    paths = [(problem, path) for problem in problems for path in problem.paths]
-    schema = _schema(
-        dict.fromkeys(name for pair in paths for name in (*as_columns(pair[1].signals), *_optional(*pair)))
-    )
+    there: dict[str, None] = {}
+    for problem in problems:
+        for path in problem.paths:
+            there |= dict.fromkeys((*as_columns(path.signals), *_optional(problem, path)))
+    schema = _schema(there)
     rows: dict[str, list[Any]] = {name: [] for name in schema.names}
     for problem in problems:
         for number, path in enumerate(problem.paths):

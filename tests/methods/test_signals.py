@@ -8,7 +8,7 @@ import torch
 
 from prunebench.methods.base import MissingSignalError
 from prunebench.methods.check import example_pool
-from prunebench.methods.signals import SIGNALS, Signal, recorded_signals
+from prunebench.methods.signals import SIGNALS, Signal, recorded_signals, signal
 
 
 def test_the_constants_name_the_signals():
@@ -21,6 +21,12 @@ def test_the_constants_name_the_signals():
         _ = Signal.ENTORPY
     with pytest.raises(MissingSignalError, match=r"'varentropy' was not recorded .* --set record=varentropy"):
         example_pool().without({Signal.VARENTROPY}).read(Signal.VARENTROPY)
+
+
+def test_a_name_that_is_none_is_refused():
+    for name in ("Regret", "two words", "late-doubt", "x.width", ""):
+        with pytest.raises(ValueError, match="lower-case words joined by underscores"):
+            signal(name, "a test")
 
 
 def test_the_formulas_are_what_they_are_said_to_be():

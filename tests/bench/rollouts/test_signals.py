@@ -66,8 +66,8 @@ def plugin(tmp_path, monkeypatch):
 
 def test_a_signal_from_a_file_is_recorded_stored_and_read(plugin, prunebench, tmp_path):
     code, _, err = prunebench(
-        "rollouts", "--plugin", plugin, "--task", "synthetic/power", "--problems", 1, "--n", 8, "--set", "prefix_tokens=8",
-        "--set", "record=regret,two_gaps,logprobs", "--out", tmp_path / "store",
+        "rollouts", "--plugin", plugin, "--task", "synthetic/power", "--problems", 1, "--n", 8,
+        "--set", "prefix_tokens=8", "--set", "record=regret,two_gaps,logprobs", "--out", tmp_path / "store",
     )  # fmt: skip
     assert code == 0, err
     (stored,) = RolloutStore.open(tmp_path / "store").read()

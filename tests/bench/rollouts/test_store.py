@@ -372,7 +372,7 @@ def test_a_signal_of_ones_own_has_a_column_of_its_own(tmp_path):
     whole.paths[0].signals["surprise"] = np.array([0.5, 1, 2, 4, 8], np.float32)
     whole.paths[1].signals["two_numbers"] = np.array([[1, 2]], np.float32)
     shard = shard_of(tmp_path, whole, fixed("b", True))
-    more = ["signal.surprise", "signal.two_numbers", "signal.two_numbers_width"]
+    more = ["signal.surprise", "signal.two_numbers", "signal.two_numbers.width"]
     assert pq.read_schema(shard).names == [*OLD_COLUMNS, *more]
     for read, written in zip(RolloutStore.open(tmp_path).read(), (whole, fixed("b", True)), strict=True):
         assert_same(read, written)
