@@ -14,11 +14,8 @@ from prunebench.bench.engines.base import Recording, Sampling
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import CheckRecord, Policy, parse_policy
-<<<<<<< HEAD
 from prunebench.bench.policies.votes import VOTES
-=======
 from prunebench.methods.signals import Signal
->>>>>>> 05d1a95 (A signal is one entry of one table; a plugin adds one that is recorded, stored, read and read again)
 from prunebench.tasks.errors import shown
 from prunebench.tasks.settings_file import read_settings
 

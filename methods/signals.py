@@ -74,7 +74,7 @@ SIGNALS: Registry[Signal] = Registry("signal", Signal, ("prunebench.methods.sign
 
 
 def signal(name: str, what: str, *, recorded: bool = False, wide: bool = False) -> Callable[[Formula], Signal]:
-    """Decorator: the signal that a :data:`Formula` computes; see :class:`Signal`. Raises ValueError for a wrong name."""
+    """Decorator: the signal that a :data:`Formula` computes; see :class:`Signal`. Raises ValueError for a bad name."""
 
     if not _NAME.fullmatch(name):
         raise ValueError(f"signal '{name}': a name is lower-case words joined by underscores, as in next_entropy")

@@ -26,7 +26,7 @@ from prunebench.bench.files import csv_text
 from prunebench.bench.policies import Policy, TopK
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import PRIVILEGED
+from prunebench.methods.signals import PRIVILEGED
 
 REPEAT_WITHOUT = 2.0
 """Above this percentage of finished or of leaky prefixes a table is repeated without them."""

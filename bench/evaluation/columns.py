@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prunebench.bench.evaluation.formats import number, p_value, seconds, with_interval
 from prunebench.bench.evaluation.grading import Baseline, Graded
 from prunebench.bench.evaluation.statistics import Interval, mean_interval, ratio_of_means
-from prunebench.methods.registry import Registry
+from prunebench.methods.entries import Registry
 
 Array = NDArray[np.float64]
 

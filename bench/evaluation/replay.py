@@ -11,12 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.policies import CheckRecord, Policy
-<<<<<<< HEAD
 from prunebench.bench.rollouts.records import Complete
-from prunebench.methods.base import PRIVILEGED, Pruner, Source
-=======
 from prunebench.methods.base import Pruner, Source
->>>>>>> 05d1a95 (A signal is one entry of one table; a plugin adds one that is recorded, stored, read and read again)
 from prunebench.methods.meter import Charge, Cost, Meter
 from prunebench.methods.pool import Pool
 from prunebench.methods.signals import PRIVILEGED

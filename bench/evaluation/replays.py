@@ -9,7 +9,8 @@ from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replay import Replay, replay, replay_draws, visible
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import PRIVILEGED, Pruner, Signal, Source
+from prunebench.methods.base import Pruner, Signal, Source
+from prunebench.methods.signals import PRIVILEGED
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,23 @@ def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None
 
 def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
     """Why ``pruner`` cannot score these pools, or None."""
-    required = sorted(type(pruner).requires, key=lambda signal: signal.value)
+    required = sorted(type(pruner).requires, key=lambda signal: signal.name)
     for record in records:
         pool = visible(record.pool, pruner)
         for signal in required:
             if pool.has(signal):
                 continue
             if signal in PRIVILEGED and type(pruner).source is not Source.CONTROL:
-                return f"{name} needs the privileged signal '{signal.value}', which only controls are given"
+                return f"{name} needs the privileged signal '{signal.name}', which only controls are given"
             if signal is Signal.POTENTIAL:
                 return (
                     f"{name} needs Monte Carlo labels, and {record.task}/{record.problem} has none; "
                     "make them with: prunebench label"
                 )
             if pool.generator is None:
-                return f"{name} needs the signal '{signal.value}', which {record.task}/{record.problem} does not hold"
+                return f"{name} needs the signal '{signal.name}', which {record.task}/{record.problem} does not hold"
             return (
-                f"{name} needs the signal '{signal.value}', which was not recorded for {record.task}/{record.problem}; "
-                f"record it with: prunebench rollouts --set record={signal.value}"
+                f"{name} needs the signal '{signal.name}', which was not recorded for {record.task}/{record.problem}; "
+                f"record it with: prunebench rollouts --set record={signal.name}"
             )
     return None

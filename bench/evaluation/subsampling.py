@@ -19,10 +19,10 @@ from prunebench.bench.evaluation.replays import Replays
 from prunebench.bench.policies import Policy
 from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Generator, Pruner, Scores, Signal
+from prunebench.methods.base import Pruner, Scores, Signal
 from prunebench.methods.ensembles.mean_rank import MeanRank, signals_read
 from prunebench.methods.meter import Charge, Meter
-from prunebench.methods.pool import Pool
+from prunebench.methods.pool import Generator, Pool
 
 
 @dataclass

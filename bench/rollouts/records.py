@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.rollouts.label_store import Labels
-from prunebench.methods.base import Generator, Signal
-from prunebench.methods.pool import Pool
+from prunebench.methods.base import Signal
+from prunebench.methods.pool import Generator, Pool
 
 Array = NDArray[np.float64]
 

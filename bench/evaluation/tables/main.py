@@ -21,94 +21,13 @@ from prunebench.bench.evaluation.statistics import holm, minimum_detectable_diff
 from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
-<<<<<<< HEAD
-=======
-from prunebench.methods.base import Pruner, Quadrant, Signal, Source
-from prunebench.methods.signals import PRIVILEGED
->>>>>>> 05d1a95 (A signal is one entry of one table; a plugin adds one that is recorded, stored, read and read again)
 
 Array = NDArray[np.float64]
 TABLE = "main"
 
 
 @dataclass(frozen=True)
-<<<<<<< HEAD
 class MainRows:
-=======
-class Replays:
-    """What every method did on every problem: ``played[name][i]`` holds the draws on record ``i``.
-
-    ``left_out`` says why a method has none.
-    """
-
-    played: dict[str, list[list[Replay]]]
-    left_out: dict[str, str]
-
-    def scores(self, name: str, record: int) -> Array:
-        """(draws, N): the scores of the first check."""
-        return np.stack([played.scores for played in self.played[name][record]])
-
-
-def replay_methods(
-    records: Sequence[ProblemRecord],
-    methods: Mapping[str, Pruner],
-    policies: Mapping[str, Policy],
-    progress: Callable[[], None] | None = None,
-) -> Replays:
-    """Let every method prune every problem under its policy; ``progress`` is called once per problem and method.
-
-    A method sees no privileged signal, unless it is a control that declares it. One that lacks a signal or raises
-    ValueError on any problem is left out with a sentence; the others go on. Any other exception is a defect and passes.
-    """
-    left_out = {name: reason for name, pruner in methods.items() if (reason := _missing(name, pruner, records))}
-    played: dict[str, list[list[Replay]]] = {name: [] for name in methods}
-    # Problems outside, methods inside: what the engine caches for a pool serves all methods and can then go.
-    for record in records:
-        for name, pruner in methods.items():
-            if name not in left_out:
-                try:
-                    played[name].append(_draws(pruner, policies[name], record))
-                except ValueError as error:
-                    left_out[name] = f"{name} failed on {record.task}/{record.problem}: {error}"
-            if progress is not None:
-                progress()
-    return Replays({name: draws for name, draws in played.items() if name not in left_out}, left_out)
-
-
-def _draws(pruner: Pruner, policy: Policy, record: ProblemRecord) -> list[Replay]:
-    """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws."""
-    draws = type(pruner).draws
-    pruners = [pruner] if draws == 1 else [replace(pruner, seed=seed) for seed in range(draws)]  # type: ignore[call-arg]
-    return replay_draws(pruners, policy, record.complete, record.pool.position)
-
-
-def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
-    """Why ``pruner`` cannot score these pools, or None."""
-    required = sorted(type(pruner).requires, key=lambda signal: signal.name)
-    for record in records:
-        pool = visible(record.pool, pruner)
-        for signal in required:
-            if pool.has(signal):
-                continue
-            if signal in PRIVILEGED and type(pruner).source is not Source.CONTROL:
-                return f"{name} needs the privileged signal '{signal.name}', which only controls are given"
-            if signal is Signal.POTENTIAL:
-                return (
-                    f"{name} needs Monte Carlo labels, and {record.task}/{record.problem} has none; "
-                    "make them with: prunebench label"
-                )
-            if pool.generator is None:
-                return f"{name} needs the signal '{signal.name}', which {record.task}/{record.problem} does not hold"
-            return (
-                f"{name} needs the signal '{signal.name}', which was not recorded for {record.task}/{record.problem}; "
-                f"record it with: prunebench rollouts --set record={signal.name}"
-            )
-    return None
-
-
-@dataclass(frozen=True)
-class Evaluated:
->>>>>>> 05d1a95 (A signal is one entry of one table; a plugin adds one that is recorded, stored, read and read again)
     """The rows of every table, the notes under them, and the ledger of every method on every problem."""
 
     rows: list[ResultRow]
