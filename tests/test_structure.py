@@ -31,9 +31,6 @@ MOST_LINES, MOST_FUNCTION_LINES = 400, 60
 STILL_UPWARD: set[tuple[str, str]] = set()
 STILL_CIRCLES: list[set[str]] = []
 STILL_LONG = {
-    "bench.guideline.sweep",  # training
-    "bench.guideline.sweep.sweep",  # training
-    "bench.reasoner.train_judges",  # training
     "methods.check",  # methods
     "methods.judges.prm",  # methods
     "methods.learned.stop",  # methods

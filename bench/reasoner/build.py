@@ -212,7 +212,7 @@ def build(
 
     if not (reasoner.weights / "training.json").exists():  # what a training writes last
         progress.say(f"training {reasoner.name}")
-        train(reasoner.weights, root / f"training-{reasoner.name}", reasoner.training, reasoner.shape, device)
+        train(reasoner.weights, root / f"training-{reasoner.name}", reasoner.training, reasoner.shape, device, progress)
     if until == "weights":
         return
     train_judges(JUDGES, root / "judges", progress)

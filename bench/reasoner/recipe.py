@@ -68,8 +68,8 @@ FULL_RATE, CHECK_RATE = 0.74, 0.16  # the rest is cut anywhere and forced to ans
 
 
 @dataclass(frozen=True)
-class Document:
-    """One training text. The loss is taken on ``tokens[loss_from:]`` only."""
+class TrainingText:
+    """The loss is taken on ``tokens[loss_from:]`` only."""
 
     tokens: tuple[str, ...]
     loss_from: int
@@ -151,10 +151,10 @@ def finish(family: Family, instance: Instance, state: dict[str, int]) -> int:
     return family.result(instance, state)
 
 
-def document(family: Family, instance: Instance, stage: Stage, rng: random.Random) -> Document:
+def training_text(family: Family, instance: Instance, stage: Stage, rng: random.Random) -> TrainingText:
     prompt = prompt_tokens(instance)
     if stage.audited and rng.random() < stage.audited:
-        return Document((*prompt, *_audit(write_solution(family, instance, AUDITED, rng), rng), EOS), len(prompt))
+        return TrainingText((*prompt, *_audit(write_solution(family, instance, AUDITED, rng), rng), EOS), len(prompt))
     written = write_solution(family, instance, stage, rng)
     kind = rng.random()
     if kind < FULL_RATE:
@@ -167,7 +167,7 @@ def document(family: Family, instance: Instance, stage: Stage, rng: random.Rando
         cut = rng.randint(4, len(written.tokens))
         state = [mark[2] for mark in written.marks if mark[0] <= cut][-1]
         body = [*written.tokens[:cut], STEP_END, *boxed(finish(family, instance, state))]
-    return Document((*prompt, *body, EOS), len(prompt))
+    return TrainingText((*prompt, *body, EOS), len(prompt))
 
 
 def _audit(written: _Written, rng: random.Random) -> list[str]:
@@ -180,9 +180,9 @@ def _audit(written: _Written, rng: random.Random) -> list[str]:
     return body[:-1]
 
 
-def chunk_of(index: int, stage: Stage, plan: TrainingPlan) -> tuple[Document, ...]:
+def chunk_of(index: int, stage: Stage, plan: TrainingPlan) -> tuple[TrainingText, ...]:
     """One chunk of training texts; different for every ``index``."""
-    return tuple(islice(documents(f"{plan.seed}/{index}", stage, plan.levels), plan.chunk_documents))
+    return tuple(islice(training_texts(f"{plan.seed}/{index}", stage, plan.levels), plan.chunk_documents))
 
 
 def stage_at(share: float) -> Stage:
@@ -190,7 +190,7 @@ def stage_at(share: float) -> Stage:
     return next(stage for stage in STAGES if stage.until is None or share < stage.until)
 
 
-def documents(seed: str, stage: Stage, shares: Sequence[tuple[int, float]]) -> Iterator[Document]:
+def training_texts(seed: str, stage: Stage, shares: Sequence[tuple[int, float]]) -> Iterator[TrainingText]:
     """Endless training texts of one stage; families take turns at random, problems come from the reasoner's split.
 
     ``shares`` are (level, share of the texts).
@@ -206,4 +206,4 @@ def documents(seed: str, stage: Stage, shares: Sequence[tuple[int, float]]) -> I
     while True:
         name = rng.choice(tuple(FAMILIES))
         (level,) = rng.choices(levels, weights)
-        yield document(FAMILIES[name], next(streams[name, level]), stage, rng)
+        yield training_text(FAMILIES[name], next(streams[name, level]), stage, rng)

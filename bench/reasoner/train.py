@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,11 +16,13 @@ from torch.nn import functional
 
 from prunebench.bench.engines.shipped import REASONERS, ReasonerShape, TrainingPlan
 from prunebench.bench.processes import started
-from prunebench.bench.reasoner.recipe import STAGES, Document, Stage, chunk_of, stage_at
-from prunebench.bench.reasoner.vocabulary import BOS, EOS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
+from prunebench.bench.progress import SILENT, Progress, Spoken
+from prunebench.bench.reasoner.recipe import STAGES, Stage, TrainingText, chunk_of, stage_at
+from prunebench.bench.reasoner.vocabulary import BOS, EOS, IDS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
 from prunebench.tasks.synthetic.family import CHECK
 
-_IDS = {token: i for i, token in enumerate(VOCABULARY)}
+Step = Callable[[Any, list[torch.optim.Optimizer], torch.Tensor, torch.Tensor], torch.Tensor]
+"""One update of a model with its optimizers on (ids, labels); its loss."""
 IGNORED = -100
 SHARD_SIZE = "14MB"
 
@@ -35,19 +37,19 @@ def new_model(shape: ReasonerShape, seed: int) -> Any:
             **asdict(shape),
             vocab_size=len(VOCABULARY),
             tie_word_embeddings=True,
-            bos_token_id=_IDS[BOS],
-            eos_token_id=_IDS[EOS],
-            pad_token_id=_IDS[PAD],
+            bos_token_id=IDS[BOS],
+            eos_token_id=IDS[EOS],
+            pad_token_id=IDS[PAD],
         )
     )
 
 
 def batches(
-    chunk: Sequence[Document], batch_tokens: int, rng: random.Random
+    chunk: Sequence[TrainingText], batch_tokens: int, rng: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Right-padded (input ids, labels) of documents of like length, in random order."""
     ordered = sorted(chunk, key=lambda document: len(document.tokens))
-    groups: list[list[Document]] = [[]]
+    groups: list[list[TrainingText]] = [[]]
     for document in ordered:
         if (len(groups[-1]) + 1) * len(document.tokens) > batch_tokens and groups[-1]:
             groups.append([])
@@ -55,10 +57,10 @@ def batches(
     rng.shuffle(groups)
     for group in groups:
         width = max(len(document.tokens) for document in group)
-        ids = torch.full((len(group), width), _IDS[PAD])
+        ids = torch.full((len(group), width), IDS[PAD])
         labels = torch.full((len(group), width), IGNORED)
         for row, document in enumerate(group):
-            encoded = torch.tensor([_IDS[token] for token in document.tokens])
+            encoded = torch.tensor([IDS[token] for token in document.tokens])
             ids[row, : len(encoded)] = encoded
             labels[row, document.loss_from : len(encoded)] = encoded[document.loss_from :]
         yield ids, labels
@@ -87,31 +89,49 @@ def schedule(plan: TrainingPlan, done: int) -> float:
     return warm * cool
 
 
-def train(out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, device: str = "cpu") -> None:
-    """Write the trained checkpoint to ``out``; checkpoints and the loss log live in ``work``."""
+def fit(
+    model: Any,
+    plan: TrainingPlan,
+    work: Path,
+    chunk: Callable[[int, int], Sequence[TrainingText]],
+    step: Step,
+    progress: Progress,
+    device: str = "cpu",
+) -> list[dict[str, float]]:
+    """Train ``model`` by the plan, on from the checkpoint in ``work``; the losses, chunk by chunk.
+
+    ``chunk`` gives the texts of a chunk by its number and the tokens of training before it.
+    """
     work.mkdir(parents=True, exist_ok=True)
-    model = new_model(shape, plan.seed).to(device)
     optimizers = new_optimizers(model, plan)
-    chunk_index, done, log = _restore(work, model, optimizers, device)
+    number, done, log = _restore(work, model, optimizers, device)
     saved = time.monotonic()
+    while done < plan.tokens:
+        started_at, before = time.monotonic(), done
+        losses = []
+        rng = random.Random(f"batches/{plan.seed}/{number}")
+        for ids, labels in batches(chunk(number, done), plan.batch_tokens, rng):
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = group["peak"] * schedule(plan, done)
+            losses.append(step(model, optimizers, ids, labels))
+            done += int((ids != IDS[PAD]).sum())
+        number += 1
+        log.append({"tokens": done, "loss": round(sum(loss.item() for loss in losses) / len(losses), 5)})
+        speed = (done - before) / (time.monotonic() - started_at)
+        progress.say(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s")
+        if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:
+            _save(work, model, optimizers, number, done, log)
+            saved = time.monotonic()
+    return log
+
+
+def train(
+    out: Path, work: Path, plan: TrainingPlan, shape: ReasonerShape, device: str = "cpu", progress: Progress = SILENT
+) -> None:
+    """Write the trained checkpoint to ``out``; checkpoints and the loss log live in ``work``."""
+    model = new_model(shape, plan.seed).to(device)
     with _Texts(plan) as texts:
-        while done < plan.tokens:
-            started, before = time.monotonic(), done
-            rng = random.Random(f"batches/{plan.seed}/{chunk_index}")
-            losses = []
-            for ids, labels in batches(texts.chunk(chunk_index, done), plan.batch_tokens, rng):
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["peak"] * schedule(plan, done)
-                losses.append(_step(model, optimizers, ids, labels))
-                done += int((ids != _IDS[PAD]).sum())
-            chunk_index += 1
-            log.append({"tokens": done, "loss": round(sum(loss.item() for loss in losses) / len(losses), 5)})
-            speed = (done - before) / (time.monotonic() - started)
-            print(f"{done / 1e6:.2f}M tokens  loss {log[-1]['loss']:.4f}  {speed:.0f} tokens/s", flush=True)
-            if time.monotonic() - saved > plan.checkpoint_seconds or done >= plan.tokens:
-                _save(work, model, optimizers, chunk_index, done, log)
-                saved = time.monotonic()
+        log = fit(model, plan, work, texts.chunk, language_step, progress, device)
     export(model, out, plan.stored_as)
     record = {"shape": asdict(shape), "plan": asdict(plan), "stages": [asdict(stage) for stage in STAGES], "loss": log}
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -122,7 +142,7 @@ class _Texts:
 
     def __init__(self, plan: TrainingPlan) -> None:
         self.plan = plan
-        self._ahead: dict[int, tuple[Stage, Future[tuple[Document, ...]]]] = {}
+        self._ahead: dict[int, tuple[Stage, Future[tuple[TrainingText, ...]]]] = {}
         self._writers: ProcessPoolExecutor | None = None
         self._mean = 0.0
 
@@ -135,7 +155,7 @@ class _Texts:
         if self._writers is not None:
             self._writers.shutdown(wait=True, cancel_futures=True)
 
-    def chunk(self, index: int, done: int) -> tuple[Document, ...]:
+    def chunk(self, index: int, done: int) -> tuple[TrainingText, ...]:
         """The texts of chunk ``index``, which starts after ``done`` tokens of training."""
         plan, stage = self.plan, stage_at(done / self.plan.tokens)
         if self._writers is None:
@@ -171,12 +191,14 @@ def export(model: Any, out: Path, stored_as: str = "float32") -> None:
     assert not unexpected and all(name.endswith("o_proj.bias") for name in missing), (missing, unexpected)
     for layer in twin.model.layers:
         torch.nn.init.zeros_(layer.self_attn.o_proj.bias)
-    twin.generation_config.suppress_tokens = [_IDS[token] for token in (PAD, BOS, UNKNOWN, CHECK, *RESERVED)]
+    twin.generation_config.suppress_tokens = [IDS[token] for token in (PAD, BOS, UNKNOWN, CHECK, *RESERVED)]
     twin.to(getattr(torch, stored_as)).save_pretrained(str(out), max_shard_size=SHARD_SIZE)
     save_tokenizer(out, ours.max_position_embeddings)
 
 
-def _step(model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def language_step(
+    model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
     """One update with ids and labels on the CPU. Its loss stays on the device, so that nobody waits for it."""
     device = model.device
     wanted = labels[:, 1:].flatten()
@@ -230,4 +252,5 @@ if __name__ == "__main__":
     torch.set_num_threads(options.threads)
     chosen = REASONERS[options.reasoner]
     plan = replace(chosen.training, tokens=options.tokens or chosen.training.tokens)
-    train(options.out, options.work, plan, chosen.shape, options.device)
+    spoken = Spoken(lambda sentence: print(sentence, flush=True))
+    train(options.out, options.work, plan, chosen.shape, options.device, spoken)

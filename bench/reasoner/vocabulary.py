@@ -19,6 +19,7 @@ WORDS = (
 )  # fmt: skip
 NUMBERS = tuple(str(n) for n in range(-60, 321))
 VOCABULARY = (PAD, BOS, EOS, UNKNOWN, *WORDS, *NUMBERS, *RESERVED)
+IDS = {token: number for number, token in enumerate(VOCABULARY)}
 
 
 def save_tokenizer(folder: Path, context: int = 1024) -> None:
@@ -29,7 +30,7 @@ def save_tokenizer(folder: Path, context: int = 1024) -> None:
     from tokenizers.pre_tokenizers import Split
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
+    tokenizer = Tokenizer(WordLevel(IDS, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = Split(Regex(" "), behavior="removed")
     tokenizer.decoder = WordPiece(prefix="\x00", cleanup=False)
     PreTrainedTokenizerFast(

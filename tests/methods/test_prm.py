@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from prunebench.bench.reasoner import judge_texts
 from prunebench.bench.reasoner import train_judges as judges
-from prunebench.bench.reasoner.vocabulary import VOCABULARY
+from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.methods.base import JudgeMissingError, Quadrant, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
 from prunebench.methods.judges.prm import AGGREGATES, FORMS, Checkpoint, Prm, split_steps
@@ -295,10 +296,10 @@ def test_the_shipped_judge_reads_what_it_was_trained_on(checkpoint, tmp_path):
     judge = Prm().bind(str(tmp_path))
     reader, _ = judge._judge()
     number = {token: i for i, token in enumerate(VOCABULARY)}
-    mark = number[judges.RESERVED[0]]
-    for prefix in itertools.islice(judges.prefixes("test"), 40):
-        document = judges.prm_document(prefix)
-        ids = [mark if token in judges.RESERVED[:2] else number[token] for token in document.tokens]
+    mark = number[RESERVED[0]]
+    for prefix in itertools.islice(judge_texts.cut_solutions("test"), 40):
+        document = judge_texts.prm_text(prefix)
+        ids = [mark if token in RESERVED[:2] else number[token] for token in document.tokens]
         prompt = " ".join((*prefix.instance.prompt, "\n\n"))
         reading = reader.read(prompt, " ".join(prefix.tokens))
         assert list(reading.ids) == ids

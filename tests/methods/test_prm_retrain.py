@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from prunebench.bench.reasoner import train_judges as judges
-from prunebench.bench.reasoner.vocabulary import VOCABULARY
+from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.methods.base import JudgeMissingError, NotFittedError, Quadrant, Signal
 from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
 from prunebench.methods.judges.prm import Prm
@@ -22,7 +22,7 @@ from prunebench.methods.judges.prm_retrain import PrmRetrain
 from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 
 NUMBER = {token: i for i, token in enumerate(VOCABULARY)}
-MARK = NUMBER[judges.RESERVED[0]]
+MARK = NUMBER[RESERVED[0]]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def drawn(seed, pools, paths=8):
 def ids_of(pool, text):
     words = ["<bos>", *pool.prompt.split(" ")]
     for token in text.split(" "):
-        words += [token, judges.RESERVED[0]] if token == "\n\n" else [token]
-    return [*(NUMBER[word] for word in words), *([] if words[-1] == judges.RESERVED[0] else [MARK])]
+        words += [token, RESERVED[0]] if token == "\n\n" else [token]
+    return [*(NUMBER[word] for word in words), *([] if words[-1] == RESERVED[0] else [MARK])]
 
 
 def success_by_hand(model, pool):

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from prunebench.bench.engines.shipped import TrainingPlan
-from prunebench.bench.reasoner.recipe import STAGES, documents
+from prunebench.bench.reasoner.recipe import STAGES, training_texts
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path
 
@@ -28,7 +28,7 @@ def instances():
 def written(request, instances):
     """(instance, solution tokens without EOS) of many documents of one stage."""
     found = []
-    for document in islice(documents("test", request.param, TrainingPlan.levels), COUNT):
+    for document in islice(training_texts("test", request.param, TrainingPlan.levels), COUNT):
         assert document.tokens[0] == "<bos>" and document.tokens[-1] == "<eos>"
         prompt = document.tokens[1 : document.loss_from]
         assert prompt[-1] == STEP_END
@@ -47,7 +47,7 @@ def unchecked(tokens):
 
 def test_the_same_seed_writes_the_same_documents_and_another_one_others():
     first, second, other = (
-        list(islice(documents(seed, STAGES[0], TrainingPlan.levels), 30)) for seed in ("a", "a", "b")
+        list(islice(training_texts(seed, STAGES[0], TrainingPlan.levels), 30)) for seed in ("a", "a", "b")
     )
     assert first == second != other
 

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 from prunebench.bench.engines.shipped import ReasonerShape, TrainingPlan
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.reasoner import train as training
-from prunebench.bench.reasoner.recipe import Document, stage_at
+from prunebench.bench.reasoner.recipe import TrainingText, stage_at
 from prunebench.bench.reasoner.train import IGNORED, _Texts, batches, schedule, train
+from prunebench.bench.reasoner.vocabulary import IDS
 
 SHAPE = ReasonerShape(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
 PLAN = TrainingPlan(
@@ -39,13 +40,13 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatc
             raise KilledError
         return step(*arguments)
 
-    step = training._step
-    monkeypatch.setattr(training, "_step", dies)
+    step = training.language_step
+    monkeypatch.setattr(training, "language_step", dies)
     with pytest.raises(KilledError):
         train(tmp_path / "cut", tmp_path / "work-cut", PLAN, SHAPE)
     assert (tmp_path / "work-cut" / "checkpoint.pt").exists()
     assert not (tmp_path / "cut").exists()
-    monkeypatch.setattr(training, "_step", step)
+    monkeypatch.setattr(training, "language_step", step)
     train(tmp_path / "cut", tmp_path / "work-cut", PLAN, SHAPE)
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()
@@ -89,18 +90,18 @@ def test_the_schedule_warms_up_and_cools_down():
 def test_the_loss_leaves_out_prompt_and_padding():
     import random
 
-    documents = [Document(("<bos>", "a", "=", "1", "<eos>"), 3), Document(("<bos>", "b", "<eos>"), 1)]
+    documents = [TrainingText(("<bos>", "a", "=", "1", "<eos>"), 3), TrainingText(("<bos>", "b", "<eos>"), 1)]
     ((ids, labels),) = batches(documents, 100, random.Random(0))
     rows = {tuple(row.tolist()) for row in labels}
-    long, short = ([training._IDS[token] for token in document.tokens] for document in documents)
+    long, short = ([IDS[token] for token in document.tokens] for document in documents)
     assert rows == {(IGNORED, IGNORED, IGNORED, *long[3:]), (IGNORED, *short[1:], IGNORED, IGNORED)}
-    assert sorted(ids[:, -1].tolist()) == sorted([training._IDS["<pad>"], training._IDS["<eos>"]])
+    assert sorted(ids[:, -1].tolist()) == sorted([IDS["<pad>"], IDS["<eos>"]])
 
 
 def test_batches_hold_every_document_once_within_their_size():
     import random
 
-    documents = [Document(("<bos>", *("a",) * length, "<eos>"), 1) for length in (3, 9, 4, 30, 5, 8, 2)]
+    documents = [TrainingText(("<bos>", *("a",) * length, "<eos>"), 1) for length in (3, 9, 4, 30, 5, 8, 2)]
     found = []
     for ids, labels in batches(documents, 36, random.Random(0)):
         assert ids.numel() <= 36 or len(ids) == 1
