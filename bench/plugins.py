@@ -49,14 +49,14 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
         for entry in vars(module).values()
         if isinstance(entry, type) and issubclass(entry, Pruner) and entry.__module__ == module.__name__
     ]
-    found = [entry for entry in classes if _registered(entry)]
-    for entry in found:
+    entries = [entry for entry in classes if _registered(entry)]
+    for entry in entries:
         if entry.name in reserved:
             raise UserError(
                 f"{path}:{_line(entry)}: the name '{entry.name}' is taken by {reserved[entry.name]}; "
                 "choose another name"
             )
-    if not found and classes:
+    if not entries and classes:
         raise UserError(
             f"{path}:{_line(classes[0])}: {classes[0].__name__} is not registered; put @pruner above @dataclass "
             "(from prunebench.methods.registry import pruner)"
@@ -64,7 +64,7 @@ def load_plugin(path: Path) -> list[type[Pruner]]:
     made = [known.made_in(module.__name__) for known in Registry.all_registries]
     if not any(made) and not answer_types.made_in(module.__name__):
         raise UserError(f"{path}:1: registers no pruner; write one that does with: prunebench new pruner NAME")
-    return found
+    return entries
 
 
 def _reserved() -> dict[str, str]:
@@ -92,8 +92,8 @@ def _import(path: Path) -> ModuleType:
         raise UserError(f"{error.filename or path}:{error.lineno or 1}: not valid Python ({error.msg})") from error
     except (Exception, SystemExit) as error:  # a foreign file may raise anything
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame.lineno for frame in frames if frame.filename == str(resolved)]
-        where = f"{path}:{own[-1] if own else 1}"
+        lines = [frame.lineno for frame in frames if frame.filename == str(resolved)]
+        where = f"{path}:{lines[-1] if lines else 1}"
         if isinstance(error, ValueError) and frames[-1].filename in (entries.__file__, answer_types.__file__):
             raise UserError(f"{where}: {error}; choose another name") from error
         raise UserError(f"{where}: cannot be imported ({type(error).__name__}: {error})") from error
@@ -122,7 +122,7 @@ def write_pruner(name: str, quadrant: str, folder: Path) -> Path:
     reserved = dict.fromkeys(PRUNERS.names(), "a registered method") | _reserved()
     if name in reserved:
         raise UserError(f"the name '{name}' is taken by {reserved[name]}; choose another name")
-    known = [one.value for one in QUADRANTS]
+    known = [quadrant.value for quadrant in QUADRANTS]
     if quadrant not in known:
         raise UserError(f"no pruner can be written for quadrant '{quadrant}': choose {', '.join(known)}")
     path = folder / f"{re.sub('[-.]', '_', name)}.py"
@@ -198,8 +198,8 @@ def _reports(entry: type[Pruner], setting: Setting, engine: Engine | None) -> li
         proposed: Sequence[Pruner] = list(entry.configurations(setting))
     except Exception:
         proposed = ()  # the suite says so of the defaults
-    others = [one for one in proposed if one.hyperparameters() != defaults.hyperparameters()]
-    return [_report(one, engine) for one in (defaults, *others)]
+    others = [pruner for pruner in proposed if pruner.hyperparameters() != defaults.hyperparameters()]
+    return [_report(pruner, engine) for pruner in (defaults, *others)]
 
 
 def _report(pruner: Pruner, engine: Engine | None) -> CheckReport:

@@ -57,12 +57,12 @@ def device_name(device: str) -> str:
 def _git() -> str | None:
     def ask(*words: str) -> str | None:
         try:
-            found = subprocess.run(
+            answer = subprocess.run(
                 ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, check=True
             )
         except (OSError, subprocess.SubprocessError):
             return None
-        return found.stdout.strip()
+        return answer.stdout.strip()
 
     if ask("rev-parse", "--show-toplevel") != str(ROOT):  # installed: a repository around it is somebody else's
         return None

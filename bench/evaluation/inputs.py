@@ -180,7 +180,7 @@ def labels_for(
         for prefix in prefixes_of(
             rollouts.tasks[record.task], read((record.task, record.problem)), record.pool.position
         )
-        if labels.get(record.task, record.problem, prefix.prefix) is None
+        if labels.get(record.task, record.problem, prefix.token_ids) is None
     ]
     extra = label_prefixes(
         engine,

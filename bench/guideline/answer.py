@@ -21,7 +21,7 @@ MARGIN = 0.05
 class Advice:
     """N paths, k of them kept. ``gain``: points of maj@k|N over keeping all at the same budget, on held-out problems.
 
-    ``nearest`` is the measured cell nearby with its best ratio, which was chosen on the problems that it is told on.
+    ``nearest`` is the measured cell nearby with its best ratio, chosen on the very problems that its gain rests on.
     ``form`` is the one with the least regret on held-out problems; ``paper`` says what the paper's constants give.
     """
 
@@ -63,23 +63,23 @@ def advise(
     Without a ``method`` the one with the largest measured accuracy nearby. Raises UserError outside the measured range
     and for a ratio above 1.
     """
-    chosen = [one for one in guidelines if method in (None, one.method)]
+    chosen = [guideline for guideline in guidelines if method in (None, guideline.method)]
     if not chosen:
         raise UserError(f"no guideline of method '{method}': there are {', '.join(g.method for g in guidelines)}")
-    for one in chosen[:1]:
+    for guideline in chosen[:1]:
         for name, value, measured in (
-            ("budget", budget, one.budgets), ("prefix", prefix, one.prefixes),
-            ("task-length", task_length, list(one.lengths.values())),
+            ("budget", budget, guideline.budgets), ("prefix", prefix, guideline.prefixes),
+            ("task-length", task_length, list(guideline.lengths.values())),
         ):  # fmt: skip
             low, high = min(measured) * (1 - MARGIN), max(measured) * (1 + MARGIN)
             if not low <= value <= high:
                 raise UserError(
-                    f"--{name} {value:g}: the guideline of {one.model} was measured from {min(measured):g} to "
+                    f"--{name} {value:g}: the guideline of {guideline.model} was measured from {min(measured):g} to "
                     f"{max(measured):g} tokens and does not extrapolate; sweep at such lengths with: prunebench sweep"
                 )
     if prefix > task_length:
         raise UserError(f"--prefix {prefix:g}: longer than the mean path of {task_length:g} tokens")
-    best = max(chosen, key=lambda one: nearest(one, budget, prefix, task_length).maj)
+    best = max(chosen, key=lambda guideline: nearest(guideline, budget, prefix, task_length).maj)
     form = best.best_form
     inverse = best.inverse_gamma(form, budget, prefix, task_length)
     if inverse < 1:
@@ -113,8 +113,8 @@ def advise(
 def nearest(guideline: Guideline, budget: float, prefix: float, task_length: float) -> Optimum:
     """The measured cell that is nearest on logarithmic scales."""
 
-    def away(one: Optimum) -> float:
-        pairs = ((one.budget, budget), (one.prefix, prefix), (one.task_length, task_length))
+    def away(optimum: Optimum) -> float:
+        pairs = ((optimum.budget, budget), (optimum.prefix, prefix), (optimum.task_length, task_length))
         return sum(math.log(a / b) ** 2 for a, b in pairs)
 
     return min(guideline.optima, key=away)

@@ -136,7 +136,7 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
         stored_paths=sweep.stored_paths,
         budget=budget,
         none=mean_interval(100 * none),
-        none_paths=round(float(np.mean([one.n for one in base]))),
+        none_paths=round(float(np.mean([cell.n for cell in base]))),
         choice=Choice(method=best[0], prefix=best[1], gamma=best[2], **_size(cells)),
         gain=mean_interval(100 * picked),
         at_hand=100 * float((everything[best] - none).mean()),
@@ -180,12 +180,12 @@ def _halved(majs: Array, methods: list[str], seed: int = 0) -> tuple[Array, dict
 def _cheaper(
     sweep: Sweep, budget: float, rivals: list[tuple[str, int, float]], chosen: Array, none: Array
 ) -> dict[str, Interval]:
-    found = {}
+    gains = {}
     for smaller in sorted({cell.budget for cell in sweep.cells if cell.budget < budget}, reverse=True):
         table = {_key(cell): cell for cell in sweep.cells if cell.budget == smaller}
         majs = np.array([_of([table[(*key, task)] for task in sweep.tasks]) for key in rivals])
-        found[f"{smaller / budget:.0%}"] = mean_interval(100 * ((chosen * majs).sum(axis=0) - none))
-    return found
+        gains[f"{smaller / budget:.0%}"] = mean_interval(100 * ((chosen * majs).sum(axis=0) - none))
+    return gains
 
 
 def _needed(gains: Array) -> int | None:

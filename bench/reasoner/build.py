@@ -135,10 +135,10 @@ def train_all(
 
 def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int) -> dict[str, Instance]:
     """The synthetic problems behind the ids of a split."""
-    found: dict[str, Instance] = {}
+    by_id: dict[str, Instance] = {}
     for task in tasks:
-        found.update({instance.identity: instance for instance in islice(task.instances(split, seed), limit)})
-    return found
+        by_id.update({instance.identity: instance for instance in islice(task.instances(split, seed), limit)})
+    return by_id
 
 
 def make_card(engine: LocalEngine, folder: Path, config: RunConfig, recipe: str, learned: Path, path: Path) -> None:

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.files import write_atomically
+from prunebench.bench.policies.contract import highest
+from prunebench.bench.policies.votes import Majority
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
-from prunebench.bench.rollouts.pools import pool_of
+from prunebench.bench.rollouts.pools import pool_of, record_of
+from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.methods.base import LearnablePruner, Signal
 from prunebench.methods.confidence.perplexity import Perplexity
@@ -112,22 +115,19 @@ def _family_card(
     instances: Mapping[str, Instance],
 ) -> FamilyCard:
     problems = data.rollouts
-    correct = [np.array([path.correct is True for path in stored.paths], float) for stored in problems]
-    lengths = np.concatenate([[path.length for path in stored.paths] for stored in problems])
-    pools = [pool_of(engine, stored, position) for stored in problems]
+    records = [record_of(engine, stored, position, None) for stored in problems]
+    lengths = np.concatenate([record.lengths for record in records])
     halves, rates, noise = [], [], []
-    for stored, pool in zip(problems, pools, strict=True):
-        both, success = data.labels.lookup(stored.task, stored.problem, pool.token_ids)
-        continuations = np.array([_continuations(data.labels, stored, ids) for ids in pool.token_ids])
+    for record in records:
+        both, success = data.labels.lookup(record.task, record.problem, record.pool.token_ids)
+        continuations = np.array([_continuations(data.labels, record, ids) for ids in record.pool.token_ids])
         halves.append(both)
         rates.append(success)
         noise.append(np.where(continuations > 1, success * (1 - success) / np.maximum(continuations - 1, 1), 0.0))
     variance = np.mean([rate.var(ddof=1) - n.mean() for rate, n in zip(rates, noise, strict=True)])
     gains = [_split_half_gain(both, keep) for both in halves]
-    text_gain = [
-        rate[np.argsort(-text.score(pool), kind="stable")[:keep]].mean() - rate.mean()
-        for rate, pool in zip(rates, pools, strict=True)
-    ]
+    text_gain = [_gain(rate, text.score(record.pool), keep) for rate, record in zip(rates, records, strict=True)]
+    majorities = [Majority().elect(record.answer_class).correctness(record.gold_class) for record in records]
     steps = np.concatenate([_steps(family, stored, position) for stored in problems])
     errors = _error_dataset(engine, family, problems, position, instances)
     aurocs = {
@@ -141,11 +141,11 @@ def _family_card(
         Line("median path length, tokens", 200, None, float(np.median(lengths))),
         Line("checkpoint / median length", 0.12, 0.22, position / float(np.median(lengths))),
         Line("completed steps at the checkpoint, median", 2, None, float(np.median(steps))),
-        Line("avg@64, %", 25, 70, 100 * float(np.mean(np.concatenate(correct)))),
+        Line("avg@64, %", 25, 70, 100 * float(np.mean(np.concatenate([record.correct for record in records])))),
         Line("within-problem SD of the potential", 0.15, None, float(np.sqrt(max(variance, 0.0)))),
         Line("split-half headroom, points", 10, None, 100 * headroom),
         Line("prefixes with potential under 0.1, %", 15, None, 100 * float(np.mean(np.concatenate(rates) < 0.1))),
-        Line("maj@64, %", None, 95, 100 * float(np.mean([_majority(stored) for stored in problems]))),
+        Line("maj@64, %", None, 95, 100 * float(np.mean(majorities))),
         Line("text classifier's share of the headroom, %", None, 50, 100 * text_share),
         Line("self-knowledge: best AUROC of probes and P(wait)", 0.75, None, float(np.nanmax(list(aurocs.values())))),
         Line("AUROC of a text classifier on open errors", None, 0.65, _auroc(errors, detectors.words.score)),
@@ -163,29 +163,19 @@ def _family_card(
     return FamilyCard(family, len(problems), len(problems[0].paths), lines, remarks)
 
 
-def _continuations(labels: Labels, stored: StoredProblem, ids: NDArray[np.int64]) -> int:
-    label = labels.get(stored.task, stored.problem, ids)
+def _continuations(labels: Labels, record: ProblemRecord, ids: NDArray[np.int64]) -> int:
+    label = labels.get(record.task, record.problem, ids)
     return label.continuations if label else 0
 
 
 def _split_half_gain(halves: NDArray[np.float64], keep: int) -> float:
     """Select by one half of the continuations, look at the other; both ways, averaged."""
-    gains = []
-    for chosen, held in ((halves[0], halves[1]), (halves[1], halves[0])):
-        gains.append(held[np.argsort(-chosen, kind="stable")[:keep]].mean() - held.mean())
-    return float(np.mean(gains))
+    return float(np.mean([_gain(held, chosen, keep) for chosen, held in (halves, halves[::-1])]))
 
 
-def _majority(stored: StoredProblem) -> float:
-    answers: dict[str, list[bool]] = {}
-    for path in stored.paths:
-        if path.answer is not None:
-            answers.setdefault(path.answer, []).append(path.correct is True)
-    if not answers:
-        return 0.0
-    most = max(len(votes) for votes in answers.values())
-    tied = [votes[0] for votes in answers.values() if len(votes) == most]
-    return sum(tied) / len(tied)
+def _gain(values: NDArray[np.float64], scores: NDArray[np.float64], keep: int) -> float:
+    """The mean of the values with the ``keep`` highest scores, over that of all."""
+    return float(values[highest(scores, keep)].mean() - values.mean())
 
 
 def _tokens(text: str | None) -> list[str]:
@@ -225,13 +215,13 @@ def _error_dataset(
 
 def _mean_states(engine: LocalEngine, dataset: PrefixDataset) -> PrefixDataset:
     """The same prefixes with the mean of their states instead of the state at the last token."""
-    found = []
+    pools = []
     for labelled in dataset:
         pool = labelled.pool
         states, exists = engine.prefix_states(pool)
         means = np.einsum("lnth,nt->lnh", states, exists / exists.sum(1, keepdims=True)).astype(np.float32)
-        found.append(replace(labelled, pool=pool.adding({Signal.HIDDEN_STATE: dict(enumerate(means))})))
-    return PrefixDataset(tuple(found))
+        pools.append(replace(labelled, pool=pool.adding({Signal.HIDDEN_STATE: dict(enumerate(means))})))
+    return PrefixDataset(tuple(pools))
 
 
 def _auroc(dataset: PrefixDataset, score: Callable[[Pool], NDArray[np.float64]]) -> float:

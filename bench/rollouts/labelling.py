@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +40,17 @@ class Prefix:
     problem: str
     gold: str
     prompt_ids: NDArray[np.int64]
-    prefix: NDArray[np.int64]
+    token_ids: NDArray[np.int64]
     verdict: bool | None
 
     @property
     def hash(self) -> str:
-        return prefix_hash(self.prefix)
+        return prefix_hash(self.token_ids)
+
+    def label(self, continuations: int, correct_even: int, correct_odd: int) -> Label:
+        return Label(
+            self.task.name, self.problem, self.hash, len(self.token_ids), continuations, correct_even, correct_odd
+        )
 
 
 def label_manifest(engine: Engine, sampling: Sampling, seed: int, continuations: int) -> dict[str, Any]:
@@ -59,14 +64,14 @@ def label_manifest(engine: Engine, sampling: Sampling, seed: int, continuations:
 
 def prefixes_of(task: Task, stored: StoredProblem, position: int, limit: int | None = None) -> list[Prefix]:
     """The distinct prefixes of ``position`` tokens, in path order; at most ``limit`` of them."""
-    cuts: dict[str, Prefix] = {}
+    prefixes: dict[str, Prefix] = {}
     for path in stored.paths:
         if path.token_ids is None:
             raise UserError(
                 f"{stored.task}/{stored.problem}: path {path.path} has no token ids, so nothing goes on from it"
             )
         finished = path.length <= position
-        cut = Prefix(
+        prefix = Prefix(
             task,
             stored.problem,
             stored.gold,
@@ -74,13 +79,13 @@ def prefixes_of(task: Task, stored: StoredProblem, position: int, limit: int | N
             path.token_ids[:position],
             bool(path.correct) if finished else None,
         )
-        cuts.setdefault(cut.hash, cut)
-    return list(cuts.values())[:limit]
+        prefixes.setdefault(prefix.hash, prefix)
+    return list(prefixes.values())[:limit]
 
 
 def label_prefixes(
     engine: Engine,
-    cuts: Sequence[Prefix],
+    prefixes: Sequence[Prefix],
     folder: Path,
     *,
     continuations: int,
@@ -89,7 +94,7 @@ def label_prefixes(
     progress: Progress = SILENT,
     cluster: Cluster | None = None,
 ) -> LabelStore:
-    """Label every cut that the store in ``folder`` does not hold yet; ``progress`` counts the cuts.
+    """Label every prefix that the store in ``folder`` does not hold yet; ``progress`` counts the prefixes.
 
     By the workers of a ``cluster`` where there is one.
 
@@ -97,9 +102,9 @@ def label_prefixes(
     labelled.
     """
     store = LabelStore.create_or_open(folder, label_manifest(engine, sampling, seed, continuations))
-    missing = [cut for cut in cuts if store.get(cut.task.name, cut.problem, cut.prefix) is None]
-    tick = progress.stretch("labelling prefixes", len(cuts))
-    tick(len(cuts) - len(missing))
+    missing = [prefix for prefix in prefixes if store.get(prefix.task.name, prefix.problem, prefix.token_ids) is None]
+    tick = progress.stretch("labelling prefixes", len(prefixes))
+    tick(len(prefixes) - len(missing))
     if not missing:
         return store
     work = Continued(continuations, sampling, seed)
@@ -114,11 +119,11 @@ def label_prefixes(
     return store
 
 
-def _finished(cuts: Sequence[Prefix]) -> Iterator[Label]:
+def _finished(prefixes: Sequence[Prefix]) -> Iterator[Label]:
     """A path that has ended needs no continuation: its verdict is its label."""
-    for cut in cuts:
-        if cut.verdict is not None:
-            yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), 0, int(cut.verdict), int(cut.verdict))
+    for prefix in prefixes:
+        if prefix.verdict is not None:
+            yield prefix.label(0, int(prefix.verdict), int(prefix.verdict))
 
 
 def _counted(labels: Iterable[Label], tick: Callable[[int], None]) -> Iterator[Label]:
@@ -135,10 +140,11 @@ class Continued:
     sampling: Sampling
     seed: int
 
-    def groups(self, cuts: Sequence[Prefix], rows_in_flight: int) -> list[list[Prefix]]:
+    def groups(self, prefixes: Sequence[Prefix], rows_in_flight: int) -> list[list[Prefix]]:
         """Prefixes that are continued together."""
         rows = max(_ROWS, rows_in_flight // 4)
-        return list(_groups([cut for cut in cuts if cut.verdict is None], max(1, rows // self.continuations)))
+        unfinished = [prefix for prefix in prefixes if prefix.verdict is None]
+        return list(_groups(unfinished, max(1, rows // self.continuations)))
 
     def __call__(self, engine: Engine, job: Sequence[list[Prefix]]) -> list[Label]:
         return list(self.stream(engine, job))
@@ -149,32 +155,26 @@ class Continued:
         requests = (_request(group, count) for group in groups)
         rollouts = engine.sample(requests, self.sampling, self.seed, purpose=PURPOSE)
         for group, rollout in zip(groups, rollouts, strict=True):
-            for number, cut in enumerate(group):
+            for number, prefix in enumerate(group):
                 paths = rollout.paths[number * count : (number + 1) * count]
-                verdicts = [_verdict(engine, cut, path.token_ids) for path in paths]
+                verdicts = [_verdict(engine, prefix, path.token_ids) for path in paths]
                 halves = sum(verdicts[0::2]), sum(verdicts[1::2])
-                yield Label(cut.task.name, cut.problem, cut.hash, len(cut.prefix), count, *halves)
+                yield prefix.label(count, *halves)
 
 
-def _groups(cuts: Sequence[Prefix], size: int) -> Iterator[list[Prefix]]:
-    """Neighbouring cuts of one problem and one length, at most ``size`` together."""
-    group: list[Prefix] = []
-    for cut in cuts:
-        if group and (len(group) == size or cut.problem != group[0].problem or len(cut.prefix) != len(group[0].prefix)):
-            yield group
-            group = []
-        group.append(cut)
-    if group:
-        yield group
+def _groups(prefixes: Sequence[Prefix], size: int) -> Iterator[list[Prefix]]:
+    """Neighbouring prefixes of one problem and one length, at most ``size`` together."""
+    for _, alike in groupby(prefixes, key=lambda prefix: (prefix.problem, len(prefix.token_ids))):
+        yield from in_groups(alike, size)
 
 
 def _request(group: Sequence[Prefix], continuations: int) -> Request:
     first = group[0]
-    prefixes = np.repeat(np.stack([cut.prefix for cut in group]), continuations, axis=0)
-    paths = tuple((int(cut.hash[:12], 16) << 16) + k for cut in group for k in range(continuations))
-    return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, prefixes)
+    starts = np.repeat(np.stack([prefix.token_ids for prefix in group]), continuations, axis=0)
+    paths = tuple((int(prefix.hash[:12], 16) << 16) + k for prefix in group for k in range(continuations))
+    return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, starts)
 
 
-def _verdict(engine: Engine, cut: Prefix, continuation: NDArray[np.int64]) -> bool:
-    answer = cut.task.answer_of(engine.decode(np.concatenate([cut.prefix, continuation])))
-    return bool(cut.task.grade(answer, cut.gold).correct)
+def _verdict(engine: Engine, prefix: Prefix, continuation: NDArray[np.int64]) -> bool:
+    answer = prefix.task.answer_of(engine.decode(np.concatenate([prefix.token_ids, continuation])))
+    return bool(prefix.task.grade(answer, prefix.gold).correct)

@@ -234,8 +234,8 @@ def problems_of(tasks: Sequence[Task], split: str, limit: int | None, seed: int)
     for task in tasks:
         if limit is None and task.endless:
             raise UserError(f"task {task.name} has no end: say how many problems are wanted (problems, or --problems)")
-        found = task.problems(split, limit, seed)
-        if not found:
+        problems = task.problems(split, limit, seed)
+        if not problems:
             raise UserError(f"task {task.name}: split '{split}' is empty; choose another split")
-        chosen += [(task, problem) for problem in found]
+        chosen += [(task, problem) for problem in problems]
     return chosen

@@ -175,8 +175,8 @@ def _read_listing(folder: Path) -> dict[str, dict[str, str]]:
     listing = _read_object(path, "restore it, or delete it to have every shard made again") or {}
     for shard, files in listing.items():
         whole = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
-        own = whole and f"{shard}.parquet" in files and all(_SHARD.fullmatch(name) for name in (shard, *files))
-        if not own:
+        ours = whole and f"{shard}.parquet" in files and all(_SHARD.fullmatch(name) for name in (shard, *files))
+        if not ours:
             raise UserError(
                 f"{path}: {shown({shard: files})} is no shard; restore it, or delete it to have every shard made again"
             )

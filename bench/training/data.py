@@ -39,15 +39,15 @@ def training_lengths(prefix_tokens: int) -> tuple[int, int, int]:
 # --- making -------------------------------------------------------------------------------------------------------
 
 
-def usable(stored: StoredProblem, plan: LabelPlan) -> bool:
+def is_usable(stored: StoredProblem, plan: LabelPlan) -> bool:
     """Neither too easy nor too hard to learn from."""
     return plan.correct_at_least <= sum(path.correct is True for path in stored.paths) <= plan.correct_at_most
 
 
 def make_train_data(engine: Engine, task: Task, folder: Path, config: RunConfig, plan: LabelPlan, label: bool) -> str:
     """Sample problems until enough are usable, then label the first prefixes of these at L/2, L and 2L."""
-    asked, drawn, found = 0, 0, list[StoredProblem]()
-    while len(found) < plan.train_problems and drawn == asked:  # fewer came than were asked for: that is all there is
+    asked, drawn, usable = 0, 0, list[StoredProblem]()
+    while len(usable) < plan.train_problems and drawn == asked:  # fewer came than were asked for: that is all there is
         asked += plan.batch
         if asked > 20 * plan.train_problems:
             raise UserError(
@@ -65,21 +65,23 @@ def make_train_data(engine: Engine, task: Task, folder: Path, config: RunConfig,
             recording=config.recording if plan.record else NOTHING,
         )
         named = {problem.id for _, problem in problems}
-        found = [p for p in store.read(hidden=False) if p.problem in named and usable(p, plan)]
-    if not found:
+        usable = [stored for stored in store.read(hidden=False) if stored.problem in named and is_usable(stored, plan)]
+    if not usable:
         raise UserError(
             f"task {task.name}: none of {drawn} training problems is neither too easy nor too hard (right in "
             f"{plan.correct_at_least} to {plan.correct_at_most} of {plan.train_paths} paths); there is nothing to learn"
         )
-    chosen = found[: plan.train_problems]
+    chosen = usable[: plan.train_problems]
     said = f"{task.name}: {drawn} training problems sampled, {len(chosen)} kept"
     if not label:
         return said
     amounts = zip(training_lengths(config.prefix_tokens), plan.train_prefixes, strict=True)
-    cuts = [cut for length, prefixes in amounts for p in chosen for cut in prefixes_of(task, p, length, prefixes)]
+    prefixes = [
+        prefix for length, most in amounts for stored in chosen for prefix in prefixes_of(task, stored, length, most)
+    ]
     labels = label_prefixes(
         engine,
-        cuts,
+        prefixes,
         folder / "labels",
         continuations=plan.train_continuations,
         sampling=config.sampling,
@@ -108,15 +110,15 @@ def make_held_data(
     if not label:
         return said
     labelled = {problem.id for _, problem in problems[: plan.test_labelled if wide else None]}
-    cuts = [
-        cut
+    prefixes = [
+        prefix
         for p in store.read(hidden=False)
         if p.problem in labelled
-        for cut in prefixes_of(task, replace(p, paths=p.paths[: config.n]), config.prefix_tokens)
+        for prefix in prefixes_of(task, replace(p, paths=p.paths[: config.n]), config.prefix_tokens)
     ]
     labels = label_prefixes(
         engine,
-        cuts,
+        prefixes,
         folder / "labels",
         continuations=plan.test_continuations if wide else plan.validation_continuations,
         sampling=config.sampling,

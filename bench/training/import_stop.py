@@ -70,10 +70,10 @@ def import_stop(folder: Path, engine: LocalEngine, prefix_tokens: int, out: Path
 
 def _adapter_folder(folder: Path) -> Path:
     places = (folder / "adapter" / "classifier", folder / "adapter", folder)
-    found = next((place for place in places if (place / "adapter_config.json").exists()), None)
-    if found is None:
+    adapter = next((place for place in places if (place / "adapter_config.json").exists()), None)
+    if adapter is None:
         raise UserError(f"{folder}: no adapter_config.json in it, in adapter/ or in adapter/classifier/")
-    return found
+    return adapter
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -136,14 +136,14 @@ def _adapt(weights: dict[str, Any], config: dict[str, Any], folder: Path, stop: 
         raise UserError(f"{folder}: no adapter_model.safetensors and no adapter_model.bin")
     alpha = float(config.get("lora_alpha", stop.rank))
     scale = alpha / (math.sqrt(stop.rank) if config.get("use_rslora") else stop.rank)
-    given = _tensors(file)
+    foreign = _tensors(file)
     for name in [name for name in weights if ".lora_" in name]:
         theirs = name.removeprefix("network.").replace(".default.", ".")
-        if theirs in given:
-            tensor = _taken(given, theirs, weights[name], file)
+        if theirs in foreign:
+            tensor = _taken(foreign, theirs, weights[name], file)
             weights[name] = tensor * (scale / 2) if ".lora_B." in name else tensor
-            del given[theirs]
+            del foreign[theirs]
         else:  # a projection that was not adapted
             weights[name] = weights[name] * 0
-    if given:
-        raise UserError(f"{file}: '{next(iter(given))}' is no part of this model's adapter; is it of another model?")
+    if foreign:
+        raise UserError(f"{file}: '{next(iter(foreign))}' is no part of this model's adapter; is it of another model?")

@@ -97,7 +97,7 @@ def test_a_fresh_prefix_finds_its_shipped_label(reasoner, tmp_path):
     labels = LabelStore.open(LABELS / "congruence")
     cuts = [cut for stored in store.read() for cut in prefixes_of(task, stored, config.prefix_tokens)]
     assert cuts
-    assert all(labels.get(task.name, problem.id, cut.prefix) is not None for cut in cuts)
+    assert all(labels.get(task.name, problem.id, cut.token_ids) is not None for cut in cuts)
 
 
 def test_nothing_that_was_learned_has_seen_a_test_problem():

@@ -35,7 +35,7 @@ def labelled(reasoner, cuts, folder, continuations=4):
 
 
 def label_of(store, cut):
-    label = store.get(cut.task.name, cut.problem, cut.prefix)
+    label = store.get(cut.task.name, cut.problem, cut.token_ids)
     assert label is not None
     return label
 
@@ -44,7 +44,7 @@ def test_cuts_are_distinct_and_in_path_order(stored):
     (one, *_) = stored
     twin = replace(one, paths=[*one.paths, *one.paths])
     cuts = prefixes_of(TASK, twin, 40)
-    prefixes = [cut.prefix.tolist() for cut in cuts]
+    prefixes = [cut.token_ids.tolist() for cut in cuts]
     assert prefixes == list(map(list, dict.fromkeys(tuple(path.token_ids[:40]) for path in one.paths)))
     assert [cut.hash for cut in prefixes_of(TASK, twin, 40, limit=2)] == [cut.hash for cut in cuts[:2]]
 
@@ -64,7 +64,7 @@ def test_a_finished_path_is_labelled_by_its_verdict_without_sampling(reasoner, s
     for cut in cuts:
         label = label_of(store, cut)
         assert label.continuations == 0
-        assert label.success == float(verdicts[tuple(cut.prefix)])
+        assert label.success == float(verdicts[tuple(cut.token_ids)])
 
 
 def test_a_prefix_that_has_stated_its_answer_is_as_good_as_its_verdict(reasoner, stored, tmp_path):
