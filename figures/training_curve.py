@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from prunebench.bench.files import write_atomically
+from prunebench.bench.files import csv_text, write_atomically
 from prunebench.bench.training.cards import Card, describe_configuration
 from prunebench.figures.style import new_figure, save, theme
 
@@ -30,12 +28,9 @@ def write_training_curve(card: Card, folder: Path) -> list[Path]:
     rows = training_rows(card)
     if not rows:
         return []
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     table = folder / f"{card.method}_curve.csv"
-    write_atomically(table, stream.getvalue().encode())
+    lines = ([str(row[column]) for column in COLUMNS] for row in rows)  # with all digits
+    write_atomically(table, csv_text(COLUMNS, lines).encode())
     return [table, *save(_figure(card), folder / f"{card.method}_curve", formats=("png",))]
 
 

@@ -27,8 +27,8 @@ def texts(figure: Figure) -> list[Text]:
 
 
 def assert_readable(figure: Figure) -> None:
-    found = texts(figure)
-    boxes = [(text.get_text(), text.get_window_extent()) for text in found]
+    written = texts(figure)
+    boxes = [(text.get_text(), text.get_window_extent()) for text in written]
     page = figure.bbox
     for name, box in boxes:
         assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, f"{name} is cut"
@@ -36,4 +36,4 @@ def assert_readable(figure: Figure) -> None:
         across = min(a.x1, b.x1) - max(a.x0, b.x0)
         along = min(a.y1, b.y1) - max(a.y0, b.y0)
         assert across <= 0.5 or along <= 0.25 * min(a.height, b.height), f"{first} and {second} overlap"
-    assert min(text.get_fontsize() for text in found) >= 6
+    assert min(text.get_fontsize() for text in written) >= 6

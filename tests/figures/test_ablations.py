@@ -10,7 +10,7 @@ import pytest
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ablation import VALUES, AblationRow
-from prunebench.bench.files import rows_csv
+from prunebench.bench.evaluation.results import rows_csv
 from prunebench.figures.ablations import ablations, ablations_csv
 from prunebench.figures.paper.marks import published_ablations
 from prunebench.figures.run_folder import RunFolder
@@ -32,10 +32,10 @@ ROWS = [row(axis, value, 38.0 + i) for axis, values in VALUES.items() for i, val
 
 
 @pytest.mark.parametrize("paper", [False, True])
-@pytest.mark.parametrize("rows", [ROWS, [one for one in ROWS if one.axis == "rank"]], ids=["all", "one"])
+@pytest.mark.parametrize("rows", [ROWS, [row for row in ROWS if row.axis == "rank"]], ids=["all", "one"])
 def test_a_panel_per_axis_that_is_readable(rows: list[AblationRow], paper: bool) -> None:
     figure = ablations(rows, paper)
-    assert len(figure.axes) == len({one.axis for one in rows})
+    assert len(figure.axes) == len({row.axis for row in rows})
     assert_readable(figure)
 
 
@@ -63,5 +63,5 @@ def test_rows_are_read_back_from_the_folder_that_ablate_writes(tmp_path: Path) -
     run = RunFolder(tmp_path)
     with pytest.raises(UserError, match="no ablation is in it"):
         _ = run.ablations
-    (folder / "rank.csv").write_text(rows_csv(AblationRow, [one for one in ROWS if one.axis == "rank"]))
-    assert [(one.value, one.avg_at_k) for one in run.ablations] == [("4", 38), ("8", 39), ("16", 40), ("32", 41)]
+    (folder / "rank.csv").write_text(rows_csv([row for row in ROWS if row.axis == "rank"]))
+    assert [(row.value, row.avg_at_k) for row in run.ablations] == [("4", 38), ("8", 39), ("16", 40), ("32", 41)]

@@ -86,8 +86,8 @@ def test_a_sweep_beside_the_run_gives_its_four_figures(run: RunFolder, tmp_path:
     with pytest.raises(UserError, match="no guideline there"):
         draw_figures(run, tmp_path / "out", ["law"])
     guideline_of(made_up(), "stop").save(beside / "guideline-stop.json")
-    again = RunFolder(run.path)
-    written = draw_figures(again, tmp_path / "out", names).written
+    with_sweep = RunFolder(run.path)
+    written = draw_figures(with_sweep, tmp_path / "out", names).written
     assert [path.name for path in written if path.suffix == ".csv"] == [f"{name}.csv" for name in names]
     assert (tmp_path / "out" / "retention.csv").read_text().splitlines()[1].startswith("stop,")
 
@@ -147,6 +147,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     FIGURES.names()
     for field in ("_entries", "_homes"):
         monkeypatch.setattr(FIGURES, field, dict(getattr(FIGURES, field)))
+    monkeypatch.setattr(FIGURES, "_points", None)
 
 
 @pytest.mark.usefixtures("forgotten")

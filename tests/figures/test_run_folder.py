@@ -37,8 +37,8 @@ def test_every_part_comes_back_as_it_was_written(folder: Path, results: Results)
     run = RunFolder(folder)
     assert run.results.model_dump_json() == results.model_dump_json()
     assert run.ledger == LEDGER
-    assert [one.check_seconds for one in run.timings] == [0.25, 0.75]
-    assert all(math.isnan(one.resume_seconds) for one in run.timings)
+    assert [timing.check_seconds for timing in run.timings] == [0.25, 0.75]
+    assert all(math.isnan(timing.resume_seconds) for timing in run.timings)
     assert run.task == "all"
 
 
@@ -79,9 +79,9 @@ def test_other_folders_are_found_inside_or_beside_the_run_and_a_given_one_wins(f
     run = RunFolder(folder)
     with pytest.raises(UserError, match="make it with: prunebench sweep"):
         run.folder_of("sweep")
-    beside, inside, given = folder.parent / "sweep", folder / "sweep", folder.parent / "mine"
-    for place in (beside, inside, given):
+    beside, inside, named = folder.parent / "sweep", folder / "sweep", folder.parent / "mine"
+    for place in (beside, inside, named):
         place.mkdir()
-        assert RunFolder(folder, {"sweep": given} if place == given else {}).folder_of("sweep") == place
+        assert RunFolder(folder, {"sweep": named} if place == named else {}).folder_of("sweep") == place
     with pytest.raises(UserError, match="no such folder"):
         RunFolder(folder, {"sweep": folder / "absent"}).folder_of("sweep")

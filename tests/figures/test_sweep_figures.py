@@ -61,10 +61,10 @@ def test_the_best_ratio_of_every_line_is_ringed(sweep):
 def test_the_law_runs_through_its_own_values_and_optima_are_where_they_were_measured(guideline):
     figure = law(guideline)
     assert len(figure.axes) == len(PREFIXES)
-    told = lines(law_csv(guideline))
-    assert len(told) == len(PREFIXES) * len(BUDGETS) * len(LENGTHS)
-    for line, one in zip(told, guideline.optima, strict=True):
-        inverse = guideline.inverse_gamma("law", one.budget, one.prefix, one.task_length)
+    table = lines(law_csv(guideline))
+    assert len(table) == len(PREFIXES) * len(BUDGETS) * len(LENGTHS)
+    for line, optimum in zip(table, guideline.optima, strict=True):
+        inverse = guideline.inverse_gamma("law", optimum.budget, optimum.prefix, optimum.task_length)
         assert float(line["law"]) == pytest.approx(1 / inverse, rel=1e-4)
         assert float(line["as_good_low"]) <= float(line["gamma"]) <= float(line["as_good_high"])
     assert_readable(figure)

@@ -11,7 +11,7 @@ from tests.figures.readable import assert_readable, texts
 
 
 def test_every_registered_method_stands_in_its_quadrant() -> None:
-    placed = {one.name: one for one in registered()}
+    placed = {method.name: method for method in registered()}
     assert set(placed) == {*PRUNERS.names(), *PROCEDURES}
     for name, entry in PRUNERS.items():
         assert placed[name].quadrant == entry.quadrant().value
@@ -24,7 +24,7 @@ def test_every_registered_method_stands_in_its_quadrant() -> None:
 def test_all_names_are_readable() -> None:
     figure = taxonomy()
     assert_readable(figure)
-    assert {one.name for one in registered()} <= {text.get_text() for text in texts(figure)}
+    assert {method.name for method in registered()} <= {text.get_text() for text in texts(figure)}
 
 
 def test_a_method_of_ones_own_finds_its_place_and_an_empty_quadrant_stays() -> None:

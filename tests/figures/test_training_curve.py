@@ -10,7 +10,7 @@ def card(history):
     settings = [{"learning_rate": rate, "seed": 0} for rate in (1e-3, 1e-2)]
     return Card(
         method="stop", configuration=settings[1], validation_auroc=0.62, model_hash="m", sampling_digest="s",
-        candidates=[{"configuration": one, "validation_auroc": 0.6, "history": history} for one in settings],
+        candidates=[{"configuration": setting, "validation_auroc": 0.6, "history": history} for setting in settings],
         prefix_tokens=[20, 40, 80], train_data="d", train_problems=["a"], validation_problems=["b"], train_seconds=1.0,
         seed=0,
     )  # fmt: skip

@@ -88,15 +88,15 @@ def test_a_grader_of_ones_own_decides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "sentence"),
     [
         ("number", "answer type 'number' is not known: write integer, math, choice, text, or module:function"),
         ("nowhere_at_all:f", "grader 'nowhere_at_all:f': No module named"),
         ("math:nothing_there", "a file math.py with a function nothing_there is wanted"),
     ],
 )
-def test_an_unknown_type_is_told(kind, told):
-    with pytest.raises(UserError, match=told):
+def test_an_unknown_type_is_told(kind, sentence):
+    with pytest.raises(UserError, match=sentence):
         answer_type_of(kind)
 
 

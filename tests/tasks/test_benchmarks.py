@@ -22,9 +22,9 @@ def dataset(folder: Path, content: dict[str, list[dict]], config: str = "default
         files.append({"split": split, "path": f"data/{config}-{split}.parquet"})
         pq.write_table(pa.Table.from_pylist(lines), folder / files[-1]["path"])
     card = folder / "README.md"
-    told = yaml.safe_load(card.read_text().strip("-\n")) if card.exists() else {"configs": []}
-    told["configs"].append({"config_name": config, "data_files": files})
-    card.write_text(f"---\n{yaml.safe_dump(told)}---\n")
+    metadata = yaml.safe_load(card.read_text().strip("-\n")) if card.exists() else {"configs": []}
+    metadata["configs"].append({"config_name": config, "data_files": files})
+    card.write_text(f"---\n{yaml.safe_dump(metadata)}---\n")
     return folder
 
 
@@ -130,7 +130,7 @@ def test_without_a_network_one_sentence_says_where_to_put_the_file(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "sentence"),
     [
         ({"aime24": Path("nowhere.json")}, r"--data aime24=nowhere\.json: no such file or folder"),
         ({"*": Path("nowhere")}, r"--data nowhere: no such file or folder"),
@@ -140,8 +140,8 @@ def test_without_a_network_one_sentence_says_where_to_put_the_file(monkeypatch):
         ),
     ],
 )
-def test_data_that_lead_nowhere_are_told(data, told):
-    with pytest.raises(UserError, match=told):
+def test_data_that_lead_nowhere_are_told(data, sentence):
+    with pytest.raises(UserError, match=sentence):
         catalogue.expand(["aime24"], data)
 
 

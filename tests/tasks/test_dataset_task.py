@@ -31,8 +31,8 @@ def written(tmp_path):
         else:
             (tmp_path / file).write_text("\n".join(map(json.dumps, content)))
         spec = {"name": "sums", "data": file, "answer_type": "integer", **spec}
-        given = {key: value for key, value in spec.items() if value is not None}
-        (tmp_path / "sums.yaml").write_text(yaml.safe_dump(given))
+        stated = {key: value for key, value in spec.items() if value is not None}
+        (tmp_path / "sums.yaml").write_text(yaml.safe_dump(stated))
         return load_task(tmp_path / "sums.yaml")
 
     return write
@@ -44,7 +44,7 @@ THREE = {"train": 0.5, "validation": 0.2, "test": 0.3}
 def test_shares_of_the_problems_are_exact_and_stay_when_rows_move(written):
     task = written(rows(60), splits=THREE)
     splits = {name: {problem.prompt for problem in task.problems(name)} for name in THREE}
-    assert {name: len(found) for name, found in splits.items()} == {"train": 30, "validation": 12, "test": 18}
+    assert {name: len(problems) for name, problems in splits.items()} == {"train": 30, "validation": 12, "test": 18}
     assert not splits["train"] & splits["validation"] and not splits["train"] & splits["test"]
     moved = written(rows(60)[::-1], splits=THREE)
     assert {name: {problem.prompt for problem in moved.problems(name)} for name in THREE} == splits
@@ -128,8 +128,8 @@ def test_a_few_rows_without_an_answer_are_left_out_and_said(written):
 
 
 def test_repeated_questions_count_once_and_conflicts_are_refused(written):
-    again = written([*rows(5), {"question": "what is  2 + 2?", "answer": "4"}])
-    assert len(again.problems("test")) == 5 and "1 of 6 rows repeat a question" in again.remarks()[0]
+    repeated = written([*rows(5), {"question": "what is  2 + 2?", "answer": "4"}])
+    assert len(repeated.problems("test")) == 5 and "1 of 6 rows repeat a question" in repeated.remarks()[0]
     with pytest.raises(UserError, match=r"line 7: the question of line 4 again, with answer '5' instead of '4'; keep"):
         written([*rows(5), {"question": "What is 2 + 2?", "answer": "5"}]).problems("test")
     folds = [{**row, "fold": "a"} for row in rows(3)] + [{**rows(1)[0], "fold": "b"}]
@@ -144,7 +144,7 @@ def test_two_questions_may_share_an_id_as_the_question_is_part_of_the_identity(w
 
 
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("spec", "sentence"),
     [
         (
             {"problem": "Frage"},
@@ -166,8 +166,8 @@ def test_two_questions_may_share_an_id_as_the_question_is_part_of_the_identity(w
         ({"split_field": "fold"}, r"split_field = fold: splits must name the values"),
     ],
 )
-def test_mistakes_are_told_with_file_and_key(written, spec, told):
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_told_with_file_and_key(written, spec, sentence):
+    with pytest.raises(UserError, match=sentence):
         written(rows(3), **spec).problems("test")
 
 
@@ -201,9 +201,9 @@ def test_unknown_splits_are_told(written):
 def test_a_task_travels_to_another_process_and_back_from_its_description(written):
     task = written(rows(10), splits=THREE)
     assert pickle.loads(pickle.dumps(task)).problems("test") == task.problems("test")
-    told = json.loads(json.dumps(task.described()))
-    again = catalogue.from_description(told)
-    assert isinstance(again, DatasetTask) and again.problems("test") == task.problems("test")
+    described = json.loads(json.dumps(task.described()))
+    restored = catalogue.from_description(described)
+    assert isinstance(restored, DatasetTask) and restored.problems("test") == task.problems("test")
 
 
 PYTHON = """
@@ -229,7 +229,7 @@ def test_a_python_file_is_a_task_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "sentence"),
     [
         ("x = 1", r"defines 0 subclasses of prunebench\.tasks\.task\.Task; one is wanted"),
         ("import nothing_of_that_name", r"ModuleNotFoundError: No module named"),
@@ -237,7 +237,7 @@ def test_a_python_file_is_a_task_too(tmp_path):
         ("from prunebench.tasks.task import Task\nclass A(Task):\n    name = 'a'", r"abstract"),
     ],
 )
-def test_a_python_file_that_does_not_serve_is_told(tmp_path, content, told):
+def test_a_python_file_that_does_not_serve_is_told(tmp_path, content, sentence):
     (tmp_path / "own.py").write_text(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=sentence):
         catalogue.get(str(tmp_path / "own.py"))

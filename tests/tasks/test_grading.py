@@ -101,7 +101,7 @@ def test_no_two_kinds_of_reading_hide_each_other():
         "x+1": "exact", "2e-3": "exact", "A or B": "exact", "abcd": "letters", r"\ge 5": "no number",
     }  # fmt: skip
     assert {answer: read(answer).kind for answer in kinds} == kinds
-    assert all(equal(one, other).correct is False for one, other in combinations(["25", "B", "Alice", "xy"], 2))
+    assert all(equal(answer, other).correct is False for answer, other in combinations(["25", "B", "Alice", "xy"], 2))
 
 
 ANSWERS = st.one_of(

@@ -90,16 +90,16 @@ def test_boilerplate_is_in_ten_problems_and_in_more_than_a_tenth(holders, proble
     trained = {f"t{place}": f"a b c {word}" for place, word in enumerate(words(holders))}
     trained |= {f"u{place}": f"{word} x y z" for place, word in enumerate(words(others, "v"))}
     # of the trigrams abc and bcd, the second is nobody's
-    found = near_duplicates({"e": "a b c d"}, trained, n=3)
-    assert len(found) == (0 if is_boilerplate else holders)
+    pairs = near_duplicates({"e": "a b c d"}, trained, n=3)
+    assert len(pairs) == (0 if is_boilerplate else holders)
 
 
 def test_where_all_is_boilerplate_only_the_same_whole_prompt_counts():
     trained = {f"t{place}": "a b c d e" for place in range(10)} | {"longer": "a b c d e f"}
-    found = near_duplicates({"same": "a b c d e", "part": "b c d e"}, trained, n=2)
-    assert {pair.evaluated for pair in found} == {"same"}
-    assert {pair.trained for pair in found} == {f"t{place}" for place in range(10)}
-    assert {pair.overlap for pair in found} == {1.0}
+    pairs = near_duplicates({"same": "a b c d e", "part": "b c d e"}, trained, n=2)
+    assert {pair.evaluated for pair in pairs} == {"same"}
+    assert {pair.trained for pair in pairs} == {f"t{place}" for place in range(10)}
+    assert {pair.overlap for pair in pairs} == {1.0}
 
 
 short = st.lists(st.sampled_from("abc"), max_size=6).map(" ".join)
@@ -117,10 +117,10 @@ def test_equals_the_comparison_of_every_pair(evaluated, trained, n, share):
             overlap = len(grams & ngrams(tokens(known), n)) / len(grams)
             if overlap >= share:
                 expected.add(NearDuplicate(name, other, overlap))
-    found = near_duplicates(ours, theirs, n, share)
-    assert len(found) == len(set(found))
-    assert set(found) == expected
-    assert [pair.overlap for pair in found] == sorted((pair.overlap for pair in found), reverse=True)
+    pairs = near_duplicates(ours, theirs, n, share)
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == expected
+    assert [pair.overlap for pair in pairs] == sorted((pair.overlap for pair in pairs), reverse=True)
 
 
 def test_only_problems_that_share_wording_are_compared(monkeypatch):
@@ -129,18 +129,18 @@ def test_only_problems_that_share_wording_are_compared(monkeypatch):
     shared = module._shared
 
     def counting(grams, index):
-        found = shared(grams, index)
-        compared.update(found)
-        return found
+        shared_by = shared(grams, index)
+        compared.update(shared_by)
+        return shared_by
 
     monkeypatch.setattr(module, "_shared", counting)
     prompts = [f"find the value of a and b , if {first} then {second}" for first, second in
                zip(words(count, "p"), words(count, "q"), strict=True)]  # fmt: skip
-    found = near_duplicates(
+    pairs = near_duplicates(
         {f"e{place}": text for place, text in enumerate(prompts)},
         {f"t{place}": text for place, text in enumerate(prompts)},
     )
-    assert [(pair.evaluated[1:] == pair.trained[1:], pair.overlap) for pair in found] == [(True, 1.0)] * count
+    assert [(pair.evaluated[1:] == pair.trained[1:], pair.overlap) for pair in pairs] == [(True, 1.0)] * count
     # 12 tokens are 5 8-grams; the first two (up to "if") are boilerplate
     assert compared.total() == 3 * count
 

@@ -21,16 +21,16 @@ def test_every_format_gives_the_same_rows_and_their_places(tmp_path):
     pq.write_table(pa.Table.from_pylist(PROBLEMS), tmp_path / "a.parquet")
     places = {}
     for name in ("a.jsonl", "a.json", "b.json", "a.csv", "a.parquet"):
-        found = list(rows_of(tmp_path / name))
-        assert [dict(row.values) for row in found] == PROBLEMS, name
-        places[name] = found[1].place
+        rows_read = list(rows_of(tmp_path / name))
+        assert [dict(row.values) for row in rows_read] == PROBLEMS, name
+        places[name] = rows_read[1].place
     assert places == {
         "a.jsonl": "line 2", "a.json": "item 2", "b.json": "item 2", "a.csv": "line 4", "a.parquet": "row 2",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "sentence"),
     [
         ("a.jsonl", b'{"a": 1}\n{"a": \n', r"a\.jsonl, line 2: not valid JSON"),
         ("a.jsonl", b"[1]\n", r"line 1: no object with named fields"),
@@ -47,9 +47,9 @@ def test_every_format_gives_the_same_rows_and_their_places(tmp_path):
         ("a.txt", b"", r"the name must end in \.jsonl, \.json, \.csv, \.parquet"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_its_place(tmp_path, name, content, told):
+def test_what_cannot_be_read_is_told_with_its_place(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=sentence):
         list(rows_of(tmp_path / name))
 
 

@@ -14,7 +14,7 @@ from scipy.stats import chisquare, hypergeom, t
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ablation import VALUES, AblationRow, ablate, to_markdown, with_labels
-from prunebench.bench.files import rows_csv
+from prunebench.bench.evaluation.results import rows_csv
 from prunebench.bench.progress import Spoken
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import LearnablePruner, NotFittedError, Signal, Source
@@ -141,9 +141,9 @@ def test_every_value_is_trained_with_every_seed_in_order(tmp_path):
 
 def test_csv_and_markdown_hold_the_rows(tmp_path):
     rows = run(tmp_path, values=["1", "2"], seeds=2)
-    assert (tmp_path / "tokens.csv").read_text() == rows_csv(AblationRow, rows)
+    assert (tmp_path / "tokens.csv").read_text() == rows_csv(rows)
     assert (tmp_path / "tokens.md").read_text() == to_markdown(rows)
-    found = list(csv.DictReader(io.StringIO(rows_csv(AblationRow, rows))))
+    found = list(csv.DictReader(io.StringIO(rows_csv(rows))))
     assert list(found[0]) == list(AblationRow.model_fields)
     assert [float(one["delta_low"]) for one in found] == pytest.approx([row.delta_low for row in rows], rel=1e-5)
     lines = to_markdown(rows).splitlines()

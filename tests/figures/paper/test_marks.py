@@ -21,5 +21,5 @@ def test_a_point_is_the_mean_over_data_sets_of_gains_and_token_shares() -> None:
 
 def test_every_model_has_its_four_types() -> None:
     points = published_points()
-    assert {one.quadrant for one in points} == {"I", "II", "III", "IV"}
-    assert len(points) == len({(one.model, one.quadrant) for one in points}) == 16
+    assert {point.quadrant for point in points} == {"I", "II", "III", "IV"}
+    assert len(points) == len({(point.model, point.quadrant) for point in points}) == 16

@@ -38,9 +38,9 @@ def test_paper_tokens_explain_the_papers_token_column(type_):
     """The +- is the sample standard deviation (n - 1) over the rows of a type: not the error of their mean, which is
     0.4 to 0.6, and not the population's, which would give 2.5 for type IV and 1.9 for II.
     """
-    found = np.array(list(residuals(type_)))
-    assert len(found) == (16 if type_ == "II" else 20)
-    assert (round(found.mean(), 1), round(found.std(ddof=1), 1)) == RESIDUALS[type_]
+    measured = np.array(list(residuals(type_)))
+    assert len(measured) == (16 if type_ == "II" else 20)
+    assert (round(measured.mean(), 1), round(measured.std(ddof=1), 1)) == RESIDUALS[type_]
 
 
 def test_main_table_is_whole_and_its_reductions_follow_from_its_tokens():

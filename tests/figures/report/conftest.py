@@ -77,17 +77,17 @@ def attacked(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def chromium():
     """Debian's Chromium; without it these tests are skipped, loudly."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        found = None
-    if found is None:
+        browser_path = None
+    if browser_path is None:
         warnings.warn("NO BROWSER: the report is not tested; apt-get install chromium, pip install playwright",
                       stacklevel=1)  # fmt: skip
         pytest.skip("no browser: apt-get install chromium, pip install playwright")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         yield browser
         browser.close()
 

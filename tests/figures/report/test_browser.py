@@ -47,17 +47,17 @@ def test_the_calculator_says_what_the_command_says(tab, run):
     asked = [(b, p, t) for b in (2048, 3000, 8192, 9000) for p in (20, 31, 40) for t in (200, 301, 450)]
     answers = 0
     for question in asked:
-        told = tab.evaluate("asked => prunebench.advise(...asked)", [*question, "stop"])
+        recommended = tab.evaluate("asked => prunebench.advise(...asked)", [*question, "stop"])
         try:
             wanted = advise([guideline], *question, "stop")
         except UserError:
-            assert told["refused"]
+            assert recommended["refused"]
             continue
         answers += 1
-        assert (told["n"], told["k"], told["form"]) == (wanted.n, wanted.k, wanted.form)
-        assert told["gamma"] == pytest.approx(wanted.gamma)
-        assert told["gain"]["mean"] == pytest.approx(wanted.gain.mean)
-        assert told["nearest"]["budget"] == wanted.nearest.budget
+        assert (recommended["n"], recommended["k"], recommended["form"]) == (wanted.n, wanted.k, wanted.form)
+        assert recommended["gamma"] == pytest.approx(wanted.gamma)
+        assert recommended["gain"]["mean"] == pytest.approx(wanted.gain.mean)
+        assert recommended["nearest"]["budget"] == wanted.nearest.budget
     assert 0 < answers < len(asked)
 
 
@@ -79,19 +79,19 @@ def test_the_explorer_opens_a_path_with_its_checkpoint(tab):
     assert text.is_visible() and "check at 40" in text.inner_text()
     tab.select_option("#e-method", "stop")
     tab.select_option("#e-order", "score")
-    scores = [float(one) for one in tab.locator("#e-rows .s").all_inner_texts()]
+    scores = [float(score) for score in tab.locator("#e-rows .s").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
 
 
 def test_the_text_is_cut_where_the_row_is_and_its_pieces_are_whole_characters(chromium, page, tmp_path):
     (held,) = re.findall(r'id="paths-data">([^<]*)<', page.read_text())
-    told = json.loads(gzip.decompress(base64.b64decode(held)))
-    for problem in told["problems"]:
+    content = json.loads(gzip.decompress(base64.b64decode(held)))
+    for problem in content["problems"]:
         problem["paths"][0] |= {"text": "😀ab𝑥c", "ends": [1, 2, 1, 1], "sure": "9999", "length": 4}
         decision = problem["methods"]["stop"]
         decision["decoded"][0], decision["kept"] = 2, "0" + decision["kept"][1:]
     changed = tmp_path / "changed.html"
-    changed.write_text(page.read_text().replace(held, packed(told)))
+    changed.write_text(page.read_text().replace(held, packed(content)))
     context = chromium.new_context()
     opened = context.new_page()
     opened.goto(changed.as_uri())
@@ -122,11 +122,11 @@ def test_there_is_no_serious_accessibility_fault(chromium, page, scheme):
     opened.wait_for_function("document.body.dataset.ready === 'yes'")
     opened.locator("#e-rows button").first.click()
     opened.add_script_tag(content=AXE.read_text())
-    found = opened.evaluate(
+    violations = opened.evaluate(
         "axe.run().then(r => r.violations.map(v => [v.id, v.impact, v.nodes.length, v.nodes[0].html]))"
     )
     context.close()
-    assert [one for one in found if one[1] in ("serious", "critical")] == []
+    assert [violation for violation in violations if violation[1] in ("serious", "critical")] == []
 
 
 def test_markup_in_a_path_is_shown_and_never_run(chromium, attacked):

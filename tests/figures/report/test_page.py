@@ -42,13 +42,13 @@ def test_the_main_table_has_every_method_with_its_numbers(run, page):
 
 
 def test_the_explorer_holds_the_paths_as_they_were_stored(run, page):
-    told = payload(page)
+    content = payload(page)
     stored = {p.problem: p for p in RolloutStore.open(run / "rollouts").read(hidden=False)}
-    assert told["checkpoint"] == 40 and {one["id"] for one in told["problems"]} == set(stored)
-    for one in told["problems"]:
-        assert set(one["methods"]) == {"none", "random", "stop", "entropy", "text-classifier"}
-        assert one["methods"]["stop"]["kept"].count("1") == 2
-        for path, source in zip(one["paths"], stored[one["id"]].paths, strict=True):
+    assert content["checkpoint"] == 40 and {problem["id"] for problem in content["problems"]} == set(stored)
+    for problem in content["problems"]:
+        assert set(problem["methods"]) == {"none", "random", "stop", "entropy", "text-classifier"}
+        assert problem["methods"]["stop"]["kept"].count("1") == 2
+        for path, source in zip(problem["paths"], stored[problem["id"]].paths, strict=True):
             assert (path["text"], path["length"], path["correct"]) == (source.text, source.length, source.correct)
             assert len(path["ends"]) == len(path["sure"]) == source.length
             assert sum(path["ends"]) == len(source.text)

@@ -37,20 +37,20 @@ def solved(text):
     """The answer, from the words of the problem alone."""
     expressions = re.sub(r"(\d+) from (\d+)", r"\2 - \1", text).replace(" less ", " - ")
     modulus = int(re.search(r"mod (\d+)", text)[1])
-    given = {
+    facts = {
         name.strip(): eval(value)  # the expressions are our own
         for name, value in re.findall(r"([abegpq]|x \d+) = ([-\d ()+*]+) ;", expressions.split(" do 1 ")[0])
     }
     if text.startswith("power"):
-        return pow(given["g"], given["e"], modulus)
+        return pow(facts["g"], facts["e"], modulus)
     if text.startswith("congruence"):
-        return next(x for x in range(modulus) if (given["a"] * x - given["b"]) % modulus == 0)
+        return next(x for x in range(modulus) if (facts["a"] * x - facts["b"]) % modulus == 0)
     if text.startswith("recurrence"):
-        before, now = given["x 0"], given["x 1"]
+        before, now = facts["x 0"], facts["x 1"]
         for _ in range(int(text.split()[-1]) - 1):
-            before, now = now, (given["a"] * now + given["b"] * before) % modulus
+            before, now = now, (facts["a"] * now + facts["b"] * before) % modulus
         return now
-    registers = {"p": given["p"], "q": given["q"]}
+    registers = {"p": facts["p"], "q": facts["q"]}
     for register, expression in re.findall(r"do \d+ ([pq]) = ([^;]+) ;", text):
         registers[register] = eval(expression, {}, registers) % modulus
     return registers["p"]
@@ -96,10 +96,10 @@ def test_going_back_to_an_error_takes_back_all_that_follows_it(family, plan):
         tokens += [*first.slips[0][1].tokens, STEP_END, *second.slips[0][1].tokens, STEP_END]
         assert read_path(family, instance, tokens).open_errors == (first.label, second.label)
         tokens += [*third[:2], WAIT, STEP_END]
-        again = [*tokens, *second.right.tokens, STEP_END]
-        assert read_path(family, instance, again).open_errors == (first.label,)
-        again = [*tokens, *first.right.tokens, STEP_END]
-        assert read_path(family, instance, again).open_errors == ()
+        corrected = [*tokens, *second.right.tokens, STEP_END]
+        assert read_path(family, instance, corrected).open_errors == (first.label,)
+        corrected = [*tokens, *first.right.tokens, STEP_END]
+        assert read_path(family, instance, corrected).open_errors == ()
 
 
 def test_bits_that_are_written_wrong_are_read_on():

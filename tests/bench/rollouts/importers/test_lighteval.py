@@ -81,10 +81,10 @@ def test_spelled_columns_are_never_run(parquet, tmp_path):
 
 
 def test_one_generation_has_the_verdict_of_the_only_metric_or_of_the_named_one(parquet, imported):
-    one = {"text": ["\\boxed{6}"], "output_tokens": [[1]], "logprobs": [-1.0]}
-    path = parquet([structs(model_response=one)])
+    response = {"text": ["\\boxed{6}"], "output_tokens": [[1]], "logprobs": [-1.0]}
+    path = parquet([structs(model_response=response)])
     assert dict(imported("lighteval", path)[1].disagreements) == {"t/3": 1}
-    path = parquet([structs(model_response=one, metric={"other": 0.0})], "two.parquet")
+    path = parquet([structs(model_response=response, metric={"other": 0.0})], "two.parquet")
     assert imported("lighteval", path, "two")[1].verdicts == 0
     report = imported("lighteval", path, "named", fields={"correct": "other"})[1]
     assert (report.verdicts, report.disagreements.total()) == (1, 0)

@@ -48,8 +48,8 @@ def test_every_file_of_a_folder_is_a_task(tmp_path):
     folder.mkdir()
     for name in ("b.json", "a.json", ".hidden.json", "notes.txt"):
         write(folder, name)
-    found = [(problem.task, problem.problem) for problem in read(folder, Options())]
-    assert found == [("a", "a/0"), ("a", "a/1"), ("b", "b/0"), ("b", "b/1")]
+    names = [(problem.task, problem.problem) for problem in read(folder, Options())]
+    assert names == [("a", "a/0"), ("a", "a/1"), ("b", "b/0"), ("b", "b/1")]
     assert {problem.task for problem in read(folder, Options(task="all"))} == {"all"}
 
 

@@ -62,14 +62,14 @@ def test_the_manifest_says_where_everything_comes_from(json_lines, tmp_path):
 
 
 def test_the_same_command_again_imports_nothing_and_leaves_every_byte(json_lines, tmp_path):
-    path, told = json_lines(rows()), []
-    first = import_rollouts("plain", path, tmp_path / "out", Options("t"), Counted(told.append))
-    assert (first.problems, first.paths, first.already, sum(told)) == (6, 17, 0, 17)
+    path, counts = json_lines(rows()), []
+    first = import_rollouts("plain", path, tmp_path / "out", Options("t"), Counted(counts.append))
+    assert (first.problems, first.paths, first.already, sum(counts)) == (6, 17, 0, 17)
     before = contents(tmp_path / "out")
-    again = import_rollouts("plain", path, tmp_path / "out", Options("t"), Counted(told.append))
-    assert (again.problems, again.paths, again.already, sum(told)) == (0, 0, 6, 34)
+    second = import_rollouts("plain", path, tmp_path / "out", Options("t"), Counted(counts.append))
+    assert (second.problems, second.paths, second.already, sum(counts)) == (0, 0, 6, 34)
     assert contents(tmp_path / "out") == before
-    assert again.lines() == [
+    assert second.lines() == [
         "imported 0 problems with 0 paths; 6 problems were there already",
         Report("words").lines()[1],
     ]
@@ -244,8 +244,8 @@ def test_an_importer_gives_the_signals_that_it_declares(format, tmp_path, json_l
     path = richest(format, tmp_path, json_lines, parquet, load_tokenizer(tokenizer).token_to_id("the"))
     (problem,) = imported(format, path, tokenizer=tokenizer)[0].values()
     (stored,) = problem.paths
-    found = {Signal.TEXT: stored.ends, Signal.TOKEN_IDS: stored.token_ids}
-    there = {signal for signal, value in found.items() if value is not None} | set(map(signal_named, stored.signals))
+    columns = {Signal.TEXT: stored.ends, Signal.TOKEN_IDS: stored.token_ids}
+    there = {signal for signal, value in columns.items() if value is not None} | set(map(signal_named, stored.signals))
     assert there == IMPORTERS[format].signals
     assert IMPORTERS[format].name == format
     assert not np.isfinite(problem.launch_seconds), "nobody measured it"

@@ -45,9 +45,9 @@ def test_plain_data_is_what_it_was(tmp_path_factory, content, protocol):
 def test_numpy_numbers_and_rows_of_them_are_read(file, code):
     array = np.array([1, 0, 1], dtype=code)
     content = {"array": array, "number": array[0], "none": array[:0]}
-    found = read_pickle(file(pickle.dumps(content, 4)))
-    assert found == {"array": array.tolist(), "number": array[0].item(), "none": []}
-    assert type(found["number"]) is type(array[0].item())
+    read = read_pickle(file(pickle.dumps(content, 4)))
+    assert read == {"array": array.tolist(), "number": array[0].item(), "none": []}
+    assert type(read["number"]) is type(array[0].item())
 
 
 def test_the_names_of_numpy_before_2_are_known(file):
@@ -185,10 +185,10 @@ def test_flipped_bytes_are_read_or_one_sentence(tmp_path_factory, flips):
 
 def test_deep_nesting_is_read_and_left_again(file):
     depth = 200_000
-    found = read_pickle(file(op("EMPTY_LIST") * depth + op("APPEND") * (depth - 1) + op("STOP")))
+    content = read_pickle(file(op("EMPTY_LIST") * depth + op("APPEND") * (depth - 1) + op("STOP")))
     for _ in range(depth - 1):
-        (found,) = found
-    assert found == []
+        (content,) = content
+    assert content == []
 
 
 def test_a_deep_tuple_is_no_key(file):
@@ -205,8 +205,8 @@ def test_doubling_by_reference_takes_no_room(file):
         get = op("BINGET", bytes([index]))
         content += op("EMPTY_LIST") + op("MARK") + get * 2 + op("APPENDS") + op("MEMOIZE")
     started = time.perf_counter()
-    found = read_pickle(file(content + op("STOP")))
-    assert len(found) == 2 and found[0] is found[1]
+    shared = read_pickle(file(content + op("STOP")))
+    assert len(shared) == 2 and shared[0] is shared[1]
     assert time.perf_counter() - started < 1
 
 
