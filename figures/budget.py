@@ -13,7 +13,7 @@ from prunebench.bench.evaluation.results import QuadrantName
 from prunebench.bench.evaluation.statistics import mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline
-from prunebench.bench.guideline.sweep import Cell, Sweep
+from prunebench.bench.guideline.sweep import Sweep, SweepCell
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import (
@@ -78,7 +78,7 @@ def draw(run: RunFolder) -> Drawing:
     return Drawing(budget(*parts, quadrants), budget_csv(*parts))
 
 
-def _nearest(cells: list[Cell], gamma: Callable[[str], float]) -> list[Cell]:
+def _nearest(cells: list[SweepCell], gamma: Callable[[str], float]) -> list[SweepCell]:
     """Per task the cell whose ratio is nearest to the wanted one, unless the stored paths could not pay for it."""
     chosen = []
     for task in dict.fromkeys(cell.task for cell in cells):
@@ -88,7 +88,7 @@ def _nearest(cells: list[Cell], gamma: Callable[[str], float]) -> list[Cell]:
     return chosen
 
 
-def _pooled(panel: str, method: str, budget: float, cells: list[Cell], tasks: int) -> list[Spent]:
+def _pooled(panel: str, method: str, budget: float, cells: list[SweepCell], tasks: int) -> list[Spent]:
     if len(cells) < tasks:
         return []
     maj = mean_interval(100 * np.concatenate([cell.maj for cell in cells]))

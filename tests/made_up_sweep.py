@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from prunebench.bench.guideline.paper_law import UNIT
-from prunebench.bench.guideline.sweep import Cell, Sweep
+from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 GAMMAS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 LENGTHS = {"short": 200.0, "middle": 300.0, "long": 450.0}
@@ -32,7 +32,7 @@ def made_up(problems: int = 40, noise: float = 0.02, seed: int = 0, slope: float
                     maj = level - slope * (math.log(1 / gamma) - wanted) ** 2 + random.normal(0, noise, problems)
                     n = int(budget / (prefix + gamma * (length - prefix)))
                     cells.append(
-                        Cell(method="stop", task=task, prefix=prefix, budget=budget, gamma=gamma, n=n,
+                        SweepCell(method="stop", task=task, prefix=prefix, budget=budget, gamma=gamma, n=n,
                              k=max(1, round(gamma * n)), cost=budget, capped=False, maj=maj.tolist(), avg=maj.tolist())
                     )  # fmt: skip
     return Sweep(

@@ -11,14 +11,14 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
-from prunebench.bench.guideline.sweep import Grid, playable_of, sweep_by_name
+from prunebench.bench.guideline.sweep import GAMMAS, Grid, playable_of, sweep_by_name
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.sampling import sample_split
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.bench.training.learn import learn, nothing_to_learn_from
 from prunebench.bench.training.loading import Judges, entry_of
 
-GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8)
+SMALLEST_GAMMA = 1 / 8
 
 
 def advice(
@@ -56,7 +56,8 @@ def advice(
     store = sample_split(engine, config, out / "rollouts", processes=processes, progress=progress)
     lengths = [length for paths in store.lengths().values() for length in paths]
     whole = float(np.mean(lengths)) * max(1, config.n // 4) if budget is None else budget
-    grid = Grid((config.prefix_tokens,), (whole / 4, whole / 2, whole), GAMMAS, seed=config.seed)
+    gammas = tuple(gamma for gamma in GAMMAS if gamma >= SMALLEST_GAMMA)
+    grid = Grid((config.prefix_tokens,), (whole / 4, whole / 2, whole), gammas, seed=config.seed)
     sweep = sweep_by_name(
         engine,
         out / "rollouts",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
-from prunebench.bench.guideline.sweep import Cell, Sweep
+from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -54,7 +54,7 @@ class Optimum(BaseModel):
 
 def curves_of(sweep: Sweep, method: str) -> list[Curve]:
     """The curves of a method over cells whose budget the stored paths could spend, ratios from large to small."""
-    groups: dict[tuple[str, int, float], list[Cell]] = {}
+    groups: dict[tuple[str, int, float], list[SweepCell]] = {}
     for cell in sweep.cells:
         if cell.method == method and not cell.capped:
             groups.setdefault((cell.task, cell.prefix, cell.budget), []).append(cell)

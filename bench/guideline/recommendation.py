@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.statistics import Interval, mean_interval
 from prunebench.bench.files import Document
-from prunebench.bench.guideline.sweep import Cell, Sweep
+from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 Array = NDArray[np.float64]
 HALVINGS = 200
@@ -148,17 +148,17 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
     )
 
 
-def _size(cells: list[Cell]) -> dict[str, Any]:
+def _size(cells: list[SweepCell]) -> dict[str, Any]:
     """N, k and cost, means over the tasks: a budget pays for more paths where they are short."""
     means = np.mean([(cell.n, cell.k, cell.cost) for cell in cells], axis=0)
     return {"n": round(float(means[0])), "k": round(float(means[1])), "cost": float(means[2])}
 
 
-def _key(cell: Cell) -> tuple[str, int, float, str]:
+def _key(cell: SweepCell) -> tuple[str, int, float, str]:
     return cell.method, cell.prefix, cell.gamma, cell.task
 
 
-def _of(cells: list[Cell]) -> Array:
+def _of(cells: list[SweepCell]) -> Array:
     """maj@k of every problem, task after task."""
     return np.concatenate([np.array(cell.maj, np.float64) for cell in cells])
 

@@ -37,7 +37,7 @@ UNSPENT = 0.97
 """Where all stored paths cost less than this share of a budget, they do not measure it."""
 
 
-class Cell(BaseModel):
+class SweepCell(BaseModel):
     """One method, task, prefix length, budget and retention ratio: what the vote over the kept paths is worth.
 
     ``maj`` and ``avg`` (problems,) run from 0 to 1, in the order of the task's problems; ``n`` and ``k`` count paths,
@@ -77,7 +77,7 @@ class Sweep(Document):
     seed: int
     problems: dict[str, list[str]]
     lengths: dict[str, float]
-    cells: list[Cell]
+    cells: list[SweepCell]
     left_out: dict[str, str]
 
     @property
@@ -246,7 +246,7 @@ def playable_of(methods: Mapping[str, type[Pruner]]) -> tuple[list[str], dict[st
     return playable, left_out
 
 
-def _cells(pools: Pools, task: str, prefix: int, grid: Grid, most: int) -> list[Cell]:
+def _cells(pools: Pools, task: str, prefix: int, grid: Grid, most: int) -> list[SweepCell]:
     """All budgets and retention ratios of one method, task and prefix length."""
     cells = []
     for gamma in grid.gammas:
@@ -260,7 +260,7 @@ def _cells(pools: Pools, task: str, prefix: int, grid: Grid, most: int) -> list[
             n = largest_affordable(cost, budget, most) or 1
             maj, avg = pools.accuracies(n, kept(n))
             cells.append(
-                Cell(
+                SweepCell(
                     method=pools.method, task=task, prefix=prefix, budget=budget, gamma=gamma, n=n, k=kept(n),
                     cost=cost(n), capped=n == most and cost(n) < UNSPENT * budget,
                     maj=np.round(maj, 6).tolist(), avg=np.round(avg, 6).tolist(),

@@ -27,7 +27,7 @@ from prunebench.bench.evaluation.tables.main import Setting, main_rows
 from prunebench.bench.perf.clock import REPEATS, anew, check_cost, median_seconds, seconds_of
 from prunebench.bench.perf.decoding import Limits, limits, step_seconds, untrained
 from prunebench.bench.policies import Ratio
-from prunebench.bench.processes import started
+from prunebench.bench.processes import process_pool
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Scores, Signal, Source
 from prunebench.methods.controls.none import KeepAll
@@ -320,7 +320,7 @@ def _replay(speed: Speed, _engine: TransformersEngine) -> None:
 
 
 def _elsewhere(work: Callable[..., Any], *arguments: Any) -> Any:
-    with started(1) as pool:
+    with process_pool(1) as pool:
         return pool.submit(work, *arguments).result()
 
 

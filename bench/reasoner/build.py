@@ -17,7 +17,7 @@ from pathlib import Path
 from prunebench.bench.config import RunConfig, preset
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.engines.shipped import HOME, REASONERS, Reasoner
-from prunebench.bench.processes import started
+from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import Progress, Spoken
 from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
 from prunebench.bench.rollouts.shards import LOCK
@@ -73,7 +73,7 @@ def make_data(
     """All rollouts, and labels if wanted; a split of a family per worker."""
     os.environ["OMP_NUM_THREADS"] = "1"
     jobs = [(split, family) for split in SPLITS for family in FAMILIES]
-    with started(workers) as pool:
+    with process_pool(workers) as pool:
         futures = [pool.submit(_worker, name, root, recipe, device, label, split, family) for split, family in jobs]
         for future in as_completed(futures):
             progress.say(future.result())
@@ -128,7 +128,7 @@ def train_all(
     alone = [[name] for name in members if name not in reading]
     ensembles = [[name] for name in names if name not in members]
     for jobs in ([reading, *alone] if reading else alone, ensembles):
-        with started(workers) as pool:
+        with process_pool(workers) as pool:
             for future in as_completed([pool.submit(_train, reasoner, folder, learned, device, job) for job in jobs]):
                 progress.say(future.result())
 

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from prunebench.bench.engines.shipped import REASONERS, ReasonerShape, TrainingPlan
-from prunebench.bench.processes import started
+from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import SILENT, Progress, Spoken
 from prunebench.bench.reasoner.recipe import STAGES, Stage, TrainingText, chunk_of, stage_at
 from prunebench.bench.reasoner.vocabulary import BOS, EOS, IDS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
@@ -148,7 +148,7 @@ class _Texts:
 
     def __enter__(self) -> _Texts:
         if self.plan.writers:
-            self._writers = started(self.plan.writers)
+            self._writers = process_pool(self.plan.writers)
         return self
 
     def __exit__(self, *_: object) -> None:

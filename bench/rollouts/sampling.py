@@ -17,7 +17,7 @@ from prunebench.bench.engines.load import load_engine, require_digest
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import in_groups
-from prunebench.bench.processes import started
+from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks import catalogue
@@ -155,7 +155,7 @@ def _sampled_by(
     processes: int, engine: Engine, problems: Sequence[tuple[Task, Problem]], work: Sampled
 ) -> Iterator[StoredProblem]:
     """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
-    pool = started(processes)
+    pool = process_pool(processes)
     try:
         jobs = [
             pool.submit(_job, engine.name, engine.options, engine.digest, job, work)

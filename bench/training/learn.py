@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine
-from prunebench.bench.processes import started
+from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.sampling import engine_in_process, tasks_of
 from prunebench.bench.training.data import make_held_data, make_train_data
@@ -58,7 +58,7 @@ def learn(
     jobs = [(task, split, data / split / task.name.replace("/", "-")) for task in training_tasks(config)
             for split in ("train", "validation")]  # fmt: skip
     if processes > 1 and len(jobs) > 1:
-        with started(min(processes, len(jobs))) as pool:
+        with process_pool(min(processes, len(jobs))) as pool:
             futures = [pool.submit(_make_in_process, config, plan, *job) for job in jobs]
             for future in as_completed(futures):
                 progress.say(future.result())

@@ -17,7 +17,8 @@ from prunebench.methods.ensembles.mean_rank import MeanRank
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.errors import first_line
 
-EMBEDDED = "embedded"
+SHIPPED_JUDGE = "embedded"
+"""How a method names the judge that is shipped for its role."""
 EMBEDDED_JUDGES = Path(__file__).parents[1] / "reasoner" / "judges"
 
 
@@ -84,13 +85,13 @@ class Judges:
         kind, asked = parse_judge(self._named.get(pruner.name, str(pruner.hyperparameters()["model"])))
         if kind != DEFAULT_ENGINE and not pruner.generative:
             raise UserError(f"method '{pruner.name}' loads its judge itself: leave {kind.name}: out of --judge")
-        source = str(EMBEDDED_JUDGES / pruner.role) if asked == EMBEDDED else asked
-        if asked == EMBEDDED and not self._shipped:
+        source = str(EMBEDDED_JUDGES / pruner.role) if asked == SHIPPED_JUDGE else asked
+        if asked == SHIPPED_JUDGE and not self._shipped:
             raise UserError(
                 f"method '{pruner.name}': the shipped judge knows the shipped reasoners' problems only; name one: "
                 f"--judge {pruner.name}=FOLDER_OR_ID"
             )
-        if asked == EMBEDDED and not Path(source).is_dir():
+        if asked == SHIPPED_JUDGE and not Path(source).is_dir():
             raise UserError(
                 f"method '{pruner.name}': the shipped judge {source} is missing; rebuild it with: make reasoner"
             )
@@ -111,7 +112,7 @@ def all_on_engine(judges: Mapping[str, str], engine: str | None) -> dict[str, st
     if engine is None:
         return dict(judges)
     generative = [name for name, entry in PRUNERS.items() if issubclass(entry, UsesJudge) and entry.generative]
-    return {**judges, **{name: f"{engine}:{judges.get(name, EMBEDDED)}" for name in generative}}
+    return {**judges, **{name: f"{engine}:{judges.get(name, SHIPPED_JUDGE)}" for name in generative}}
 
 
 def _source_digest(source: str) -> str:

@@ -7,14 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-from prunebench.bench.processes import started
+from prunebench.bench.processes import process_pool
 
 STARTS = """
 import os, time
-from prunebench.bench.processes import started
+from prunebench.bench.processes import process_pool
 
 if __name__ == "__main__":
-    pool = started(2)
+    pool = process_pool(2)
     for found in [pool.submit(os.getpid) for _ in range(2)]:
         print(found.result(), flush=True)
     pool.submit(time.sleep, 600)
@@ -45,7 +45,7 @@ def test_a_kill_leaves_nobody_at_work(tmp_path):
 
 
 def test_what_they_are_given_comes_back():
-    with started(1) as pool:
+    with process_pool(1) as pool:
         assert pool.submit(abs, -3).result() == 3
 
 

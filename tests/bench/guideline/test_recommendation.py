@@ -5,7 +5,7 @@ import pytest
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
-from prunebench.bench.guideline.sweep import Cell, Sweep
+from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 BUDGETS = (1000.0, 2000.0, 4000.0)
 
@@ -22,8 +22,8 @@ def made_up(gains, problems=40, noise=0.25, seed=0, tasks=("t",)) -> Sweep:
                 maj = base if gamma == 1 else base + gain / 100 + random.normal(0, noise, problems)
                 n = int(budget / 100 / gamma**0.5)
                 cells.append(
-                    Cell(method=method, task=task, prefix=40, budget=budget, gamma=gamma, n=n, k=max(1, int(gamma * n)),
-                         cost=budget, capped=False, maj=maj.tolist(), avg=maj.tolist())
+                    SweepCell(method=method, task=task, prefix=40, budget=budget, gamma=gamma, n=n,
+                         k=max(1, int(gamma * n)), cost=budget, capped=False, maj=maj.tolist(), avg=maj.tolist())
                 )  # fmt: skip
     return Sweep(
         command="test", model="m", model_hash="h", sampling={}, store="s", stored_paths=64, draws=4, seed=0,
