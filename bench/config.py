@@ -156,9 +156,9 @@ def load_config(file: Path | str, **overrides: Any) -> RunConfig:
         parent = content.pop("extends", None)
         settings = {**content, **settings}
         following = None if parent is None else following.parent / str(parent)
-    of_file, given = settings.get("model_options"), overrides.get("model_options")
-    if isinstance(of_file, Mapping) and isinstance(given, Mapping):
-        overrides["model_options"] = {**of_file, **given}
+    of_file, of_command = settings.get("model_options"), overrides.get("model_options")
+    if isinstance(of_file, Mapping) and isinstance(of_command, Mapping):
+        overrides["model_options"] = {**of_file, **of_command}
     return configured(str(path), {**settings, **overrides}, overrides)
 
 
@@ -175,8 +175,8 @@ def configured(source: str, settings: Mapping[str, Any], options: Mapping[str, A
 
 def preset_names() -> list[str]:
     """The shipped configurations."""
-    found = (path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.yaml"))
-    return sorted(name for name in found if not name.rpartition("/")[2].startswith("_"))
+    names = (path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.yaml"))
+    return sorted(name for name in names if not name.rpartition("/")[2].startswith("_"))
 
 
 def preset(name: str, **overrides: Any) -> RunConfig:

@@ -85,13 +85,13 @@ def killed_once(line: list[str], after: float) -> bool:
         [sys.executable, "-m", "prunebench.bench.cli", *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        _, told = process.communicate(timeout=after)
+        _, errors = process.communicate(timeout=after)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         return False
     if process.returncode:
-        raise AssertionError(f"{line}: ended with {process.returncode}: {told.decode()[-500:]}")
+        raise AssertionError(f"{line}: ended with {process.returncode}: {errors.decode()[-500:]}")
     return True
 
 

@@ -1,6 +1,6 @@
 """The command line: one file per group of commands, in the order of the help page."""
 
-from prunebench.bench.cli import results, guideline, compare, experiment, rollouts, train, study, tasks, registry, perf  # isort: skip
+from prunebench.bench.cli import results, compare, experiment, rollouts, train, guideline, study, tasks, registry, perf  # isort: skip
 from prunebench.bench.cli.app import main
 
 __all__ = [

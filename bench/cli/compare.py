@@ -125,16 +125,16 @@ def _stored(
     from prunebench.bench.cli.stored_config import config_of
     from prunebench.bench.rollouts.store import RolloutStore
 
-    given = overrides_of(settings, asked)
-    trusted = given.get("model_options") == {"trust_remote_code": True}
+    overrides = overrides_of(settings, asked)
+    trusted = overrides.get("model_options") == {"trust_remote_code": True}
     refused = ["--config"] if options["--config"] is not None else []
-    sampling = given.keys() - WITH_STORE - {"model_options"}
+    sampling = overrides.keys() - WITH_STORE - {"model_options"}
     refused += [f"--{key}" if asked.get(key) is not None else f"--set {key}" for key in sampling]
-    refused += [f"--set {key}" for key in given.get("model_options", {}) if not trusted]
+    refused += [f"--set {key}" for key in overrides.get("model_options", {}) if not trusted]
     if refused:
         raise UserError(f"{', '.join(sorted(refused))}: the rollouts of --store were sampled already; leave it out")
     store = RolloutStore.open(folder)
-    run = config_of(folder, **{name: value for name, value in given.items() if name in WITH_STORE})
+    run = config_of(folder, **{name: value for name, value in overrides.items() if name in WITH_STORE})
     require_trust(folder, run.model_options, trusted)
     return run, _reader(store, kind, options["--device"]), store.manifest.get("sampling_digest")
 
@@ -148,10 +148,10 @@ def _reader(store: RolloutStore, kind: EngineKind, device: str | None) -> Engine
     if asked != kind:
         raise UserError(f"--engine {kind.name},workers={kind.workers}: nothing is sampled from --store; leave it out")
     if is_imported(store):
-        given = [f"--engine {kind.name}"] if kind != DEFAULT_ENGINE else []
-        given += [f"--device {device}"] if device is not None else []
-        if given:
-            raise UserError(f"{', '.join(given)}: {folder} was imported, and its model is not at hand; leave it out")
+        refused = [f"--engine {kind.name}"] if kind != DEFAULT_ENGINE else []
+        refused += [f"--device {device}"] if device is not None else []
+        if refused:
+            raise UserError(f"{', '.join(refused)}: {folder} was imported, and its model is not at hand; leave it out")
     reader = kind_for_store(store.manifest.get("engine", ""), kind)
     if kind not in (reader, DEFAULT_ENGINE):
         raise UserError(f"--engine {kind.name}: {folder} was sampled on a server by {reader.name}; leave it out")

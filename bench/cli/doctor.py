@@ -43,10 +43,12 @@ def diagnose() -> list[Check]:
     ]
 
 
-def python(found: tuple[int, int]) -> Check:
+def python(running: tuple[int, int]) -> Check:
     needed = ".".join(map(str, OLDEST_PYTHON))
     detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("python", found >= OLDEST_PYTHON, detail if found >= OLDEST_PYTHON else f"{detail}; needs {needed}")
+    return Check(
+        "python", running >= OLDEST_PYTHON, detail if running >= OLDEST_PYTHON else f"{detail}; needs {needed}"
+    )
 
 
 def own_packages(project: Path, find: Callable[[str], Path | None] | None = None) -> Check:
@@ -80,13 +82,13 @@ def pinned_versions(constraints: Path, installed: Callable[[str], str] = version
     different, same = [], 0
     for name, pin in pins.items():
         try:
-            found = installed(name)
+            present = installed(name)
         except PackageNotFoundError:
             continue
-        if found.split("+")[0] == pin:
+        if present.split("+")[0] == pin:
             same += 1
         else:
-            different.append(f"{name} {found} (pinned: {pin})")
+            different.append(f"{name} {present} (pinned: {pin})")
     if not different:
         return Check("versions", True, f"{same} packages as pinned in {constraints.name}")
     return Check("versions", False, f"{', '.join(different)}; install with: pip install -c {constraints.name} -e .")
@@ -125,7 +127,9 @@ def learned(weights_folder: Path, folder: Path) -> Check:
     if not (weights_folder / "model.safetensors").is_file():
         return Check("learned", False, f"{len(cards)} learned files, but no weights to compare them with")
     expected = _digest(weights_folder)
-    stale = [f"{card.name} ({found or 'no model_hash'})" for card in cards if (found := _model_hash(card)) != expected]
+    stale = [
+        f"{card.name} ({made_for or 'no model_hash'})" for card in cards if (made_for := _model_hash(card)) != expected
+    ]
     if stale:
         return Check("learned", False, f"not made for the weights {expected}: {', '.join(stale)}; run: make reasoner")
     return Check("learned", True, f"{len(cards)} learned files made for the weights {expected}")

@@ -87,7 +87,7 @@ def run(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PRESET]", help="A preset, such as paper/ds-qwen-1.5b, or a file like one (default: the model's)."
+            metavar="PRESET", help="A preset, such as paper/ds-qwen-1.5b, or a file like one (default: the model's)."
         ),
     ] = None,
     task: Task = None,
@@ -104,7 +104,7 @@ def run(
     from prunebench.bench.engines.load import load_engine
 
     of_plan = [pair for pair in settings or () if pair.partition("=")[0] in PlanSettings.__dataclass_fields__]
-    experiment = config_from(config, [it for it in settings or () if it not in of_plan], tasks=task, model=model)
+    experiment = config_from(config, [pair for pair in settings or () if pair not in of_plan], tasks=task, model=model)
     if plan_only:
         _plan(experiment, settings_of(PlanSettings, of_plan), device)
         return
@@ -117,13 +117,13 @@ def run(
     _swept(engine, experiment, inputs, device, out)
 
 
-def _plan(config: RunConfig, known: PlanSettings, device: str) -> None:
+def _plan(config: RunConfig, extent: PlanSettings, device: str) -> None:
     from prunebench.bench.cli.planning import extent_of, plan_of
     from prunebench.bench.engines.load import load_engine
 
-    at_hand = known.speed is not None and config.kv_bytes_per_token is not None
+    at_hand = extent.speed is not None and config.kv_bytes_per_token is not None
     engine = None if at_hand else load_engine(config.model, device, config.model_options)
-    for line in plan_of(config, label_plan(config.recipe), extent_of(config, engine, known.speed, known.mean_tokens)):
+    for line in plan_of(config, label_plan(config.recipe), extent_of(config, engine, extent.speed, extent.mean_tokens)):
         typer.echo(line)
 
 

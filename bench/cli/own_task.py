@@ -49,7 +49,7 @@ def write_task(
     question = _column(rows[0], problem, "problem")
     gold = _column(rows[0], answer, "answer")
     texts = [text for row in rows if (text := str(row.values.get(gold) or "").strip())]
-    kind, found = _answer_type(texts)
+    kind, about_answers = _answer_type(texts)
     prompt = REASONER_PROMPT if shipped_model else f"{{problem}}\n\n{kind.prompt}"
     extra = f"answer_suffix: {_quoted(REASONER_SUFFIX)}\n" if shipped_model else ""
     beside = Path(os.path.relpath(data, folder)).as_posix()
@@ -58,7 +58,7 @@ def write_task(
         answer_type=kind.name, prompt=_quoted(prompt), extra=extra,
     )  # fmt: skip
     write_atomically(file, text.encode())
-    return file, f"{len(rows)} rows, {len(texts)} with an answer; {found}"
+    return file, f"{len(rows)} rows, {len(texts)} with an answer; {about_answers}"
 
 
 def write_python_task(name: str, folder: Path) -> Path:
@@ -91,10 +91,12 @@ def _column(row: Row, named: str | None, key: str) -> str:
             raise UserError(f"{row.file}: no column '{named}'; it has {', '.join(map(str, row.values))}")
         return named
     usual = TaskSpec.model_fields[key].default
-    found = next((column for name in usual for column in row.values if str(column).casefold() == name.casefold()), None)
-    if found is None:
-        raise UserError(f"{row.file}: has {', '.join(map(str, row.values))}; say which is the {key}: --{key} COLUMN")
-    return str(found)
+    columns = (column for name in usual for column in row.values if str(column).casefold() == name.casefold())
+    column = next(columns, None)
+    if column is None:
+        held = ", ".join(map(str, row.values))
+        raise UserError(f"{row.file}: has {held}; say which is the {key}: --set {key}=COLUMN")
+    return str(column)
 
 
 def _answer_type(texts: Sequence[str]) -> tuple[AnswerType, str]:
@@ -114,12 +116,12 @@ def examination(task: Task, engine: Engine | None = None) -> Iterator[str]:
     Raises UserError for rows that do not serve.
     """
     limit = FEW if task.endless else None
-    splits = {name: found for name in task.splits if (found := _of_split(task, name, limit))}
+    splits = {name: problems for name in task.splits if (problems := _of_split(task, name, limit))}
     if not splits:
         raise UserError(f"task {task.name}: holds no problem")
-    yield f"task {task.name}: " + ", ".join(f"{len(found)} {name}" for name, found in splits.items())
+    yield f"task {task.name}: " + ", ".join(f"{len(problems)} {name}" for name, problems in splits.items())
     yield from task.remarks()
-    everything = [problem for found in splits.values() for problem in found]
+    everything = [problem for problems in splits.values() for problem in problems]
     for problem in everything[:SHOWN]:
         yield f"--- {problem.id} ({problem.split}), gold answer {problem.answer!r}, as the model gets it:"
         yield problem.prompt
@@ -145,23 +147,25 @@ def _of_split(task: Task, name: str, limit: int | None) -> list[Problem]:
 def _alike(splits: dict[str, list[Problem]]) -> Iterator[str]:
     """Test problems that nearly repeat one that methods would learn from."""
     learned = {problem.id: problem.prompt for name in ("train", "validation") for problem in splits.get(name, [])}
-    found = near_duplicates({problem.id: problem.prompt for problem in splits.get("test", [])}, learned)
-    if found:
-        first = found[0]
+    pairs = near_duplicates({problem.id: problem.prompt for problem in splits.get("test", [])}, learned)
+    if pairs:
+        first = pairs[0]
         yield (
-            f"{len({one.evaluated for one in found})} test problems nearly repeat one to learn from, the closest: "
+            f"{len({pair.evaluated for pair in pairs})} test problems nearly repeat one to learn from, the closest: "
             f"{first.evaluated} and {first.trained} share {first.overlap:.0%} of their 8-grams"
         )
 
 
 def _tokens(problems: Sequence[Problem], engine: Engine) -> Iterator[str]:
     unknown, context = engine.tokenizer.unk_token_id, engine.context
-    ids = [engine.encode_prompt(problem.prompt) for problem in problems]
-    lengths = np.array([len(one) for one in ids])
+    prompts = [engine.encode_prompt(problem.prompt) for problem in problems]
+    lengths = np.array([len(ids) for ids in prompts])
     yield f"tokens per prompt: {lengths.min()} to {lengths.max()}, median {np.median(lengths):.0f}"
     if lengths.max() >= context:
         worst = problems[int(lengths.argmax())]
         yield f"NOT POSSIBLE: the prompt of {worst.id} has {lengths.max()} tokens, of {context} for prompt and answer"
-    strange = [problem.id for problem, one in zip(problems, ids, strict=True) if unknown is not None and unknown in one]
+    strange = [
+        problem.id for problem, ids in zip(problems, prompts, strict=True) if unknown is not None and unknown in ids
+    ]
     if strange:
         yield f"{len(strange)} prompts have words that the tokenizer does not know (the first: {strange[0]})"

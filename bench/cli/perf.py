@@ -220,7 +220,7 @@ def _cluster(cluster: Cluster, _: str, say: Say) -> dict[str, Any]:
     case = Case(**{**numbers, "simulated": min(cluster.simulated, cluster.gpus)})
     reproduced = _reproduced(say) if cluster.measure else []
     say(f"{case}: room for {case.capacity:,} tokens on each, {case.cost}")
-    found = outcomes(
+    of_policies = outcomes(
         case,
         lambda outcome: say(
             f"{outcome.policy}: {outcome.decoded / 1e9:.1f}G tokens decoded, {outcome.recomputed / 1e9:.2f}G encoded "
@@ -229,7 +229,7 @@ def _cluster(cluster: Cluster, _: str, say: Say) -> dict[str, Any]:
             f"{outcome.occupancy:.0%}"
         ),
     )
-    return {"reproduced": reproduced, **described(case, found)}
+    return {"reproduced": reproduced, **described(case, of_policies)}
 
 
 def _reproduced(say: Say) -> list[dict[str, Any]]:

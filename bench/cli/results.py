@@ -133,12 +133,12 @@ def rebuild(
     _refuse_itself(run, out)
     _, config, inputs = _written(context, run, trust)
     written = reopened(run, store, code_in(config, inputs))
-    again = rebuilt(written)
+    after = rebuilt(written)
     (out / RESULTS).unlink(missing_ok=True)
-    write_outputs(again, out)
-    again.write(out / RESULTS)
+    write_outputs(after, out)
+    after.write(out / RESULTS)
     kept = f"measured seconds and the tables {', '.join(TAKEN_OVER)} were taken over"
-    _hold_together(written.results, again, f"NOT rebuilt: {{}} differences to {run}; {kept}")
+    _hold_together(written.results, after, f"NOT rebuilt: {{}} differences to {run}; {kept}")
     typer.echo(f"{out}: every number equals that of {run}; {kept}")
 
 
@@ -164,10 +164,10 @@ def _beside(data: list[str] | None) -> dict[str, Path]:
     """Name -> folder. Raises UserError for a name that nothing is drawn from."""
     from prunebench.figures.run_folder import COMMANDS
 
-    given = pairs_of("--data", data, "NAME=FOLDER, as in --data sweep=runs/sweep")
-    for name in given.keys() - set(COMMANDS):
-        raise UserError(f"--data {name}={given[name]}: nothing is called '{name}'; known are {', '.join(COMMANDS)}")
-    return {name: Path(folder) for name, folder in given.items()}
+    folders = pairs_of("--data", data, "NAME=FOLDER, as in --data sweep=runs/sweep")
+    for name in folders.keys() - set(COMMANDS):
+        raise UserError(f"--data {name}={folders[name]}: nothing is called '{name}'; known are {', '.join(COMMANDS)}")
+    return {name: Path(folder) for name, folder in folders.items()}
 
 
 def _refuse_itself(run: Path, out: Path) -> None:
@@ -201,9 +201,9 @@ def _hold_together(before: Results, after: Results, sentence: str) -> None:
     """Say every difference, and end with exit code 1 if there is one."""
     from prunebench.bench.evaluation.reproduce import differences
 
-    found = differences(before, after)
-    for line in found:
+    lines = differences(before, after)
+    for line in lines:
         typer.echo(line)
-    if found:
-        typer.echo(sentence.format(len(found)))
+    if lines:
+        typer.echo(sentence.format(len(lines)))
         raise typer.Exit(1)

@@ -173,10 +173,10 @@ def import_(
 def _import_rollouts(form: str, path: Path, task: str | None, settings: list[str] | None, out: Path) -> None:
     from prunebench.bench.rollouts.importers import Options, import_rollouts
 
-    given = pairs_of("--set", settings, "KEY=VALUE")
-    of_source = [f"{key}={value}" for key, value in given.items() if key in ("tokenizer", "grading")]
+    values = pairs_of("--set", settings, "KEY=VALUE")
+    of_source = [f"{key}={value}" for key, value in values.items() if key in ("tokenizer", "grading")]
     asked = settings_of(SourceSettings, of_source)
-    fields = {key: value for key, value in given.items() if key not in ("tokenizer", "grading")}
+    fields = {key: value for key, value in values.items() if key not in ("tokenizer", "grading")}
     with watching() as progress:
         report = import_rollouts(form, path, out, Options(task, asked.tokenizer, asked.grading, fields), progress)
     for line in report.lines():

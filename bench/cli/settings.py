@@ -60,12 +60,13 @@ def sorted_settings(pairs: Sequence[str] | None, *kinds: Any) -> list[dict[str, 
     texts: dict[str, list[str]] = {}
     for key, _, text in (pair.partition("=") for pair in pairs or ()):
         texts.setdefault(key.strip(), []).append(text)
-    for key, given in texts.items():
-        if not any(key in of_kind for of_kind in checks):
-            names = [name for of_kind in checks for name in of_kind]
-            raise UserError(f"--set {key}={given[0]}: unknown key '{key}'; {nearest(key, names)}")
+    for key, values in texts.items():
+        if not any(key in check for check in checks):
+            names = [name for check in checks for name in check]
+            raise UserError(f"--set {key}={values[0]}: unknown key '{key}'; {nearest(key, names)}")
     return [
-        {key: _value(key, of_kind[key], given) for key, given in texts.items() if key in of_kind} for of_kind in checks
+        {key: _value(key, of_kind[key], values) for key, values in texts.items() if key in of_kind}
+        for of_kind in checks
     ]
 
 
@@ -142,17 +143,17 @@ def config_from(
     from prunebench.bench.engines.shipped import REASONERS
     from prunebench.tasks import catalogue
 
-    given = overrides_of(pairs, options)
-    for key in given.keys() & set(unused):
+    overrides = overrides_of(pairs, options)
+    for key in overrides.keys() & set(unused):
         raise UserError(f"--set {key}: this command makes no use of it; leave it out")
-    if "tasks" in given and "problems" not in given:
-        named = known(lambda: catalogue.expand(given["tasks"]))
-        given |= {} if any(task.endless for task in named) else {"problems": None}
-    given = {**(usual or {}), **given}
+    if "tasks" in overrides and "problems" not in overrides:
+        named = known(lambda: catalogue.expand(overrides["tasks"]))
+        overrides |= {} if any(task.endless for task in named) else {"problems": None}
+    overrides = {**(usual or {}), **overrides}
     if config is not None:
-        return (load_config if config.endswith((".yaml", ".yml")) else preset)(config, **given)
-    model = given.get("model", "embedded")
-    return preset(REASONERS[model].preset, **given) if model in REASONERS else load_config(STANDARD, **given)
+        return (load_config if config.endswith((".yaml", ".yml")) else preset)(config, **overrides)
+    model = overrides.get("model", "embedded")
+    return preset(REASONERS[model].preset, **overrides) if model in REASONERS else load_config(STANDARD, **overrides)
 
 
 def overrides_of(pairs: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,8 +161,8 @@ def overrides_of(pairs: Sequence[str] | None, options: Mapping[str, Any]) -> dic
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.options import ModelOptions
 
-    given = {name: value for name, value in options.items() if value is not None}
+    overrides = {name: value for name, value in options.items() if value is not None}
     values, of_model = sorted_settings(pairs, RunConfig, ModelOptions)
-    for key in values.keys() & given.keys():
+    for key in values.keys() & overrides.keys():
         raise UserError(f"--set {key}: an option says the same; give one of them")
-    return {**given, **values, **({"model_options": of_model} if of_model else {})}
+    return {**overrides, **values, **({"model_options": of_model} if of_model else {})}

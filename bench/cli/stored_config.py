@@ -25,18 +25,18 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
         lengths.setdefault(task, []).append(paths_of)
     if not lengths:
         raise UserError(f"{folder}: holds no problem yet; run the command that makes this store again")
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given.get("tasks", ()):
+    overrides = {name: value for name, value in options.items() if value is not None}
+    for name in overrides.get("tasks", ()):
         if name not in lengths:
             raise UserError(f"{folder}: holds no task '{name}'; it has {', '.join(lengths)}")
-    tasks = list(given.pop("tasks", lengths))
+    tasks = list(overrides.pop("tasks", lengths))
     by_problem = [tokens for task in tasks for tokens in lengths[task]]
     fewest = min(map(len, by_problem))
-    n = given.pop("n", fewest)
+    n = overrides.pop("n", fewest)
     if n > fewest:
         raise UserError(f"{folder}: n = {n}, but a problem has only {fewest} paths; choose n <= {fewest}")
     longest = max(max(tokens) for tokens in by_problem)
-    prefix = given.pop(
+    prefix = overrides.pop(
         "prefix_tokens", max(1, int(np.mean([length for tokens in by_problem for length in tokens]) / 8))
     )
     if prefix >= longest:
@@ -54,6 +54,6 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
         "problems": max(map(len, lengths.values())),
         **sampling,
         "max_new_tokens": longest + 1,
-        **given,
+        **overrides,
     }
-    return configured(str(folder), settings, given)
+    return configured(str(folder), settings, overrides)

@@ -183,6 +183,6 @@ def study(
     if what not in STUDIES:
         raise UserError(f"no study is called '{what}': known are {', '.join(STUDIES)}")
     chosen = STUDIES[what]
-    if chosen.out is None and (given := [name for name, it in (("--out", out), ("--device", device)) if it]):
-        raise UserError(f"{', '.join(given)}: {what} writes nothing and runs no model; leave it out")
+    if chosen.out is None and (refused := [name for name, value in (("--out", out), ("--device", device)) if value]):
+        raise UserError(f"{', '.join(refused)}: {what} writes nothing and runs no model; leave it out")
     chosen.run(source, out or chosen.out or Path(), device or "cpu", settings or ())

@@ -49,8 +49,8 @@ def new(
     of_task: dict[str, object] = {"--data": data, "--model": model, "--set": settings or None}
     of_pruner: dict[str, object] = {"--quadrant": quadrant}
     unused = {"task": of_pruner, "python-task": of_task | of_pruner, "pruner": of_task}[kind]
-    if given := [option for option, value in unused.items() if value is not None]:
-        raise UserError(f"{', '.join(given)}: a new {kind} makes no use of it; leave it out")
+    if refused := [option for option, value in unused.items() if value is not None]:
+        raise UserError(f"{', '.join(refused)}: a new {kind} makes no use of it; leave it out")
     folder, name = Path(name).parent, Path(name).name
     if kind == "pruner":
         file = write_pruner(name, quadrant or "III", folder)
@@ -88,9 +88,9 @@ def check(
     if what is not None and not _is_plugin(Path(what)):
         _task(what, data, model, settings)
         return
-    given = [option for option, value in (("--data", data), ("--model", model), ("--set", settings)) if value]
-    if given:
-        raise UserError(f"{', '.join(given)}: only a task is looked at with it; leave it out")
+    refused = [option for option, value in (("--data", data), ("--model", model), ("--set", settings)) if value]
+    if refused:
+        raise UserError(f"{', '.join(refused)}: only a task is looked at with it; leave it out")
     passed = _installation() if what is None else _plugin(Path(what))
     if not passed:
         raise typer.Exit(1)
@@ -141,7 +141,7 @@ def _plugin(path: Path) -> bool:
 def _installation() -> bool:
     from prunebench.bench.cli.doctor import diagnose
 
-    checks = diagnose()
-    for it in checks:
-        typer.echo(f"{'ok  ' if it.ok else 'FAIL'}  {it.name}: {it.detail}")
-    return all(it.ok for it in checks)
+    findings = diagnose()
+    for finding in findings:
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+    return all(finding.ok for finding in findings)

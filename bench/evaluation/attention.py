@@ -89,7 +89,7 @@ def record_attention(
     held = [key for key in store.lengths() if task in (None, key[0])]
     if not 1 <= number <= len(held):
         what = f"of task '{task}'" if task else "in all"
-        raise UserError(f"{folder}: holds {len(held)} problems {what}; --number {number} is none of them")
+        raise UserError(f"{folder}: holds {len(held)} problems {what}; number = {number} is none of them")
     stored = next(p for p in store.read(hidden=False) if (p.task, p.problem) == held[number - 1])
     pool = pool_of(engine, stored, prefix)
     scores = stop.score(pool)

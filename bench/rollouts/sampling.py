@@ -233,7 +233,7 @@ def problems_of(tasks: Sequence[Task], split: str, limit: int | None, seed: int)
     chosen = []
     for task in tasks:
         if limit is None and task.endless:
-            raise UserError(f"task {task.name} has no end: say how many problems are wanted (problems, or --problems)")
+            raise UserError(f"task {task.name} has no end: say how many problems are wanted: --set problems=20")
         problems = task.problems(split, limit, seed)
         if not problems:
             raise UserError(f"task {task.name}: split '{split}' is empty; choose another split")

@@ -158,6 +158,28 @@ def test_every_hint_names_a_command_and_options_that_there_are():
     assert wrong == {}
 
 
+OF_OTHERS = {"--until", "--served-model-name", "--save-details", "--help"}
+"""Options of the program that makes a reasoner, of servers and of other harnesses."""
+
+
+def test_every_option_that_an_error_names_is_one():
+    options = {
+        option for command in (get_command(app), *COMMANDS.values()) for it in command.params for option in it.opts
+    }
+    named = {
+        (option, path.relative_to(ROOT).as_posix())
+        for path in SOURCES
+        if path.suffix == ".py"
+        for error in ast.walk(ast.parse(path.read_text()))
+        if isinstance(error, ast.Raise)
+        for text in ast.walk(error)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text.value)
+    }
+    assert len(named) > 30
+    assert {(option, path) for option, path in named if option not in options | OF_OTHERS} == set()
+
+
 def test_a_plugin_may_be_named_anywhere():
     typed = ["compare", "--plugin", "a.py", "--n", "8", "--plugin=b.py", "--k"]
     assert plugins_first(typed) == ["--plugin", "a.py", "--plugin=b.py", "compare", "--n", "8", "--k"]

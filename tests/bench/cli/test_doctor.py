@@ -28,9 +28,9 @@ def test_a_package_that_is_not_found_says_how_to_install() -> None:
     assert not check.ok and "pip install" in check.detail
 
 
-@pytest.mark.parametrize(("found", "ok"), [((3, 10), False), ((3, 11), True), ((3, 14), True)])
-def test_oldest_python(found: tuple[int, int], ok: bool) -> None:
-    assert doctor.python(found).ok is ok
+@pytest.mark.parametrize(("running", "ok"), [((3, 10), False), ((3, 11), True), ((3, 14), True)])
+def test_oldest_python(running: tuple[int, int], ok: bool) -> None:
+    assert doctor.python(running).ok is ok
 
 
 def test_versions_ignore_build_tags_and_absent_packages_and_name_the_different_ones(tmp_path: Path) -> None:

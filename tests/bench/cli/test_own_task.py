@@ -24,7 +24,7 @@ def rows(*answers, question="question", answer="answer"):
 
 
 @pytest.mark.parametrize(
-    ("answers", "kind", "told"),
+    ("answers", "kind", "sentence"),
     [
         (["1", "025", "-3"], "integer", "all answers are of type integer"),
         (["A", "b", "(C)"], "choice", "all answers are of type choice"),
@@ -32,10 +32,10 @@ def rows(*answers, question="question", answer="answer"):
         (["Paris", "Rome", "Oslo"], "text", "answers of mixed form: type text was taken"),
     ],
 )
-def test_the_written_task_loads_and_has_the_narrowest_type(tmp_path, answers, kind, told):
-    file, found = written(tmp_path, rows(*answers))
+def test_the_written_task_loads_and_has_the_narrowest_type(tmp_path, answers, kind, sentence):
+    file, about = written(tmp_path, rows(*answers))
     task = catalogue.get(str(file))
-    assert isinstance(task, DatasetTask) and task.answer_type == kind and told in found
+    assert isinstance(task, DatasetTask) and task.answer_type == kind and sentence in about
     assert sum(len(problems) for problems in task._loaded.splits.values()) == 3
     assert 'data: "../p.jsonl"' in file.read_text()
 
@@ -44,7 +44,7 @@ def test_columns_are_guessed_or_named(tmp_path):
     file, _ = written(tmp_path, rows("1", "2", "3", question="QUESTION", answer="reply"), answer="reply")
     assert catalogue.get(str(file)).problems("train")
     german = {"data": _file(tmp_path, rows("1", question="Frage")), "folder": tmp_path, "shipped_model": False}
-    with pytest.raises(UserError, match=r"has Frage, answer; say which is the problem: --problem COLUMN"):
+    with pytest.raises(UserError, match=r"has Frage, answer; say which is the problem: --set problem=COLUMN"):
         write_task("other", **german, problem=None, answer=None)
     with pytest.raises(UserError, match=r"no column 'nope'; it has Frage, answer"):
         write_task("other", **german, problem="nope", answer=None)
@@ -68,8 +68,8 @@ def test_nothing_is_overwritten_and_names_stay_in_the_folder(tmp_path):
 def test_a_python_task_is_written_and_its_splits_are_apart(tmp_path):
     file = write_python_task("small-sums", tmp_path)
     task = catalogue.get(str(file))
-    found = {split: {problem.id for problem in task.problems(split, 200)} for split in ("train", "validation", "test")}
-    assert task.name == "small-sums" and not found["train"] & found["test"] and len(found["test"]) == 200
+    ids = {split: {problem.id for problem in task.problems(split, 200)} for split in ("train", "validation", "test")}
+    assert task.name == "small-sums" and not ids["train"] & ids["test"] and len(ids["test"]) == 200
     first = task.problems("test", 1)[0]
     assert task.grade(task.answer_of(rf"so \boxed{{{first.answer}}}"), first.answer).correct
 

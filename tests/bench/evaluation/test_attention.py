@@ -88,7 +88,7 @@ def test_the_extremes_of_a_pool_are_recorded_with_their_words(engine, stop, stor
 
 
 def test_a_problem_that_is_not_there_is_refused(engine, stop, store, tmp_path):
-    with pytest.raises(UserError, match="holds 2 problems in all; --number 3"):
+    with pytest.raises(UserError, match="holds 2 problems in all; number = 3"):
         record_attention(engine, stop, store, tmp_path, prefix=40, number=3)
     with pytest.raises(UserError, match="prefix = 0: at least 1 token"):
         record_attention(engine, stop, store, tmp_path, prefix=0)
