@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 OF_EXPERIMENTS = frozenset({"recipe", "train_tasks", "kv_bytes_per_token"})
 """Keys that a comparison does not look at."""
-WITH_STORE = frozenset({"tasks", "n", "k", "prefix_tokens", "problems", "seed", "methods", "policy", "budget", "draws"})
+WITH_STORE = frozenset(
+    {"tasks", "n", "k", "prefix_tokens", "problems", "seed", "methods", "policy", "vote", "budget", "draws"}
+)
 """What can be asked of rollouts that are there; everything else says how to sample."""
 
 

@@ -59,7 +59,12 @@ def advise(
     from prunebench.methods.registry import PRUNERS
 
     config = config_from(
-        None, settings, ("prefix_tokens", "methods", "policy", "draws"), {"recipe": "small"}, tasks=task, model=model
+        None,
+        settings,
+        ("prefix_tokens", "methods", "policy", "vote", "draws"),
+        {"recipe": "small"},
+        tasks=task,
+        model=model,
     )
     recipe, names = label_plan(config.recipe), names_of(methods)
     taught = [name for name in names if "(" not in name and known(lambda name=name: PRUNERS.get(name)).learnable]  # type: ignore[misc]

@@ -33,7 +33,9 @@ from prunebench.bench.cli.settings import (
 )
 from prunebench.bench.errors import UserError
 
-OF_COMPARISONS = frozenset({"methods", "policy", "budget", "draws", "recipe", "train_tasks", "kv_bytes_per_token"})
+OF_COMPARISONS = frozenset(
+    {"methods", "policy", "vote", "budget", "draws", "recipe", "train_tasks", "kv_bytes_per_token"}
+)
 """Keys that sampling does not look at."""
 
 

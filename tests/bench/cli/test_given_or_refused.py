@@ -13,7 +13,8 @@ from tests.test_closed_doors import a_store
 
 VALUES = {
     "tasks": "mine", "n": 1, "k": 1, "prefix_tokens": 2, "problems": 1, "temperature": 0.5, "max_new_tokens": 99,
-    "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3, "split": "train", "methods": "length", "policy": "topk:1",
+    "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3, "split": "train", "methods": "length",
+    "policy": "topk:1", "vote": "majority",
     "record": "entropy", "budget": "2k", "data": "mine=x", "train_tasks": "mine", "recipe": "small", "draws": 0,
     "kv_bytes_per_token": 7, "gpus_per_worker": 0.5, "model": "embedded",
 }  # fmt: skip
