@@ -41,8 +41,8 @@ def ablations_csv(rows: Sequence[AblationRow], paper: bool = False) -> str:
     """A line per axis and value, published ones below with their own ``source`` and ``metric``."""
     nan = math.nan
     lines: list[tuple[object, ...]] = [
-        ("measured", row.axis, row.value, f"avg@{row.k}|{row.n}", row.seeds, row.n_problems, row.avg_at_k,
-         row.avg_at_k_low, row.avg_at_k_high, row.avg_at_k_sd, row.auroc)
+        ("measured", row.axis, row.value, f"avg@{row.k}|{row.n}", row.seeds, row.n_problems, row.avg_at_k.mean,
+         row.avg_at_k.low, row.avg_at_k.high, row.avg_at_k_sd, row.auroc.mean)
         for row in rows
     ]  # fmt: skip
     if paper:
@@ -65,7 +65,7 @@ def ablations(rows: Sequence[AblationRow], paper: bool = False) -> Figure:
     lines = math.ceil(len(axes) / 2)
     foot = FOOT + (0.12 if paper else 0)
     height = TOP + (lines - 1) * STEP_INCHES + PANEL_INCHES + foot
-    shown = [v for row in rows for v in (row.avg_at_k_low, row.avg_at_k_high, row.avg_at_k) if not math.isnan(v)]
+    shown = [v for row in rows for v in (row.avg_at_k.low, row.avg_at_k.high, row.avg_at_k.mean) if not math.isnan(v)]
     shown += [row.avg_at_k for row in published if row.axis in axes]
     low, high = min(shown, default=0.0), max(shown, default=100.0)
     margin = 0.06 * max(high - low, 1.0)
@@ -100,12 +100,12 @@ def _panel(ax: Axes, rows: Sequence[AblationRow], published: Sequence[PublishedA
     color = QUADRANTS["IV"].color
     for row in rows:
         x = place[row.value] - aside
-        if not math.isnan(row.avg_at_k_low):
-            ax.plot([x, x], [row.avg_at_k_low, row.avg_at_k_high], color=color, linewidth=0.9)
+        if not math.isnan(row.avg_at_k.low):
+            ax.plot([x, x], [row.avg_at_k.low, row.avg_at_k.high], color=color, linewidth=0.9)
         if not math.isnan(row.avg_at_k_sd):
-            ends = [row.avg_at_k - row.avg_at_k_sd, row.avg_at_k + row.avg_at_k_sd]
+            ends = [row.avg_at_k.mean - row.avg_at_k_sd, row.avg_at_k.mean + row.avg_at_k_sd]
             ax.plot([x, x], ends, color=color, linestyle="none", marker="_", markersize=5)
-        ax.plot([x], [row.avg_at_k], marker="^", color=color, markersize=4.8, markeredgecolor="white",
+        ax.plot([x], [row.avg_at_k.mean], marker="^", color=color, markersize=4.8, markeredgecolor="white",
                 markeredgewidth=0.4, zorder=4)  # fmt: skip
     for printed in published:
         open_marker(ax, [place[printed.value] + aside], [printed.avg_at_k], "IV")

@@ -99,7 +99,7 @@ class RunFolder:
         for path in sorted(folder.glob("*.csv")):
             for line, cells in _lines(path):
                 try:
-                    rows.append(AblationRow.model_validate(cells))
+                    rows.append(AblationRow.unflattened(cells))
                 except ValidationError as error:
                     raise UserError(f"{path}, line {line}: {_what_is_wrong(error)}; run the ablation again") from error
         if not rows:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,30 @@ from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.tasks.catalogue import get
 
 FILES = {
+    "vote": """
+from dataclasses import dataclass
+
+from prunebench.bench.policies.votes import Vote, vote
+
+
+@vote
+@dataclass(frozen=True)
+class LowestScore(Vote):
+    name = "lowest-score"
+    reads = "score"
+
+    def weights(self, evidence):
+        return (evidence == evidence.min()).astype(float)
+""",
+    "metric": """
+from prunebench.bench.evaluation.columns import metric
+from prunebench.bench.evaluation.formats import number
+
+
+@metric("wrong_at_k", "wrong@k", lambda value: number(value.mean, 2))
+def wrong_at_k(cell):
+    return cell.interval(100 - 100 * cell.method.avg)
+""",
     "policy": """
 from dataclasses import dataclass
 
@@ -94,6 +119,15 @@ class Written:
 
     out: Path
 
+    def rows(self, table: str) -> list[dict[str, str]]:
+        with (self.out / f"{table}.csv").open() as stream:
+            return list(csv.DictReader(stream))
+
+    @property
+    def kept_by_entropy(self) -> list[dict[str, Any]]:
+        rows = read_table(self.out / "decisions.parquet").to_pylist()
+        return [row for row in rows if row["method"] == "entropy" and row["kept"]]
+
     @property
     def store(self) -> RolloutStore:
         return RolloutStore.open(self.out / "rollouts")
@@ -119,15 +153,32 @@ def run(tmp_path_factory):
     (folder / "digits.yaml").write_text(yaml.safe_dump(task))
     prunebench(
         "compare", *(f"--plugin={kind}.py" for kind in FILES), "--task=digits.yaml", "--engine=brief",
-        "--policy=first:3", "--methods=random,entropy", "--n=8", "--set=draws=0", "--out=out", cwd=folder,
+        "--policy=first:7", "--set=vote=lowest-score", "--set=draws=0", "--methods=random,entropy", "--n=8",
+        "--out=out", cwd=folder,
     )  # fmt: skip
     return Written(folder / "out")
 
 
+def test_a_vote(run):
+    """It is a row of the votes, and what the main table elects by."""
+    assert "lowest-score" in {row["vote"] for row in run.rows("vote_table")}
+    lowest = {}
+    for row in sorted(run.kept_by_entropy, key=lambda row: -row["score"]):
+        lowest[row["problem"]] = row["path"]
+    right = sum(problem.paths[lowest[problem.problem]].correct is True for problem in run.store.read())
+    (entropy,) = (row for row in run.rows("main_table") if row["method"] == "entropy")
+    assert float(entropy["maj_at_k"]) == 50 * right
+
+
+def test_a_metric(run):
+    for row in run.rows("main_table"):
+        assert float(row["wrong_at_k"]) == pytest.approx(100 - float(row["avg_at_k"]), abs=1e-3)
+        assert float(row["wrong_at_k_low"]) == pytest.approx(100 - float(row["avg_at_k_high"]), abs=1e-3)
+    assert "wrong@k" in (run.out / "main_table.md").read_text()
+
+
 def test_a_policy(run):
-    rows = read_table(run.out / "decisions.parquet").to_pylist()
-    kept = [row["path"] for row in rows if row["method"] == "entropy" and row["kept"]]
-    assert kept == 2 * [0, 1, 2]
+    assert [row["path"] for row in run.kept_by_entropy] == 2 * list(range(7))
 
 
 def test_an_engine(run):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation import metrics
+from prunebench.bench.evaluation.formats import number, with_interval
 from prunebench.bench.evaluation.replay import check, visible
 from prunebench.bench.evaluation.results import Row, rows_csv
 from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
@@ -55,16 +56,10 @@ class AblationRow(Row):
     n: int
     k: int
     train_prefixes: int
-    avg_at_k: Number
-    avg_at_k_low: Number
-    avg_at_k_high: Number
+    avg_at_k: Interval
     avg_at_k_sd: Number
-    delta: Number
-    delta_low: Number
-    delta_high: Number
-    auroc: Number
-    auroc_low: Number
-    auroc_high: Number
+    delta: Interval
+    auroc: Interval
     auroc_sd: Number
 
 
@@ -98,10 +93,10 @@ def ablate(
     test = PrefixDataset(tuple(LabelledPool(record.pool, record.correct, 1) for record in records))
     digests = {"validation": data_digest(validation), "test": data_digest(test)}
     scores: dict[str, list[list[Scores]]] = {value: [] for value in chosen}
-    for number, plan in enumerate(plans, 1):
+    for count, plan in enumerate(plans, 1):
         run = _run(plan, validation, records, folder, digests)
         scores[plan.value].append(run)
-        progress.say(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({number} of {len(plans)})")
+        progress.say(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({count} of {len(plans)})")
     sizes = {plan.value: len(plan.train.success) for plan in plans}
     rows = [_row(method.name, axis, value, sizes[value], records, scores[value], k) for value in chosen]
     write_atomically(folder / f"{axis}.csv", rows_csv(rows).encode())
@@ -301,16 +296,12 @@ def _row(
         n=len(records[0].pool),
         k=k,
         train_prefixes=train_prefixes,
-        **_flat("avg_at_k", mean_interval(avg.mean(axis=0))),
+        avg_at_k=mean_interval(avg.mean(axis=0)),
         avg_at_k_sd=_deviation(avg),
-        **_flat("delta", mean_interval((avg - none).mean(axis=0))),
-        **_flat("auroc", mean_interval(auroc.mean(axis=0))),
+        delta=mean_interval((avg - none).mean(axis=0)),
+        auroc=mean_interval(auroc.mean(axis=0)),
         auroc_sd=_deviation(auroc),
     )
-
-
-def _flat(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _deviation(values: NDArray[np.float64]) -> float:
@@ -328,8 +319,8 @@ def to_markdown(rows: Sequence[AblationRow]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row.value} | {row.train_prefixes} | {_cell(row, 'avg_at_k', '.1f')} | {_number(row.avg_at_k_sd, '.2f')} "
-        f"| {_cell(row, 'delta', '+.1f')} | {_cell(row, 'auroc', '.3f')} | {_number(row.auroc_sd, '.4f')} |"
+        f"| {row.value} | {row.train_prefixes} | {with_interval(row.avg_at_k)} | {number(row.avg_at_k_sd, 2)} "
+        f"| {with_interval(row.delta, signed=True)} | {with_interval(row.auroc, 3)} | {number(row.auroc_sd, 4)} |"
         for row in rows
     ]
     lines += [
@@ -339,12 +330,3 @@ def to_markdown(rows: Sequence[AblationRow]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else f"{value:{form}}"
-
-
-def _cell(row: AblationRow, name: str, form: str) -> str:
-    mean, low, high = (_number(getattr(row, name + end), form) for end in ("", "_low", "_high"))
-    return f"{mean} [{low}, {high}]"

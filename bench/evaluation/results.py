@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -29,6 +29,16 @@ class Row(BaseModel):
         for name in type(self).model_fields:
             cells |= flattened(name, getattr(self, name))
         return cells
+
+    @classmethod
+    def unflattened(cls, cells: Mapping[str, Any]) -> Self:
+        """The row that :meth:`flat` gave. Raises ValidationError."""
+        rest = dict(cells)
+        for name, field in cls.model_fields.items():
+            if field.annotation is Interval and name in rest:
+                ends = {end: rest.pop(f"{name}_{end}") for end in ("low", "high") if f"{name}_{end}" in rest}
+                rest[name] = {"mean": rest[name], **ends}
+        return cls.model_validate(rest)
 
 
 def flattened(name: str, value: Any) -> dict[str, Any]:

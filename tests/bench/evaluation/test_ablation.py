@@ -114,18 +114,27 @@ def test_a_row_by_hand(tmp_path):
     assert ranked.shape[1] < 7, "the last problem has one verdict only"
     assert (row.method, row.axis, row.value, row.seeds) == ("weighing", "tokens", "2", 3)
     assert (row.n, row.k, row.n_problems, row.train_prefixes) == (7, 3, 7, len(TRAIN.success))
-    assert (row.avg_at_k, row.delta, row.auroc) == pytest.approx((mean.mean(), gain.mean(), ranked.mean()))
-    assert row.avg_at_k_high - row.avg_at_k == pytest.approx(half(mean))
-    assert row.delta - row.delta_low == pytest.approx(half(gain))
-    assert row.auroc_high - row.auroc == pytest.approx(half(ranked.mean(0)))
+    assert (row.avg_at_k.mean, row.delta.mean, row.auroc.mean) == pytest.approx(
+        (mean.mean(), gain.mean(), ranked.mean())
+    )
+    assert row.avg_at_k.high - row.avg_at_k.mean == pytest.approx(half(mean))
+    assert row.delta.mean - row.delta.low == pytest.approx(half(gain))
+    assert row.auroc.high - row.auroc.mean == pytest.approx(half(ranked.mean(0)))
     assert row.avg_at_k_sd == pytest.approx(np.std(kept.mean(1), ddof=1))
     assert row.auroc_sd == pytest.approx(np.std(ranked.mean(1), ddof=1))
 
 
 def test_what_is_undefined_is_nan(tmp_path):
     (row,) = run(tmp_path, values=["2"], seeds=1, records=[record(6, [1] * N)])
-    assert row.avg_at_k == 100 and row.delta == 0
-    for undefined in (row.avg_at_k_low, row.avg_at_k_sd, row.delta_high, row.auroc, row.auroc_low, row.auroc_sd):
+    assert row.avg_at_k.mean == 100 and row.delta.mean == 0
+    for undefined in (
+        row.avg_at_k.low,
+        row.avg_at_k_sd,
+        row.delta.high,
+        row.auroc.mean,
+        row.auroc.low,
+        row.auroc_sd,
+    ):
         assert math.isnan(undefined)
     assert "–" in to_markdown([row])
 
@@ -144,11 +153,16 @@ def test_csv_and_markdown_hold_the_rows(tmp_path):
     assert (tmp_path / "tokens.csv").read_text() == rows_csv(rows)
     assert (tmp_path / "tokens.md").read_text() == to_markdown(rows)
     found = list(csv.DictReader(io.StringIO(rows_csv(rows))))
-    assert list(found[0]) == list(AblationRow.model_fields)
-    assert [float(one["delta_low"]) for one in found] == pytest.approx([row.delta_low for row in rows], rel=1e-5)
+    assert list(found[0]) == [
+        "method", "axis", "value", "seeds", "n_problems", "n", "k", "train_prefixes", "avg_at_k", "avg_at_k_low",
+        "avg_at_k_high", "avg_at_k_sd", "delta", "delta_low", "delta_high", "auroc", "auroc_low", "auroc_high",
+        "auroc_sd",
+    ]  # fmt: skip
+    assert AblationRow.unflattened(found[1]).delta.low == pytest.approx(rows[1].delta.low, rel=1e-5)
+    assert [float(one["delta_low"]) for one in found] == pytest.approx([row.delta.low for row in rows], rel=1e-5)
     lines = to_markdown(rows).splitlines()
     assert len({line.count("|") for line in lines[:4]}) == 1
-    assert f"{rows[1].avg_at_k:.1f} [{rows[1].avg_at_k_low:.1f}, {rows[1].avg_at_k_high:.1f}]" in lines[3]
+    assert f"{rows[1].avg_at_k.mean:.1f} [{rows[1].avg_at_k.low:.1f}, {rows[1].avg_at_k.high:.1f}]" in lines[3]
     assert "7 problems, 2 seeds" in lines[5]
 
 
@@ -308,7 +322,7 @@ def test_stop_with_and_without_its_adapter(engine, tmp_path):
         again = Stop(tokens=2, rank=4, epochs=1, batch=16, adapter=adapter)
         again.load(tmp_path / f"adapter-{value}-seed0.safetensors")
         kept = [one.correct[np.argsort(-again.score(one.pool), kind="stable")[:3]].mean() for one in records]
-        assert rows[not adapter].avg_at_k == pytest.approx(100 * np.mean(kept))
+        assert rows[not adapter].avg_at_k.mean == pytest.approx(100 * np.mean(kept))
     assert not list(tmp_path.glob(".*"))
 
 
