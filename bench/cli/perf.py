@@ -14,7 +14,7 @@ from prunebench.bench.cli.settings import keys_of, set_option, settings_of
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
-    from prunebench.bench.perf.online import Run
+    from prunebench.bench.perf.online import OnlineRun
 
 Say = Callable[[str], None]
 
@@ -68,7 +68,7 @@ class Online:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A :class:`prunebench.bench.perf.cluster_cases.Case`; ``measure``: first hold the simulation to a measured run."""
+    """A :class:`prunebench.bench.perf.cluster_cases.ClusterCase`; ``measure``: first hold it to a measured run."""
 
     problems: int = 1000
     paths: int = 1024
@@ -85,10 +85,10 @@ class Cluster:
 
 
 def _goals(_: Nothing, device: str, say: Say) -> dict[str, Any]:
-    from prunebench.bench.perf.goals import measure
+    from prunebench.bench.perf.goals import measure_goals
 
     require_weights()
-    return measure(device, say).described()
+    return measure_goals(device, say).described()
 
 
 def _card(card: Card, _: str, say: Say) -> dict[str, Any]:
@@ -177,10 +177,10 @@ def _agreement(agreement: Agreement, device: str, say: Say) -> dict[str, Any]:
 
 def _decoding(decoding: Decoding, device: str, say: Say) -> dict[str, Any]:
     """Decoding against the memory limit, the check, what pruning 64 to 8 saves in seconds, memory before and after."""
-    from prunebench.bench.perf.decoding import Plan, measure
+    from prunebench.bench.perf.decoding import EnginePlan, measure_engine
 
-    plan = Plan(decoding.prefix, decoding.total, decoding.rows, decoding.memory, decoding.problems)
-    speed = measure(decoding.shape, device, plan, say)
+    plan = EnginePlan(decoding.prefix, decoding.total, decoding.rows, decoding.memory, decoding.problems)
+    speed = measure_engine(decoding.shape, device, plan, say)
     return {**asdict(speed), "check_speed_up": 1 / speed.check.ratio, "ratio": speed.saved.ratio}
 
 
@@ -189,15 +189,15 @@ def _engines(online: Online, device: str, say: Say) -> dict[str, Any]:
     import os
 
     from prunebench.bench.engines.load import load_local
-    from prunebench.bench.perf.online import compare_engines, demo_trial
+    from prunebench.bench.perf.online import compare_engines, demo_case
     from prunebench.bench.provenance import device_name
 
     require_weights()
     if device == "cpu":
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"  # one thread, as the default engine takes
     engine = load_local("embedded", device)
-    trial, requests = demo_trial(engine, online.problems, online.rows, online.repeats)
-    paths = f"{len(requests)} problems x {online.rows} paths -> {trial.kept} at {trial.prefix} tokens"
+    case, requests = demo_case(engine, online.problems, online.rows, online.repeats)
+    paths = f"{len(requests)} problems x {online.rows} paths -> {case.kept} at {case.prefix} tokens"
     say(f"{device_name(device)}: {paths}")
 
     def vllm(kv_tokens: int) -> Any:
@@ -205,19 +205,19 @@ def _engines(online: Online, device: str, say: Say) -> dict[str, Any]:
 
         return VllmEngine.beside(engine, kv_tokens=kv_tokens)
 
-    def tell(run: Run) -> None:
-        say(run.told)
+    def tell(run: OnlineRun) -> None:
+        say(run.sentence)
 
-    runs = compare_engines(engine, vllm, trial, requests, tell)
+    runs = compare_engines(engine, vllm, case, requests, tell)
     return {"device": device_name(device), "runs": [{**asdict(run), "ratio": run.ratio} for run in runs]}
 
 
 def _cluster(cluster: Cluster, _: str, say: Say) -> dict[str, Any]:
     """Pruning on a batch-served cluster, simulated, and held to a measured run of the shipped reasoner."""
-    from prunebench.bench.perf.cluster_cases import Case, described, outcomes
+    from prunebench.bench.perf.cluster_cases import ClusterCase, described, outcomes
 
     numbers = {name: value for name, value in asdict(cluster).items() if name != "measure"}
-    case = Case(**{**numbers, "simulated": min(cluster.simulated, cluster.gpus)})
+    case = ClusterCase(**{**numbers, "simulated": min(cluster.simulated, cluster.gpus)})
     reproduced = _reproduced(say) if cluster.measure else []
     say(f"{case}: room for {case.capacity:,} tokens on each, {case.cost}")
     of_policies = outcomes(
@@ -236,20 +236,20 @@ def _reproduced(say: Say) -> list[dict[str, Any]]:
     """Measured runs of the shipped reasoner, and what the simulation says about them."""
     from prunebench.bench.engines.load import load_local
     from prunebench.bench.perf.cluster_cases import reproduce, step_cost
-    from prunebench.bench.perf.online import demo_trial
+    from prunebench.bench.perf.online import demo_case
     from prunebench.bench.provenance import device_name
 
     require_weights()
     engine = load_local("embedded", "cpu")
-    trial, requests = demo_trial(engine, problems=16, rows=64, repeats=3)
+    case, requests = demo_case(engine, problems=16, rows=64, repeats=3)
     engine.rows_in_flight = 16 * 64
-    cost = step_cost(engine, (8, 64, 256, 1024), (trial.prefix, 160, 320))
+    cost = step_cost(engine, (8, 64, 256, 1024), (case.prefix, 160, 320))
     say(f"{device_name('cpu')}: {cost}")
     runs = []
     for some in (requests, requests[:1]):
-        run = reproduce(engine, trial, some, cost)
-        say(run.told)
-        runs.append({**asdict(run), "told": run.told})
+        run = reproduce(engine, case, some, cost)
+        say(run.sentence)
+        runs.append({**asdict(run), "told": run.sentence})
     return runs
 
 

@@ -34,7 +34,7 @@ SAME_CHOICE_BAR = 0.95
 
 
 @dataclass(frozen=True)
-class Agreement:
+class DeviceAgreement:
     """What two devices have in common, on ``pools`` of ``rows`` prefixes.
 
     ``logprob_difference``: the greatest one over all tokens, in nats. ``paths`` sampled on both, ``diverged`` of them
@@ -65,34 +65,34 @@ class Agreement:
 
 
 def agreement(
-    one: LocalEngine,
-    other: LocalEngine,
+    first: LocalEngine,
+    second: LocalEngine,
     stops: tuple[Stop, Stop],
     problems: Sequence[tuple[Task, Problem]],
     position: int,
     rows: int,
     kept: int,
     temperature: float = 0.8,
-) -> Agreement:
-    """Sample ``rows`` prefixes of ``position`` tokens of every problem on both; score those of ``one`` on both."""
+) -> DeviceAgreement:
+    """Sample ``rows`` prefixes of ``position`` tokens of every problem on both; score those of ``first`` on both."""
     sampling = Sampling(temperature=temperature, max_new_tokens=position)
     differences, ties, same = [0.0], [], []
-    samples = [_sampled(engine, problems, rows, sampling) for engine in (one, other)]
+    samples = [_sampled(engine, problems, rows, sampling) for engine in (first, second)]
     for mine, theirs in zip(*samples, strict=True):
-        pools = [pool_of(engine, mine, position) for engine in (one, other)]
-        told = [
+        pools = [pool_of(engine, mine, position) for engine in (first, second)]
+        logprobs = [
             np.concatenate(engine.reread(pool, {Signal.LOGPROBS})[Signal.LOGPROBS])
-            for engine, pool in zip((one, other), pools, strict=True)
+            for engine, pool in zip((first, second), pools, strict=True)
         ]
-        differences.append(float(np.abs(told[0] - told[1]).max()))
-        ties += _ties(one, mine, theirs, sampling)
+        differences.append(float(np.abs(logprobs[0] - logprobs[1]).max()))
+        ties += _ties(first, mine, theirs, sampling)
         chosen = [
             set(np.argsort(-stop.score(pool), kind="stable")[:kept].tolist())
             for stop, pool in zip(stops, pools, strict=True)
         ]
         same.append(chosen[0] == chosen[1])
-    return Agreement(
-        device=other.device,
+    return DeviceAgreement(
+        device=second.device,
         pools=len(problems),
         rows=rows,
         kept=kept,
@@ -123,13 +123,13 @@ def _sampled(
 
 def _ties(engine: LocalEngine, mine: StoredProblem, theirs: StoredProblem, sampling: Sampling) -> list[float]:
     """For every path that differs: how far its first differing draw was from the boundary that it fell across."""
-    found = []
+    ties: list[float] = []
     for path, twin in zip(mine.paths, theirs.paths, strict=True):
         assert path.token_ids is not None and twin.token_ids is not None, "sampled here"
         key = noise_key(SEED, "rollout", f"{mine.task}/{mine.problem}")
         tie = divergence(engine, mine.prompt_ids, (path.token_ids, twin.token_ids), key, path.path, sampling)
-        found += [] if tie is None else [tie]
-    return found
+        ties += [] if tie is None else [tie]
+    return ties
 
 
 def divergence(

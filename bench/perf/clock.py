@@ -59,11 +59,16 @@ def anew(pool: Pool) -> Pool:
     return replace(pool, signals={Signal.TOKEN_IDS: (*pool.token_ids,)})
 
 
+def arbitrary_pool(engine: Engine, rows: int, prefix_tokens: int, prompt_tokens: int = 32) -> Pool:
+    """Random prefixes behind a random prompt, to be read by ``engine``: what they say does not matter."""
+    random = np.random.default_rng(0)
+    prefixes = tuple(random.integers(4, 400, prefix_tokens) for _ in range(rows))
+    return replace(pool_of_ids(prefixes, random.integers(4, 400, prompt_tokens)), generator=engine)
+
+
 def check_cost(engine: Engine, stop: Stop, prefix_tokens: int, rows: int = 64) -> CheckCost:
-    """Both sides in turn, :data:`REPEATS` times, on random prefixes: what they say does not matter for the cost."""
-    generator = np.random.default_rng(0)
-    prefixes = tuple(generator.integers(4, 400, prefix_tokens).astype(np.int64) for _ in range(rows))
-    pool = replace(pool_of_ids(prefixes, generator.integers(4, 400, 32).astype(np.int64)), generator=engine)
+    """Both sides in turn, :data:`REPEATS` times."""
+    pool = arbitrary_pool(engine, rows, prefix_tokens)
     held = replace(pool, generator=_Held(engine, pool.kv()))  # type: ignore[arg-type]
     stop.score(held)
     checks, encodings = [], []

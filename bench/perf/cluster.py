@@ -42,8 +42,8 @@ class StepCost:
         from scipy.optimize import nnls
 
         rows, read, seconds = np.array(steps, np.float64).T
-        found, _ = nnls(np.column_stack([np.ones_like(rows), rows, read]) / seconds[:, None], np.ones_like(rows))
-        fixed, per_row, per_token = map(float, found)
+        terms, _ = nnls(np.column_stack([np.ones_like(rows), rows, read]) / seconds[:, None], np.ones_like(rows))
+        fixed, per_row, per_token = map(float, terms)
         return cls(fixed, per_row, per_token, encoded)
 
     @classmethod
@@ -118,15 +118,15 @@ def serve(
     """
     together = Served()
     for number, replica in enumerate(replicas):
-        own = list(arrivals[number :: len(replicas)])
-        if not own:
+        dealt = list(arrivals[number :: len(replicas)])
+        if not dealt:
             continue
-        one = _Simulation(own, policy, position, replica, check_tokens).run()
-        together.latency += one.latency
-        together.seconds = max(together.seconds, one.seconds)
-        together.peak_held = max(together.peak_held, one.peak_held)
+        served = _Simulation(dealt, policy, position, replica, check_tokens).run()
+        together.latency += served.latency
+        together.seconds = max(together.seconds, served.seconds)
+        together.peak_held = max(together.peak_held, served.peak_held)
         for name in ("busy_seconds", "decoded", "checked", "recomputed", "evicted", "held_seconds"):
-            setattr(together, name, getattr(together, name) + getattr(one, name))
+            setattr(together, name, getattr(together, name) + getattr(served, name))
     return together
 
 
@@ -142,10 +142,10 @@ class _Simulation:
     ) -> None:
         self.arrivals, self.policy, self.replica, self.check_tokens = arrivals, policy, replica, check_tokens
         self.checkpoints = policy.checkpoints(position) if policy else ()
-        counts = [len(one.lengths) for one in arrivals]
+        counts = [len(arrival.lengths) for arrival in arrivals]
         self.starts = np.cumsum([0, *counts])
         self.problem = np.repeat(np.arange(len(arrivals)), counts)
-        self.length = np.concatenate([one.lengths for one in arrivals]).astype(np.int64)
+        self.length = np.concatenate([arrival.lengths for arrival in arrivals]).astype(np.int64)
         self.state = np.full(len(self.length), ABSENT)
         self.decoded = np.zeros_like(self.length)
         self.resident = np.zeros(len(self.length), np.bool_)
@@ -153,8 +153,8 @@ class _Simulation:
         self.checks = np.zeros(len(arrivals), np.int64)
         self.history: list[list[CheckRecord]] = [[] for _ in arrivals]
         self.kept = np.ones(len(self.length), np.bool_)
-        self.prompts = np.array([one.prompt for one in arrivals], np.int64)
-        self.clock, self.found, self.come = 0.0, Served(latency=[0.0] * len(arrivals)), 0
+        self.prompts = np.array([arrival.prompt for arrival in arrivals], np.int64)
+        self.clock, self.served, self.come = 0.0, Served(latency=[0.0] * len(arrivals)), 0
         most = int(self.prompts.max() + self.length.max())
         if most + 1 > replica.capacity:
             raise UserError(f"a path of {most} tokens with its prompt exceeds the room for {replica.capacity}")
@@ -177,8 +177,8 @@ class _Simulation:
                 continue
             self._step(active, min(int((self.target[active] - self.decoded[active]).min()), room // len(active)))
             self._settle(active)
-        self.found.seconds = self.clock
-        return self.found
+        self.served.seconds = self.clock
+        return self.served
 
     def _held(self) -> int:
         """Tokens in memory: those of paths, and the prompts of problems that have any there (shared by their paths)."""
@@ -219,9 +219,9 @@ class _Simulation:
         # One more token each, or a path that was let in might have to go before its first step.
         needed = np.cumsum(self._reserved(queued) + new_prompt) + np.arange(1, len(queued) + 1) + len(active)
         entering = queued[needed + taken <= self.replica.capacity]
-        again = int(self.decoded[entering].sum())
-        self.found.recomputed += again
-        self._spend((again + int(new_prompt[: len(entering)].sum())) * self.replica.cost.encoded)
+        recomputed = int(self.decoded[entering].sum())
+        self.served.recomputed += recomputed
+        self._spend((recomputed + int(new_prompt[: len(entering)].sum())) * self.replica.cost.encoded)
         self.state[entering], self.resident[entering] = ACTIVE, True
 
     def _evict(self, state: int) -> bool:
@@ -233,7 +233,7 @@ class _Simulation:
         self.resident[last] = False
         if state == ACTIVE:
             self.state[last] = QUEUED
-        self.found.evicted += 1
+        self.served.evicted += 1
         return True
 
     def _step(self, active: NDArray[np.int64], steps: int) -> None:
@@ -245,13 +245,13 @@ class _Simulation:
             steps = max(1, min(steps, int(np.ceil(ahead / cost.seconds(len(active), read)))))
         self._spend(cost.seconds(len(active), read, steps), held + len(active) * steps // 2)
         self.decoded[active] += steps
-        self.found.decoded += len(active) * steps
-        self.found.peak_held = max(self.found.peak_held, held + len(active) * steps)
+        self.served.decoded += len(active) * steps
+        self.served.peak_held = max(self.served.peak_held, held + len(active) * steps)
 
     def _spend(self, seconds: float, held: int = 0) -> None:
         self.clock += seconds
-        self.found.busy_seconds += seconds
-        self.found.held_seconds += seconds * held
+        self.served.busy_seconds += seconds
+        self.served.held_seconds += seconds * held
 
     def _settle(self, active: NDArray[np.int64]) -> None:
         """What the paths that have reached their aim do next."""
@@ -267,7 +267,7 @@ class _Simulation:
                 self._check(problem, paths)
 
     def _over(self, problem: int) -> None:
-        self.found.latency[problem] = self.clock - self.arrivals[problem].at
+        self.served.latency[problem] = self.clock - self.arrivals[problem].at
 
     def _check(self, problem: int, paths: NDArray[np.int64]) -> None:
         """Ask the policy; the paths that it keeps and that have not ended go on."""
@@ -275,7 +275,7 @@ class _Simulation:
         alive, position = self.kept[paths], self.checkpoints[self.checks[problem]]
         read = int(alive.sum()) * self.check_tokens
         if read:
-            self.found.checked += read
+            self.served.checked += read
             self._spend(self.replica.cost.seconds(read, int(self.decoded[paths[alive]].sum())))
         scores = np.where(alive, self.arrivals[problem].scores, np.nan)
         nothing = np.full(len(paths), -1)

@@ -12,10 +12,10 @@ from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import NOTHING, Request
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.decoding import one_thread
-from prunebench.bench.perf.clock import anew, median_seconds
+from prunebench.bench.perf.clock import anew, arbitrary_pool, median_seconds
 from prunebench.bench.perf.cluster import Arrival, Replica, Served, StepCost, serve
 from prunebench.bench.perf.decoding import SHAPES, step_seconds
-from prunebench.bench.perf.online import Run, Trial, timed
+from prunebench.bench.perf.online import OnlineCase, OnlineRun, timed
 from prunebench.bench.policies import Policy, TopK, parse_policy
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Reproduced:
     """A measured run and the same one simulated: seconds of all paths, of pruned ones, and what is saved."""
 
-    measured: Run
+    measured: OnlineRun
     whole_seconds: float
     pruned_seconds: float
     tokens_saved: float
@@ -38,7 +38,7 @@ class Reproduced:
         return 1 - self.pruned_seconds / self.whole_seconds
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
         run = self.measured
         both = (
             f"whole {run.whole_seconds:.2f} and {self.whole_seconds:.2f} s",
@@ -56,25 +56,24 @@ def step_cost(engine: TransformersEngine, rows: Sequence[int], lengths: Sequence
     On one thread, as paths are sampled.
     """
     steps = [(count, count * length, step_seconds(engine, count, length)) for count in rows for length in lengths]
-    prefixes = tuple(np.random.default_rng(0).integers(4, 400, lengths[0]) for _ in range(rows[0]))
-    pool = replace(pool_of_ids(prefixes, np.arange(4, 12)), generator=engine)
+    pool = arbitrary_pool(engine, rows[0], lengths[0], prompt_tokens=8)
     return StepCost.fitted(steps, median_seconds(lambda: anew(pool).kv()) / (rows[0] * lengths[0]))
 
 
-def reproduce(engine: TransformersEngine, trial: Trial, requests: Sequence[Request], cost: StepCost) -> Reproduced:
+def reproduce(engine: TransformersEngine, case: OnlineCase, requests: Sequence[Request], cost: StepCost) -> Reproduced:
     """Run ``requests`` whole and pruned, and simulate both with their real lengths and STOP's real scores."""
-    arrivals = [_arrival(engine, trial, request) for request in requests]
-    run = timed(engine, trial, requests)
+    arrivals = [_arrival(engine, case, request) for request in requests]
+    run = timed(engine, case, requests)
     room = [Replica(cost, capacity=1 << 40)]
-    whole = serve(arrivals, None, trial.prefix, room)
-    pruned = serve(arrivals, TopK(trial.kept), trial.prefix, room, trial.stop.tokens)
+    whole = serve(arrivals, None, case.prefix, room)
+    pruned = serve(arrivals, TopK(case.kept), case.prefix, room, case.stop.tokens)
     return Reproduced(run, whole.seconds, pruned.seconds, 1 - (pruned.decoded + pruned.checked) / whole.decoded)
 
 
-def _arrival(engine: TransformersEngine, trial: Trial, request: Request) -> Arrival:
-    (rollout,) = engine.sample([request], trial.sampling, 0, NOTHING)
-    prefixes = tuple(path.token_ids[: trial.prefix] for path in rollout.paths)
-    scores = trial.stop.score(replace(pool_of_ids(prefixes, request.prompt_ids), generator=engine))
+def _arrival(engine: TransformersEngine, case: OnlineCase, request: Request) -> Arrival:
+    (rollout,) = engine.sample([request], case.sampling, 0, NOTHING)
+    prefixes = tuple(path.token_ids[: case.prefix] for path in rollout.paths)
+    scores = case.stop.score(replace(pool_of_ids(prefixes, request.prompt_ids), generator=engine))
     lengths = np.array([len(path.token_ids) for path in rollout.paths])
     return Arrival(0.0, len(request.prompt_ids), lengths, scores)
 
@@ -83,7 +82,7 @@ def _arrival(engine: TransformersEngine, trial: Trial, request: Request) -> Arri
 
 
 @dataclass(frozen=True)
-class Case:
+class ClusterCase:
     """A run on a cluster. ``share`` of bandwidth and products is reached, ``fixed`` seconds come on top of every step.
 
     Lengths are log-normal around ``tokens`` with ``spread`` as the standard deviation of their logarithm. ``rate``:
@@ -165,7 +164,7 @@ class Outcome:
     evicted: float
 
     @classmethod
-    def of(cls, case: Case, policy: str, served: Served) -> Outcome:
+    def of(cls, case: ClusterCase, policy: str, served: Served) -> Outcome:
         times = case.gpus / case.simulated
         hours = served.seconds / 3600
         busy = served.busy_seconds * times / 3600
@@ -176,7 +175,7 @@ class Outcome:
         )  # fmt: skip
 
 
-def policies_of(case: Case) -> dict[str, Policy | None]:
+def policies_of(case: ClusterCase) -> dict[str, Policy | None]:
     """None, one cut to an eighth, a funnel to the same number, and cuts where a device's memory is full."""
     n, at = case.paths, case.prefix
     return {
@@ -192,17 +191,17 @@ def policies_of(case: Case) -> dict[str, Policy | None]:
     }
 
 
-def outcomes(case: Case, say: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:
+def outcomes(case: ClusterCase, say: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:
     """Every policy on the same problems; ``say`` is told each as soon as it is there."""
     arrivals = case.arrivals()
     replicas = [Replica(case.cost, case.capacity, planned=case.tokens)] * case.simulated
-    found = []
+    results = []
     for name, policy in policies_of(case).items():
         served = serve(arrivals, policy, case.prefix, replicas, case.check_tokens)
-        found.append(Outcome.of(case, name, served))
-        say(found[-1])
-    return found
+        results.append(Outcome.of(case, name, served))
+        say(results[-1])
+    return results
 
 
-def described(case: Case, found: Sequence[Outcome]) -> dict[str, Any]:
-    return {"case": asdict(case), "capacity": case.capacity, "outcomes": [asdict(one) for one in found]}
+def described(case: ClusterCase, results: Sequence[Outcome]) -> dict[str, Any]:
+    return {"case": asdict(case), "capacity": case.capacity, "outcomes": [asdict(outcome) for outcome in results]}

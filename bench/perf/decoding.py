@@ -36,7 +36,7 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class DeviceLimits:
     """What the device can do: bytes per second (read plus written) of a copy, FLOP per second of a matrix product."""
 
     bytes_per_second: float
@@ -44,7 +44,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecodingSpeed:
     """Tokens per second of one step at ``rows`` rows of ``length`` tokens, and what memory traffic would allow.
 
     The limit reads every weight and every key and value once per step, and does nothing else.
@@ -84,7 +84,7 @@ class HeldMemory:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnginePlan:
     """What is measured: paths of ``total`` tokens that are scored at ``prefix``, ``decoding_rows`` rows at a time, and
     ``problems`` pools of 64 in flight on a device that holds keys and values of ``memory`` tokens."""
 
@@ -100,27 +100,27 @@ class Plan:
 
 @dataclass(frozen=True)
 class EngineSpeed:
-    """What :func:`measure` found."""
+    """What :func:`measure_engine` found."""
 
     shape: str
     device: str
-    plan: Plan
-    limits: Limits
-    decoding: tuple[Decoding, ...]
+    plan: EnginePlan
+    limits: DeviceLimits
+    decoding: tuple[DecodingSpeed, ...]
     check: CheckCost
     memory: HeldMemory | None
     saved: Saving
 
 
-def measure(shape: str, device: str, plan: Plan, say: Callable[[str], None]) -> EngineSpeed:
+def measure_engine(shape: str, device: str, plan: EnginePlan, say: Callable[[str], None]) -> EngineSpeed:
     """Everything in turn; ``say`` is told each number as soon as it is there."""
     engine = engine_of_shape(shape, device)
     name = device_name(device)
-    bound = limits(device, 1 << (22 if device == "cpu" else 28))
+    bound = device_limits(device, 1 << (22 if device == "cpu" else 28))
     say(f"{name}: copies {bound.bytes_per_second / 1e9:.0f} GB/s, products {bound.flops_per_second / 1e12:.1f} TFLOP/s")
     steps = []
     for rows in plan.decoding_rows:
-        steps.append(decoding(engine, rows, plan.prefix, bound))
+        steps.append(decoding_speed(engine, rows, plan.prefix, bound))
         say(
             f"decoding {rows} rows of {plan.prefix} tokens: {steps[-1].tokens_per_second:.0f} tokens/s, "
             f"{steps[-1].share:.0%} of what memory traffic allows"
@@ -172,7 +172,7 @@ def engine_of_shape(shape: str, device: str) -> TransformersEngine:
     return TransformersEngine(model, tokenizer, shape, shape, rows_in_flight=1 << 20)
 
 
-def limits(device: str, size: int) -> Limits:
+def device_limits(device: str, size: int) -> DeviceLimits:
     """A copy of ``size`` floats and a product of two square matrices of as many, in the type that models use there."""
     import torch
 
@@ -185,14 +185,14 @@ def limits(device: str, size: int) -> Limits:
     left @ left
     copies = median_seconds(lambda: target.copy_(source))
     products = median_seconds(lambda: left @ left)
-    return Limits(2 * source.numel() * source.element_size() / copies, 2 * width**3 / products)
+    return DeviceLimits(2 * source.numel() * source.element_size() / copies, 2 * width**3 / products)
 
 
-def decoding(engine: TransformersEngine, rows: int, length: int, bound: Limits) -> Decoding:
+def decoding_speed(engine: TransformersEngine, rows: int, length: int, bound: DeviceLimits) -> DecodingSpeed:
     """Steps of ``rows`` rows in pools of at most 256 that hold ``length`` tokens each."""
     seconds = step_seconds(engine, rows, length)
     traffic = engine.weight_bytes + rows * length * engine.arithmetic.kv_bytes
-    return Decoding(rows, length, rows / seconds, rows * bound.bytes_per_second / traffic)
+    return DecodingSpeed(rows, length, rows / seconds, rows * bound.bytes_per_second / traffic)
 
 
 def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:

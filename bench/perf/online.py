@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trial:
+class OnlineCase:
     """What is measured: paths that ``stop`` scores at ``prefix`` tokens, ``kept`` of which go on; medians."""
 
     stop: Stop
@@ -61,7 +61,7 @@ class Phases:
 
 
 @dataclass(frozen=True)
-class Run:
+class OnlineRun:
     """One engine on so many problems at once: all paths to their ends, and pruned. Medians of the repeats."""
 
     engine: str
@@ -85,8 +85,7 @@ class Run:
         return self.seconds_saved / self.tokens_saved
 
     @property
-    def told(self) -> str:
-        """The run in a sentence."""
+    def sentence(self) -> str:
         pruned = self.pruned
         return (
             f"{self.engine}, {self.problems} in flight, room for {self.kv_tokens:,} tokens: launch "
@@ -105,7 +104,7 @@ def shipped_stop(engine: Engine, prefix: int) -> Stop:
     return stop
 
 
-def demo_trial(engine: Engine, problems: int, rows: int, repeats: int) -> tuple[Trial, list[Request]]:
+def demo_case(engine: Engine, problems: int, rows: int, repeats: int) -> tuple[OnlineCase, list[Request]]:
     """As many ``problems`` of the demo, evenly from its families, with ``rows`` paths, cut in the demo's proportion."""
     config = preset("demo")
     tasks = tasks_of(config)
@@ -113,30 +112,30 @@ def demo_trial(engine: Engine, problems: int, rows: int, repeats: int) -> tuple[
     requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(rows))) for _, p in chosen]
     kept = max(1, rows * config.k // config.n)
     stop = shipped_stop(engine, config.prefix_tokens)
-    return Trial(stop, config.sampling, config.prefix_tokens, kept, repeats), requests
+    return OnlineCase(stop, config.sampling, config.prefix_tokens, kept, repeats), requests
 
 
 def compare_engines(
     default: TransformersEngine,
     other: Callable[[int], VllmEngine],
-    trial: Trial,
+    case: OnlineCase,
     requests: Sequence[Request],
-    say: Callable[[Run], None],
-) -> list[Run]:
+    say: Callable[[OnlineRun], None],
+) -> list[OnlineRun]:
     """Both engines on all ``requests`` in flight, then on the first one alone; ``say`` is told each run.
 
     ``other`` starts the other engine with room for so many tokens of keys and values.
     """
     default.rows_in_flight = sum(len(request.paths) for request in requests)
-    _online(default, trial, requests[:1])  # what is made once is not timed
-    runs: list[Run] = []
+    _online(default, case, requests[:1])  # what is made once is not timed
+    runs: list[OnlineRun] = []
 
     def measured(engine: Engine, some: Sequence[Request], kv_tokens: int) -> None:
-        runs.append(timed(engine, trial, some, kv_tokens))
+        runs.append(timed(engine, case, some, kv_tokens))
         say(runs[-1])
 
     default.forget()
-    list(default.sample(requests, trial.sampling, 0, NOTHING))
+    list(default.sample(requests, case.sampling, 0, NOTHING))
     peak = default.decoder.most_tokens
     measured(default, requests, peak)
     second = other(peak)
@@ -149,41 +148,41 @@ def compare_engines(
     return runs
 
 
-def timed(engine: Engine, trial: Trial, requests: Sequence[Request], kv_tokens: int = 0) -> Run:
+def timed(engine: Engine, case: OnlineCase, requests: Sequence[Request], kv_tokens: int = 0) -> OnlineRun:
     """One engine, all ``requests`` in flight: whole paths, and launched, checked and resumed."""
     whole, pruned, tokens = [], [], 0
-    for _ in range(trial.repeats):
+    for _ in range(case.repeats):
         engine.forget()
         started = time.perf_counter()
-        rollouts = list(engine.sample(requests, trial.sampling, 0, NOTHING))
+        rollouts = list(engine.sample(requests, case.sampling, 0, NOTHING))
         whole.append(time.perf_counter() - started)
         tokens = sum(len(path.token_ids) for rollout in rollouts for path in rollout.paths)
         engine.forget()
-        pruned.append(_online(engine, trial, requests))
+        pruned.append(_online(engine, case, requests))
     middle = {
-        name: statistics.median(getattr(one, name) for one in pruned)
+        name: statistics.median(getattr(phases, name) for phases in pruned)
         for name in ("launch_seconds", "check_seconds", "resume_seconds")
     }
     name = engine.backend or "transformers"
-    return Run(name, len(requests), kv_tokens, tokens, statistics.median(whole), replace(pruned[-1], **middle))
+    return OnlineRun(name, len(requests), kv_tokens, tokens, statistics.median(whole), replace(pruned[-1], **middle))
 
 
-def _online(engine: Engine, trial: Trial, requests: Sequence[Request]) -> Phases:
+def _online(engine: Engine, case: OnlineCase, requests: Sequence[Request]) -> Phases:
     begin = time.perf_counter()
-    live = list(engine.launch(requests, trial.sampling, 0, NOTHING, trial.prefix))
+    live = list(engine.launch(requests, case.sampling, 0, NOTHING, case.prefix))
     launched = time.perf_counter()
-    decided = [(pool, _best(trial.stop, pool, trial.kept)) for pool in live]
+    decided = [(pool, _best(case.stop, pool, case.kept)) for pool in live]
     checked = time.perf_counter()
     lengths = [[len(path.token_ids) for path in pool.paths] for pool in live]
     counted = time.perf_counter()
     rollouts = list(engine.resume(decided))
     resumed = time.perf_counter()
     written = sum(len(path.token_ids) for rollout in rollouts for path in rollout.paths)
-    at_launch = sum(np.array(own)[keep].sum() for own, (_, keep) in zip(lengths, decided, strict=True))
+    at_launch = sum(np.array(held)[keep].sum() for held, (_, keep) in zip(lengths, decided, strict=True))
     return Phases(
         sum(map(sum, lengths)),
         launched - begin,
-        trial.stop.tokens * sum(map(len, lengths)),
+        case.stop.tokens * sum(map(len, lengths)),
         checked - launched,
         int(written - at_launch),
         resumed - counted,

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from prunebench.bench.cli.perf import MEASUREMENTS, Cluster
-from prunebench.bench.perf.cluster_cases import Case
+from prunebench.bench.perf.cluster_cases import ClusterCase
 from tests.bench.conftest import refused
 
 
@@ -48,5 +48,5 @@ def test_the_help_names_every_setting(prunebench):
 
 
 def test_the_settings_of_the_cluster_are_those_of_its_cases():
-    defaults = {field.name: field.default for field in fields(Case)}
+    defaults = {field.name: field.default for field in fields(ClusterCase)}
     assert all(defaults[field.name] == field.default for field in fields(Cluster) if field.name != "measure")

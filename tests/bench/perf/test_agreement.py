@@ -11,7 +11,7 @@ from prunebench.bench.engines.base import Sampling
 from prunebench.bench.engines.noise import uniforms
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
-from prunebench.bench.perf.agreement import LOGPROB_BAR, TIE, Agreement, agreement, divergence
+from prunebench.bench.perf.agreement import LOGPROB_BAR, TIE, DeviceAgreement, agreement, divergence
 from prunebench.bench.rollouts.sampling import problems_of
 from prunebench.bench.training.loading import load_method
 from prunebench.tasks import catalogue
@@ -22,7 +22,7 @@ def engine():
     return TransformersEngine.load("embedded")
 
 
-def compared(engine: TransformersEngine, other: TransformersEngine) -> Agreement:
+def compared(engine: TransformersEngine, other: TransformersEngine) -> DeviceAgreement:
     config = preset("demo", problems=1)
     problems = problems_of(catalogue.expand(["synthetic/power", "synthetic/program"]), "test", 1, 0)
     learned = REASONERS["embedded"].learned

@@ -11,9 +11,9 @@ from prunebench.bench.engines.load import load_local
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.replay import Complete, replay
 from prunebench.bench.perf.cluster import Arrival, Replica, StepCost, serve
-from prunebench.bench.perf.cluster_cases import Case, outcomes, reproduce, step_cost
+from prunebench.bench.perf.cluster_cases import ClusterCase, outcomes, reproduce, step_cost
 from prunebench.bench.perf.decoding import untrained
-from prunebench.bench.perf.online import Trial
+from prunebench.bench.perf.online import OnlineCase
 from prunebench.bench.policies import parse_policy
 from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 from prunebench.methods.base import Pruner, Source
@@ -149,7 +149,7 @@ def test_measured_steps_give_their_cost_back():
 
 
 def test_two_runs_are_equal_and_pruning_saves_more_than_its_share_of_tokens():
-    case = Case(problems=8, paths=64, tokens=2000, prefix=128, gpus=2, simulated=2, kv_gigabytes=2.0)
+    case = ClusterCase(problems=8, paths=64, tokens=2000, prefix=128, gpus=2, simulated=2, kv_gigabytes=2.0)
     first, second = outcomes(case), outcomes(case)
     assert first == second
     by = {one.policy.partition(":")[0]: one for one in first}
@@ -160,28 +160,28 @@ def test_two_runs_are_equal_and_pruning_saves_more_than_its_share_of_tokens():
 
 
 def test_arrivals_make_a_cluster_wait():
-    case = Case(problems=8, paths=16, tokens=2000, prefix=128, gpus=1, simulated=1)
+    case = ClusterCase(problems=8, paths=16, tokens=2000, prefix=128, gpus=1, simulated=1)
     slow = outcomes(replace(case, rate=1e-4))[0]
     assert slow.hours > outcomes(case)[0].hours
     assert slow.latency_median < outcomes(case)[0].latency_median
 
 
 def test_the_shape_is_that_of_the_model():
-    assert Case().model.parameters == pytest.approx(1.54e9, rel=0.01)
-    assert Case().model.kv_bytes == 28_672
+    assert ClusterCase().model.parameters == pytest.approx(1.54e9, rel=0.01)
+    assert ClusterCase().model.kv_bytes == 28_672
 
 
 def test_the_small_case_is_measured_and_simulated_with_the_same_tokens():
     """Seconds are not compared here: `prunebench perf cluster` does that."""
     engine = load_local("embedded", "cpu")
     config = preset("demo", tasks=("synthetic/power",))
-    trial = Trial(untrained(engine), config.sampling, config.prefix_tokens, 2, repeats=1)
+    case = OnlineCase(untrained(engine), config.sampling, config.prefix_tokens, 2, repeats=1)
     chosen = problems_of(tasks_of(config), config.split, 2, config.seed)
     requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(6))) for _, p in chosen]
     cost = step_cost(engine, (4, 16), (20, 80))
     assert cost.encoded > 0
-    found = reproduce(engine, trial, requests, cost)
+    found = reproduce(engine, case, requests, cost)
     assert found.tokens_saved == pytest.approx(found.measured.tokens_saved)
     assert found.whole_seconds > found.pruned_seconds > 0
-    assert "measured and simulated" in found.told
+    assert "measured and simulated" in found.sentence
     assert len(engine.decoder.ends), "what steps were measured without is back"

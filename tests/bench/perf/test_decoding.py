@@ -5,13 +5,20 @@ from __future__ import annotations
 import pytest
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.perf.decoding import Plan, Saving, engine_of_shape, limits, measure, saved_by_pruning
+from prunebench.bench.perf.decoding import (
+    EnginePlan,
+    Saving,
+    device_limits,
+    engine_of_shape,
+    measure_engine,
+    saved_by_pruning,
+)
 
 
 def test_everything_is_measured_on_a_tiny_model_and_said():
     said: list[str] = []
-    plan = Plan(prefix=32, total=120, decoding_rows=(4,), memory=4_000, problems=2, rows=8, kept=2, lengths=2)
-    found = measure("tiny", "cpu", plan, said.append)
+    plan = EnginePlan(prefix=32, total=120, decoding_rows=(4,), memory=4_000, problems=2, rows=8, kept=2, lengths=2)
+    found = measure_engine("tiny", "cpu", plan, said.append)
     (step,) = found.decoding
     assert 0 < step.share < 1 and step.tokens_per_second > 0
     assert found.memory is None and found.check.rows == 8
@@ -36,7 +43,7 @@ def test_rows_that_do_not_fit_run_one_set_after_another(monkeypatch):
 
 def test_limits_are_counted_by_what_was_moved_and_computed(monkeypatch):
     monkeypatch.setattr("prunebench.bench.perf.decoding.median_seconds", lambda _action: 2.0)
-    found = limits("cpu", 1 << 16)
+    found = device_limits("cpu", 1 << 16)
     assert found.bytes_per_second == 2 * 4 * 2**16 / 2  # read and written, four bytes each
     assert found.flops_per_second == 2 * 256**3 / 2
 

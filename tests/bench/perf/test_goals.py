@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from prunebench.bench.perf.goals import GOALS, Growth, Speed, replayed
+from prunebench.bench.perf.harness_goals import replayed
+from prunebench.bench.perf.speed import GOALS, Growth, Speed
 
 
 def test_growth_is_the_exponent_of_the_power_law():

@@ -18,7 +18,7 @@ from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.engines.vllm.process import require_room, warn_if_untested
 from prunebench.bench.errors import UserError
-from prunebench.bench.perf.online import Trial, timed
+from prunebench.bench.perf.online import OnlineCase, timed
 from prunebench.bench.rollouts.sampling import rollout_manifest
 from prunebench.bench.training.loading import load_method
 from prunebench.methods.base import Signal
@@ -239,8 +239,8 @@ def test_a_judge_that_vllm_runs_judges_as_the_default_engine(reader, engine):
 def test_both_engines_write_the_same_tokens_when_they_are_timed(reader, engine):
     """What `prunebench perf engines` measures: two pools in flight, whole and pruned."""
     stop = load_method("stop", EMBEDDED.learned, reader.digest, PREFIX).pruner
-    trial = Trial(stop, SAMPLING, PREFIX, kept=2, repeats=1)
-    ours, theirs = (timed(one, trial, requests(one, 16, 1)) for one in (reader, engine))
+    case = OnlineCase(stop, SAMPLING, PREFIX, kept=2, repeats=1)
+    ours, theirs = (timed(one, case, requests(one, 16, 1)) for one in (reader, engine))
     assert (ours.engine, theirs.engine) == ("transformers", "vllm 0.32.0")
     for run in (ours, theirs):
         assert run.pruned.launch_tokens <= 2 * 16 * PREFIX and run.pruned.recomputed_tokens == 0
