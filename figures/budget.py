@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from prunebench.bench.evaluation.results import QuadrantName
-from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.evaluation.statistics import Interval, mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline
 from prunebench.bench.guideline.sweep import Sweep, SweepCell
@@ -41,9 +41,7 @@ class Spent:
     method: str
     budget: float
     cost: float
-    maj: float
-    low: float
-    high: float
+    maj: Interval
 
 
 def spent(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> list[Spent]:
@@ -93,13 +91,13 @@ def _pooled(panel: str, method: str, budget: float, cells: list[SweepCell], task
         return []
     maj = mean_interval(100 * np.concatenate([cell.maj for cell in cells]))
     cost = float(np.average([cell.cost for cell in cells], weights=[len(cell.maj) for cell in cells]))
-    return [Spent(panel, method, budget, cost, maj.mean, maj.low, maj.high)]
+    return [Spent(panel, method, budget, cost, maj)]
 
 
 def budget_csv(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> str:
     """A line per point."""
     columns = ("panel", "method", "prefix", "budget", "cost", "maj_at_k", "low", "high")
-    rows = ((p.panel, p.method, prefix, p.budget, p.cost, p.maj, p.low, p.high)
+    rows = ((p.panel, p.method, prefix, p.budget, p.cost, p.maj.mean, p.maj.low, p.maj.high)
             for p in spent(sweep, guidelines, prefix))  # fmt: skip
     return csv_text(columns, rows)
 
@@ -115,7 +113,7 @@ def budget(
     if len({point.budget for point in points}) < 2:
         raise ValueError(f"fewer than two budgets of the sweep could be spent at a prefix of {prefix} tokens")
     wide = (WIDTH_INCHES - LEFT - NAMES - 0.10) / 2
-    low, high = min(p.maj for p in points) - 2, max(p.maj for p in points) + 2
+    low, high = min(p.maj.mean for p in points) - 2, max(p.maj.mean for p in points) + 2
     costs = [p.cost for p in points]
     with theme():
         figure = new_figure(HEIGHT)
@@ -137,9 +135,9 @@ def budget(
                 line = [p for p in points if (p.panel, p.method) == (panel, method)]
                 style = QUADRANTS[quadrants.get(method, "control")]
                 color = INK if method == ALL else style.color
-                ax.plot([p.cost for p in line], [p.maj for p in line], color=color, marker=style.marker, markersize=2.6,
-                        linestyle="--" if method == ALL else "-", linewidth=0.8)  # fmt: skip
-                ends[method] = line[-1].maj
+                ax.plot([p.cost for p in line], [p.maj.mean for p in line], color=color, marker=style.marker,
+                        markersize=2.6, linestyle="--" if method == ALL else "-", linewidth=0.8)  # fmt: skip
+                ends[method] = line[-1].maj.mean
             if index and ends:
                 order = sorted(ends, key=lambda name: ends[name])
                 gap = (high - low) * 0.105 / (HEIGHT - FOOT - TOP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from prunebench.bench.evaluation.ledger import LedgerRow
-from prunebench.bench.evaluation.results import QuadrantName, Results
-from prunebench.bench.evaluation.statistics import mean_interval
-from prunebench.bench.files import csv_text
+from prunebench.bench.evaluation.results import QuadrantName, Results, Row, rows_csv
+from prunebench.bench.evaluation.statistics import Interval, mean_interval
 from prunebench.figures.paper.marks import SOURCE, open_marker, published_check_seconds
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder, Timing, mean_defined
@@ -35,9 +33,8 @@ from prunebench.figures.style import (
 ROW_INCHES, GROUP_GAP, TOP, FOOT = 0.155, 0.5, 0.30, 0.86
 
 
-@dataclass(frozen=True)
-class OverheadRow:
-    """Means per problem. Seconds with their 95 % interval over problems; ``flops_percent`` of those of ``none``.
+class OverheadRow(Row):
+    """Means per problem, seconds with their 95 % interval over problems; ``flops_percent`` of those of ``none``.
 
     ``check_tokens`` are all tokens that the method itself reads or writes: re-encoded, probe and check tokens.
     ``source`` tells measured rows from published ones, which state seconds of one batch (Table 16) and nothing else.
@@ -47,19 +44,17 @@ class OverheadRow:
     method: str
     quadrant: QuadrantName
     n_problems: int
-    check_seconds: float
-    check_seconds_low: float
-    check_seconds_high: float
-    check_tokens: float
-    flops: float
-    flops_percent: float
-    peak_kv_bytes: float
+    check_seconds: Interval
+    check_tokens: float = math.nan
+    flops: float = math.nan
+    flops_percent: float = math.nan
+    peak_kv_bytes: float = math.nan
 
 
 @figure("overhead", "Seconds, tokens, arithmetic and memory that pruning costs.", published=True, place=100)
 def draw(run: RunFolder, paper: bool) -> Drawing:
     parts = (run.results, run.ledger, run.timings, paper)
-    return Drawing(overhead(*parts), overhead_csv(overhead_rows(*parts)))
+    return Drawing(overhead(*parts), rows_csv(overhead_rows(*parts)))
 
 
 def overhead_rows(
@@ -79,7 +74,6 @@ def overhead_rows(
         entries = by_method.get(method, [])
         problems = {(entry.task, entry.problem) for entry in entries}
         seconds = [t.check_seconds for t in timings if t.method == method and not math.isnan(t.check_seconds)]
-        held = mean_interval(np.array(seconds)) if len(seconds) > 1 else None
         check_tokens = sum(entry.reencoded_tokens + entry.probe_tokens + entry.check_tokens for entry in entries)
         flops = _flops(entries)
         rows.append(
@@ -88,9 +82,7 @@ def overhead_rows(
                 method=method,
                 quadrant=quadrant,
                 n_problems=len(problems),
-                check_seconds=mean_defined(seconds),
-                check_seconds_low=held.low if held else math.nan,
-                check_seconds_high=held.high if held else math.nan,
+                check_seconds=mean_interval(np.array(seconds)),
                 check_tokens=check_tokens / len(problems) if problems else math.nan,
                 flops=flops,
                 flops_percent=100 * flops / whole if whole > 0 else math.nan,
@@ -98,17 +90,20 @@ def overhead_rows(
             )
         )
     if paper:
-        nothing = math.nan
         rows += [
-            OverheadRow(SOURCE, f"paper: type {quadrant}", quadrant, 0, seconds, *[nothing] * 6)
+            OverheadRow(
+                source=SOURCE, method=f"paper: type {quadrant}", quadrant=quadrant, n_problems=0,
+                check_seconds=Interval(seconds, math.nan, math.nan),
+            )
             for quadrant, seconds, _ in published_check_seconds()
-        ]
+        ]  # fmt: skip
     order = list(QUADRANTS)
-    return sorted(rows, key=lambda row: (order.index(row.quadrant), row.source != "measured", _last(row.check_seconds)))
+    return sorted(rows, key=lambda row: (order.index(row.quadrant), row.source != "measured", _seconds(row)))
 
 
-def _last(value: float) -> float:
-    return math.inf if math.isnan(value) else value
+def _seconds(row: OverheadRow) -> float:
+    """For sorting; undefined is last."""
+    return math.inf if math.isnan(row.check_seconds.mean) else row.check_seconds.mean
 
 
 def _flops(entries: Sequence[LedgerRow]) -> float:
@@ -123,11 +118,6 @@ def _peak(entries: Sequence[LedgerRow]) -> float:
         key = (entry.task, entry.problem)
         peaks[key] = max(peaks.get(key, 0.0), entry.peak_kv_bytes)
     return mean_defined(list(peaks.values()))
-
-
-def overhead_csv(rows: Sequence[OverheadRow]) -> str:
-    columns = [field.name for field in fields(OverheadRow)]
-    return csv_text(columns, ([getattr(row, column) for column in columns] for row in rows))
 
 
 def overhead(results: Results, ledger: Sequence[LedgerRow], timings: Sequence[Timing], paper: bool = False) -> Figure:
@@ -169,7 +159,7 @@ def overhead(results: Results, ledger: Sequence[LedgerRow], timings: Sequence[Ti
 
 
 _PANELS: tuple[tuple[str, Callable[[OverheadRow], float], bool], ...] = (
-    ("check\n(s)", lambda row: row.check_seconds, True),
+    ("check\n(s)", lambda row: row.check_seconds.mean, True),
     ("check\ntokens", lambda row: row.check_tokens, True),
     ("FLOPs\n(% of none)", lambda row: row.flops_percent, False),
     ("peak KV\n(MB)", lambda row: row.peak_kv_bytes / 1e6, False),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.evaluation.statistics import Interval, mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.sweep import Sweep
 from prunebench.figures.registry import Drawing, figure
@@ -28,9 +29,7 @@ class RetentionPoint:
     prefix: int
     budget: float
     gamma: float
-    maj: float
-    low: float
-    high: float
+    maj: Interval
     problems: int
 
 
@@ -53,15 +52,14 @@ def retention_points(sweep: Sweep, method: str) -> list[RetentionPoint]:
     for (prefix, budget, gamma), parts in groups.items():
         if len(parts) == len(sweep.tasks):
             values = 100 * np.concatenate(parts)
-            maj = mean_interval(values)
-            points.append(RetentionPoint(prefix, budget, gamma, maj.mean, maj.low, maj.high, len(values)))
+            points.append(RetentionPoint(prefix, budget, gamma, mean_interval(values), len(values)))
     return points
 
 
 def retention_csv(sweep: Sweep, method: str) -> str:
     """A line per point."""
     columns = ("method", "prefix", "budget", "gamma", "maj_at_k", "low", "high", "problems")
-    rows = ((method, p.prefix, p.budget, p.gamma, p.maj, p.low, p.high, p.problems)
+    rows = ((method, p.prefix, p.budget, p.gamma, p.maj.mean, p.maj.low, p.maj.high, p.problems)
             for p in retention_points(sweep, method))  # fmt: skip
     return csv_text(columns, rows)
 
@@ -78,7 +76,7 @@ def retention(sweep: Sweep, method: str) -> Figure:
     budgets = sorted({point.budget for point in points})
     colors = dict(zip(budgets, BUDGET_COLORS[-len(budgets) :], strict=True))
     wide = (WIDTH_INCHES - LEFT - 0.06 - 0.08 * (len(prefixes) - 1)) / len(prefixes)
-    low, high = min(p.maj for p in points), max(p.high for p in points)
+    low, high = min(p.maj.mean for p in points), max(p.maj.high for p in points)
     with theme():
         figure = new_figure(HEIGHT)
         figure.text(0.02, 1 - 0.05 / HEIGHT, f"{method}: {points[0].problems} problems, pools drawn from "
@@ -96,15 +94,7 @@ def retention(sweep: Sweep, method: str) -> Figure:
                 ax.set_yticklabels([])
             ax.set_title(f"L = {prefix}", fontsize=7, pad=2, loc="left")
             for budget in budgets:
-                line = sorted(
-                    (p for p in points if (p.prefix, p.budget) == (prefix, budget)), key=lambda point: point.gamma
-                )
-                ax.plot([p.gamma for p in line], [p.maj for p in line], color=colors[budget], marker="o", markersize=2)
-                best = max(line, key=lambda point: (point.maj, point.gamma), default=None)
-                if best is not None:
-                    ax.plot([best.gamma] * 2, [best.low, best.high], color=colors[budget], linewidth=0.6, alpha=0.6)
-                    ax.plot([best.gamma], [best.maj], marker="o", markersize=5, markerfacecolor="none",
-                            markeredgecolor=INK, markeredgewidth=0.7, zorder=5)  # fmt: skip
+                _curve(ax, [p for p in points if (p.prefix, p.budget) == (prefix, budget)], colors[budget])
         figure.text(0.5, 0.31 / HEIGHT, "retention ratio γ = k / N", ha="center", fontsize=7)
         figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / HEIGHT, "maj@k|N, %", rotation=90, ha="center",
                     va="center", fontsize=7)  # fmt: skip
@@ -116,3 +106,14 @@ def retention(sweep: Sweep, method: str) -> Figure:
                       handlelength=1.0, handletextpad=0.3, columnspacing=0.8, borderaxespad=0,
                       labelcolor=MUTED)  # fmt: skip
     return figure
+
+
+def _curve(ax: Axes, points: list[RetentionPoint], color: str) -> None:
+    if not points:
+        return
+    line = sorted(points, key=lambda point: point.gamma)
+    ax.plot([p.gamma for p in line], [p.maj.mean for p in line], color=color, marker="o", markersize=2)
+    best = max(line, key=lambda point: (point.maj.mean, point.gamma))
+    ax.plot([best.gamma] * 2, [best.maj.low, best.maj.high], color=color, linewidth=0.6, alpha=0.6)
+    ax.plot([best.gamma], [best.maj.mean], marker="o", markersize=5, markerfacecolor="none", markeredgecolor=INK,
+            markeredgewidth=0.7, zorder=5)  # fmt: skip

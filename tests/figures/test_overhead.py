@@ -8,8 +8,8 @@ import math
 import pytest
 
 from prunebench.bench.evaluation.ledger import LedgerRow
-from prunebench.bench.evaluation.results import Results
-from prunebench.figures.overhead import overhead, overhead_csv, overhead_rows
+from prunebench.bench.evaluation.results import Results, rows_csv
+from prunebench.figures.overhead import overhead, overhead_rows
 from prunebench.figures.paper.marks import SOURCE, published_check_seconds
 from prunebench.figures.run_folder import Timing
 from tests.figures.readable import assert_readable
@@ -33,24 +33,24 @@ def test_costs_are_sums_over_phases_and_means_over_problems(results: Results) ->
     assert stop.check_tokens == pytest.approx(38.0)  # (36 + 40) / 2: re-encoded, probe and check tokens
     assert (stop.flops, stop.flops_percent) == pytest.approx((2e9, 20.0))
     assert stop.peak_kv_bytes == pytest.approx(4e6)  # the highest phase of each problem
-    assert stop.check_seconds == pytest.approx(0.3)
+    assert stop.check_seconds.mean == pytest.approx(0.3)
     half = 12.706204736 * 0.1  # Student t with one degree of freedom, standard error 0.1
-    assert (stop.check_seconds_low, stop.check_seconds_high) == pytest.approx((0.3 - half, 0.3 + half))
+    assert (stop.check_seconds.low, stop.check_seconds.high) == pytest.approx((0.3 - half, 0.3 + half))
 
 
 def test_what_was_not_measured_is_undefined_and_not_zero(results: Results) -> None:
     entropy = next(row for row in overhead_rows(results, LEDGER, TIMINGS) if row.method == "entropy")
     assert entropy.n_problems == 0
-    assert all(math.isnan(value) for value in (entropy.check_seconds, entropy.check_tokens, entropy.flops_percent))
+    assert all(math.isnan(value) for value in (entropy.check_seconds.mean, entropy.check_tokens, entropy.flops_percent))
 
 
 def test_published_seconds_stand_in_rows_of_their_own(results: Results) -> None:
     rows = overhead_rows(results, LEDGER, TIMINGS, paper=True)
     published = [row for row in rows if row.source == SOURCE]
-    assert [(row.quadrant, row.check_seconds) for row in published] == [("I", 0.38), ("II", 1.13), ("IV", 0.20)]
+    assert [(row.quadrant, row.check_seconds.mean) for row in published] == [("I", 0.38), ("II", 1.13), ("IV", 0.20)]
     assert len(published) == len(published_check_seconds())
     assert all(math.isnan(row.flops) and math.isnan(row.check_tokens) for row in published)
-    assert len(list(csv.DictReader(overhead_csv(rows).splitlines()))) == len(rows)
+    assert len(list(csv.DictReader(rows_csv(rows).splitlines()))) == len(rows)
 
 
 @pytest.mark.parametrize("paper", [False, True])
