@@ -13,6 +13,17 @@ from typer.main import get_command
 
 import prunebench.bench.cli  # noqa: F401 - registers every command
 from prunebench.bench.cli.app import BRING, CHECK, EXTEND, LOOK, RUN, app, plugins_first
+from prunebench.bench.cli.experiment import PlanSettings
+from prunebench.bench.cli.guideline import SweepSettings
+from prunebench.bench.cli.perf import MEASUREMENTS
+from prunebench.bench.cli.rollouts import CheckpointSettings, LabelSettings
+from prunebench.bench.cli.settings import sorted_settings
+from prunebench.bench.cli.study import STUDIES
+from prunebench.bench.cli.tasks import Columns
+from prunebench.bench.cli.train import TrainSettings
+from prunebench.bench.config import RunConfig
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 MOST_COMMANDS, MOST_PARAMETERS = 20, 120
@@ -96,10 +107,29 @@ def refusal(line, whole):
     if name not in COMMANDS:
         return f"no command '{name}'"
     try:
-        COMMANDS[name].make_context(name, rest)
+        values = COMMANDS[name].make_context(name, rest).params
+        if values.get("settings") and values.get("form") in (None, "stop"):  # a format of imports has fields of its own
+            sorted_settings([pair.replace("$split", "test") for pair in values["settings"]], *kinds_of(name, values))
     except UsageError as error:
         return None if type(error).__name__ == "MissingParameter" and not whole else error.format_message()
+    except UserError as error:
+        return str(error)
     return None
+
+
+def kinds_of(name, values):
+    """What ``--set`` of a command may name."""
+    return {
+        "perf": lambda: [MEASUREMENTS[values["what"]].settings],
+        "study": lambda: [STUDIES[values["what"]].settings, ModelOptions],
+        "sweep": lambda: [SweepSettings],
+        "label": lambda: [LabelSettings],
+        "train": lambda: [TrainSettings, ModelOptions],
+        "import": lambda: [CheckpointSettings, ModelOptions],
+        "new": lambda: [Columns],
+        "check": lambda: [ModelOptions],
+        "run": lambda: [RunConfig, ModelOptions, PlanSettings],
+    }.get(name, lambda: [RunConfig, ModelOptions])()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -117,6 +147,8 @@ def test_lines_are_found_and_faults_are_seen():
     assert refusal("comparee", whole=True) == "no command 'comparee'"
     assert "valid integer" in refusal("compare --n eight", whole=True)
     assert "unexpected extra argument" in refusal("rebuild a b", whole=True)
+    assert "unknown key 'top'" in refusal("compare --set top=0.95", whole=True)
+    assert "unknown key 'row'" in refusal("perf check --set row=4", whole=True)
 
 
 def test_the_makefile_calls_what_there_is():
