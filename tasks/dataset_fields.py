@@ -11,7 +11,7 @@ from typing import Any
 
 from prunebench.tasks.answer_types import AnswerType
 from prunebench.tasks.errors import UserError, shown
-from prunebench.tasks.rows import Row
+from prunebench.tasks.rows import DataRow
 from prunebench.tasks.task_spec import TaskSpec
 
 
@@ -19,7 +19,7 @@ from prunebench.tasks.task_spec import TaskSpec
 class RowProblem:
     """A problem as its row gives it: ``key`` is the question, layout and case aside; no ``answer`` is None."""
 
-    row: Row
+    row: DataRow
     split: str | None
     key: str
     id: str
@@ -34,7 +34,7 @@ class FieldReader:
     spec: TaskSpec
     answers: AnswerType
 
-    def problem(self, split: str | None, row: Row) -> RowProblem:
+    def problem(self, split: str | None, row: DataRow) -> RowProblem:
         question, answer = self._question(row), self._gold(row)
         if question is None:
             name = field_of(row, self.spec.problem)
@@ -52,16 +52,16 @@ class FieldReader:
         identity = f"{named}-{digest(key)[:6]}" if named else digest(key)[:12]  # another question is another problem
         return RowProblem(row, split, key, identity, prompt, answer)
 
-    def key(self, row: Row) -> str:
+    def key(self, row: DataRow) -> str:
         """The question, layout and case aside: questions that differ in these only are one question."""
         return _normal(self._question(row) or "")
 
-    def _question(self, row: Row) -> str | None:
+    def _question(self, row: DataRow) -> str | None:
         question = text_of(row, self.spec.problem, "problem")
         context = text_of(row, self.spec.context, "context") if self.spec.context else None
         return f"{context}\n\n{question}" if question and context else question
 
-    def _gold(self, row: Row) -> str | None:
+    def _gold(self, row: DataRow) -> str | None:
         text = text_of(row, self.spec.choices[:1] if len(self.spec.choices) > 1 else self.spec.answer, "answer")
         if text is None:
             return None
@@ -72,7 +72,7 @@ class FieldReader:
             return match[1].strip() or None
         return (self.answers.stated(text) or None) if "\\boxed" in text else text
 
-    def _choices(self, row: Row, answer: str, key: str) -> tuple[str, str]:
+    def _choices(self, row: DataRow, answer: str, key: str) -> tuple[str, str]:
         """The choices as the prompt shows them, and the letter of the right one."""
         names = self.spec.choices
         if not names:
@@ -97,12 +97,12 @@ class FieldReader:
         raise UserError(f"{row.where}: answer {shown(right)} is none of the choices {shown(texts)}")
 
 
-def field_of(row: Row, names: Sequence[str]) -> str:
+def field_of(row: DataRow, names: Sequence[str]) -> str:
     """The first of ``names`` that the row has; the first of all where it has none."""
     return next((name for name in names if name in row.values), names[0])
 
 
-def value_of(row: Row, names: Sequence[str], key: str, wanted: bool = True) -> Any:
+def value_of(row: DataRow, names: Sequence[str], key: str, wanted: bool = True) -> Any:
     """The first value that is not empty under one of ``names``, None where all are.
 
     Raises UserError where the row has none of the fields and one is ``wanted``; ``key`` is that of the description.
@@ -117,7 +117,7 @@ def value_of(row: Row, names: Sequence[str], key: str, wanted: bool = True) -> A
     return next((value for value in values if value not in (None, "")), None)
 
 
-def text_of(row: Row, names: Sequence[str], key: str, wanted: bool = True) -> str | None:
+def text_of(row: DataRow, names: Sequence[str], key: str, wanted: bool = True) -> str | None:
     """The value as a stripped text. Raises UserError as :func:`value_of`, and for what is neither text nor number."""
     value = value_of(row, names, key, wanted)
     if isinstance(value, float) and value.is_integer():

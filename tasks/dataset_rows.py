@@ -13,7 +13,7 @@ from urllib.request import getproxies
 
 from prunebench.tasks.dataset_fields import value_of
 from prunebench.tasks.errors import UserError, first_line, shown
-from prunebench.tasks.rows import SUFFIXES, Row, rows_of
+from prunebench.tasks.rows import SUFFIXES, DataRow, rows_of
 from prunebench.tasks.task_spec import TaskSpec
 
 
@@ -30,7 +30,7 @@ class DatasetRows:
         """Whether they have to be fetched from the hub."""
         return self.spec.dataset is not None and not self._source().exists()
 
-    def __iter__(self) -> Iterator[tuple[str | None, Row]]:
+    def __iter__(self) -> Iterator[tuple[str | None, DataRow]]:
         """(split, row) of all rows within the range; the split is None where it is shared out later."""
         spec = self.spec
         for split, rows in self._parts():
@@ -43,7 +43,7 @@ class DatasetRows:
                 value = str(value_of(row, (spec.split_field,), "split_field"))
                 yield from ((name, row) for name, wanted in spec.splits.items() if wanted == value)
 
-    def _parts(self) -> Iterator[tuple[str | None, Iterator[Row]]]:
+    def _parts(self) -> Iterator[tuple[str | None, Iterator[DataRow]]]:
         """The rows of each split that has files or a part of the data set of its own."""
         spec = self.spec
         named = (
@@ -59,7 +59,7 @@ class DatasetRows:
             parts: list[tuple[str | None, str]] = [*named.items()] or [(None, spec.part)]
             yield from ((name, self._hub_rows(part)) for name, part in parts)
 
-    def _within(self, row: Row) -> bool:
+    def _within(self, row: DataRow) -> bool:
         for name, (low, high) in self.spec.between.items():
             value = value_of(row, (name,), "between")
             try:
@@ -75,7 +75,7 @@ class DatasetRows:
         beside = self.folder / str(self.spec.dataset)
         return self.data or (beside if beside.is_dir() else Path(str(self.spec.dataset)))
 
-    def _hub_rows(self, part: str) -> Iterator[Row]:
+    def _hub_rows(self, part: str) -> Iterator[DataRow]:
         """Rows of a data set on the hub, in its cache, or in a folder that is laid out like one."""
         from datasets import load_dataset
         from datasets.utils import logging
@@ -99,7 +99,7 @@ class DatasetRows:
                     f"network, fetch its file elsewhere and give it: --data {self.spec.name}=FILE (or its folder)"
                 ) from error
         for number, values in enumerate(rows, 1):
-            yield Row(f"{source}:{part}", f"row {number}", values)
+            yield DataRow(f"{source}:{part}", f"row {number}", values)
 
 
 @cache

@@ -12,7 +12,7 @@ from prunebench.tasks.answer_types import AnswerType, answer_type_of
 from prunebench.tasks.dataset_fields import FieldReader, RowProblem, digest, field_of
 from prunebench.tasks.dataset_rows import DatasetRows
 from prunebench.tasks.errors import NoProblemsError, UserError, shown
-from prunebench.tasks.rows import Row
+from prunebench.tasks.rows import DataRow
 from prunebench.tasks.task import Problem, Task
 from prunebench.tasks.task_spec import BENCHMARKS, TaskSpec
 
@@ -21,13 +21,13 @@ MISSING_SHARE = 0.1
 
 
 @dataclass
-class _Loaded:
+class _LoadedProblems:
     """All problems of all splits, in the order of the rows, and what there is to say about them."""
 
     splits: dict[str, list[Problem]]
     rows: int = 0
-    unanswered: list[Row] = field(default_factory=list)
-    repeated: list[Row] = field(default_factory=list)
+    unanswered: list[DataRow] = field(default_factory=list)
+    repeated: list[DataRow] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -88,8 +88,8 @@ class DatasetTask(Task):
         return self._made_by(DatasetTask, self.spec, self.folder, self.data, self.without)
 
     @cached_property
-    def _loaded(self) -> _Loaded:
-        loaded = _Loaded({name: [] for name in self.spec.splits})
+    def _loaded(self) -> _LoadedProblems:
+        loaded = _LoadedProblems({name: [] for name in self.spec.splits})
         left_out = self.without.questions() if isinstance(self.without, DatasetTask) else set()
         by_question: dict[str, RowProblem] = {}
         for split, row in self._rows:
@@ -108,7 +108,7 @@ class DatasetTask(Task):
         self._remark(loaded)
         return loaded
 
-    def _share_out(self, problems: Sequence[RowProblem], loaded: _Loaded) -> None:
+    def _share_out(self, problems: Sequence[RowProblem], loaded: _LoadedProblems) -> None:
         """Put every problem into its split: the row's own, or by the hash of its question."""
         shared: dict[str, str] = {}
         if self.spec.shared_out:
@@ -123,7 +123,7 @@ class DatasetTask(Task):
             if split is not None:
                 loaded.splits[split].append(Problem(problem.id, self.name, problem.prompt, str(problem.answer), split))
 
-    def _remark(self, loaded: _Loaded) -> None:
+    def _remark(self, loaded: _LoadedProblems) -> None:
         """Say what was left out. Raises UserError where so many rows lack an answer that the field must be wrong."""
         unanswered, repeated, remarks = loaded.unanswered, loaded.repeated, loaded.remarks
         if len(unanswered) > MISSING_SHARE * loaded.rows:

@@ -22,7 +22,7 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
-class Row:
+class DataRow:
     """Named values at a place of a file (``line 3``)."""
 
     file: str
@@ -34,9 +34,9 @@ class Row:
         return f"{self.file}, {self.place}"
 
 
-def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[Row]:
+def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[DataRow]:
     """Every row of a file, read as it is asked for. Raises UserError for what cannot be read, with its line."""
-    readers: dict[str, Callable[[], Iterator[Row]]] = {
+    readers: dict[str, Callable[[], Iterator[DataRow]]] = {
         ".jsonl": lambda: _json_lines(file, longest_line), ".json": lambda: _json(file),
         ".csv": lambda: _csv(file, longest_line), ".parquet": lambda: _parquet(file),
     }  # fmt: skip
@@ -93,14 +93,14 @@ def _bounded(stream: BinaryIO, longest: int) -> Iterator[bytes]:
         yield line
 
 
-def _json_lines(file: Path, longest_line: int) -> Iterator[Row]:
+def _json_lines(file: Path, longest_line: int) -> Iterator[DataRow]:
     for number, line in _lines(file, longest_line):
         if line.strip():
             place = f"line {number}"
-            yield Row(str(file), place, _object(file, place, _parsed(file, f", {place}", line)))
+            yield DataRow(str(file), place, _object(file, place, _parsed(file, f", {place}", line)))
 
 
-def _json(file: Path) -> Iterator[Row]:
+def _json(file: Path) -> Iterator[DataRow]:
     """A list of objects, or an object with one such list."""
     content = json_of(file)
     if isinstance(content, dict):
@@ -109,7 +109,7 @@ def _json(file: Path) -> Iterator[Row]:
     if not isinstance(content, list):
         raise UserError(f"{file}: no list of problems; write [{{...}}, {{...}}], or one object per line (.jsonl)")
     for number, item in enumerate(content, 1):
-        yield Row(str(file), f"item {number}", _object(file, f"item {number}", item))
+        yield DataRow(str(file), f"item {number}", _object(file, f"item {number}", item))
 
 
 def _parsed(file: Path, where: str, text: str) -> Any:
@@ -128,7 +128,7 @@ def _object(file: Path, place: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _csv(file: Path, longest_line: int) -> Iterator[Row]:
+def _csv(file: Path, longest_line: int) -> Iterator[DataRow]:
     """With a header line; values are texts as they stand."""
     csv.field_size_limit(longest_line)
     reader = csv.DictReader((line for _, line in _lines(file, longest_line)), restkey="", strict=True)
@@ -139,12 +139,12 @@ def _csv(file: Path, longest_line: int) -> Iterator[Row]:
                     f"{file}, line {reader.line_num}: {len(reader.fieldnames or ())} columns are named in line 1, this "
                     "row has another number; put texts with commas or line ends in double quotes"
                 )
-            yield Row(str(file), f"line {reader.line_num}", values)
+            yield DataRow(str(file), f"line {reader.line_num}", values)
     except csv.Error as error:
         raise UserError(f"{file}, line {reader.line_num}: not valid CSV ({error})") from error
 
 
-def _parquet(file: Path) -> Iterator[Row]:
+def _parquet(file: Path) -> Iterator[DataRow]:
     import pyarrow.parquet as pq
 
     number = 0
@@ -152,4 +152,4 @@ def _parquet(file: Path) -> Iterator[Row]:
         for batch in table.iter_batches(batch_size=BATCH_ROWS):
             for values in batch.to_pylist():
                 number += 1
-                yield Row(str(file), f"row {number}", values)
+                yield DataRow(str(file), f"row {number}", values)

@@ -18,7 +18,7 @@ from prunebench.tasks import answer_types
 from prunebench.tasks.answer_types import AnswerType
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.near_duplicates import near_duplicates
-from prunebench.tasks.rows import Row, rows_of
+from prunebench.tasks.rows import DataRow, rows_of
 from prunebench.tasks.task import Problem, Task
 from prunebench.tasks.task_spec import TaskSpec
 
@@ -85,7 +85,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _column(row: Row, named: str | None, key: str) -> str:
+def _column(row: DataRow, named: str | None, key: str) -> str:
     if named is not None:
         if named not in row.values:
             raise UserError(f"{row.file}: no column '{named}'; it has {', '.join(map(str, row.values))}")
