@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pyarrow.parquet import read_table
@@ -82,6 +83,14 @@ class BriefKind(EngineKind):
     def load(self, model, device, options):
         return Brief.load(model, device)
 """,
+    "signal": """
+from prunebench.methods.signals import signal
+
+
+@signal("next_best", "log-probability of the token that came second, in nats")
+def next_best(logprobs, tokens):
+    return logprobs.topk(2, dim=-1).values[:, 1]
+""",
     "figure": """
 from matplotlib.figure import Figure
 
@@ -144,17 +153,18 @@ def prunebench(*words: str, cwd: Path) -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extended")
+    (folder / "added").mkdir()
     for kind, text in FILES.items():
-        (folder / f"{kind}.py").write_text(text)
+        (folder / "added" / f"{kind}.py").write_text(text)
     problems = get("synthetic/power").problems("test", 2)
     with (folder / "problems.csv").open("w") as stream:
         csv.writer(stream).writerows([("question", "answer"), *((p.prompt, p.answer) for p in problems)])
     task = {"name": "digits", "data": "problems.csv", "answer_type": "last-digit", "prompt": "{problem}"}
     (folder / "digits.yaml").write_text(yaml.safe_dump(task))
     prunebench(
-        "compare", *(f"--plugin={kind}.py" for kind in FILES), "--task=digits.yaml", "--engine=brief",
-        "--policy=first:7", "--set=vote=lowest-score", "--set=draws=0", "--methods=random,entropy", "--n=8",
-        "--out=out", cwd=folder,
+        "compare", *(f"--plugin=added/{kind}.py" for kind in FILES), "--task=digits.yaml", "--engine=brief",
+        "--policy=first:7", "--set=vote=lowest-score", "--set=record=next_best,entropy", "--set=draws=0",
+        "--methods=random,entropy", "--n=8", "--out=out", cwd=folder,
     )  # fmt: skip
     return Written(folder / "out")
 
@@ -185,6 +195,13 @@ def test_an_engine(run):
     assert run.store.manifest["engine"] == "brief"
 
 
+def test_a_signal(run):
+    for path in (path for problem in run.store.read() for path in problem.paths):
+        assert set(path.signals) == {"next_best", "entropy"}
+        assert path.signals["next_best"].shape == (path.length,)
+        assert (path.signals["next_best"] <= np.log(0.5)).all()
+
+
 def test_an_answer_type(run):
     graded = [(path, problem.gold) for problem in run.store.read() for path in problem.paths if path.answer]
     assert graded and {path.grader for path, _ in graded} == {"last-digit 1"}
@@ -192,6 +209,6 @@ def test_an_answer_type(run):
 
 
 def test_a_figure(run):
-    prunebench("figures", "out", "--plugin=figure.py", "lengths", cwd=run.out.parent)
+    prunebench("figures", "out", "--plugin=added/figure.py", "lengths", cwd=run.out.parent)
     assert (run.out / "figures" / "lengths.csv").read_text() == "digits,2\n"
     assert (run.out / "figures" / "lengths.svg").exists()
