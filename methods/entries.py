@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -111,6 +113,19 @@ class Registry(Generic[T]):
             except Exception as error:  # a foreign package may raise anything
                 raise BrokenPluginError(self.kind, name, error) from error
         raise UnknownNameError(self.kind, name, self.names())
+
+    def elsewhere(self, name: str, module: str, file: str) -> T:
+        """The entry of that name in another process: where nobody has added it, the module that does is loaded."""
+        if name not in self.names():
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError:
+                spec = importlib.util.spec_from_file_location(module, file)
+                if spec is None or spec.loader is None:
+                    raise
+                sys.modules[module] = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(sys.modules[module])
+        return self.get(name)
 
     def made_in(self, module: str) -> list[str]:
         """The names of what a module registered."""

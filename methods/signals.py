@@ -6,11 +6,8 @@ place. An entry is added by :func:`signal` from any file, and is recorded by ``p
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,17 +95,8 @@ def signal_named(name: str) -> Signal | None:
 
 
 def signal_from(name: str, module: str, file: str) -> Signal:
-    """The signal of that name; where it is not known the module that adds it is loaded first."""
-    if name not in SIGNALS.names():
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError:
-            spec = importlib.util.spec_from_file_location(module, file)
-            if spec is None or spec.loader is None:
-                raise
-            sys.modules[module] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[module])
-    return SIGNALS.get(name)
+    """See :meth:`Registry.elsewhere`."""
+    return SIGNALS.elsewhere(name, module, file)
 
 
 _add("text", "the prefix texts, without the prompt")

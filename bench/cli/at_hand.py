@@ -30,7 +30,7 @@ def shipped_labels(model: str, sampling_digest: str | None = None, options: Mode
     from prunebench.bench.rollouts.label_store import KIND
     from prunebench.bench.rollouts.shards import Shards
 
-    as_it_is = model in REASONERS and not (options and options.given)
+    as_it_is = model in REASONERS and not (options and options.changes)
     folder = REASONERS[model].labels if as_it_is else None
     stores = sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
     if sampling_digest is None:

@@ -141,7 +141,7 @@ def _prepared(engine: Engine, config: RunConfig, judges: dict[str, str], device:
     from prunebench.bench.training.loading import Judges, tunable, uses_judge
 
     shipped = config.model in REASONERS
-    if shipped and not config.model_options.given:
+    if shipped and not config.model_options.changes:
         labels = shipped_labels(config.model, config.sampling.digest, config.model_options)
         return Inputs(learned_for(config.model, None), tuple(labels), judges)
     wanted = config.methods or [name for name in tunable() if name in judges or not uses_judge(name)]

@@ -82,7 +82,7 @@ class Recording:
         )
 
     @property
-    def told(self) -> tuple[Signal, ...]:
+    def per_token(self) -> tuple[Signal, ...]:
         """The signals that are computed of every token."""
         return tuple(s for s in self.signals if s.formula is not None and (self.topk_tokens > 0 or not s.wide))
 
@@ -98,8 +98,8 @@ class Recording:
     @classmethod
     def from_plain(cls, values: Sequence[Any]) -> Recording:
         signals, topk, topk_tokens, checkpoints, launch_tokens = values
-        found = tuple(signal_from(*address) for address in signals)
-        return cls(found, topk, topk_tokens, tuple(checkpoints), launch_tokens)
+        recorded = tuple(signal_from(*address) for address in signals)
+        return cls(recorded, topk, topk_tokens, tuple(checkpoints), launch_tokens)
 
     def described(self) -> dict[str, Any]:
         """For the manifest of a store: every signal that has one number per token, then the rest."""

@@ -67,8 +67,8 @@ class EngineJudge:
     def next_logprobs(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
         """(len(contexts), len(token_ids)) raw log-probabilities, in nats; nothing is banned."""
         distinct = self._distinct(contexts)
-        told = dict(zip(distinct, self.engine.read_next(list(distinct.values()), token_ids), strict=True))
-        return np.array([told[ids.tobytes()] for ids in contexts], np.float64).reshape(len(contexts), len(token_ids))
+        rows = dict(zip(distinct, self.engine.read_next(list(distinct.values()), token_ids), strict=True))
+        return np.array([rows[ids.tobytes()] for ids in contexts], np.float64).reshape(len(contexts), len(token_ids))
 
     def _distinct(self, contexts: Sequence[NDArray[np.int64]]) -> dict[bytes, NDArray[np.int64]]:
         longest = self.engine.context - 1

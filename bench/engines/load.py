@@ -29,15 +29,15 @@ def parse_engine(text: str, option: str = "--engine") -> EngineKind:
     first, *rest = re.split(r",(?=\s*\w+=)", text.strip())
     name, colon, value = first.partition(":")
     kind = _kind(name, f"{option} {text}")
-    pairs = [(field.strip(), given.strip()) for field, _, given in (pair.partition("=") for pair in rest)]
+    pairs = [(field.strip(), content.strip()) for field, _, content in (pair.partition("=") for pair in rest)]
     try:
         if colon and not kind.value:
             raise UserError(f"nothing stands behind a colon of {name}; it has {', '.join(_names(kind))}")
         values: dict[str, Any] = {}
-        for field, given in [(kind.value, value), *pairs] if colon else pairs:
+        for field, content in [(kind.value, value), *pairs] if colon else pairs:
             if field in values:
                 raise UserError(f"{field} stands twice")
-            values[field] = _read(kind, field, given)
+            values[field] = _read(kind, field, content)
         return kind(**values)
     except UserError as error:
         raise UserError(f"{option} {text}: {error}") from error
@@ -110,7 +110,7 @@ def _read(kind: type[EngineKind], name: str, text: str) -> Any:
         hint = f"it belongs to {' and '.join(others)}" if others else f"it has {', '.join(known)}"
         raise UserError(f"{kind.name} has no '{name}': {f'did you mean {near[0]!r}?' if near else hint}")
     types = get_args(hint := get_type_hints(kind)[name]) or (hint,)
-    read, what = _READERS[next(one for one in types if one is not NoneType)]
+    read, what = _READERS[next(type_ for type_ in types if type_ is not NoneType)]
     try:
         return read(text)
     except ValueError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,20 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.base import NOTHING, Path, Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.engines.served import ServedEngine
 from prunebench.bench.engines.shipped import source_of
-from prunebench.bench.engines.tokenization import Tokenization, distinct_rows, forced_answers
 from prunebench.bench.errors import UserError
 from prunebench.methods.base import Signal
-from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
-from prunebench.methods.pool import Pool
-from prunebench.tasks.errors import first_line
 
-BACKEND = "openai"
-TOLD = frozenset({Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS, Signal.TOPK_LOGPROBS, Signal.PROBE})
-"""What can be had of a server's paths."""
 IN_FLIGHT = 256
 """Paths that are asked for at a time."""
 RETRIES = 8
@@ -41,43 +35,24 @@ RETRIES = 8
 _SAMPLE = "Let $x = 12$. Then $x^2 + 3x = 180$, so the answer is \\boxed{180}."
 
 
-class OpenAIEngine(Tokenization):
-    """Samples from the server at ``base_url`` what it serves as ``model``; it is asked when the first path is wanted.
+class OpenAIEngine(ServedEngine):
+    """Samples from the server at ``base_url`` what it serves as ``model``. Nothing is asked before the first path."""
 
-    ``model`` is also where the tokenizer lies: a shipped reasoner, a local folder or a hub id.
-    """
-
-    reads = False
-    shape = None
-    arithmetic = None
-    weight_bytes = 0
-    backend = BACKEND
-    device = "server"
+    backend = "openai"
     rows_in_flight = IN_FLIGHT
-    replay_seconds = 0.0
 
     def __init__(self, model: str, base_url: str | None, options: ModelOptions | None = None) -> None:
-        from transformers import AutoTokenizer
-
-        self.name, self.base_url, self.options = model, base_url, options or ModelOptions()
+        super().__init__(model, options)
+        self.base_url = base_url
         if self.options.tools is not None:
             raise UserError("tool use with --engine openai is not there: leave out --set tools=python")
-        source = source_of(model)
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(source, revision=self.options.revision)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"no tokenizer of '{model}' ({first_line(error)}); name the folder or hub id that the server's model "
-                "came from"
-            ) from error
-        self.digest = self.options.digest(hashlib.sha256(f"served:{model}".encode()).hexdigest()[:16])
-        self._banned, self._stops = _banned(source), self.options.stop_ids(self.tokenizer)
+        self._banned, self._stops = _banned(source_of(model)), self.options.stop_ids(self.tokenizer)
 
     @property
     def context(self) -> int:
         """The longest prompt + path, as the server says; without a server what the tokenizer says."""
-        told = getattr(self._served, "max_model_len", None) if self.base_url else None
-        return int(told or self.tokenizer.model_max_length)
+        longest = getattr(self._served, "max_model_len", None) if self.base_url else None
+        return int(longest or super().context)
 
     @cached_property
     def client(self) -> Any:
@@ -94,8 +69,8 @@ class OpenAIEngine(Tokenization):
     @cached_property
     def _served(self) -> Any:
         """What the server says of the model. Raises UserError where it serves another one, or reads text otherwise."""
-        with self._told_in_a_sentence():
-            models = {one.id: one for one in self.client.models.list()}
+        with self._in_a_sentence():
+            models = {served.id: served for served in self.client.models.list()}
             if self.name not in models:
                 raise UserError(
                     f"the server at {self.base_url} serves {', '.join(models) or 'nothing'}, not '{self.name}'; name "
@@ -149,9 +124,9 @@ class OpenAIEngine(Tokenization):
     def _path(self, request: Request, row: int, key: int, sampling: Sampling, recording: Recording) -> Path:
         path = request.paths[row]
         prefix = [] if request.prefixes is None else request.prefixes[row].tolist()
-        recorded = recording.told
-        told = recording.topk if Signal.TOPK_LOGPROBS in recorded else 0 if Signal.LOGPROBS in recorded else None
-        with self._told_in_a_sentence():
+        recorded = recording.per_token
+        largest = recording.topk if Signal.TOPK_LOGPROBS in recorded else 0 if Signal.LOGPROBS in recorded else None
+        with self._in_a_sentence():
             (choice,) = self.client.completions.create(
                 model=self.name,
                 prompt=[*request.prompt_ids.tolist(), *prefix],
@@ -159,7 +134,7 @@ class OpenAIEngine(Tokenization):
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 seed=_seed(key, path),
-                logprobs=told,
+                logprobs=largest,
                 logit_bias={str(token): -100 for token in self._banned},
                 extra_body={
                     "top_k": sampling.top_k,
@@ -173,7 +148,7 @@ class OpenAIEngine(Tokenization):
         return _recorded(path, choice, recording, len(prefix))
 
     @contextmanager
-    def _told_in_a_sentence(self) -> Iterator[None]:
+    def _in_a_sentence(self) -> Iterator[None]:
         import openai
 
         try:
@@ -186,26 +161,6 @@ class OpenAIEngine(Tokenization):
         except openai.APIError as error:
             raise UserError(f"the server at {self.base_url} refused a request: {str(error)[:300]}") from error
 
-    def recordable(self, recording: Recording) -> Recording:
-        """What of it a server tells."""
-        return recording.only(TOLD)
-
-    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        """See :func:`bench.engines.tokenization.forced_answers`."""
-
-        def ask(request: Request, sampling: Sampling, recording: Recording) -> Rollout:
-            (rollout,) = self.sample([request], sampling, 0, recording)
-            return rollout
-
-        return forced_answers(pool, suffix_ids, max_new_tokens, ask)
-
-    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        """See :meth:`methods.base.Generator.next_logprobs`."""
-        rows, inverse = distinct_rows(pool)
-        suffix = np.array(list(suffix_ids), np.int64)
-        contexts = [np.concatenate([pool.prompt_ids, pool.token_ids[row], suffix]) for row in rows]
-        return self.read_next(contexts, token_ids)[inverse]
-
     def read_next(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
         """See :class:`bench.engines.base.Engine`: each token is put behind, and the server reads it."""
         texts = [[*ids.tolist(), token] for ids in contexts for token in token_ids]
@@ -214,47 +169,11 @@ class OpenAIEngine(Tokenization):
         return np.array(logprobs, np.float64).reshape(len(contexts), len(token_ids))
 
     def _last_logprob(self, ids: list[int]) -> float:
-        with self._told_in_a_sentence():
+        with self._in_a_sentence():
             (choice,) = self.client.completions.create(
                 model=self.name, prompt=ids, max_tokens=1, echo=True, logprobs=0, temperature=0.0
             ).choices
         return float(choice.logprobs.token_logprobs[len(ids) - 1])
-
-    def launch(
-        self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, until: int
-    ) -> Iterator[LivePool]:
-        """Raises UserError: nobody keeps a server's cache between a checkpoint and what follows."""
-        raise UserError("a server does not stop at a checkpoint; prune online with --engine transformers or vllm")
-
-    def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
-        """Nothing to go on with, see :meth:`launch`."""
-        return iter(())
-
-    def forget(self) -> None:
-        """Nothing is kept here."""
-
-    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
-        """Raises ValueError: a server's cache cannot be had."""
-        raise ValueError("the keys and values of a server cannot be read")
-
-    def behind(self, pool: Pool, learned: LearnedTokens) -> None:
-        """None, see :meth:`kv`."""
-        return None
-
-    def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:
-        """Nothing: a server does not tell more than it did while sampling."""
-        return {}
-
-
-def refusal(name: str, reads: Collection[Signal]) -> str | None:
-    """Why a method that reads these signals cannot run on a server's paths, or None."""
-    missing = sorted(signal.name for signal in frozenset(reads) - TOLD - {Signal.OUTCOME, Signal.POTENTIAL})
-    if not missing:
-        return None
-    return (
-        f"method '{name}' reads {', '.join(missing)}: a server tells text, token ids and log-probabilities only; "
-        "run it with --engine transformers or vllm"
-    )
 
 
 def _banned(source: str) -> list[int]:
@@ -277,13 +196,13 @@ def _rollout(request: Request, asked: list[Future[Path]]) -> Rollout:
     return Rollout(request.problem, paths)
 
 
-def _recorded(path: int, choice: Any, recording: Recording, given: int) -> Path:
+def _recorded(path: int, choice: Any, recording: Recording, prefix_tokens: int) -> Path:
     ids = np.array(choice.token_ids, np.int64)
     signals = {}
-    if Signal.LOGPROBS in recording.told:
+    if Signal.LOGPROBS in recording.per_token:
         signals["logprobs"] = np.array(choice.logprobs.token_logprobs, np.float32)
-    if Signal.TOPK_LOGPROBS in recording.told:
-        steps = choice.logprobs.top_logprobs[: max(0, recording.topk_tokens - given)]
+    if Signal.TOPK_LOGPROBS in recording.per_token:
+        steps = choice.logprobs.top_logprobs[: max(0, recording.topk_tokens - prefix_tokens)]
         largest = [sorted(step.values(), reverse=True)[: recording.topk] for step in steps]
         signals["topk_logprobs"] = np.array(largest, np.float32).reshape(len(largest), -1)
     return Path(path, ids, "stop" if choice.finish_reason == "stop" else "length", signals)

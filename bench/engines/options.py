@@ -47,7 +47,7 @@ class ModelOptions(BaseModel):
     stop: Annotated[tuple[int | str, ...], Field(strict=False)] = ()
 
     @property
-    def given(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, Any]:
         """What differs from the defaults, as JSON takes it."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
@@ -63,7 +63,9 @@ class ModelOptions(BaseModel):
 
     def digest(self, model: str) -> str:
         """``model``, a hash of weights, with what else changes its samples: the same hash where nothing does."""
-        changes = {name: value for name, value in self.given.items() if name not in ("device_map", "trust_remote_code")}
-        if not changes:
+        telling = {
+            name: value for name, value in self.changes.items() if name not in ("device_map", "trust_remote_code")
+        }
+        if not telling:
             return model
-        return hashlib.sha256(json.dumps([model, changes], sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([model, telling], sort_keys=True).encode()).hexdigest()[:16]

@@ -60,7 +60,7 @@ class Cluster:
         try:
             # Not as arguments of the actors: these could not be started again where the node that has them is lost.
             pipeline = ray.data.from_items([{"job": _Boxed(job)} for job in jobs], override_num_blocks=len(jobs))
-            found = pipeline.map_batches(
+            batches = pipeline.map_batches(
                 _Worker,
                 fn_constructor_args=(engine.name, self.device, engine.options, self.kind, engine.digest, work),
                 batch_size=1,
@@ -68,10 +68,11 @@ class Cluster:
                 num_gpus=self.gpus_per_worker or None,
                 compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=IN_FLIGHT),
             )
-            for row in found.iter_rows():
-                if isinstance(row["found"].content, UserError):
-                    raise row["found"].content
-                yield from row["found"].content
+            for row in batches.iter_rows():
+                result = row["result"].content
+                if isinstance(result, UserError):
+                    raise result
+                yield from result
         except RayError as error:
             raise UserError(f"Ray gave up ({first_line(error)}); the same command goes on") from error
 
@@ -123,10 +124,10 @@ class _Worker:
             self.refused = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        found = np.empty(len(batch["job"]), object)
+        results = np.empty(len(batch["job"]), object)
         for place, job in enumerate(batch["job"]):
-            found[place] = _Boxed(self.refused or self._done(job.content))
-        return {"found": found}
+            results[place] = _Boxed(self.refused or self._done(job.content))
+        return {"result": results}
 
     def _done(self, job: Any) -> Any:
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prunebench.bench.errors import UserError
 from prunebench.methods.entries import Registry
@@ -43,6 +45,11 @@ class EngineKind(ABC):
     def load(self, model: str, device: str, options: ModelOptions) -> Engine:
         """The model, ready to sample. Its ``backend`` begins with ``name``. Raises UserError where it cannot be had."""
 
+    def __reduce__(self) -> tuple[Callable[..., EngineKind], tuple[str, str, str, dict[str, Any]]]:
+        """A kind from a plugin file is had from that file in another process."""
+        kind = type(self)
+        return _kind_elsewhere, (self.name, kind.__module__, inspect.getfile(kind), vars(self))
+
     def for_a_judge(self) -> EngineKind:
         """The same for a judge's model, which has to leave the generator its room."""
         return self
@@ -54,6 +61,10 @@ ENGINES: Registry[type[EngineKind]] = Registry(
     ("prunebench.bench.engines.kinds",),
     "prunebench.engines",
 )
+
+
+def _kind_elsewhere(name: str, module: str, file: str, fields: dict[str, Any]) -> EngineKind:
+    return ENGINES.elsewhere(name, module, file)(**fields)
 
 
 def engine(entry: type[EngineKind]) -> type[EngineKind]:

@@ -38,11 +38,11 @@ def draw(logits: torch.Tensor, noise: NDArray[np.float64], sampling: Sampling) -
 
 def signals_of(logits: torch.Tensor, tokens: torch.Tensor, recording: Recording) -> dict[str, NDArray[np.float32]]:
     """By name what is recorded of (R, V) raw (temperature 1, unbanned) distributions and (R,) drawn tokens; float32."""
-    if not recording.told:
+    if not recording.per_token:
         return {}
     logprobs = logits.log_softmax(-1)
     columns = {}
-    for signal in recording.told:
+    for signal in recording.per_token:
         assert signal.formula is not None
         width = (recording.topk,) if signal.wide else ()
         columns[signal.name] = signal.formula(logprobs, tokens, *width).cpu().numpy()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.openai import refusal
+from prunebench.bench.engines.served import refusal
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.policies.procedures import NONE, PROCEDURES, Procedure

@@ -44,7 +44,7 @@ def rollout_manifest(engine: Engine, sampling: Sampling, recording: Recording, s
         "n": n,
         "device": engine.device,
         "versions": {name: version(name) for name in ("torch", "transformers")},
-        **({"model_options": engine.options.given} if engine.options.given else {}),
+        **({"model_options": engine.options.changes} if engine.options.changes else {}),
         **({"engine": engine.backend} if engine.backend else {}),
     }
 

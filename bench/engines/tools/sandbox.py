@@ -98,9 +98,9 @@ class Sandbox:
         failures = []
         for python, packages in _interpreters():
             sandbox = cls(python, packages, limits)
-            told = sandbox.run("print(6 * 7)")
-            if told.output.strip() != "42":
-                failures.append(f"{python}: {told.output.strip()[:160] or told.verdict}")
+            answer = sandbox.run("print(6 * 7)")
+            if answer.output.strip() != "42":
+                failures.append(f"{python}: {answer.output.strip()[:160] or answer.verdict}")
                 continue
             for what, code in _ATTEMPTS.items():
                 if sandbox.run(code).verdict == "ok":
@@ -158,9 +158,9 @@ def _read_only(places: Sequence[str], system: bool = True) -> list[str]:
 
 def _interpreters() -> list[tuple[Path, tuple[Path, ...]]]:
     """Pythons to try: our own with its packages, then that of the system, which another user can read as well."""
-    own = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    here = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
     packages = Path(sysconfig.get_paths()["purelib"])
-    pairs = [(own, (packages,)), (own, ()), (Path("/usr/bin/python3"), ())]
+    pairs = [(here, (packages,)), (here, ()), (Path("/usr/bin/python3"), ())]
     return [(python, folders) for python, folders in pairs if python.exists()]
 
 

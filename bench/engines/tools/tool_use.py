@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import Path, Request, Rollout
+from prunebench.bench.engines.base import FinishReason, Path, Request, Rollout
 from prunebench.bench.engines.chat import HARMONY
 from prunebench.bench.engines.tools.sandbox import Sandbox
 from prunebench.bench.files import in_groups
@@ -85,8 +85,8 @@ class Harmony:
         return code if mark and addressed else None
 
     def answer(self, text: str, output: str) -> str:
-        told = f"<|start|>python to=assistant<|channel|>commentary<|message|>{output}<|end|>"
-        return f"{told}<|start|>assistant"
+        message = f"<|start|>python to=assistant<|channel|>commentary<|message|>{output}<|end|>"
+        return f"{message}<|start|>assistant"
 
     def answered(self, behind: str) -> bool:
         return "<|end|><|start|>assistant" in behind
@@ -128,70 +128,70 @@ class ToolUse:
             yield from self._together(group, sample, limit)
 
     def _together(self, requests: Sequence[Request], sample: Sample, limit: int) -> Iterator[Rollout]:
-        paths = [[_Open(request, row) for row in range(len(request.paths))] for request in requests]
+        paths = [[_OpenPath(request, row) for row in range(len(request.paths))] for request in requests]
         seconds = {id(request): 0.0 for request in requests}
-        going = [one for some in paths for one in some]
-        self._answer([(one, *owed) for one in going if (owed := self._owed(one)) is not None], limit)
+        going = [path for some in paths for path in some]
+        self._answer([(path, *owed) for path in going if (owed := self._owed(path)) is not None], limit)
         for _ in range(self.max_calls + 1):
-            groups = _marching([one for one in going if len(one.ids) < limit])
+            groups = _marching([path for path in going if len(path.ids) < limit])
             for members, rollout in zip(groups, sample(map(self._request, groups)), strict=True):
-                for one, path in zip(members, rollout.paths, strict=True):
-                    one.go_on(path)
+                for path, sampled in zip(members, rollout.paths, strict=True):
+                    path.go_on(sampled)
                 seconds[id(members[0].request)] += rollout.launch_seconds + rollout.resume_seconds
-            calls = [(one, len(one.ids), code) for one in going if (code := self._called(one)) is not None]
+            calls = [(path, len(path.ids), code) for path in going if (code := self._called(path)) is not None]
             if not calls:
                 break
             self._answer(calls, limit)
-            going = [one for one, _, _ in calls]
+            going = [path for path, _, _ in calls]
         for request, some in zip(requests, paths, strict=True):
-            yield Rollout(request.problem, [one.finished() for one in some], launch_seconds=seconds[id(request)])
+            yield Rollout(request.problem, [path.finished() for path in some], launch_seconds=seconds[id(request)])
 
-    def _request(self, members: Sequence[_Open]) -> Request:
+    def _request(self, members: Sequence[_OpenPath]) -> Request:
         first = members[0]
-        prefixes = np.stack([one.ids for one in members]) if len(first.ids) else None
-        return replace(first.request, paths=tuple(one.number for one in members), prefixes=prefixes, pause=self)
+        prefixes = np.stack([path.ids for path in members]) if len(first.ids) else None
+        return replace(first.request, paths=tuple(path.number for path in members), prefixes=prefixes, pause=self)
 
-    def _called(self, one: _Open) -> str | None:
+    def _called(self, path: _OpenPath) -> str | None:
         """The code of the call that a path ends in."""
-        if one.finish == "length" or not len(one.ids) or int(one.ids[-1]) not in self.ids:
+        if path.finish == "length" or not len(path.ids) or int(path.ids[-1]) not in self.ids:
             return None
-        return self.format.call(self.text(one.ids))
+        return self.format.call(self.text(path.ids))
 
-    def _owed(self, one: _Open) -> tuple[int, str] | None:
+    def _owed(self, path: _OpenPath) -> tuple[int, str] | None:
         """Where the call of a given prefix ends whose answer is not whole, and its code."""
-        for end in range(len(one.ids), 0, -1):
-            if int(one.ids[end - 1]) in self.ids and (code := self.format.call(self.text(one.ids[:end]))) is not None:
-                return None if self.format.answered(self.text(one.ids[end:])) else (end, code)
+        for end in range(len(path.ids), 0, -1):
+            if int(path.ids[end - 1]) in self.ids and (code := self.format.call(self.text(path.ids[:end]))) is not None:
+                return None if self.format.answered(self.text(path.ids[end:])) else (end, code)
         return None
 
-    def _answer(self, calls: Sequence[tuple[_Open, int, str]], limit: int) -> None:
+    def _answer(self, calls: Sequence[tuple[_OpenPath, int, str]], limit: int) -> None:
         """Run the code of calls that end at a place, and put behind each path what of the answer is not there yet."""
         with ThreadPoolExecutor(self.workers) as pool:
             results = list(pool.map(self.sandbox.run, [code for _, _, code in calls]))
-        for (one, end, _), told in zip(calls, results, strict=True):
-            output = told.output.strip() or f"({told.verdict})"
-            text = self.format.answer(self.text(one.ids[:end]), output)
+        for (path, end, _), result in zip(calls, results, strict=True):
+            output = result.output.strip() or f"({result.verdict})"
+            text = self.format.answer(self.text(path.ids[:end]), output)
             whole = np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
-            there = one.ids[end:]
+            there = path.ids[end:]
             if np.array_equal(whole[: len(there)], there):  # else the model wrote something else, and goes on with it
-                one.take(whole[len(there) :][: limit - len(one.ids)], limit)
+                path.take(whole[len(there) :][: limit - len(path.ids)], limit)
 
 
-def _marching(paths: Sequence[_Open]) -> list[list[_Open]]:
+def _marching(paths: Sequence[_OpenPath]) -> list[list[_OpenPath]]:
     """Paths of one request and one length can be sampled together."""
-    groups: dict[tuple[int, int], list[_Open]] = {}
-    for one in paths:
-        groups.setdefault((id(one.request), len(one.ids)), []).append(one)
+    groups: dict[tuple[int, int], list[_OpenPath]] = {}
+    for path in paths:
+        groups.setdefault((id(path.request), len(path.ids)), []).append(path)
     return list(groups.values())
 
 
-class _Open:
+class _OpenPath:
     """A path that may still call: ``ids`` are all its tokens behind the prompt, the given prefix included."""
 
     def __init__(self, request: Request, row: int) -> None:
         self.request, self.number = request, request.paths[row]
         self.ids: Ids = np.zeros(0, np.int64) if request.prefixes is None else request.prefixes[row]
-        self.given, self.finish = len(self.ids), "length"
+        self.prefix_tokens, self.finish = len(self.ids), "length"
         self.spans: list[tuple[int, int]] = []
 
     def go_on(self, path: Path) -> None:
@@ -206,7 +206,6 @@ class _Open:
 
     def finished(self) -> Path:
         """The path as the request asked for it: new tokens only, and where among them the tools' are."""
-        spans = tuple((start - self.given, end - self.given) for start, end in self.spans)
-        return Path(
-            self.number, self.ids[self.given :], "length" if self.finish == "length" else "stop", tool_spans=spans
-        )
+        spans = tuple((start - self.prefix_tokens, end - self.prefix_tokens) for start, end in self.spans)
+        finish: FinishReason = "length" if self.finish == "length" else "stop"
+        return Path(self.number, self.ids[self.prefix_tokens :], finish, tool_spans=spans)

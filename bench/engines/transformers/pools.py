@@ -40,7 +40,7 @@ class PoolInFlight:
         self.stopped = np.zeros(count, bool)
         self.paused = np.zeros(count, bool)
         self.columns = _Columns(count)
-        self.most_tokens = {s.name: recording.topk_tokens if s.wide else sys.maxsize for s in recording.told}
+        self.most_tokens = {s.name: recording.topk_tokens if s.wide else sys.maxsize for s in recording.per_token}
         self.hidden: dict[int, NDArray[np.float32]] = {}
         self.cache: KeyValues | None = None
         self.logits = torch.empty(0)

@@ -226,7 +226,7 @@ class VllmEngine(Tokenization):
             for row, path in enumerate(request.paths):
                 prefix = [] if request.prefixes is None else request.prefixes[row].tolist()
                 prompts.append([*request.prompt_ids.tolist(), *prefix])
-                params.append(self._params(len(params), key, path, _given(request), limit, sampling, recording))
+                params.append(self._params(len(params), key, path, _prefix_tokens(request), limit, sampling, recording))
         started = time.perf_counter()
         outputs = self.process.generate(prompts, params)
         elapsed = time.perf_counter() - started
@@ -235,7 +235,7 @@ class VllmEngine(Tokenization):
         pools, start = [], 0
         for request in requests:
             rows = range(start, start + len(request.paths))
-            topk_tokens = max(0, recording.topk_tokens - _given(request))
+            topk_tokens = max(0, recording.topk_tokens - _prefix_tokens(request))
             paths = [
                 path_of(path, outputs[row].outputs[0], signals[row], topk_tokens)
                 for path, row in zip(request.paths, rows, strict=True)
@@ -247,19 +247,19 @@ class VllmEngine(Tokenization):
         return pools
 
     def _params(
-        self, number: int, key: int, path: int, given: int, limit: int, sampling: Sampling, recording: Recording
+        self, number: int, key: int, path: int, prefix_tokens: int, limit: int, sampling: Sampling, recording: Recording
     ) -> Any:
         from vllm import SamplingParams
 
         from prunebench.bench.engines.vllm.noise import ARGUMENTS
 
         arguments = {
-            "number": number, "key": int(key), "path": int(path), "given": given, "banned": self.banned,
+            "number": number, "key": int(key), "path": int(path), "prefix_tokens": prefix_tokens, "banned": self.banned,
             "sampling": list(astuple(sampling)), "recording": recording.plain(),
         }  # fmt: skip
         return SamplingParams(
             temperature=0.0,
-            max_tokens=max(1, limit - given),
+            max_tokens=max(1, limit - prefix_tokens),
             stop_token_ids=self.reader.decoder.ends.tolist(),
             detokenize=False,
             extra_args={ARGUMENTS: arguments},
@@ -338,7 +338,7 @@ class VllmEngine(Tokenization):
         return columns
 
 
-def _given(request: Request) -> int:
+def _prefix_tokens(request: Request) -> int:
     """Tokens of the prefixes that a request brings along."""
     return 0 if request.prefixes is None else request.prefixes.shape[1]
 

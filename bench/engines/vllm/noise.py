@@ -27,7 +27,7 @@ ARGUMENTS = "prunebench"
 class _Row:
     key: int
     path: int
-    given: int
+    prefix_tokens: int
     number: int
     """Names the request among those that are sampled together."""
     sampling: Sampling
@@ -45,7 +45,7 @@ class KeyedNoise(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         self._rows: dict[int, _Row] = {}
-        self._told: list[tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[np.float32]]]] = []
+        self._recorded: list[tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[np.float32]]]] = []
 
     def is_argmax_invariant(self) -> bool:
         return False
@@ -56,13 +56,15 @@ class KeyedNoise(LogitsProcessor):  # type: ignore[misc]
         for index in batch_update.removed:
             self._rows.pop(index, None)
         for index, params, _prompt, written in batch_update.added:
-            told = (params.extra_args or {}).get(ARGUMENTS)
+            arguments = (params.extra_args or {}).get(ARGUMENTS)
             self._rows.pop(index, None)
-            if told is not None:
+            if arguments is not None:
                 self._rows[index] = _Row(
-                    told["key"], told["path"], told["given"], told["number"],
-                    Sampling(*told["sampling"]), Recording.from_plain(told["recording"]), told["banned"], written,
-                )  # fmt: skip
+                    **{name: arguments[name] for name in ("key", "path", "prefix_tokens", "number", "banned")},
+                    sampling=Sampling(*arguments["sampling"]),
+                    recording=Recording.from_plain(arguments["recording"]),
+                    written=written,
+                )
         for here, there, direction in batch_update.moved:
             mine, other = self._rows.pop(here, None), self._rows.pop(there, None)
             if mine is not None:
@@ -79,23 +81,23 @@ class KeyedNoise(LogitsProcessor):  # type: ignore[misc]
         noise = uniforms(
             np.array([row.key for row in rows], np.uint64),
             np.array([row.path for row in rows], np.uint64),
-            np.array([row.given for row in rows], np.uint64) + steps.astype(np.uint64),
+            np.array([row.prefix_tokens for row in rows], np.uint64) + steps.astype(np.uint64),
         )
         raw = logits[places]
         banned = rows[0].banned
         allowed = raw.index_fill(1, torch.tensor(banned, device=raw.device), -torch.inf) if banned else raw
         tokens = draw(allowed, noise, rows[0].sampling)
-        if told := signals_of(raw, tokens, rows[0].recording):
-            self._told.append((np.array([row.number for row in rows]), steps, told))
+        if columns := signals_of(raw, tokens, rows[0].recording):
+            self._recorded.append((np.array([row.number for row in rows]), steps, columns))
         logits[places] = -torch.inf
         logits[places, tokens] = 0.0
         return logits
 
     def take(self) -> dict[str, NDArray[Any]]:
         """What was recorded since the last call: ``number`` and ``step`` of every token, and a column per signal."""
-        told, self._told = self._told, []
-        if not told:
+        recorded, self._recorded = self._recorded, []
+        if not recorded:
             return {}
-        numbers, steps, signals = zip(*told, strict=True)
-        columns = {name: np.concatenate([one[name] for one in signals]) for name in signals[0]}
+        numbers, steps, signals = zip(*recorded, strict=True)
+        columns = {name: np.concatenate([some[name] for some in signals]) for name in signals[0]}
         return {"number": np.concatenate(numbers), "step": np.concatenate(steps), **columns}

@@ -59,10 +59,10 @@ class PrefixReader:
         packed = getattr(model, "packed_modules_mapping", {})
         self._hooked: set[str] = set()
         for name, module in modules.items():
-            parent, _, own = name.rpartition(".")
+            parent, _, last = name.rpartition(".")
             at = name.find("layers.")
-            if at >= 0 and own.endswith("_proj"):
-                parts = [f"{parent}.{part}"[at:] for part in packed.get(own, [own])]
+            if at >= 0 and last.endswith("_proj"):
+                parts = [f"{parent}.{part}"[at:] for part in packed.get(last, [last])]
                 self._hooked.update(parts)
                 module.register_forward_hook(self._on_linear(parts))
 
@@ -82,13 +82,14 @@ class PrefixReader:
     def prunebench_states(self) -> bytes:
         """The states that requests asked for since the last call, as ``name`` (H,) or (layers + 1, H)."""
         kept, self._kept = self._kept, {}
-        told = {name: torch.stack([layers[key] for key in sorted(layers)]) for name, layers in kept.items()}
-        return bytes(save({name: np.ascontiguousarray(states.float().cpu().numpy()) for name, states in told.items()}))
+        stacked = {name: torch.stack([layers[key] for key in sorted(layers)]) for name, layers in kept.items()}
+        arrays = {name: np.ascontiguousarray(states.float().cpu().numpy()) for name, states in stacked.items()}
+        return bytes(save(arrays))
 
     def prunebench_signals(self) -> bytes:
         """What the keyed noise recorded since the last call."""
         processors = self.model_runner.input_batch.logitsprocs.non_argmax_invariant
-        (noise,) = [one for one in processors if isinstance(one, KeyedNoise)]
+        (noise,) = [processor for processor in processors if isinstance(processor, KeyedNoise)]
         return bytes(save({name: np.ascontiguousarray(column) for name, column in noise.take().items()}))
 
     # Hooks
@@ -132,8 +133,8 @@ class PrefixReader:
     def _keep(self, number: int, states: torch.Tensor, residual: torch.Tensor | None = None) -> None:
         for name, _, row, layers in self._wanted:
             if layers:
-                told = states[row].clone() if residual is None else states[row] + residual[row]
-                self._kept.setdefault(name, {})[f"{number:03d}"] = told
+                state = states[row].clone() if residual is None else states[row] + residual[row]
+                self._kept.setdefault(name, {})[f"{number:03d}"] = state
 
     def _on_linear(self, parts: list[str]) -> Any:
         def hook(_module: Any, arguments: Any, out: Any) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+
 import pytest
 
 from prunebench.bench.engines.kinds.openai import OpenAI
@@ -11,6 +15,7 @@ from prunebench.bench.engines.load import kind_for_store, parse_engine, parse_ju
 from prunebench.bench.engines.ray import Cluster
 from prunebench.bench.engines.registry import ENGINES
 from prunebench.bench.errors import UserError
+from prunebench.bench.plugins import load_plugin
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.loading import all_on_engine
 from tests.bench.conftest import refused
@@ -143,3 +148,70 @@ def test_an_engine_is_added_from_a_single_file(prunebench, tmp_path, monkeypatch
     assert "engine 'vllm' is taken by prunebench.bench.engines.kinds.vllm.Vllm; choose another name" in refused(
         prunebench(*command)
     )
+
+
+PARROT = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunebench.bench.engines.base import NOTHING, Path, Rollout
+from prunebench.bench.engines.registry import EngineKind, engine
+from prunebench.bench.engines.served import ServedEngine
+from prunebench.methods.signals import Signal
+
+
+class Parrot(ServedEngine):
+    backend = "parrot 1"
+
+    def recordable(self, recording):
+        return recording.only((Signal.LOGPROBS,))
+
+    def sample(self, requests, sampling, seed, recording=NOTHING, purpose="rollout"):
+        ids = np.array(self.tokenizer("12 + 3 = 15")["input_ids"])
+        signals = {signal.name: np.zeros(len(ids), np.float32) for signal in recording.per_token}
+        for request in requests:
+            yield Rollout(request.problem, [Path(path, ids, "stop", signals) for path in request.paths])
+
+
+@engine
+@dataclass(frozen=True, kw_only=True)
+class ParrotKind(EngineKind):
+    name = "parrot"
+    reads = False
+
+    def load(self, model, device, options):
+        return Parrot(model, options)
+"""
+
+
+def test_an_engine_that_only_samples_is_a_class_with_one_verb(prunebench, tmp_path, monkeypatch):
+    """Methods that look from outside run on its paths, also from the store; what reads the model is refused."""
+    for table in ("_entries", "_homes"):
+        monkeypatch.setattr(ENGINES, table, dict(getattr(ENGINES, table)))
+    plugin, run = tmp_path / "parrot.py", tmp_path / "run"
+    plugin.write_text(PARROT)
+    common = ["compare", "--plugin", str(plugin), "--set", "draws=0"]
+    command = [*common, "--engine", "parrot", "--task", "synthetic/power", "--problems", "1", "--n", "8", "--out",
+               str(run)]  # fmt: skip
+    told = prunebench(*command, "--methods", "agreement")
+    assert told[0] == 0, told
+    assert RolloutStore.open(run / "rollouts").manifest["engine"] == "parrot 1"
+    stored = [*common, "--store", str(run / "rollouts"), "--k", "2", "--prefix", "4", "--out", str(tmp_path / "out")]
+    told = prunebench(*stored, "--methods", "agreement")
+    assert told[0] == 0, told
+    assert "method 'entropy' reads entropy: a server tells text" in refused(prunebench(*stored, "--methods", "entropy"))
+    assert "parrot does not tell what a judge has to read" in refused(
+        prunebench(*stored, "--judge", "thinkprm=parrot:embedded", "--methods", "thinkprm")
+    )
+
+
+def test_a_kind_from_a_file_is_known_in_another_process(tmp_path):
+    plugin = tmp_path / "cut.py"
+    plugin.write_text(PLUGIN)
+    load_plugin(plugin)
+    sent = pickle.dumps(parse_engine("cut:7,workers=2"))
+    (tmp_path / "kind").write_bytes(sent)
+    script = "import pickle, sys; print(pickle.loads(open(sys.argv[1], 'rb').read()))"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "kind")], capture_output=True, text=True)
+    assert done.stdout.startswith("CutKind(workers=2, address=None, gpus_per_worker=None, tokens=7)"), done.stderr

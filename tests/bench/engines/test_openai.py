@@ -18,7 +18,8 @@ import pytest
 
 from prunebench.bench.engines import openai as served
 from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
-from prunebench.bench.engines.openai import OpenAIEngine, refusal
+from prunebench.bench.engines.openai import OpenAIEngine
+from prunebench.bench.engines.served import refusal
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.engine import TransformersEngine

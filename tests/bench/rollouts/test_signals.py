@@ -102,7 +102,7 @@ def test_a_signal_is_the_same_in_a_process_that_has_not_loaded_its_file(plugin, 
     recording = Recording.of(["regret", "entropy"], 8)
     assert Recording.from_plain(recording.plain()) == recording
     (tmp_path / "recording.pkl").write_bytes(pickle.dumps(recording))
-    told = "import pickle, sys; print([s.name for s in pickle.load(open(sys.argv[1], 'rb')).told])"
+    told = "import pickle, sys; print([s.name for s in pickle.load(open(sys.argv[1], 'rb')).per_token])"
     result = subprocess.run(
         [sys.executable, "-c", told, tmp_path / "recording.pkl"], capture_output=True, text=True, check=True
     )
