@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from prunebench.tasks.answer_types import registry as answer_types
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("bench", "methods", "tasks", "figures")
@@ -149,6 +152,49 @@ def test_files_and_functions_are_short():
 def test_every_package_is_declared():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert declared == packages(ROOT)
+
+
+def rooms_of(root: Path) -> set[str]:
+    """The folders of ``bench`` that hold modules, and the three beside it."""
+    inside = {f"bench/{path.parent.name}" for path in (root / "bench").glob("*/__init__.py")}
+    return inside | {name for name in FOLDERS if name != "bench"}
+
+
+def test_the_page_and_the_package_name_every_room():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    described = re.findall(r"^\| `([\w/]+)` \|", page, flags=re.M)
+    assert sorted(described) == sorted(rooms_of(ROOT))
+    listed = re.findall(r"^(\w+) {2,}\w", ast.get_docstring(ast.parse((ROOT / "bench/__init__.py").read_text())), re.M)
+    assert {f"bench/{name}" for name in listed} == rooms_of(ROOT) - {"methods", "tasks", "figures"}
+
+
+def test_the_page_shows_the_direction():
+    (drawn,) = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "architecture.md").read_text(), flags=re.S | re.M)
+    floors = [tuple(line.replace("/", ".").split()) for line in reversed(drawn.splitlines())]
+    beside = sorted(path.stem for path in (ROOT / "bench").glob("*.py"))
+    files = [name for name in beside if f"bench.{name}" not in sum(FLOORS, ()) and name != "__init__"]
+    assert floors.pop(1) == tuple(f"bench.{', '.join(files)}".split())
+    assert floors == [floor for floor in FLOORS if floor != ("bench",)]
+
+
+def test_the_page_says_how_every_kind_is_added():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    kinds = re.findall(r"^\| ([a-z ]+) \|.*\| `@(\w+)` \| `([^`]+)`.*\| `([\w.]+)` \|$", page, flags=re.M)
+    registries = [
+        [ast.literal_eval(argument) if isinstance(argument, ast.Constant) else None for argument in node.args]
+        for path in sources(ROOT).values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Registry"
+    ]
+    groups = {kind: group for kind, _, _, group in registries}
+    assert {kind: group for kind, _, _, group in kinds} == {
+        **{kind.replace("method", "pruner"): group for kind, group in groups.items()},
+        "answer type": answer_types.GROUP,
+    }
+    for _, decorator, place, _ in kinds:
+        there = ROOT / place.replace("<quadrant>", "surface")
+        files = [there] if there.is_file() else sorted(there.glob("*.py"))
+        assert any(f"@{decorator}" in path.read_text() for path in files), place
 
 
 @pytest.fixture
