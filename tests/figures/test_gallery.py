@@ -21,6 +21,8 @@ from prunebench.methods import entries
 from prunebench.tasks.python_files import module_of
 from tests.made_up_sweep import made_up
 
+PAGE = (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
+
 
 @pytest.fixture
 def run(results: Results, tmp_path: Path) -> RunFolder:
@@ -46,7 +48,7 @@ def run(results: Results, tmp_path: Path) -> RunFolder:
 
 
 def test_the_documentation_has_the_catalogue_as_it_is() -> None:
-    assert figures_markdown() in (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
+    assert figures_markdown() in PAGE
 
 
 def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFolder, tmp_path: Path) -> None:
@@ -126,19 +128,8 @@ def test_what_needs_no_run_is_drawn_without_one(tmp_path: Path) -> None:
         draw_figures(nowhere, tmp_path / "out")
 
 
-OWN = """
-from matplotlib.figure import Figure
-
-from prunebench.bench.files import csv_text
-from prunebench.figures.registry import Drawing, figure
-
-
-@figure("lengths", "How many problems there are per task.")
-def draw(run):
-    picture = Figure(figsize=(2, 1))
-    picture.add_axes((0, 0, 1, 1)).bar(list(run.results.problems), [len(ids) for ids in run.results.problems.values()])
-    return Drawing(picture, csv_text(("task", "problems"), ((t, len(ids)) for t, ids in run.results.problems.items())))
-"""
+OWN = PAGE.partition("```python\n")[2].partition("```")[0]
+"""The figure that the page draws."""
 
 
 @pytest.fixture
@@ -152,15 +143,15 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("forgotten")
 def test_a_single_file_adds_a_figure(run: RunFolder, tmp_path: Path) -> None:
-    (tmp_path / "lengths.py").write_text(OWN)
-    module_of(tmp_path / "lengths.py")
-    assert [figure.name for figure in figures()][-2:] == ["attention", "lengths"]
-    assert "| `lengths` | How many problems there are per task. | a run |  |" in figures_markdown()
-    written = draw_figures(run, tmp_path / "out", ["lengths"]).written
-    assert [path.name for path in written] == ["lengths.png", "lengths.svg", "lengths.csv"]
-    assert written[-1].read_text().splitlines()[0] == "task,problems"
-    assert "lengths.png" in {path.name for path in draw_figures(run, tmp_path / "all").written}
-    (tmp_path / "again.py").write_text(OWN.replace("lengths", "pareto"))
+    (tmp_path / "gains.py").write_text(OWN)
+    module_of(tmp_path / "gains.py")
+    assert [figure.name for figure in figures()][-2:] == ["attention", "gains"]
+    assert "| `gains` | What each method gains over keeping all paths. | a run |  |" in figures_markdown()
+    written = draw_figures(run, tmp_path / "out", ["gains"]).written
+    assert [path.name for path in written] == ["gains.png", "gains.svg", "gains.csv"]
+    assert written[-1].read_text().splitlines()[0] == "method,delta"
+    assert "gains.png" in {path.name for path in draw_figures(run, tmp_path / "all").written}
+    (tmp_path / "again.py").write_text(OWN.replace("gains", "pareto"))
     with pytest.raises(ValueError, match=r"figure 'pareto' is taken by prunebench\.figures\.pareto\.draw"):
         module_of(tmp_path / "again.py")
 
@@ -171,7 +162,7 @@ def test_a_package_adds_a_figure_that_is_loaded_when_it_is_asked_for(
 ) -> None:
     (tmp_path / "a_package_of_figures.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    point = EntryPoint("lengths", "a_package_of_figures:draw", "prunebench.figures")
+    point = EntryPoint("gains", "a_package_of_figures:draw", "prunebench.figures")
     monkeypatch.setattr(entries, "entry_points", lambda group: EntryPoints([point]).select(group=group))
-    assert FIGURES.names()[-1] == "lengths" and "a_package_of_figures" not in sys.modules
-    assert len(draw_figures(run, tmp_path / "out", ["lengths"]).written) == 3
+    assert FIGURES.names()[-1] == "gains" and "a_package_of_figures" not in sys.modules
+    assert len(draw_figures(run, tmp_path / "out", ["gains"]).written) == 3

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -100,36 +101,9 @@ def test_an_unknown_type_is_told(kind, sentence):
         answer_type_of(kind)
 
 
-OWN = """
-import re
-
-from prunebench.tasks.answer_types import AnswerType, ReadingRule, answer_type
-from prunebench.tasks.grading import Verdict
-
-DATE = re.compile(r"(\\d{4})-(\\d\\d)-(\\d\\d)")
-
-
-def last_date(text):
-    dates = DATE.findall(text)
-    return "-".join(dates[-1]) if dates else None
-
-
-@answer_type
-class DateAnswers(AnswerType):
-    name = "date"
-    form = "a date, as in 2024-02-29"
-    prompt = "End with the date, as in 2024-02-29."
-    rules = (ReadingRule("last date", last_date),)
-
-    def accepts(self, gold):
-        return DATE.fullmatch(gold) is not None
-
-    def equal(self, answer, gold):
-        return Verdict(answer == gold, "date 1")
-
-    def guess(self, golds):
-        return float(all(map(self.accepts, golds)))
-"""
+PAGE = (Path(__file__).parents[2] / "docs" / "own-dataset.md").read_text()
+OWN = PAGE.partition("```python\n")[2].partition("```")[0]
+"""The answer type that the page writes: dates."""
 
 
 @pytest.fixture
