@@ -6,12 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+Tick = Callable[[int], None]
+"""Is told how many more steps are done."""
+
+
+def uncounted(_steps: int) -> None:
+    """Nobody counts."""
+
 
 class Progress(Protocol):
     """Shows named stretches of counted steps, and sentences."""
 
-    def stretch(self, name: str, total: int | None = None, /) -> Callable[[int], None]:
-        """Begin a stretch of ``total`` steps (None: not known). What it returns is told how many more are done."""
+    def stretch(self, name: str, total: int | None = None, /) -> Tick:
+        """Begin a stretch of ``total`` steps (None: not known)."""
         ...
 
     def say(self, sentence: str, /) -> None: ...
@@ -23,8 +30,8 @@ class Spoken:
 
     say: Callable[[str], None]
 
-    def stretch(self, _name: str, _total: int | None = None, /) -> Callable[[int], None]:
-        return lambda _steps: None
+    def stretch(self, _name: str, _total: int | None = None, /) -> Tick:
+        return uncounted
 
 
 SILENT: Progress = Spoken(lambda _sentence: None)

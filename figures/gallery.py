@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.figures.registry import figure_named, figures
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import save
@@ -28,17 +29,18 @@ def draw_figures(
     names: Sequence[str] = (),
     *,
     paper: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Gallery:
     """``<name>.png``, ``.svg`` and ``.csv`` in ``out`` for the named figures, or for all that ``run`` allows.
 
     A figure that was named and cannot be drawn is an error; of all figures, it is left out with its reason. ``paper``
-    adds published numbers as open markers, where the paper has any. ``progress`` is called after every figure. Raises
+    adds published numbers as open markers, where the paper has any. ``progress`` counts the figures. Raises
     UserError for an unknown name, and for a folder without readable results when no names are given.
     """
     chosen = [figure_named(name) for name in dict.fromkeys(names)] or figures()
     if not names:
         _ = run.results
+    tick = progress.stretch("figures", len(chosen))
     gallery = Gallery()
     for entry in chosen:
         try:
@@ -52,7 +54,7 @@ def draw_figures(
             data = out / f"{entry.name}.csv"
             write_atomically(data, drawing.data.encode())
             gallery.written.append(data)
-        progress(1)
+        tick(1)
     return gallery
 
 

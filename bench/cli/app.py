@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import Tick
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -94,7 +95,7 @@ class Bars:
     def __init__(self, bars: Any) -> None:
         self._bars = bars
 
-    def stretch(self, name: str, total: int | None = None, /) -> Callable[[int], None]:
+    def stretch(self, name: str, total: int | None = None, /) -> Tick:
         bar = self._bars.add_task(name, total=total)
         return lambda count: self._bars.advance(bar, count)
 

@@ -172,7 +172,7 @@ def _swept(engine: Engine, config: RunConfig, inputs: Inputs, device: str, out: 
             progress=progress,
         )  # fmt: skip
         refused = write_guidelines(sweep, out / "sweep")
-        written = write_report(out, out / "report.html", {}, progress.stretch("figures and report", None))
+        written = write_report(out, out / "report.html", {}, progress)
     for name, reason in refused.items():
         typer.echo(f"no guideline of {name}: {reason}")
     typer.echo(f"{written}; everything is in {out}")

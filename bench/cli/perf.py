@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,11 +12,7 @@ from prunebench.bench.cli.app import CHECK, app
 from prunebench.bench.cli.at_hand import require_weights
 from prunebench.bench.cli.settings import keys_of, set_option, settings_of
 from prunebench.bench.errors import UserError
-
-if TYPE_CHECKING:
-    from prunebench.bench.perf.online import OnlineRun
-
-Say = Callable[[str], None]
+from prunebench.bench.progress import Progress, Spoken
 
 
 @dataclass(frozen=True)
@@ -84,14 +80,14 @@ class Cluster:
     measure: bool = True
 
 
-def _goals(_: Nothing, device: str, say: Say) -> dict[str, Any]:
+def _goals(_: Nothing, device: str, progress: Progress) -> dict[str, Any]:
     from prunebench.bench.perf.goals import measure_goals
 
     require_weights()
-    return measure_goals(device, say).described()
+    return measure_goals(device, progress).described()
 
 
-def _card(card: Card, _: str, say: Say) -> dict[str, Any]:
+def _card(card: Card, _: str, progress: Progress) -> dict[str, Any]:
     """The acceptance card of a shipped reasoner, as it was measured on validation problems."""
     import json
 
@@ -106,7 +102,7 @@ def _card(card: Card, _: str, say: Say) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(reasoner.card.read_text())
     if content["model_hash"] != model_digest(str(reasoner.weights)):
         raise UserError(f"{reasoner.card}: measured on other weights; make it again: make reasoner NAME={card.name}")
-    say(_card_table(card.name, content))
+    progress.say(_card_table(card.name, content))
     return content
 
 
@@ -132,7 +128,7 @@ def _card_table(name: str, card: dict[str, Any]) -> str:
     return text.get().rstrip("\n")
 
 
-def _check(check: Check, device: str, say: Say) -> dict[str, Any]:
+def _check(check: Check, device: str, progress: Progress) -> dict[str, Any]:
     """STOP's check by the kept cache against encoding the prefixes again: a ratio within one run."""
     from prunebench.bench.config import preset
     from prunebench.bench.engines.load import load_local
@@ -146,14 +142,14 @@ def _check(check: Check, device: str, say: Say) -> dict[str, Any]:
     for length in check.prefix or (512, preset("demo").prefix_tokens):
         costs[length] = cost = check_cost(engine, stop, length, check.rows)
         goal = " (goal: at most 1/20)" if length == 512 else ""
-        say(
+        progress.say(
             f"L={length} B={check.rows} A={stop.tokens}: check {cost.check_seconds:.4f} s, re-encoding "
             f"{cost.reencode_seconds:.4f} s, ratio 1/{1 / cost.ratio:.1f}{goal}"
         )
     return {str(length): asdict(cost) for length, cost in costs.items()}
 
 
-def _agreement(agreement: Agreement, device: str, say: Say) -> dict[str, Any]:
+def _agreement(agreement: Agreement, device: str, progress: Progress) -> dict[str, Any]:
     """Whether a device tells what the CPU tells: log-probabilities, draws, STOP's choice."""
     from prunebench.bench.config import preset
     from prunebench.bench.engines.load import load_local
@@ -169,22 +165,22 @@ def _agreement(agreement: Agreement, device: str, say: Say) -> dict[str, Any]:
     kept = max(1, agreement.rows * config.k // config.n)
     result = measured(*engines, (first, second), chosen, config.prefix_tokens, agreement.rows, kept)
     for name, value in asdict(result).items():
-        say(f"{name}: {value}")
+        progress.say(f"{name}: {value}")
     for claim, met in result.met.items():
-        say(f"{'met    ' if met else 'NOT MET'}  {claim}")
+        progress.say(f"{'met    ' if met else 'NOT MET'}  {claim}")
     return {**asdict(result), "met": result.met}
 
 
-def _decoding(decoding: Decoding, device: str, say: Say) -> dict[str, Any]:
+def _decoding(decoding: Decoding, device: str, progress: Progress) -> dict[str, Any]:
     """Decoding against the memory limit, the check, what pruning 64 to 8 saves in seconds, memory before and after."""
     from prunebench.bench.perf.decoding import EnginePlan, measure_engine
 
     plan = EnginePlan(decoding.prefix, decoding.total, decoding.rows, decoding.memory, decoding.problems)
-    speed = measure_engine(decoding.shape, device, plan, say)
+    speed = measure_engine(decoding.shape, device, plan, progress)
     return {**asdict(speed), "check_speed_up": 1 / speed.check.ratio, "ratio": speed.saved.ratio}
 
 
-def _engines(online: Online, device: str, say: Say) -> dict[str, Any]:
+def _engines(online: Online, device: str, progress: Progress) -> dict[str, Any]:
     """The default engine against vLLM: Launch, STOP's check and Resume, and what pruning saves, at equal memory."""
     import os
 
@@ -198,41 +194,30 @@ def _engines(online: Online, device: str, say: Say) -> dict[str, Any]:
     engine = load_local("embedded", device)
     case, requests = demo_case(engine, online.problems, online.rows, online.repeats)
     paths = f"{len(requests)} problems x {online.rows} paths -> {case.kept} at {case.prefix} tokens"
-    say(f"{device_name(device)}: {paths}")
+    progress.say(f"{device_name(device)}: {paths}")
 
     def vllm(kv_tokens: int) -> Any:
         from prunebench.bench.engines.vllm.engine import VllmEngine
 
         return VllmEngine.beside(engine, kv_tokens=kv_tokens)
 
-    def tell(run: OnlineRun) -> None:
-        say(run.sentence)
-
-    runs = compare_engines(engine, vllm, case, requests, tell)
+    runs = compare_engines(engine, vllm, case, requests, progress)
     return {"device": device_name(device), "runs": [{**asdict(run), "ratio": run.ratio} for run in runs]}
 
 
-def _cluster(cluster: Cluster, _: str, say: Say) -> dict[str, Any]:
+def _cluster(cluster: Cluster, _: str, progress: Progress) -> dict[str, Any]:
     """Pruning on a batch-served cluster, simulated, and held to a measured run of the shipped reasoner."""
     from prunebench.bench.perf.cluster_cases import ClusterCase, described, outcomes
 
     numbers = {name: value for name, value in asdict(cluster).items() if name != "measure"}
     case = ClusterCase(**{**numbers, "simulated": min(cluster.simulated, cluster.gpus)})
-    reproduced = _reproduced(say) if cluster.measure else []
-    say(f"{case}: room for {case.capacity:,} tokens on each, {case.cost}")
-    of_policies = outcomes(
-        case,
-        lambda outcome: say(
-            f"{outcome.policy}: {outcome.decoded / 1e9:.1f}G tokens decoded, {outcome.recomputed / 1e9:.2f}G encoded "
-            f"again, {outcome.hours:.1f} h, {outcome.gpu_hours:.0f} GPU-hours, price {outcome.price:.0f}; a problem "
-            f"takes {outcome.latency_median:.2f} h (95 %: {outcome.latency_95:.2f}), memory in use "
-            f"{outcome.occupancy:.0%}"
-        ),
-    )
+    reproduced = _reproduced(progress) if cluster.measure else []
+    progress.say(f"{case}: room for {case.capacity:,} tokens on each, {case.cost}")
+    of_policies = outcomes(case, progress)
     return {"reproduced": reproduced, **described(case, of_policies)}
 
 
-def _reproduced(say: Say) -> list[dict[str, Any]]:
+def _reproduced(progress: Progress) -> list[dict[str, Any]]:
     """Measured runs of the shipped reasoner, and what the simulation says about them."""
     from prunebench.bench.engines.load import load_local
     from prunebench.bench.perf.cluster_cases import reproduce, step_cost
@@ -244,11 +229,11 @@ def _reproduced(say: Say) -> list[dict[str, Any]]:
     case, requests = demo_case(engine, problems=16, rows=64, repeats=3)
     engine.rows_in_flight = 16 * 64
     cost = step_cost(engine, (8, 64, 256, 1024), (case.prefix, 160, 320))
-    say(f"{device_name('cpu')}: {cost}")
+    progress.say(f"{device_name('cpu')}: {cost}")
     runs = []
     for some in (requests, requests[:1]):
         run = reproduce(engine, case, some, cost)
-        say(run.sentence)
+        progress.say(run.sentence)
         runs.append({**asdict(run), "told": run.sentence})
     return runs
 
@@ -257,7 +242,7 @@ class Measurement(NamedTuple):
     """What is measured, its settings, and the device it is measured on where none is named (None: it takes none)."""
 
     settings: type
-    run: Callable[[Any, str, Say], dict[str, Any]]
+    run: Callable[[Any, str, Progress], dict[str, Any]]
     device: str | None = "cpu"
 
 
@@ -300,7 +285,7 @@ def perf(
     content = measurement.run(
         settings_of(measurement.settings, settings),
         device or measurement.device or "cpu",
-        lambda sentence: typer.echo(sentence, err=as_json),
+        Spoken(lambda sentence: typer.echo(sentence, err=as_json)),
     )
     if as_json:
         typer.echo(json.dumps(content, indent=1))

@@ -47,13 +47,11 @@ def figures(
 ) -> None:
     """Draw the figures of a run: PNG, SVG and the data as CSV."""
     from prunebench.figures.gallery import draw_figures
-    from prunebench.figures.registry import FIGURES
     from prunebench.figures.run_folder import RunFolder
 
     target = out or run / "figures"
     with watching() as progress:
-        tick = progress.stretch("figures", len(names or FIGURES.names()))
-        gallery = draw_figures(RunFolder(run, _beside(data)), target, names or (), paper=paper, progress=tick)
+        gallery = draw_figures(RunFolder(run, _beside(data)), target, names or (), paper=paper, progress=progress)
     for name, reason in gallery.left_out.items():
         typer.echo(f"left out: {name}: {reason}")
     typer.echo(f"written to {target}: {', '.join(path.name for path in gallery.written)}")
@@ -68,7 +66,6 @@ def report(
     ] = None,
 ) -> None:
     """A run as one HTML file: tables, figures, a calculator, every path. Several runs: their tables side by side."""
-    from prunebench.figures.registry import FIGURES
     from prunebench.figures.report import write_report
     from prunebench.figures.run_folder import RunFolder
     from prunebench.figures.side_by_side import SideBySide
@@ -82,8 +79,7 @@ def report(
         typer.echo(f"written to {target}: side_by_side.md, .csv, .png and .svg")
         return
     with watching() as progress:
-        tick = progress.stretch("figures and report", len(FIGURES.names()))
-        written = write_report(run, out or run / "report.html", _beside(data), tick)
+        written = write_report(run, out or run / "report.html", _beside(data), progress)
     typer.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replay import Replay, replay, replay_draws, visible
 from prunebench.bench.evaluation.replay_store import ReplayStore
+from prunebench.bench.progress import Tick, uncounted
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Signal, Source
 from prunebench.methods.signals import PRIVILEGED
@@ -27,7 +28,7 @@ class Replays:
 def replay_methods(
     records: Sequence[ProblemRecord],
     candidates: Mapping[str, Candidate],
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Tick = uncounted,
     held: ReplayStore | None = None,
 ) -> Replays:
     """Let every method prune every problem under its policy; ``progress`` is called once per problem and method.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from prunebench.bench.perf.cluster import Arrival, Replica, Served, StepCost, se
 from prunebench.bench.perf.decoding import SHAPES, step_seconds
 from prunebench.bench.perf.online import OnlineCase, OnlineRun, timed
 from prunebench.bench.policies import Policy, TopK, parse_policy
+from prunebench.bench.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.transformers.engine import TransformersEngine
@@ -163,6 +164,14 @@ class Outcome:
     occupancy: float
     evicted: float
 
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.policy}: {self.decoded / 1e9:.1f}G tokens decoded, {self.recomputed / 1e9:.2f}G encoded again, "
+            f"{self.hours:.1f} h, {self.gpu_hours:.0f} GPU-hours, price {self.price:.0f}; a problem takes "
+            f"{self.latency_median:.2f} h (95 %: {self.latency_95:.2f}), memory in use {self.occupancy:.0%}"
+        )
+
     @classmethod
     def of(cls, case: ClusterCase, policy: str, served: Served) -> Outcome:
         times = case.gpus / case.simulated
@@ -191,15 +200,15 @@ def policies_of(case: ClusterCase) -> dict[str, Policy | None]:
     }
 
 
-def outcomes(case: ClusterCase, say: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:
-    """Every policy on the same problems; ``say`` is told each as soon as it is there."""
+def outcomes(case: ClusterCase, progress: Progress = SILENT) -> list[Outcome]:
+    """Every policy on the same problems; ``progress`` says each as soon as it is there."""
     arrivals = case.arrivals()
     replicas = [Replica(case.cost, case.capacity, planned=case.tokens)] * case.simulated
     results = []
     for name, policy in policies_of(case).items():
         served = serve(arrivals, policy, case.prefix, replicas, case.check_tokens)
         results.append(Outcome.of(case, name, served))
-        say(results[-1])
+        progress.say(results[-1].sentence)
     return results
 
 

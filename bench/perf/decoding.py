@@ -6,7 +6,6 @@ does not matter for what it costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from prunebench.bench.engines.base import NOTHING, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.perf.clock import CheckCost, check_cost, finish_work, median_seconds
+from prunebench.bench.progress import Progress
 from prunebench.bench.provenance import device_name
 
 if TYPE_CHECKING:
@@ -112,35 +112,37 @@ class EngineSpeed:
     saved: Saving
 
 
-def measure_engine(shape: str, device: str, plan: EnginePlan, say: Callable[[str], None]) -> EngineSpeed:
-    """Everything in turn; ``say`` is told each number as soon as it is there."""
+def measure_engine(shape: str, device: str, plan: EnginePlan, progress: Progress) -> EngineSpeed:
+    """Everything in turn; ``progress`` says each number as soon as it is there."""
     engine = engine_of_shape(shape, device)
     name = device_name(device)
     bound = device_limits(device, 1 << (22 if device == "cpu" else 28))
-    say(f"{name}: copies {bound.bytes_per_second / 1e9:.0f} GB/s, products {bound.flops_per_second / 1e12:.1f} TFLOP/s")
+    progress.say(
+        f"{name}: copies {bound.bytes_per_second / 1e9:.0f} GB/s, products {bound.flops_per_second / 1e12:.1f} TFLOP/s"
+    )
     steps = []
     for rows in plan.decoding_rows:
         steps.append(decoding_speed(engine, rows, plan.prefix, bound))
-        say(
+        progress.say(
             f"decoding {rows} rows of {plan.prefix} tokens: {steps[-1].tokens_per_second:.0f} tokens/s, "
             f"{steps[-1].share:.0%} of what memory traffic allows"
         )
     cost = check_cost(engine, untrained(engine), plan.prefix, plan.rows)
-    say(
+    progress.say(
         f"check of {cost.rows} prefixes of {plan.prefix} tokens: {cost.check_seconds:.4f} s, re-encoding "
         f"{cost.reencode_seconds:.4f} s, {1 / cost.ratio:.1f} times as long (goal: at least 20)"
     )
     short = min(plan.prefix, 256)
     held = held_memory(engine, plan.rows, plan.kept, short)
     if held is not None:
-        say(
+        progress.say(
             f"memory with {plan.rows} prefixes of {short} tokens: {held.before / 1e9:.2f} GB, "
             f"with {plan.kept} of them: {held.after / 1e9:.2f} GB"
         )
     saved = saved_by_pruning(
         engine, plan.problems, plan.rows, plan.kept, plan.prefix, plan.total, plan.memory, plan.lengths
     )
-    say(
+    progress.say(
         f"{plan.rows} -> {plan.kept} at {plan.prefix} of {plan.total} tokens, {plan.problems} problems in flight: "
         f"{saved.tokens:.1%} of the tokens and {saved.seconds:.1%} of the seconds are saved, ratio {saved.ratio:.2f} "
         "(goal: at least 0.9)"

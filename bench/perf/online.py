@@ -19,6 +19,7 @@ from prunebench.bench.config import preset
 from prunebench.bench.engines.base import NOTHING, Engine, LivePool, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.tokenization import pool_of_ids
+from prunebench.bench.progress import Progress
 from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 from prunebench.bench.training.loading import load_method
 from prunebench.methods.learned.stop import Stop
@@ -120,9 +121,9 @@ def compare_engines(
     other: Callable[[int], VllmEngine],
     case: OnlineCase,
     requests: Sequence[Request],
-    say: Callable[[OnlineRun], None],
+    progress: Progress,
 ) -> list[OnlineRun]:
-    """Both engines on all ``requests`` in flight, then on the first one alone; ``say`` is told each run.
+    """Both engines on all ``requests`` in flight, then on the first one alone; ``progress`` says each run.
 
     ``other`` starts the other engine with room for so many tokens of keys and values.
     """
@@ -132,7 +133,7 @@ def compare_engines(
 
     def measured(engine: Engine, some: Sequence[Request], kv_tokens: int) -> None:
         runs.append(timed(engine, case, some, kv_tokens))
-        say(runs[-1])
+        progress.say(runs[-1].sentence)
 
     default.forget()
     list(default.sample(requests, case.sampling, 0, NOTHING))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import in_groups
-from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.progress import SILENT, Progress, Tick
 from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
 from prunebench.bench.rollouts.store import StoredProblem
 from prunebench.tasks.task import Task
@@ -126,7 +126,7 @@ def _finished(prefixes: Sequence[Prefix]) -> Iterator[Label]:
             yield prefix.label(0, int(prefix.verdict), int(prefix.verdict))
 
 
-def _counted(labels: Iterable[Label], tick: Callable[[int], None]) -> Iterator[Label]:
+def _counted(labels: Iterable[Label], tick: Tick) -> Iterator[Label]:
     for label in labels:
         yield label
         tick(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import in_groups
 from prunebench.bench.processes import process_pool
-from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.progress import SILENT, Progress, Tick
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks import catalogue
 from prunebench.tasks.catalogue import UnknownTaskError
@@ -122,7 +122,7 @@ def sample_split(
     return sample_configured(engine, config, problems, folder, progress=progress, processes=processes)
 
 
-def _counted(problems: Iterable[StoredProblem], tick: Callable[[int], None]) -> Iterator[StoredProblem]:
+def _counted(problems: Iterable[StoredProblem], tick: Tick) -> Iterator[StoredProblem]:
     for stored in problems:
         yield stored
         tick(len(stored.paths))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import ResultRow
 from prunebench.bench.files import write_atomically
 from prunebench.bench.guideline.guideline import Guideline, read_guidelines
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.figures.equal_cost_table import HEADER as EQUAL_COST_HEADER
 from prunebench.figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
 from prunebench.figures.equal_cost_table import EqualCostTable
@@ -37,9 +37,7 @@ class SortableCell:
     key: str
 
 
-def write_report(
-    run: Path, out: Path, extras: dict[str, Path] | None = None, progress: Callable[[int], None] = lambda _: None
-) -> Path:
+def write_report(run: Path, out: Path, extras: dict[str, Path] | None = None, progress: Progress = SILENT) -> Path:
     """Write the page of a run folder to ``out``, and its figures (PNG, SVG, CSV) into ``figures/`` beside it.
 
     Raises UserError where there are no results of this version; then nothing is written.
@@ -49,10 +47,10 @@ def write_report(
     return out
 
 
-def render(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> str:
+def render(run: RunFolder, folder: Path, progress: Progress) -> str:
     """The page as text: no address is loaded from anywhere, and every text of models and files is escaped.
 
-    Figures are drawn into ``folder``; ``progress`` is called after each.
+    Figures are drawn into ``folder``; ``progress`` counts them.
     """
     results, task = run.results, run.task
     environment = Environment(
@@ -128,7 +126,7 @@ def _equal_cost(run: RunFolder) -> dict[str, Any] | None:
     return {"caption": table.caption, "header": EQUAL_COST_HEADER, "rows": rows, "legend": EQUAL_COST_LEGEND}
 
 
-def pictures(run: RunFolder, folder: Path, progress: Callable[[int], None]) -> list[dict[str, str]]:
+def pictures(run: RunFolder, folder: Path, progress: Progress) -> list[dict[str, str]]:
     """Draws every figure that the run allows into ``folder``; the main table stands on the page as a table."""
     drawn = {path.stem: path for path in draw_figures(run, folder, progress=progress).written if path.suffix == ".png"}
     return [

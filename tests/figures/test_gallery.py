@@ -19,6 +19,7 @@ from prunebench.figures.registry import FIGURES, figures
 from prunebench.figures.run_folder import RunFolder
 from prunebench.methods import entries
 from prunebench.tasks.python_files import module_of
+from tests.counted import Counted
 from tests.made_up_sweep import made_up
 
 PAGE = (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
@@ -53,7 +54,7 @@ def test_the_documentation_has_the_catalogue_as_it_is() -> None:
 
 def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFolder, tmp_path: Path) -> None:
     ticks: list[int] = []
-    gallery = draw_figures(run, tmp_path / "out", progress=ticks.append)
+    gallery = draw_figures(run, tmp_path / "out", progress=Counted(ticks.append))
     assert len(ticks) == len(figures())
     drawn = [figure.name for figure in figures() if figure.name not in gallery.left_out]
     from_run = {"taxonomy", "main_table", "quadrant_table", "pareto", "overhead", "score_quality", "reliability"}

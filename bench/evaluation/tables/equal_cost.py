@@ -21,6 +21,7 @@ from prunebench.bench.evaluation.subsampling import Subsamples
 from prunebench.bench.evaluation.tables.main import significance
 from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
+from prunebench.bench.progress import Tick, uncounted
 from prunebench.bench.rollouts.records import ProblemRecord
 
 Array = NDArray[np.float64]
@@ -68,7 +69,7 @@ def at_equal_cost(
     subsamples: Mapping[str, Subsamples],
     budget: Budget,
     full: Mapping[str, float] = {},
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Tick = uncounted,
 ) -> list[EqualCostRow]:
     """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most the ``budget``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import file_digest, in_groups
-from prunebench.bench.progress import Progress
+from prunebench.bench.progress import Progress, Tick
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourceProblem, files_of
 from prunebench.bench.rollouts.importers.report import Report
 from prunebench.bench.rollouts.importers.units import TokenUnits, units_for
@@ -127,7 +127,7 @@ def _settled(
     units: TokenUnits,
     options: Options,
     report: Report,
-    tick: Callable[[int], None],
+    tick: Tick,
 ) -> Iterator[StoredProblem]:
     for problem in problems:
         if (problem.task, problem.problem) in done:

@@ -13,12 +13,13 @@ from prunebench.bench.perf.decoding import (
     measure_engine,
     saved_by_pruning,
 )
+from prunebench.bench.progress import Spoken
 
 
 def test_everything_is_measured_on_a_tiny_model_and_said():
     said: list[str] = []
     plan = EnginePlan(prefix=32, total=120, decoding_rows=(4,), memory=4_000, problems=2, rows=8, kept=2, lengths=2)
-    found = measure_engine("tiny", "cpu", plan, said.append)
+    found = measure_engine("tiny", "cpu", plan, Spoken(said.append))
     (step,) = found.decoding
     assert 0 < step.share < 1 and step.tokens_per_second > 0
     assert found.memory is None and found.check.rows == 8
