@@ -162,7 +162,7 @@ class LearnablePruner(Pruner):
     command goes on after a stop.
     """
 
-    learnable: ClassVar[bool] = True
+    learnable = True
     resume_in_: ClassVar[Path | None] = None
 
     @abstractmethod
@@ -204,8 +204,8 @@ class UsesJudge:
 class PretrainedJudge(UsesJudge, Pruner):
     """An external judge that was trained elsewhere: Type II, with nothing to fit here."""
 
-    learnable: ClassVar[bool] = True
-    source: ClassVar[Source] = Source.EXTERNAL
+    learnable = True
+    source = Source.EXTERNAL
 
 
 class JudgeMissingError(ValueError):

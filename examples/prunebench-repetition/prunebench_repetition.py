@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,10 @@ class Repetition(Pruner):
     prefix is shorter than n. Higher = keep.
     """
 
-    name: ClassVar[str] = "repetition"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOKEN_IDS})
-    paper: ClassVar[str] = "examples/prunebench-repetition"
+    name = "repetition"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TOKEN_IDS})
+    paper = "examples/prunebench-repetition"
 
     n: int = 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,11 @@ class DeepConf(Pruner):
     the groups; ``min``: the lowest group. A prefix shorter than the window is one group.
     """
 
-    name: ClassVar[str] = "deepconf"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOPK_LOGPROBS})
-    paper: ClassVar[str] = "arXiv 2508.15260"
-    pointwise: ClassVar[bool] = True
+    name = "deepconf"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.TOPK_LOGPROBS})
+    paper = "arXiv 2508.15260"
+    pointwise = True
 
     variant: Variant = "mean"
     window: int = 2048

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,13 @@ class Deer(Pruner):
     here the checkpoint decides. Finished paths are asked like the others.
     """
 
-    name: ClassVar[str] = "deer"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.PROBE})
-    paper: ClassVar[str] = "arXiv 2504.15895"
-    pointwise: ClassVar[bool] = True
-    probability: ClassVar[bool] = True
-    extra_cost: ClassVar[str] = "probes every path (<= 20 tokens)"
+    name = "deer"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.PROBE})
+    paper = "arXiv 2504.15895"
+    pointwise = True
+    probability = True
+    extra_cost = "probes every path (<= 20 tokens)"
 
     answer_tokens: int = 20
     average: Literal["arithmetic", "geometric"] = "arithmetic"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -20,11 +19,11 @@ class Entropy(Pruner):
     The source uses the entropy itself, lower = better.
     """
 
-    name: ClassVar[str] = "entropy"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.ENTROPY})
-    paper: ClassVar[str] = "arXiv 2510.08146"
-    pointwise: ClassVar[bool] = True
+    name = "entropy"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.ENTROPY})
+    paper = "arXiv 2510.08146"
+    pointwise = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([-float(np.mean(entropy, dtype=np.float64)) for entropy in pool.entropy])

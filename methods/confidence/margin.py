@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,11 @@ class Margin(Pruner):
     entropy means doubt; its sign does not enter here.
     """
 
-    name: ClassVar[str] = "margin"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOPK_LOGPROBS})
-    paper: ClassVar[str] = "arXiv 2506.08980"
-    pointwise: ClassVar[bool] = True
+    name = "margin"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.TOPK_LOGPROBS})
+    paper = "arXiv 2506.08980"
+    pointwise = True
 
     entropy_quantile: float = 0.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -21,13 +20,13 @@ class PTrue(Pruner):
     over the question behind the cache of the prefix; nothing is generated.
     """
 
-    name: ClassVar[str] = "p-true"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.PROBE})
-    paper: ClassVar[str] = "arXiv 2207.05221"
-    pointwise: ClassVar[bool] = True
-    probability: ClassVar[bool] = True
-    extra_cost: ClassVar[str] = "reads a question behind every path"
+    name = "p-true"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.PROBE})
+    paper = "arXiv 2207.05221"
+    pointwise = True
+    probability = True
+    extra_cost = "reads a question behind every path"
 
     def score(self, pool: Pool) -> Scores:
         yes, no = pool.opinion().T

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -17,11 +16,11 @@ from prunebench.methods.registry import pruner
 class Perplexity(Pruner):
     """Mean log-probability of the sampled tokens: minus the log of the perplexity (which is lower = better)."""
 
-    name: ClassVar[str] = "perplexity"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.LOGPROBS})
-    paper: ClassVar[str] = "classical"
-    pointwise: ClassVar[bool] = True
+    name = "perplexity"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.LOGPROBS})
+    paper = "classical"
+    pointwise = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([float(np.mean(logprobs, dtype=np.float64)) for logprobs in pool.logprobs])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -21,11 +20,11 @@ class SelfCertainty(Pruner):
     engine computes it while it decodes; a top-k store cannot give it. The source's Borda vote is a vote, not a score.
     """
 
-    name: ClassVar[str] = "self-certainty"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.SELF_CERTAINTY})
-    paper: ClassVar[str] = "arXiv 2502.18581"
-    pointwise: ClassVar[bool] = True
+    name = "self-certainty"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.SELF_CERTAINTY})
+    paper = "arXiv 2502.18581"
+    pointwise = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([float(np.mean(certainty, dtype=np.float64)) for certainty in pool.self_certainty])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +28,10 @@ class SelfTruncation(Pruner):
     here the states are those at the last prefix token, and the checkpoint is the only step.
     """
 
-    name: ClassVar[str] = "st-bon"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.ALL_LAYERS})
-    paper: ClassVar[str] = "arXiv 2503.01422"
+    name = "st-bon"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.ALL_LAYERS})
+    paper = "arXiv 2503.01422"
 
     def score(self, pool: Pool) -> Scores:
         feature = chain_of_embedding(pool.all_layers.astype(np.float64))

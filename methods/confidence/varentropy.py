@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -21,11 +20,11 @@ class Varentropy(Pruner):
     before many weak ones. The source takes a low value, beside a low entropy, as a sign of confidence: lower = better.
     """
 
-    name: ClassVar[str] = "varentropy"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.VARENTROPY})
-    paper: ClassVar[str] = "xjdr-alt/entropix"
-    pointwise: ClassVar[bool] = True
+    name = "varentropy"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.VARENTROPY})
+    paper = "xjdr-alt/entropix"
+    pointwise = True
 
     def score(self, pool: Pool) -> Scores:
         return np.array([-float(np.mean(varentropy, dtype=np.float64)) for varentropy in pool.varentropy])

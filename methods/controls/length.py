@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -17,11 +16,11 @@ from prunebench.methods.registry import pruner
 class Length(Pruner):
     """Finished prefixes first (the earlier the better), then the shorter prefix text. Never the final length."""
 
-    name: ClassVar[str] = "length"
-    source: ClassVar[Source] = Source.CONTROL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
-    paper: ClassVar[str] = "control"
-    pointwise: ClassVar[bool] = True
+    name = "length"
+    source = Source.CONTROL
+    requires = frozenset({Signal.TEXT})
+    paper = "control"
+    pointwise = True
 
     def score(self, pool: Pool) -> Scores:
         characters = np.array([len(text) for text in pool.text], float)

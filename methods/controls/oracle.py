@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from prunebench.methods.base import Pruner, Scores, Signal, Source
 from prunebench.methods.pool import Pool
@@ -15,10 +14,10 @@ from prunebench.methods.registry import pruner
 class Oracle(Pruner):
     """Ranks by the verdict of the complete path (privileged)."""
 
-    name: ClassVar[str] = "oracle"
-    source: ClassVar[Source] = Source.CONTROL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.OUTCOME})
-    paper: ClassVar[str] = "control"
+    name = "oracle"
+    source = Source.CONTROL
+    requires = frozenset({Signal.OUTCOME})
+    paper = "control"
 
     def score(self, pool: Pool) -> Scores:
         return pool.outcome.astype(float)

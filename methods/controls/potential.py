@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from prunebench.methods.base import Pruner, Scores, Signal, Source
 from prunebench.methods.pool import Pool
@@ -15,10 +14,10 @@ from prunebench.methods.registry import pruner
 class Potential(Pruner):
     """Ranks by the Monte Carlo success rate of the prefix (privileged)."""
 
-    name: ClassVar[str] = "potential"
-    source: ClassVar[Source] = Source.CONTROL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.POTENTIAL})
-    paper: ClassVar[str] = "control"
+    name = "potential"
+    source = Source.CONTROL
+    requires = frozenset({Signal.POTENTIAL})
+    paper = "control"
 
     def score(self, pool: Pool) -> Scores:
         return pool.potential.astype(float)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from prunebench.methods.base import Pruner, Scores, Signal, Source
+from prunebench.methods.base import Pruner, Scores, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import pruner
 
@@ -18,11 +17,11 @@ from prunebench.methods.registry import pruner
 class RandomChoice(Pruner):
     """Scores from a generator keyed by seed and problem; reported as the mean of 200 draws."""
 
-    name: ClassVar[str] = "random"
-    source: ClassVar[Source] = Source.CONTROL
-    requires: ClassVar[frozenset[Signal]] = frozenset()
-    paper: ClassVar[str] = "control"
-    draws: ClassVar[int] = 200
+    name = "random"
+    source = Source.CONTROL
+    requires = frozenset()
+    paper = "control"
+    draws = 200
 
     seed: int = 0
 

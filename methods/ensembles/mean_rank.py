@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,11 @@ class MeanRank(Pruner):
     ``mean-rank(stop,deepconf)``.
     """
 
-    name: ClassVar[str] = "mean-rank"
-    source: ClassVar[Source] = Source.MIXED
-    requires: ClassVar[frozenset[Signal]] = frozenset()
-    paper: ClassVar[str] = "Borda count"
-    extra_cost: ClassVar[str] = "that of its members"
+    name = "mean-rank"
+    source = Source.MIXED
+    requires = frozenset()
+    paper = "Borda count"
+    extra_cost = "that of its members"
 
     members: str = "stop,deepconf"
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,11 @@ class DeepPrune(LearnablePruner):
     before the others, then all second members, and so on.
     """
 
-    name: ClassVar[str] = "deepprune"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
-    paper: ClassVar[str] = "arXiv 2510.08483"
-    extra_cost: ClassVar[str] = "reads every text and compares it with one per cluster"
+    name = "deepprune"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TEXT})
+    paper = "arXiv 2510.08483"
+    extra_cost = "reads every text and compares it with one per cluster"
 
     threshold: float = 0.5
     C: float = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,13 @@ class Mav(PretrainedJudge):
     different models verify. Equal prefixes are judged once.
     """
 
-    name: ClassVar[str] = "mav"
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
-    paper: ClassVar[str] = "arXiv 2502.20379"
-    pointwise: ClassVar[bool] = True
-    generative: ClassVar[bool] = True
-    role: ClassVar[str] = "verifier"
-    extra_cost: ClassVar[str] = "a verifier reads every distinct prefix once per aspect"
+    name = "mav"
+    requires = frozenset({Signal.TEXT})
+    paper = "arXiv 2502.20379"
+    pointwise = True
+    generative = True
+    role = "verifier"
+    extra_cost = "a verifier reads every distinct prefix once per aspect"
 
     model: str = "embedded"
     language: Language = "words"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,13 +78,13 @@ class Prm(PretrainedJudge):
     What the text itself holds of a ``<extra_0>`` or of the tag is taken out before.
     """
 
-    role: ClassVar[str] = "prm"
-    name: ClassVar[str] = "prm"
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
-    paper: ClassVar[str] = "arXiv 2506.22058"
-    pointwise: ClassVar[bool] = True
-    probability: ClassVar[bool] = True
-    extra_cost: ClassVar[str] = "a judge reads every distinct prefix anew"
+    role = "prm"
+    name = "prm"
+    requires = frozenset({Signal.TEXT})
+    paper = "arXiv 2506.22058"
+    pointwise = True
+    probability = True
+    extra_cost = "a judge reads every distinct prefix anew"
 
     model: str = "embedded"
     form: Literal["auto", "separator", "value", "plus-minus", "step-tag"] = "auto"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,14 @@ class PrmRetrain(UsesJudge, LearnablePruner):
     needs no more than the tokenizer of the checkpoint that it started from.
     """
 
-    role: ClassVar[str] = "prm"
-    name: ClassVar[str] = "prm-retrain"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
-    paper: ClassVar[str] = "arXiv 2604.16029 (judge: 2506.22058)"
-    pointwise: ClassVar[bool] = True
-    probability: ClassVar[bool] = True
-    extra_cost: ClassVar[str] = "a judge reads every distinct prefix anew"
+    role = "prm"
+    name = "prm-retrain"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TEXT})
+    paper = "arXiv 2604.16029 (judge: 2506.22058)"
+    pointwise = True
+    probability = True
+    extra_cost = "a judge reads every distinct prefix anew"
 
     model: str = "embedded"
     learning_rate: float = 1e-4

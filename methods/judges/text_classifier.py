@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -24,11 +24,11 @@ class TextClassifier(LearnablePruner):
     in a linear model the prompt's features are the same for all paths of a problem and cannot change their order.
     """
 
-    name: ClassVar[str] = "text-classifier"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
-    paper: ClassVar[str] = "baseline (scikit-learn)"
-    pointwise: ClassVar[bool] = True
+    name = "text-classifier"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TEXT})
+    paper = "baseline (scikit-learn)"
+    pointwise = True
 
     ngram_max: int = 3
     C: float = 1.0

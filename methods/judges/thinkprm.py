@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -35,14 +35,14 @@ class ThinkPrm(PretrainedJudge):
     stands; 0 tokens ask for it at once. Equal prefixes are judged once.
     """
 
-    name: ClassVar[str] = "thinkprm"
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TEXT})
-    paper: ClassVar[str] = "arXiv 2504.16828"
-    pointwise: ClassVar[bool] = True
-    probability: ClassVar[bool] = True
-    generative: ClassVar[bool] = True
-    role: ClassVar[str] = "verifier"
-    extra_cost: ClassVar[str] = "a verifier reads every distinct prefix and writes a critique"
+    name = "thinkprm"
+    requires = frozenset({Signal.TEXT})
+    paper = "arXiv 2504.16828"
+    pointwise = True
+    probability = True
+    generative = True
+    role = "verifier"
+    extra_cost = "a verifier reads every distinct prefix and writes a critique"
 
     model: str = "embedded"
     language: Language = "words"

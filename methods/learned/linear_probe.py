@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ class LinearProbe(LearnablePruner):
     only, and without it a probe learns to tell problems apart. Features are scaled by their spread in training.
     """
 
-    name: ClassVar[str] = "linear-probe"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.HIDDEN_STATE})
-    paper: ClassVar[str] = "linear probing (arXiv 1610.01644)"
+    name = "linear-probe"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.HIDDEN_STATE})
+    paper = "linear probing (arXiv 1610.01644)"
 
     layer: int = 1
     C: float = 0.1

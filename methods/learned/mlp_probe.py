@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,11 @@ class MlpProbe(LearnablePruner):
     path competes with the paths of its own problem only. Features are scaled by their spread in training.
     """
 
-    name: ClassVar[str] = "mlp-probe"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.HIDDEN_STATE})
-    paper: ClassVar[str] = "probing with a hidden layer (arXiv 1909.03368)"
-    extra_cost: ClassVar[str] = "a small network on one state of every path"
+    name = "mlp-probe"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.HIDDEN_STATE})
+    paper = "probing with a hidden layer (arXiv 1909.03368)"
+    extra_cost = "a small network on one state of every path"
 
     layer: int = 1
     width: int = 64

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +26,9 @@ class OneTokenVerification(Stop):
     cross-entropy over two classes.
     """
 
-    name: ClassVar[str] = "otv"
-    paper: ClassVar[str] = "arXiv 2603.01025"
-    extra_cost: ClassVar[str] = "reads 1 learned token behind every path"
+    name = "otv"
+    paper = "arXiv 2603.01025"
+    extra_cost = "reads 1 learned token behind every path"
 
     tokens: int = 1
 

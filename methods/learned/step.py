@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,13 @@ class Step(LearnablePruner):
     source splits by step, so that steps of one path stand on both sides, which leaks.
     """
 
-    name: ClassVar[str] = "step"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.STATES, Signal.TOKEN_IDS})
-    paper: ClassVar[str] = "arXiv 2601.09093"
-    pointwise: ClassVar[bool] = True
-    probability: ClassVar[bool] = True
-    extra_cost: ClassVar[str] = "a small network at every end of a step"
+    name = "step"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.STATES, Signal.TOKEN_IDS})
+    paper = "arXiv 2601.09093"
+    pointwise = True
+    probability = True
+    extra_cost = "a small network at every end of a step"
 
     layer: int = 1
     width: int = 512

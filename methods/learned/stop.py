@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +43,13 @@ class Stop(LearnablePruner):
     ``rank`` with alpha = 2 * rank; ``adapter=False`` trains vector and head only ("STOP without adapter").
     """
 
-    name: ClassVar[str] = "stop"
-    source: ClassVar[Source] = Source.INTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.KV_CACHE})
-    paper: ClassVar[str] = "arXiv 2604.16029"
-    pointwise: ClassVar[bool] = True
-    probability: ClassVar[bool] = True
-    extra_cost: ClassVar[str] = "reads 4 learned tokens behind every path"
+    name = "stop"
+    source = Source.INTERNAL
+    requires = frozenset({Signal.KV_CACHE})
+    paper = "arXiv 2604.16029"
+    pointwise = True
+    probability = True
+    extra_cost = "reads 4 learned tokens behind every path"
 
     tokens: int = 4
     rank: int = 32

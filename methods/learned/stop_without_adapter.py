@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from prunebench.methods.learned.stop import Stop
 from prunebench.methods.registry import pruner
@@ -18,7 +17,7 @@ class StopWithoutAdapter(Stop):
     what the adapter is worth. ``rank`` and ``dropout`` have no effect.
     """
 
-    name: ClassVar[str] = "stop-without-adapter"
-    paper: ClassVar[str] = "arXiv 2604.16029, Table 4"
+    name = "stop-without-adapter"
+    paper = "arXiv 2604.16029, Table 4"
 
     adapter: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +23,11 @@ class Agreement(Pruner):
     alone are read, not the model's confidence in them: an external signal. Needs the whole pool.
     """
 
-    name: ClassVar[str] = "agreement"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.PROBE})
-    paper: ClassVar[str] = "arXiv 2602.03845"
-    extra_cost: ClassVar[str] = "probes every unfinished path (<= 20 tokens)"
+    name = "agreement"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.PROBE})
+    paper = "arXiv 2602.03845"
+    extra_cost = "probes every unfinished path (<= 20 tokens)"
 
     answer_tokens: int = 20
 

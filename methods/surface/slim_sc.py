@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -44,11 +44,11 @@ class SlimSC(Pruner):
     ``random``, or ``less-diverse`` (the one more similar to all remaining paths). Ties break by path id.
     """
 
-    name: ClassVar[str] = "slim-sc"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOKEN_IDS, Signal.TEXT})
-    paper: ClassVar[str] = "arXiv 2509.13990"
-    extra_cost: ClassVar[str] = "none (embedding: an encoder reads every prefix)"
+    name = "slim-sc"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TOKEN_IDS, Signal.TEXT})
+    paper = "arXiv 2509.13990"
+    extra_cost = "none (embedding: an encoder reads every prefix)"
 
     n: int = 2
     drop: Literal["random", "less-diverse"] = "random"

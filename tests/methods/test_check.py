@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,10 +69,10 @@ def test_the_example_pool_has_every_shape():
 
 @dataclass
 class Good(Pruner):
-    name: ClassVar[str] = "good"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOKEN_IDS})
-    paper: ClassVar[str] = "a test"
+    name = "good"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TOKEN_IDS})
+    paper = "a test"
 
     weight: float = 1.0
 
@@ -82,10 +82,10 @@ class Good(Pruner):
 
 @dataclass
 class GoodLearnable(LearnablePruner):
-    name: ClassVar[str] = "good-learnable"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset[Signal]] = frozenset({Signal.TOKEN_IDS})
-    paper: ClassVar[str] = "a test"
+    name = "good-learnable"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TOKEN_IDS})
+    paper = "a test"
 
     def score(self, pool):
         if not hasattr(self, "mean_"):
@@ -280,7 +280,7 @@ def test_a_pruner_that_brings_its_own_cost_is_told_what_to_do_now():
 class Careless(Good):
     """Equal prefixes in the order of their rows: they may swap their scores."""
 
-    name: ClassVar[str] = "careless"
+    name = "careless"
 
     def score(self, pool):
         before: dict[bytes, int] = {}

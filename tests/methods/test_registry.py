@@ -4,7 +4,6 @@ import subprocess
 import sys
 import types
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,10 +19,10 @@ OURS |= {"deepconf", "entropy", "perplexity", "linear-probe", "stop"}
 
 @dataclass
 class Flip(Pruner):
-    name: ClassVar[str] = "flip"
-    source: ClassVar[Source] = Source.EXTERNAL
-    requires: ClassVar[frozenset] = frozenset()
-    paper: ClassVar[str] = "a test"
+    name = "flip"
+    source = Source.EXTERNAL
+    requires = frozenset()
+    paper = "a test"
 
     def score(self, pool):
         return np.arange(len(pool), dtype=float)
