@@ -20,8 +20,10 @@ from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
 from prunebench.methods import entries
 from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, NAME, PrunerCheckError, check_pruner, checked
+from prunebench.methods.check import PrunerCheckError, check_pruner, checked
+from prunebench.methods.declarations import NAME
 from prunebench.methods.entries import Registry
+from prunebench.methods.examples import EXAMPLE_SETTING
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.answer_types import registry as answer_types
 

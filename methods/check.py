@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import json
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,37 +17,21 @@ from prunebench.methods.base import (
     LearnablePruner,
     MissingSignalError,
     NotFittedError,
-    PretrainedJudge,
     Pruner,
     Scores,
-    Setting,
     Signal,
-    Source,
     UsesJudge,
 )
+from prunebench.methods.declarations import configuration_faults, declaration_faults, hyperparameter_faults, named
 from prunebench.methods.ensembles.mean_rank import MeanRank, signals_read
-from prunebench.methods.generator import LearnedTokens, Phrases, PrefixCache, Probe
+from prunebench.methods.examples import example_dataset, example_pool
+from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.meter import Cost, Meter
-from prunebench.methods.pool import Columns, Generator, LabelledPool, Pool, PrefixDataset
-from prunebench.methods.signals import PRIVILEGED
+from prunebench.methods.pool import Generator, Pool, PrefixDataset
 
 P = TypeVar("P", bound=Pruner)
 
 _FROM_GENERATOR = frozenset({Signal.KV_CACHE, Signal.PROBE})
-_SETTINGS = (
-    Setting(prefix_tokens=1, vocabulary_size=16, hidden_size=8, layers=1),
-    Setting(prefix_tokens=64, vocabulary_size=512, hidden_size=192, layers=6),
-    Setting(prefix_tokens=8192, vocabulary_size=151_936, hidden_size=4096, layers=36),
-)
-_VOCABULARY, _WIDTH, _LAYERS, _CONTINUATIONS = 64, 6, 36, 8
-_POSITION = 12
-
-NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
-"""What a registered name looks like: lower-case words joined by hyphens (``qwen2.5-judge`` is fine)."""
-
-EXAMPLE_SETTING = Setting(_POSITION, _VOCABULARY, _WIDTH, _LAYERS)
-"""The shape of :func:`example_pool`, for methods that propose configurations."""
-
 RULES = (
     "declarations and hyper-parameters",
     "1 to 8 distinct configurations",
@@ -78,90 +60,6 @@ class PrunerCheckError(ValueError):
         super().__init__(f"'{name}' does not conform:\n" + "\n".join(f"- {failure}" for failure in self.failures))
 
 
-def example_pool(
-    paths: int = 7,
-    position: int = _POSITION,
-    *,
-    problem: str = "example",
-    seed: int = 0,
-    generator: Generator | None = None,
-) -> Pool:
-    """A pool of random prefixes with every recorded signal, the privileged ones included.
-
-    The signals are those of one random model: log-probabilities, top-k and entropies fit together. Every third path
-    has finished, at or before ``position``. Token ids are 4..63; 20 log-probabilities; layers 0..36 of width 6.
-    """
-    random = np.random.default_rng([seed, paths, position])
-    finished = np.arange(paths) % 3 == 1
-    lengths = np.where(finished, random.integers(1, position + 1, paths), position).astype(np.int64)
-    ids, logprobs = [], []
-    for length in lengths:
-        logits = random.normal(0, random.uniform(0.5, 2.5), (length, _VOCABULARY - 4))
-        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        ids.append(((logs + random.gumbel(size=logs.shape)).argmax(1) + 4).astype(np.int64))
-        logprobs.append(logs)
-    potential = random.integers(0, _CONTINUATIONS + 1, paths) / _CONTINUATIONS
-    states = {layer: random.normal(size=(paths, _WIDTH)).astype(np.float32) for layer in range(_LAYERS + 1)}
-    answer_class = np.where(finished, random.integers(0, 3, paths), -1).astype(np.int64)
-    columns: dict[Signal, Any] = {
-        Signal.TEXT: tuple(" ".join(f"t{token}" for token in row) for row in ids),
-        Signal.TOKEN_IDS: tuple(ids),
-        Signal.HIDDEN_STATE: states,
-        Signal.ALL_LAYERS: states,
-        Signal.STATES: {
-            layer: tuple(random.normal(size=(length, _WIDTH)).astype(np.float32) for length in lengths)
-            for layer in range(_LAYERS + 1)
-        },
-        Signal.OUTCOME: (random.random(paths) < potential).astype(np.float64),
-        Signal.POTENTIAL: potential,
-    }
-
-    def column(signal: Signal) -> Any:
-        if signal not in columns:
-            columns[signal] = tuple(_computed(signal, *pair) for pair in zip(logprobs, ids, strict=True))
-        return columns[signal]
-
-    names = (*columns, *(signal for signal in Signal if signal.formula is not None))
-    return Pool(
-        problem=problem,
-        task="example",
-        position=position,
-        prompt="t4 t5 t6",
-        prompt_ids=np.array([4, 5, 6], np.int64),
-        paths=np.arange(paths, dtype=np.int64),
-        lengths=lengths,
-        finished=finished,
-        answer_class=answer_class,
-        signals=Columns(names, column),
-        generator=generator,
-        phrases=Phrases(answer=(8, 9), question=(10,), yes=11, no=12, step_end=4),
-    )
-
-
-def _computed(signal: Signal, logprobs: NDArray[np.float64], ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """A signal of the tokens of one path of the random model."""
-    import torch
-
-    assert signal.formula is not None
-    width = (20,) if signal.wide else ()
-    values = signal.formula(torch.from_numpy(logprobs), torch.from_numpy(ids - 4), *width)
-    return np.asarray(values.numpy(), np.float32)
-
-
-def example_dataset(pools: int = 6, *, seed: int = 0, generator: Generator | None = None) -> PrefixDataset:
-    """Labelled public pools of distinct problems; another ``seed`` gives other problems."""
-    drawn = [
-        example_pool(problem=f"example-{seed}-{index}", seed=1000 * seed + index, generator=generator)
-        for index in range(pools)
-    ]
-    return PrefixDataset(
-        tuple(
-            LabelledPool(pool.public(), pool.potential, _CONTINUATIONS, pool.outcome, np.arange(len(pool)) % 3)
-            for pool in drawn
-        )
-    )
-
-
 def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | None:
     """Check one configuration of a pruner on small pools. ``pruner`` itself is neither fitted nor changed.
 
@@ -170,10 +68,10 @@ def check_pruner(pruner: Pruner, generator: Generator | None = None) -> str | No
     :func:`checked` lists what is looked at.
     """
     failures: list[str] = []
-    failures += _declaration(pruner)
+    failures += declaration_faults(pruner)
     if not failures:
-        failures += _hyperparameters(pruner)
-        failures += _configurations(type(pruner))
+        failures += hyperparameter_faults(pruner)
+        failures += configuration_faults(type(pruner))
     skipped = None
     if not failures:
         wanted = " and ".join(sorted(signal.name for signal in signals_read(pruner) & _FROM_GENERATOR))
@@ -199,84 +97,6 @@ def checked(pruner: Pruner) -> tuple[str, ...]:
     return (*RULES, *LEARNING_RULES) if isinstance(pruner, LearnablePruner) else RULES
 
 
-def _declaration(pruner: Pruner) -> Iterator[str]:
-    kind: Any = type(pruner)
-    if not isinstance(pruner, Pruner):
-        yield "It must be an instance of a subclass of prunebench.methods.base.Pruner."
-        return
-    if not is_dataclass(kind) or "__dataclass_fields__" not in vars(kind):
-        yield "The class must be decorated with @dataclass."
-    for declared in ("name", "source", "learnable", "requires", "paper", "draws", "pointwise", "probability"):
-        if declared in getattr(kind, "__dataclass_fields__", {}) and declared in pruner.hyperparameters():
-            yield f"'{declared}' is a hyper-parameter; annotate it as ClassVar."
-    name = getattr(kind, "name", None)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        yield f"'name' must be lower-case words joined by hyphens, not {name!r}."
-    paper = getattr(kind, "paper", None)
-    if not isinstance(paper, str) or not paper.strip():
-        yield "'paper' must say where the method comes from."
-    if not isinstance(kind.draws, int) or kind.draws < 1:
-        yield f"'draws' must be a positive integer, not {kind.draws!r}."
-    elif kind.draws > 1 and "seed" not in pruner.hyperparameters():
-        yield "With 'draws' above 1 the class needs a hyper-parameter 'seed'."
-    if kind.learnable is not issubclass(kind, (LearnablePruner, PretrainedJudge)):
-        yield f"'learnable' is {kind.learnable!r}; it must be True exactly for a LearnablePruner or a PretrainedJudge."
-    source = getattr(kind, "source", None)
-    if not isinstance(source, Source):
-        yield f"'source' must be a prunebench.methods.base.Source, not {source!r}."
-    own = kind.__module__.startswith("prunebench.methods.controls.")
-    if source is Source.CONTROL and not own:
-        yield "Only the suite's own controls may declare Source.CONTROL."
-    requires = getattr(kind, "requires", None)
-    if not isinstance(requires, frozenset) or not all(isinstance(signal, Signal) for signal in requires):
-        yield f"'requires' must be a frozenset of prunebench.methods.base.Signal, not {requires!r}."
-    elif requires & PRIVILEGED and not (source is Source.CONTROL and own):
-        names = ", ".join(sorted(signal.name for signal in requires & PRIVILEGED))
-        yield f"It requires {names}: privileged signals are for the suite's own controls."
-
-
-def _json_able(values: dict[str, Any]) -> bool:
-    try:
-        return bool(json.loads(json.dumps(values, allow_nan=False)) == values)
-    except (TypeError, ValueError):
-        return False
-
-
-def _hyperparameters(pruner: Pruner) -> Iterator[str]:
-    values = pruner.hyperparameters()
-    if not _json_able(values):
-        yield f"The hyper-parameters must survive JSON (text, numbers, booleans, None, lists): {values!r}."
-    try:
-        fresh = type(pruner)(**values)
-    except Exception as error:  # a foreign constructor may raise anything
-        yield f"Its own hyper-parameters do not construct it again: {error}."
-        return
-    if fresh.hyperparameters() != values:
-        yield f"The constructor changes hyper-parameters: {values!r} become {fresh.hyperparameters()!r}."
-    extra = sorted(set(vars(fresh)) - set(values))
-    if extra:
-        yield f"The constructor must only store hyper-parameters; it also sets {', '.join(extra)}."
-
-
-def _configurations(kind: type[Pruner]) -> Iterator[str]:
-    for setting in _SETTINGS:
-        try:
-            proposed = list(kind.configurations(setting))
-        except Exception as error:
-            yield f"configurations({setting}) raised {_named(error)}."
-            return
-        if not 1 <= len(proposed) <= 8:
-            yield f"configurations({setting}) gave {len(proposed)}; it must give 1 to 8."
-        if any(type(one) is not kind for one in proposed):
-            yield f"configurations({setting}) must give instances of {kind.__name__} only."
-            return
-        values = [one.hyperparameters() for one in proposed]
-        if any(one in values[:index] for index, one in enumerate(values)):
-            yield f"configurations({setting}) repeats a configuration."
-        if not all(map(_json_able, values)):
-            yield f"configurations({setting}) proposes hyper-parameters that do not survive JSON."
-
-
 def _behaviour(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
     cases = {case: _visible(pruner, pool) for case, pool in _cases(generator).items()}
     first, *others = cases.values()
@@ -286,7 +106,7 @@ def _behaviour(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
         try:
             yield from _fit(ready, twin, generator)
         except Exception as error:
-            yield f"fit() raised {_named(error)}."
+            yield f"fit() raised {named(error)}."
             return
     faults = [fault for case, pool in cases.items() for fault in _scores(ready, pool, case)]
     yield from faults
@@ -325,7 +145,7 @@ def _unfitted(pruner: LearnablePruner, pool: Pool) -> Iterator[str]:
     except NotFittedError:
         return
     except Exception as error:
-        yield f"Before fit() or load(), score() must raise NotFittedError, not {_named(error)}."
+        yield f"Before fit() or load(), score() must raise NotFittedError, not {named(error)}."
     else:
         yield "Before fit() or load(), score() must raise NotFittedError; it gave scores."
 
@@ -345,25 +165,25 @@ def _scores(pruner: Pruner, pool: Pool, case: str) -> Iterator[str]:
     try:
         with _unmodified([pool]) as changed:
             scores: Any
-            (scores, charged), (again, recharged) = _charged(pruner, pool), _charged(pruner, pool)
+            (scores, charged), (repeated, recharged) = _charged(pruner, pool), _charged(pruner, pool)
     except MissingSignalError as error:
         declared = ", ".join(sorted(signal.name for signal in signals_read(pruner))) or "nothing"
         yield f"{case}, score() reads '{error.signal.name}' beyond what is there; it declares {declared}."
         return
     except Exception as error:
-        yield f"{case}, score() raised {_named(error)}."
+        yield f"{case}, score() raised {named(error)}."
         return
     yield from (f"{case}, score() modifies {name}." for name in changed)
     if not isinstance(scores, np.ndarray) or scores.dtype != np.float64 or scores.shape != (len(pool),):
-        found = f"{scores.dtype}{scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
-        yield f"{case}, score() must give float64({len(pool)},), not {found}."
+        what = f"{scores.dtype}{scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
+        yield f"{case}, score() must give float64({len(pool)},), not {what}."
     else:
         if not np.isfinite(scores).all():
             yield f"{case}, score() gives NaN or infinity."
         elif pruner.probability and not ((scores >= 0) & (scores <= 1)).all():
             wrong = scores[(scores < 0) | (scores > 1)][0]
             yield f"{case}, score() gives {wrong:g}, but it claims to give probabilities (probability = True)."
-        if not np.array_equal(scores, again, equal_nan=True):
+        if not np.array_equal(scores, repeated, equal_nan=True):
             yield f"{case}, score() gives other values when called again; key random numbers by seed and problem."
     if charged.cost != recharged.cost:
         yield f"{case}, score() charges {charged.cost}, then {recharged.cost}; charge what it costs every time."
@@ -406,17 +226,17 @@ def _order(pruner: Pruner, generator: Generator | None) -> Iterator[str]:
         straight = pruner.score(seen)
         back[order] = pruner.score(seen.take(order))
     except Exception as error:
-        yield f"On a pool whose path ids are not the row numbers, score() raised {_named(error)}."
+        yield f"On a pool whose path ids are not the row numbers, score() raised {named(error)}."
         return
     groups: dict[bytes, list[int]] = {}
     for row, ids in enumerate(pool.token_ids):
         groups.setdefault(ids.tobytes(), []).append(row)
     for equal in groups.values():
-        one, other = np.sort(straight[equal]), np.sort(back[equal])
-        if not _close(one, other):
+        before, after = np.sort(straight[equal]), np.sort(back[equal])
+        if not _close(before, after):
             yield (
-                f"The scores depend on the order of the paths (path {pool.paths[equal[0]]}: {one[0]:g}, then "
-                f"{other[0]:g}); key random numbers by seed, task, problem and path id, and break ties by path id."
+                f"The scores depend on the order of the paths (path {pool.paths[equal[0]]}: {before[0]:g}, then "
+                f"{after[0]:g}); key random numbers by seed, task, problem and path id, and break ties by path id."
             )
             return
 
@@ -442,9 +262,9 @@ def _alone(pruner: Pruner, pool: Pool) -> Iterator[str]:
             return
 
 
-def _close(one: Scores, other: Scores) -> bool:
+def _close(scores: Scores, others: Scores) -> bool:
     """Equal but for rounding: sums in another order, rows in another place of a batch."""
-    return np.allclose(one, other, rtol=1e-4, atol=1e-6)
+    return np.allclose(scores, others, rtol=1e-4, atol=1e-6)
 
 
 def _absence(pruner: Pruner, pool: Pool, signal: Signal) -> Iterator[str]:
@@ -457,7 +277,7 @@ def _absence(pruner: Pruner, pool: Pool, signal: Signal) -> Iterator[str]:
     except MissingSignalError:
         return
     except Exception as error:
-        yield f"Without '{signal.name}', score() must raise MissingSignalError, not {_named(error)}."
+        yield f"Without '{signal.name}', score() must raise MissingSignalError, not {named(error)}."
     else:
         yield f"It declares '{signal.name}' but scores without it."
 
@@ -471,7 +291,7 @@ def _round_trip(pruner: LearnablePruner, pools: list[Pool]) -> Iterator[str]:
             if not path.is_file():
                 yield "save(path) must write the file 'path'."
                 return
-            beside = sorted(one.name for one in path.parent.iterdir() if one != path)
+            beside = sorted(file.name for file in path.parent.iterdir() if file != path)
             if beside:
                 yield f"save(path) writes {', '.join(beside)} besides 'path'; all that was learned goes into one file."
             if fault := _unreadable(path):
@@ -483,7 +303,7 @@ def _round_trip(pruner: LearnablePruner, pools: list[Pool]) -> Iterator[str]:
         if any(not np.array_equal(pruner.score(pool), fresh.score(pool)) for pool in pools):
             yield "After save() and load() the scores differ."
     except Exception as error:
-        yield f"save(), load() or score() after load() raised {_named(error)}."
+        yield f"save(), load() or score() after load() raised {named(error)}."
 
 
 def _unreadable(path: Path) -> str:
@@ -551,11 +371,7 @@ class _Declared:
 
 
 def _seen(pruner: Pruner, dataset: PrefixDataset) -> PrefixDataset:
-    return PrefixDataset(tuple(replace(one, pool=_visible(pruner, one.pool)) for one in dataset))
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__} ({error})"
+    return PrefixDataset(tuple(replace(labelled, pool=_visible(pruner, labelled.pool)) for labelled in dataset))
 
 
 def _arrays(pool: Pool) -> Iterator[tuple[str, Any]]:

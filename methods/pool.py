@@ -182,14 +182,14 @@ class Pool:
         if new:
             asked = self if len(new) == len(self) else self.take(new)
             probe = generator.probe(asked, phrases.answer, max_new_tokens)
-            told = zip(probe.token_ids, probe.token_logprobs, probe.answer_class.tolist(), strict=True)
-            answers.update(zip(asked.paths.tolist(), told, strict=True))
+            rows = zip(probe.token_ids, probe.token_logprobs, probe.answer_class.tolist(), strict=True)
+            answers.update(zip(asked.paths.tolist(), rows, strict=True))
             suffix = phrases.closing + len(phrases.answer)
             written = np.array([len(ids) for ids in probe.token_ids])
             names = [f"probe {max_new_tokens} {path}" for path in asked.paths.tolist()]
             meter.charge(asked.paths, (0, suffix + written, 0), read=names)
-        rows = [answers[path] for path in self.paths.tolist()]
-        ids, logprobs, classes = zip(*rows, strict=True) if rows else ((), (), ())
+        known = [answers[path] for path in self.paths.tolist()]
+        ids, logprobs, classes = zip(*known, strict=True) if known else ((), (), ())
         return Probe(ids, logprobs, np.array(classes, np.int64))
 
     def opinion(self) -> NDArray[np.float64]:

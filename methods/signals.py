@@ -38,9 +38,9 @@ class _Constants(type):
         return (entry for _, entry in SIGNALS.items())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Signal(metaclass=_Constants):
-    """One thing that a method may read of a pool; equal by name.
+    """One thing that a method may read of a pool; there is one of each name.
 
     ``what`` it is, with its unit. ``formula``: how it is had of every token while sampling, or by encoding a prefix
     again; None for what is no number of a token. ``recorded``: sampling records it unless it is told what to record.
@@ -48,10 +48,10 @@ class Signal(metaclass=_Constants):
     """
 
     name: str
-    what: str = field(compare=False, repr=False)
-    formula: Formula | None = field(default=None, compare=False, repr=False)
-    recorded: bool = field(default=False, compare=False, repr=False)
-    wide: bool = field(default=False, compare=False, repr=False)
+    what: str = field(repr=False)
+    formula: Formula | None = field(default=None, repr=False)
+    recorded: bool = field(default=False, repr=False)
+    wide: bool = field(default=False, repr=False)
 
     @property
     def recordable(self) -> bool:

@@ -141,7 +141,8 @@ def test_its_scores_by_hand_and_its_conformance(installed, tmp_path):
 from dataclasses import replace
 import numpy as np
 from prunebench.methods.base import Setting, Signal
-from prunebench.methods.check import check_pruner, example_pool
+from prunebench.methods.check import check_pruner
+from prunebench.methods.examples import example_pool
 from prunebench.methods.registry import PRUNERS
 
 kind = PRUNERS.get("repetition")

@@ -17,7 +17,8 @@ import prunebench.bench.plugins
 from prunebench.bench.errors import UserError
 from prunebench.bench.plugins import check_plugin, load_plugin, write_pruner
 from prunebench.methods.base import Quadrant
-from prunebench.methods.check import LEARNING_RULES, RULES, example_dataset, example_pool
+from prunebench.methods.check import LEARNING_RULES, RULES
+from prunebench.methods.examples import example_dataset, example_pool
 from prunebench.methods.registry import PRUNERS
 from tests.environment import Environment
 

@@ -47,11 +47,13 @@ class LedgerRow:
 
 
 def entries(
-    record: ProblemRecord, method: str, played: Sequence[Replay], model: Arithmetic | None
+    record: ProblemRecord, method: str, replays: Sequence[Replay], model: Arithmetic | None
 ) -> tuple[LedgerRow, LedgerRow, LedgerRow]:
-    """Launch, Check and Resume of the draws ``played`` of one method on one problem."""
-    held = float(np.mean([one.cost.model_bytes for one in played]))
-    rows = np.column_stack([_phases(len(record.pool.prompt_ids), played, model), _tools(record, played), [0, held, 0]])
+    """Launch, Check and Resume of the ``replays`` of the draws of one method on one problem."""
+    held = float(np.mean([replay.cost.model_bytes for replay in replays]))
+    rows = np.column_stack(
+        [_phases(len(record.pool.prompt_ids), replays, model), _tools(record, replays), [0, held, 0]]
+    )
     launch, check, resume = (
         LedgerRow(record.task, record.problem, method, phase, *map(float, numbers))  # type: ignore[arg-type]
         for phase, numbers in zip(("launch", "check", "resume"), rows, strict=True)
@@ -59,43 +61,47 @@ def entries(
     return launch, check, resume
 
 
-def _tools(record: ProblemRecord, played: Sequence[Replay]) -> NDArray[np.float64]:
+def _tools(record: ProblemRecord, replays: Sequence[Replay]) -> NDArray[np.float64]:
     """(3,) tokens of tools per phase, means over the draws."""
     if record.tool_spans is None:
         return np.zeros(3)
-    told = [
+    tokens = [
         [
-            record.tool_tokens(np.zeros_like(one.launched), one.launched),
+            record.tool_tokens(np.zeros_like(replay.launched), replay.launched),
             0,
-            record.tool_tokens(one.launched, one.decoded),
+            record.tool_tokens(replay.launched, replay.decoded),
         ]
-        for one in played
+        for replay in replays
     ]
-    means: NDArray[np.float64] = np.mean(told, axis=0)
+    means: NDArray[np.float64] = np.mean(tokens, axis=0)
     return means
 
 
-def _phases(prompt: int, played: Sequence[Replay], model: Arithmetic | None) -> NDArray[np.float64]:
+def _phases(prompt: int, replays: Sequence[Replay], model: Arithmetic | None) -> NDArray[np.float64]:
     """(3, 6): per phase the numbers of a :class:`LedgerRow`, means over the draws."""
-    draws = len(played)
-    launched, decoded = np.stack([one.launched for one in played]), np.stack([one.decoded for one in played])
+    draws = len(replays)
+    launched, decoded = (
+        np.stack([replay.launched for replay in replays]),
+        np.stack([replay.decoded for replay in replays]),
+    )
     nothing = np.zeros_like(launched)
     flops, held = np.full(3, np.nan), np.full(3, np.nan)
     if model is not None:
         contexts = prompt + launched.max(axis=1, initial=0)
-        beyond = [model.beyond(one.cost, int(context)) for one, context in zip(played, contexts, strict=True)]
+        beyond = [model.beyond(replay.cost, int(context)) for replay, context in zip(replays, contexts, strict=True)]
         flops = np.array(
             [model.decoding(prompt, nothing, launched), sum(beyond), model.decoding(prompt, launched, decoded)]
         )
         after = np.where(decoded > launched, decoded, 0)
         held = model.kv_bytes * np.array([_most_held(prompt, launched).sum()] * 2 + [_most_held(prompt, after).sum()])
-    own = [
-        sum(getattr(one.cost, name) for one in played) for name in ("reencoded_tokens", "probe_tokens", "check_tokens")
+    of_method = [
+        sum(getattr(replay.cost, name) for replay in replays)
+        for name in ("reencoded_tokens", "probe_tokens", "check_tokens")
     ]
     totals = np.array(
         [
             [launched.sum(), 0, 0, 0, flops[0], held[0]],
-            [0, *own, flops[1], held[1]],
+            [0, *of_method, flops[1], held[1]],
             [(decoded - launched).sum(), 0, 0, 0, flops[2], held[2]],
         ]
     )
@@ -132,15 +138,15 @@ def generator_token(records: Sequence[ProblemRecord], model: Arithmetic | None) 
     return sum(whole_cost(record, model) for record in records) / tokens if model and tokens else float("nan")
 
 
-def in_generator_tokens(rows: Sequence[LedgerRow], played: Sequence[Replay], unit: float) -> float:
+def in_generator_tokens(rows: Sequence[LedgerRow], replays: Sequence[Replay], unit: float) -> float:
     """All phases' arithmetic divided by ``unit``, that of one generator token (see :func:`generator_token`).
 
     Without a model (``unit`` NaN) it is the number of tokens, if they are all the generator's; else NaN.
     """
     if not np.isnan(unit):
         return sum(row.flops for row in rows) / unit
-    own = all(one.cost.flops is None for one in played)
-    return sum(row.tokens for row in rows) if own else float("nan")
+    of_generator = all(replay.cost.flops is None for replay in replays)
+    return sum(row.tokens for row in rows) if of_generator else float("nan")
 
 
 def ledger_csv(rows: Iterable[LedgerRow]) -> str:

@@ -79,44 +79,8 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) ->
             break
     assert first is not None
     launched = np.minimum(complete.lengths, history[0].position)
-    cost, seconds = sum((one.cost for one in checks), Cost()), sum(one.seconds for one in checks)
+    cost, seconds = sum((checked.cost for checked in checks), Cost()), sum(checked.seconds for checked in checks)
     return Replay(alive, stopped_at, launched, answers, stop, first, cost, seconds, checks[0].charges)
-
-
-def replay_draws(pruners: Sequence[Pruner], policy: Policy, complete: Complete, position: int) -> list[Replay]:
-    """:func:`replay` for several draws of one pruner, which differ in their seeds alone.
-
-    Where there is one check, what does not depend on the draw is had once.
-    """
-    once = not policy.over_completed and not policy.reads_answers
-    if len(pruners) == 1 or not once or len(policy.checkpoints(position)) > 1:
-        return [replay(pruner, policy, complete, position) for pruner in pruners]
-    (checkpoint,) = policy.checkpoints(position)
-    pool = visible(complete.at(checkpoint), pruners[0])
-    launched = np.minimum(complete.lengths, checkpoint)
-    finished, everything = complete.lengths <= checkpoint, np.ones(len(launched), dtype=np.bool_)
-    replays = []
-    for pruner in pruners:
-        checked = check(pruner, pool)
-        decision = policy.decide([CheckRecord(checkpoint, checked.scores, finished, pool.answer_class, everything)])
-        if decision.stop_all:
-            replays.append(replay(pruner, policy, complete, position))
-            continue
-        decoded = np.where(decision.keep, complete.lengths, launched)
-        replays.append(
-            Replay(
-                decision.keep,
-                decoded,
-                launched,
-                complete.answer_class,
-                False,
-                checked.scores,
-                checked.cost,
-                checked.seconds,
-                checked.charges,
-            )
-        )
-    return replays
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.int64], count: int, missing: float) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prunebench.bench.evaluation.candidates import Candidate
-from prunebench.bench.evaluation.replay import Replay, replay, replay_draws, visible
+from prunebench.bench.evaluation.replay import Replay, replay, visible
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.progress import Tick, uncounted
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -58,7 +58,7 @@ def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None
     pruner, position = candidate.pruner, record.pool.position
     if pruner.draws > 1:
         pruners = [replace(pruner, seed=seed) for seed in range(pruner.draws)]  # type: ignore[call-arg]
-        return replay_draws(pruners, candidate.policy, record.complete, position)
+        return [replay(drawn, candidate.policy, record.complete, position) for drawn in pruners]
     known = None if held is None else held.get(candidate, record)
     if known is None:
         known = replay(pruner, candidate.policy, record.complete, position)

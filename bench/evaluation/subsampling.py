@@ -93,10 +93,10 @@ class Subsamples:
 
     def _once(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> tuple[ProblemRecord, Replay]:
         record = whole.take(order_of(whole, draw, self._seed)[:count])
-        own = self._pruner
-        if type(own).draws > 1:  # what the method draws is drawn with the pool
-            own = replace(own, seed=draw)  # type: ignore[call-arg]
-        return record, replay(own, policy, record.complete, record.pool.position)
+        pruner = self._pruner
+        if type(pruner).draws > 1:  # what the method draws is drawn with the pool
+            pruner = replace(pruner, seed=draw)  # type: ignore[call-arg]
+        return record, replay(pruner, policy, record.complete, record.pool.position)
 
 
 class ScoreCache:
@@ -114,12 +114,12 @@ class ScoreCache:
 
     def remembering(self, pruner: Pruner) -> Pruner:
         """The same pruner with a memory, if it is pointwise; of an ensemble the members remember."""
-        own = copy.copy(pruner)
-        if isinstance(own, MeanRank):
-            own.join([self.remembering(member) for member in own.pruners_])
+        twin = copy.copy(pruner)
+        if isinstance(twin, MeanRank):
+            twin.join([self.remembering(member) for member in twin.pruners_])
         if pruner.pointwise:
-            own.score = _Remembered(pruner, self.of(pruner))  # type: ignore[method-assign]
-        return own
+            twin.score = _Remembered(pruner, self.of(pruner))  # type: ignore[method-assign]
+        return twin
 
 
 class _Remembered:

@@ -213,10 +213,11 @@ def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
 
 def untrained(engine: TransformersEngine) -> Stop:
     """STOP with the weights that its training begins with: what it says does not matter for what it costs."""
-    from prunebench.methods.learned.stop import Reader, Stop
+    from prunebench.methods.learned.stop import Stop
+    from prunebench.methods.learned.stop_reader import StopReader
 
     stop = Stop()
-    stop.weights_ = Reader(engine.model, stop).learned()
+    stop.weights_ = StopReader(engine.model, stop).learned()
     return stop
 
 

@@ -18,7 +18,8 @@ from prunebench.bench.perf.online import OnlineCase, shipped_stop, timed
 from prunebench.bench.perf.speed import Growth, Speed
 from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 from prunebench.methods.base import Signal
-from prunebench.methods.learned.stop import Lesson, Reader
+from prunebench.methods.learned.stop import Lesson
+from prunebench.methods.learned.stop_reader import StopReader
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.transformers.engine import TransformersEngine
@@ -125,7 +126,7 @@ def training(speed: Speed, engine: TransformersEngine) -> None:
     def step(length: int, kept: bool) -> float:
         pool = arbitrary_pool(engine, 8, length)
         cache = pool.kv()
-        reader = Reader(engine.model, stop)
+        reader = StopReader(engine.model, stop)
         trained = [weights for weights in reader.module.parameters() if weights.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=1e-4)
         batch, targets = np.arange(8), np.linspace(0.1, 0.9, 8)

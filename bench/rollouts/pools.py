@@ -53,7 +53,7 @@ class PoolGenerator:
     task: Task
     known: list[str | None]
     recall: bool = False
-    _told: dict[tuple[int, tuple[int, ...], int], dict[int, Answer]] = field(default_factory=dict)
+    _answers: dict[tuple[int, tuple[int, ...], int], dict[int, Answer]] = field(default_factory=dict)
 
     @property
     def replay_seconds(self) -> float:
@@ -71,30 +71,30 @@ class PoolGenerator:
         return self._asked.behind(pool, learned)
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        found = np.empty((len(pool), len(token_ids)))
+        logprobs = np.empty((len(pool), len(token_ids)))
         for rows, suffix in self._asking(pool, suffix_ids):
-            found[rows] = self._asked.next_logprobs(pool.take(rows), suffix, token_ids)
-        return found
+            logprobs[rows] = self._asked.next_logprobs(pool.take(rows), suffix, token_ids)
+        return logprobs
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        told = self._told.setdefault((pool.position, tuple(suffix_ids), max_new_tokens), {})
-        if not self.recall or any(int(path) not in told for path in pool.paths):
-            for rows, asked in self._asking(pool, suffix_ids):
-                probe = self._asked.probe(pool.take(rows), asked, max_new_tokens)
+        answers = self._answers.setdefault((pool.position, tuple(suffix_ids), max_new_tokens), {})
+        if not self.recall or any(int(path) not in answers for path in pool.paths):
+            for group, asked in self._asking(pool, suffix_ids):
+                probe = self._asked.probe(pool.take(group), asked, max_new_tokens)
                 suffix = np.array(asked, np.int64)
                 texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
                 classes = self.classes([self.task.answer_of(text) for text in texts])
-                told.update(
+                answers.update(
                     (int(path), (ids, logprobs, int(number)))
                     for path, ids, logprobs, number in zip(
-                        pool.paths[rows], probe.token_ids, probe.token_logprobs, classes, strict=True
+                        pool.paths[group], probe.token_ids, probe.token_logprobs, classes, strict=True
                     )
                 )
-        answers = [told[int(path)] for path in pool.paths]
+        rows = [answers[int(path)] for path in pool.paths]
         return Probe(
-            tuple(ids for ids, _, _ in answers),
-            tuple(logprobs for _, logprobs, _ in answers),
-            np.array([number for _, _, number in answers], np.int64),
+            tuple(ids for ids, _, _ in rows),
+            tuple(logprobs for _, logprobs, _ in rows),
+            np.array([number for _, _, number in rows], np.int64),
         )
 
     def _asking(self, pool: Pool, suffix_ids: Sequence[int]) -> list[tuple[list[int], tuple[int, ...]]]:
@@ -283,8 +283,8 @@ def _on_the_shelf(
     """``columns``, of which those that methods declare to read are held while there is room; the rest is had again."""
     names, lasting = tuple(columns), {*reads, Signal.TEXT, Signal.TOKEN_IDS}
 
-    def held(found: Mapping[Signal, Any]) -> Mapping[Signal, Any]:
-        return {signal: found[signal] for signal in names if signal in lasting}
+    def held(signals: Mapping[Signal, Any]) -> Mapping[Signal, Any]:
+        return {signal: signals[signal] for signal in names if signal in lasting}
 
     def column(signal: Signal) -> Any:
         if signal in lasting:

@@ -21,7 +21,8 @@ from typing import Any
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.cards import Card
-from prunebench.methods.learned.stop import Reader, Stop
+from prunebench.methods.learned.stop import Stop
+from prunebench.methods.learned.stop_reader import StopReader
 
 UNKNOWN = "unknown"
 
@@ -36,7 +37,7 @@ def import_stop(folder: Path, engine: LocalEngine, prefix_tokens: int, out: Path
     adapter_folder = _adapter_folder(folder)
     adapter = _json(adapter_folder / "adapter_config.json")
     stop = Stop(tokens=_number(described, "num_assess_tokens", folder), rank=_number(adapter, "r", adapter_folder))
-    reader = Reader(engine.model, stop)
+    reader = StopReader(engine.model, stop)
     weights = reader.learned()
     embedding = _tensors(folder / str(described.get("embedding_path", "assess_token_embedding.pth")))
     head = _tensors(folder / "classifier_head.pth")

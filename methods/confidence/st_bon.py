@@ -51,10 +51,10 @@ def chain_of_embedding(states: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _angle(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Angle in radians between vectors along the last axis; exact for nearly parallel ones too, unlike the arccos."""
-    one, other = (
+    start, end = (
         vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _SMALLEST) for vectors in (first, second)
     )
     angle: NDArray[np.float64] = 2 * np.arctan2(
-        np.linalg.norm(one - other, axis=-1), np.linalg.norm(one + other, axis=-1)
+        np.linalg.norm(start - end, axis=-1), np.linalg.norm(start + end, axis=-1)
     )
     return angle

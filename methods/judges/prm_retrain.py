@@ -21,7 +21,9 @@ from prunebench.methods.base import (
     Source,
     UsesJudge,
 )
-from prunebench.methods.judges.prm import Checkpoint, Encoder, Reader, Reading, separator_head
+from prunebench.methods.judges.checkpoint import Checkpoint
+from prunebench.methods.judges.step_grader import StepGrader, separator_head
+from prunebench.methods.judges.steps import Reading, StepTokenizer
 from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
 from prunebench.methods.learned.stop import of_like_width
 from prunebench.methods.pool import Pool, PrefixDataset
@@ -67,41 +69,41 @@ class PrmRetrain(UsesJudge, LearnablePruner):
 
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
         """Raises ValueError for a judge of another form than ``separator``."""
-        reader = self._reader()
-        encoder = self._start(reader)
-        lesson = _Lesson(encoder, _readings(reader, train), train.success)
-        judged = [reader.distinct(labelled.pool) for labelled in validation]
+        tokenizer = self._tokenizer()
+        grader = self._start(tokenizer)
+        lesson = _Lesson(grader, _readings(tokenizer, train), train.success)
+        judged = [tokenizer.distinct(labelled.pool) for labelled in validation]
         texts = [labelled.pool.text for labelled in validation]
         read = [*lesson.readings, *(reading for readings in judged for reading in readings.values())]
         data = fingerprint(train, validation, *(np.array(reading.ids) for reading in read))
-        encoder.module.requires_grad_(True)
+        grader.module.requires_grad_(True)
         self.history_: list[dict[str, float]] = fit_module(
-            encoder.module,
+            grader.module,
             lesson.losses,
             len(lesson.readings),
-            lambda: [_success(encoder, *pair) for pair in zip(judged, texts, strict=True)],
+            lambda: [_success(grader, *pair) for pair in zip(judged, texts, strict=True)],
             validation,
             Schedule(self.learning_rate, self.epochs, self.batch, self.patience, self.seed),
             {"method": self.name, **self.hyperparameters(), "data": data},
             self.resume_in_,
         )
-        encoder.module.requires_grad_(False)
-        self.encoder_ = encoder
+        grader.module.requires_grad_(False)
+        self.grader_ = grader
         return self
 
     def score(self, pool: Pool) -> Scores:
-        encoder = self._fitted()
+        grader = self._fitted()
         texts = pool.text
-        readings = self._reader().distinct(pool)
-        encoder.charge(pool, readings)
-        return _success(encoder, readings, texts)
+        readings = self._tokenizer().distinct(pool)
+        grader.charge(pool, readings)
+        return _success(grader, readings, texts)
 
     def save(self, path: Path) -> None:
         from safetensors.torch import save_file
 
-        encoder = self._fitted()
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in sorted(encoder.module.state_dict().items())}
-        save_file(tensors, str(path), metadata={"config": json.dumps(encoder.module.model.config.to_dict())})
+        grader = self._fitted()
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in sorted(grader.module.state_dict().items())}
+        save_file(tensors, str(path), metadata={"config": json.dumps(grader.module.model.config.to_dict())})
 
     def load(self, path: Path) -> Self:
         """Raises ValueError for tensors that are not those of the saved configuration."""
@@ -117,54 +119,54 @@ class PrmRetrain(UsesJudge, LearnablePruner):
         with torch.random.fork_rng():
             config = AutoConfig.for_model(settings.pop("model_type"), **settings)
             body = AutoModel.from_config(config, dtype=torch.float32)
-        encoder = Encoder(body, separator_head(tensors.__getitem__))
+        grader = StepGrader(body, separator_head(tensors.__getitem__))
         try:
-            encoder.module.load_state_dict(tensors)
+            grader.module.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(f"{path}: its tensors are not those of its configuration ({error})") from error
-        self.encoder_ = encoder
-        encoder.module.requires_grad_(False)
+        self.grader_ = grader
+        grader.module.requires_grad_(False)
         return self
 
-    def _fitted(self) -> Encoder:
-        if not hasattr(self, "encoder_"):
+    def _fitted(self) -> StepGrader:
+        if not hasattr(self, "grader_"):
             raise NotFittedError(self.name)
-        return self.encoder_
+        return self.grader_
 
-    def _reader(self) -> Reader:
+    def _tokenizer(self) -> StepTokenizer:
         if not hasattr(self, "source_"):
             raise JudgeMissingError(self.name)
         if getattr(self, "read_from_", None) != (self.source_, self.step_end):
-            self.reader_ = Reader(Checkpoint(self.source_, weights=False), "separator", self.step_end)
+            self.tokenizer_ = StepTokenizer(Checkpoint(self.source_, weights=False), "separator", self.step_end)
             self.read_from_ = (self.source_, self.step_end)
-        return self.reader_
+        return self.tokenizer_
 
-    def _start(self, reader: Reader) -> Encoder:
+    def _start(self, tokenizer: StepTokenizer) -> StepGrader:
         checkpoint = Checkpoint(self.source_)
         if checkpoint.form != "separator":
             raise ValueError(
                 f"{self.name} starts from a judge of the form 'separator', and {self.source_} is of the form "
                 f"'{checkpoint.form}'; name another one: prunebench train {self.name} --judge {self.name}=FOLDER_OR_ID"
             )
-        return Encoder.of(checkpoint, reader, self.device_, exact=True)
+        return StepGrader.of(checkpoint, tokenizer, self.device_, exact=True)
 
 
-def _readings(reader: Reader, dataset: PrefixDataset) -> list[Reading]:
+def _readings(tokenizer: StepTokenizer, dataset: PrefixDataset) -> list[Reading]:
     """The end-graded readings of all prefixes, in pool order."""
-    found = []
+    readings = []
     for labelled in dataset:
-        readings = reader.distinct(labelled.pool)
-        found += [_at_the_end(readings[text]) for text in labelled.pool.text]
-    return found
+        distinct = tokenizer.distinct(labelled.pool)
+        readings += [_at_the_end(distinct[text]) for text in labelled.pool.text]
+    return readings
 
 
 def _at_the_end(reading: Reading) -> Reading:
     return Reading(reading.ids, reading.places[-1:])
 
 
-def _success(encoder: Encoder, readings: dict[str, Reading], texts: Sequence[str]) -> Scores:
+def _success(grader: StepGrader, readings: dict[str, Reading], texts: Sequence[str]) -> Scores:
     """(len(texts),): the grade of the last separator of every text."""
-    grades = encoder.probabilities([_at_the_end(reading) for reading in readings.values()])
+    grades = grader.probabilities([_at_the_end(reading) for reading in readings.values()])
     last = {text: float(grade[0]) for text, grade in zip(readings, grades, strict=True)}
     return np.array([last[text] for text in texts])
 
@@ -172,10 +174,10 @@ def _success(encoder: Encoder, readings: dict[str, Reading], texts: Sequence[str
 class _Lesson:
     """Training prefixes as the judge reads them, and the loss of any batch of them."""
 
-    def __init__(self, encoder: Encoder, readings: list[Reading], targets: NDArray[np.float64]) -> None:
+    def __init__(self, grader: StepGrader, readings: list[Reading], targets: NDArray[np.float64]) -> None:
         import torch
 
-        self.encoder, self.readings = encoder, readings
+        self.grader, self.readings = grader, readings
         self.widths = np.array([len(reading.ids) for reading in readings])
         self.targets = torch.from_numpy(targets).float()
 
@@ -185,7 +187,7 @@ class _Lesson:
         from torch.nn import functional
 
         for part in of_like_width(batch, self.widths):
-            logits = self.encoder.logits([self.readings[row] for row in part])
+            logits = self.grader.logits([self.readings[row] for row in part])
             wanted = self.targets[torch.from_numpy(part)].to(logits.device)
             loss = functional.cross_entropy(logits, torch.stack([1 - wanted, wanted], 1), reduction="sum")
             yield loss / len(batch)

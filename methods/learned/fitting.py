@@ -153,11 +153,11 @@ class _State:
             content = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:  # torch names no common base of what a damaged file raises
             raise ValueError(f"{path}: not a readable training state; delete it to train from the start") from error
-        found = content.pop("settings")
-        for key in sorted({*found, *settings}):
-            if found.get(key) != settings.get(key):
+        begun = content.pop("settings")
+        for key in sorted({*begun, *settings}):
+            if begun.get(key) != settings.get(key):
                 raise ValueError(
-                    f"{path}: this training was begun with {key} = {found.get(key)!r}, now it is "
+                    f"{path}: this training was begun with {key} = {begun.get(key)!r}, now it is "
                     f"{settings.get(key)!r}; delete the file to train from the start"
                 )
         vars(state).update(content)

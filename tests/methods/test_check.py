@@ -11,19 +11,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from prunebench.methods.base import LearnablePruner, MissingSignalError, NotFittedError, Pruner, Signal, Source
-from prunebench.methods.check import (
-    EXAMPLE_SETTING,
-    LEARNING_RULES,
-    RULES,
-    PrunerCheckError,
-    check_pruner,
-    checked,
-    example_dataset,
-    example_pool,
-)
+from prunebench.methods.check import LEARNING_RULES, RULES, PrunerCheckError, check_pruner, checked
 from prunebench.methods.confidence.entropy import Entropy
 from prunebench.methods.controls.oracle import Oracle
 from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.examples import EXAMPLE_SETTING, example_dataset, example_pool
 from prunebench.methods.learned.stop import Stop
 from prunebench.methods.registry import PRUNERS
 

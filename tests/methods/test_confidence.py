@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prunebench.methods.base import MissingSignalError, Quadrant, Setting, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, example_pool
+from prunebench.methods.check import check_pruner
 from prunebench.methods.confidence.deepconf import DeepConf
 from prunebench.methods.confidence.entropy import Entropy
 from prunebench.methods.confidence.margin import Margin
@@ -15,6 +15,7 @@ from prunebench.methods.confidence.perplexity import Perplexity
 from prunebench.methods.confidence.self_certainty import SelfCertainty
 from prunebench.methods.confidence.st_bon import SelfTruncation, chain_of_embedding
 from prunebench.methods.confidence.varentropy import Varentropy
+from prunebench.methods.examples import EXAMPLE_SETTING, example_pool
 
 
 def with_signal(signal, *rows):

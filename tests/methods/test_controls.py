@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from prunebench.methods.base import MissingSignalError, Quadrant, Signal
-from prunebench.methods.check import example_pool
 from prunebench.methods.controls.length import Length
 from prunebench.methods.controls.none import KeepAll
 from prunebench.methods.controls.oracle import Oracle
 from prunebench.methods.controls.potential import Potential
 from prunebench.methods.controls.random_choice import RandomChoice
+from prunebench.methods.examples import example_pool
 
 
 def test_none_ranks_nothing():

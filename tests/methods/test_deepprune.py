@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from prunebench.methods.base import NotFittedError, Quadrant, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_dataset, example_pool
+from prunebench.methods.check import check_pruner, cost_of
+from prunebench.methods.examples import EXAMPLE_SETTING, example_dataset, example_pool
 from prunebench.methods.judges.deepprune import DeepPrune
 from prunebench.methods.pool import LabelledPool, PrefixDataset
 from tests.methods.test_learnable import features_by_hand, logistic, ngrams

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunebench.methods.check import example_dataset
+from prunebench.methods.examples import example_dataset
 from prunebench.methods.learned import fitting
 from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
 from prunebench.methods.pool import PrefixDataset, within_problem_auroc

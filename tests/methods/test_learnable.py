@@ -10,7 +10,8 @@ import pytest
 from scipy.optimize import minimize
 
 from prunebench.methods.base import NotFittedError, Quadrant, Setting, Signal
-from prunebench.methods.check import check_pruner, cost_of, example_dataset, example_pool
+from prunebench.methods.check import check_pruner, cost_of
+from prunebench.methods.examples import example_dataset, example_pool
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.learned.linear_probe import LinearProbe
 from prunebench.methods.learned.mlp_probe import MlpProbe, Perceptron

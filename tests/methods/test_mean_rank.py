@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from prunebench.methods.check import check_pruner, cost_of, example_dataset, example_pool
+from prunebench.methods.check import check_pruner, cost_of
 from prunebench.methods.confidence.entropy import Entropy
 from prunebench.methods.confidence.perplexity import Perplexity
 from prunebench.methods.ensembles.mean_rank import MeanRank, ranks
+from prunebench.methods.examples import example_dataset, example_pool
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.meter import Cost
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunebench.methods.check import example_pool
+from prunebench.methods.examples import example_pool
 from prunebench.methods.meter import Charge, Cost, Meter
 
 

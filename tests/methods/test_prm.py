@@ -16,8 +16,11 @@ from prunebench.bench.reasoner import judge_texts
 from prunebench.bench.reasoner import train_judges as judges
 from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.methods.base import JudgeMissingError, Quadrant, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
-from prunebench.methods.judges.prm import AGGREGATES, FORMS, Checkpoint, Prm, split_steps
+from prunebench.methods.check import check_pruner, cost_of
+from prunebench.methods.examples import EXAMPLE_SETTING, example_pool
+from prunebench.methods.judges.checkpoint import Checkpoint
+from prunebench.methods.judges.prm import AGGREGATES, Prm
+from prunebench.methods.judges.steps import FORMS, split_steps
 
 WORDS = ["<pad>", "<bos>", "<unk>", "\n", "+", "-", *"abcdefghijklmnopqrstuvwxyz", *(f"t{i}" for i in range(4, 64))]
 SPECIAL = ["<extra_0>", "<system>", "<user>", "<assistant>", "<end>"]
@@ -294,14 +297,14 @@ def test_the_shipped_judge_reads_what_it_was_trained_on(checkpoint, tmp_path):
     model = judges.new_prm(checkpoint, 0).eval()
     judges.export_prm(model, tmp_path)
     judge = Prm().bind(str(tmp_path))
-    reader, _ = judge._judge()
+    tokenizer, _ = judge._judge()
     number = {token: i for i, token in enumerate(VOCABULARY)}
     mark = number[RESERVED[0]]
     for prefix in itertools.islice(judge_texts.cut_solutions("test"), 40):
         document = judge_texts.prm_text(prefix)
         ids = [mark if token in RESERVED[:2] else number[token] for token in document.tokens]
         prompt = " ".join((*prefix.instance.prompt, "\n\n"))
-        reading = reader.read(prompt, " ".join(prefix.tokens))
+        reading = tokenizer.read(prompt, " ".join(prefix.tokens))
         assert list(reading.ids) == ids
         assert [place for place, token in enumerate(ids) if token == mark] == list(reading.places)
     with torch.no_grad():
@@ -362,14 +365,14 @@ def test_equal_prefixes_are_read_once_and_order_does_not_matter(tmp_path):
     texts = [" ".join(random.choice(WORDS[6:32], random.integers(1, 12))) for _ in range(20)]
     pool = pool_of([*texts, *texts[:5]])
     judge = Prm().bind(str(tmp_path))
-    _, encoder = judge._judge()
-    rows, real = [], encoder.logits
+    _, grader = judge._judge()
+    rows, real = [], grader.logits
 
     def counted(readings):
         rows.append(len(readings))
         return real(readings)
 
-    encoder.logits = counted
+    grader.logits = counted
     scores = judge.score(pool)
     assert sum(rows) == len(set(texts)) == 20 and max(rows) == 8
     assert np.array_equal(scores[:5], scores[20:])

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from prunebench.bench.reasoner import train_judges as judges
 from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.methods.base import JudgeMissingError, NotFittedError, Quadrant, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
+from prunebench.methods.check import check_pruner, cost_of
+from prunebench.methods.examples import EXAMPLE_SETTING, example_pool
 from prunebench.methods.judges.prm import Prm
 from prunebench.methods.judges.prm_retrain import PrmRetrain
 from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
@@ -90,7 +91,7 @@ def test_one_epoch_of_one_batch_is_one_step_of_adamw_by_hand(model, judge):
     slopes = {name: parameter.grad for name, parameter in slow.named_parameters()}
     norm = torch.sqrt(sum((slope**2).sum() for slope in slopes.values()))
     rate = 0.01 / 1.05
-    learned = dict(pruner.encoder_.module.named_parameters())
+    learned = dict(pruner.grader_.module.named_parameters())
     assert set(learned) == set(slopes)
     moved = 0
     for name, start in slow.named_parameters():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from prunebench.methods.base import MissingSignalError, Quadrant, Signal
-from prunebench.methods.check import EXAMPLE_SETTING, check_pruner, cost_of, example_pool
+from prunebench.methods.check import check_pruner, cost_of
 from prunebench.methods.confidence.deer import Deer
 from prunebench.methods.confidence.p_true import PTrue
+from prunebench.methods.examples import EXAMPLE_SETTING, example_pool
 from prunebench.methods.generator import Phrases, Probe
 from prunebench.methods.meter import Cost, Meter
 from prunebench.methods.surface.agreement import Agreement

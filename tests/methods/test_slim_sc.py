@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from prunebench.methods.base import MissingSignalError, Quadrant, Setting, Signal
-from prunebench.methods.check import check_pruner, cost_of, example_pool
+from prunebench.methods.check import check_pruner, cost_of
+from prunebench.methods.examples import example_pool
 from prunebench.methods.meter import Cost
 from prunebench.methods.surface.slim_sc import SlimSC, jaccard, thought_similarity, thoughts
 

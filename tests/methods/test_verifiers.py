@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from prunebench.methods.base import JudgeMissingError, MissingSignalError, Quadrant, Setting, Signal
-from prunebench.methods.check import check_pruner, cost_of, example_pool
+from prunebench.methods.check import check_pruner, cost_of
+from prunebench.methods.examples import example_pool
 from prunebench.methods.judges.mav import Mav
 from prunebench.methods.judges.thinkprm import ThinkPrm
 from prunebench.methods.judges.verifier import ASPECTS, PROMPTS

@@ -13,7 +13,8 @@ from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.methods.base import Signal
-from prunebench.methods.learned.stop import Reader, Stop
+from prunebench.methods.learned.stop import Stop
+from prunebench.methods.learned.stop_reader import StopReader
 from prunebench.methods.pool import Pool
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def differences(engine: Engine, checks: CachedPrefixes) -> dict[str, float]:
 def _score_difference(engine: Engine, reader: TransformersEngine, pool: Pool) -> float:
     """STOP with arbitrary weights, read by both."""
     stop = Stop(rank=4)
-    learned = Reader(reader.model, stop)
+    learned = StopReader(reader.model, stop)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         weights = {name: 0.1 * torch.randn(tensor.shape) for name, tensor in learned.learned().items()}

@@ -18,7 +18,7 @@ from prunebench.bench.evaluation.results import rows_csv
 from prunebench.bench.progress import Spoken
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import LearnablePruner, NotFittedError, Signal, Source
-from prunebench.methods.check import example_dataset, example_pool
+from prunebench.methods.examples import example_dataset, example_pool
 from prunebench.methods.learned.otv import OneTokenVerification
 from prunebench.methods.learned.stop import Stop
 from prunebench.methods.pool import LabelledPool, PrefixDataset

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from prunebench.bench.evaluation.replay import Complete, replay, replay_draws
+from prunebench.bench.evaluation.replay import Complete, replay
 from prunebench.bench.policies import Decision, Policy, TopK, keep_best
 from prunebench.methods.base import Pruner, Signal, Source
-from prunebench.methods.controls.random_choice import RandomChoice
 from prunebench.methods.meter import Cost
 from prunebench.methods.pool import Pool
 
@@ -95,21 +94,6 @@ def test_one_check_decodes_every_prefix_and_the_rest_of_the_kept_paths():
     assert played.decoded.tolist() == [5, 20, 10, 40]
     assert played.cost == Cost(check_tokens=12)
     assert played.scores.tolist() == [1, 9, 5, 7]
-
-
-@pytest.mark.parametrize("policy", [TopK(2), TopK(2, "drop"), Halving((10,)), Halving((10, 20)), StopAt((20,))])
-def test_draws_together_are_what_each_of_them_is(policy):
-    pools = complete({10: [1, 9, 5, 7], 20: [4, 1, 3, 2]})
-    pruners = [RandomChoice(seed) for seed in range(20)]
-    position = policy.checkpoints(10)[0]
-    together = replay_draws(pruners, policy, pools, position)
-    kept = set()
-    for one, alone in zip(together, [replay(pruner, policy, pools, position) for pruner in pruners], strict=True):
-        for name in ("keep", "decoded", "launched", "answer_class", "scores"):
-            np.testing.assert_array_equal(getattr(one, name), getattr(alone, name))
-        assert (one.stopped, one.cost) == (alone.stopped, alone.cost)
-        kept.add(tuple(one.keep.tolist()))
-    assert len(kept) > 1 or isinstance(policy, StopAt)
 
 
 def test_each_check_sees_and_charges_only_the_paths_that_are_left():

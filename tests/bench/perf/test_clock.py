@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from prunebench.bench.perf.clock import check_cost, tokens_per_second
-from prunebench.methods.check import example_dataset
+from prunebench.methods.examples import example_dataset
 from prunebench.methods.learned.stop import Stop
 
 

@@ -13,7 +13,7 @@ from prunebench.bench.engines.base import Recording
 from prunebench.bench.plugins import check_plugin, load_plugin
 from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.store import RolloutStore
-from prunebench.methods.check import example_pool
+from prunebench.methods.examples import example_pool
 from prunebench.methods.registry import PRUNERS
 from prunebench.methods.signals import SIGNALS, Signal, signal_named
 

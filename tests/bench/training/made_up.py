@@ -8,7 +8,7 @@ import numpy as np
 
 from prunebench.bench.training.tuning import train_method
 from prunebench.methods.base import Setting, Signal
-from prunebench.methods.check import example_dataset
+from prunebench.methods.examples import example_dataset
 from prunebench.methods.pool import LabelledPool, PrefixDataset
 
 SETTING = Setting(prefix_tokens=12, vocabulary_size=64, hidden_size=6, layers=3)

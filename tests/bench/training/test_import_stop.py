@@ -18,7 +18,8 @@ from prunebench.bench.training.import_stop import import_stop
 from prunebench.bench.training.loading import load_method
 from prunebench.methods.base import Signal
 from prunebench.methods.generator import share_weights
-from prunebench.methods.learned.stop import Reader, Stop
+from prunebench.methods.learned.stop import Stop
+from prunebench.methods.learned.stop_reader import StopReader
 from prunebench.methods.pool import Pool
 from tests.bench.engines.checkpoints import checkpoint as model_folder
 from tests.methods.test_stop import pool_of
@@ -36,7 +37,7 @@ def original(engine):
     """A STOP with random weights, none of them zero."""
     stop = Stop(rank=RANK, tokens=TOKENS)
     generator = torch.Generator().manual_seed(0)
-    learned = Reader(engine.model, stop).learned()
+    learned = StopReader(engine.model, stop).learned()
     stop.weights_ = {n: torch.randn(t.shape, generator=generator) * 0.2 for n, t in learned.items()}
     return stop
 

@@ -6,8 +6,8 @@ import pytest
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.loading import Judges, equip, load_method, reads_of, tunable
 from prunebench.methods.base import Signal
-from prunebench.methods.check import example_pool
 from prunebench.methods.ensembles.mean_rank import MeanRank
+from prunebench.methods.examples import example_pool
 from prunebench.methods.learned.linear_probe import LinearProbe
 from prunebench.methods.registry import PRUNERS
 from tests.bench.training.made_up import TELLING, dataset, trained
