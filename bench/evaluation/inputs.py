@@ -105,7 +105,7 @@ class Rollouts:
         """One reading of the store. Of the paths only what is compared stays in memory; the rest is read again."""
         read, caches = self.store.reader(), PoolCaches()
         return [
-            record_of(engine, read(key), position, None, reads, caches, self.tasks[key[0]], again=partial(read, key))
+            record_of(engine, read(key), position, None, reads, caches, self.tasks[key[0]], reread=partial(read, key))
             for key in self.wanted
         ]
 

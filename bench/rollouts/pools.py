@@ -223,11 +223,11 @@ def record_of(
     reads: Collection[Signal] = (),
     shelves: PoolCaches | None = None,
     task: Task | None = None,
-    again: Callable[[], StoredProblem] | None = None,
+    reread: Callable[[], StoredProblem] | None = None,
 ) -> ProblemRecord:
     """One problem as the evaluation wants it. Without labels, or with missing ones, there is no POTENTIAL signal.
 
-    ``task`` reads and grades answers; default: the known task of that name. With ``again``, which reads the problem
+    ``task`` reads and grades answers; default: the known task of that name. With ``reread``, which reads the problem
     once more, nothing of ``stored`` is kept but what the ``shelves`` have room for.
     """
     shelves = shelves or PoolCaches()
@@ -245,7 +245,7 @@ def record_of(
             potential = {Signal.POTENTIAL: success}
 
     identity = (stored.task, stored.problem)
-    kept = again or (lambda: stored)
+    kept = reread or (lambda: stored)
 
     def rebuilt(at: int = position) -> Pool:
         return pool_of(engine, kept(), at, reads=reads, grading=grading)
@@ -253,7 +253,7 @@ def record_of(
     def elsewhere(other: int) -> Pool:
         return shelves.elsewhere.get((identity, other), lambda: rebuilt(other).adding({Signal.OUTCOME: correct}))
 
-    if again is not None:
+    if reread is not None:
         pool = replace(pool, signals=_on_the_shelf(shelves.columns, identity, pool.signals, reads, rebuilt))
     return ProblemRecord(
         task=stored.task,

@@ -56,7 +56,7 @@ def test_the_example_pool_has_every_shape():
     assert set(pool.signals) == set(Signal) - {Signal.KV_CACHE, Signal.PROBE}
     train, validation = example_dataset(seed=1), example_dataset(seed=2)
     assert not train.problems & validation.problems
-    assert not any(one.pool.has(Signal.POTENTIAL) for one in train)
+    assert not any(labelled.pool.has(Signal.POTENTIAL) for labelled in train)
 
 
 @dataclass

@@ -41,7 +41,9 @@ def test_entropy_by_hand():
 
 def test_the_signals_of_the_example_pool_are_within_their_bounds():
     pool = example_pool()
-    assert all((top[:, 0] >= own - 1e-6).all() for top, own in zip(pool.topk_logprobs, pool.logprobs, strict=True))
+    assert all(
+        (top[:, 0] >= sampled - 1e-6).all() for top, sampled in zip(pool.topk_logprobs, pool.logprobs, strict=True)
+    )
     assert all((values >= 0).all() and (values <= np.log(60) + 1e-5).all() for values in pool.entropy)
 
 
@@ -92,11 +94,11 @@ def test_more_than_recorded_is_an_error():
 
 @pytest.mark.parametrize(("length", "vocabulary", "window", "ks"), [(64, 512, 16, {5, 20}), (4, 16, 2, {1, 4})])
 def test_deepconf_configurations(length, vocabulary, window, ks):
-    found = DeepConf.configurations(Setting(length, vocabulary, 192, 6))
-    assert {one.window for one in found} == {window}
-    assert {one.k for one in found} == ks
-    assert {one.variant for one in found} == {"mean", "tail", "bottom", "min"}
-    assert len(found) == 8
+    configurations = DeepConf.configurations(Setting(length, vocabulary, 192, 6))
+    assert {configuration.window for configuration in configurations} == {window}
+    assert {configuration.k for configuration in configurations} == ks
+    assert {configuration.variant for configuration in configurations} == {"mean", "tail", "bottom", "min"}
+    assert len(configurations) == 8
 
 
 # --- varentropy, self-certainty ---
@@ -143,7 +145,9 @@ def test_margin_counts_the_least_certain_tokens_of_a_plain_sort(quantile):
         for row in top.tolist():
             p = [float(np.exp(value)) for value in row]
             rest = 1 - sum(p)
-            tokens.append((-sum(one * np.log(one) for one in p) - rest * np.log(rest), row[0] - row[1]))
+            tokens.append(
+                (-sum(probability * np.log(probability) for probability in p) - rest * np.log(rest), row[0] - row[1])
+            )
         tokens.sort()
         kept = tokens[int(np.floor(quantile * (len(tokens) - 1))) :]
         expected.append(sum(gap for _, gap in kept) / len(kept))

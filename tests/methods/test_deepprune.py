@@ -43,15 +43,15 @@ def judge_of(folder, words, gap, product, intercept, **settings):
 def test_the_judge_is_the_minimiser_of_the_cross_entropy_over_all_pairs_of_a_pool():
     train = PrefixDataset(
         tuple(
-            replace(one, final_class=np.random.default_rng(i).integers(-1, 2, 7)) for i, one in enumerate(
+            replace(labelled, final_class=np.random.default_rng(i).integers(-1, 2, 7)) for i, labelled in enumerate(
                 example_dataset(12, seed=1)
             )
         )
     )  # fmt: skip
     judge = DeepPrune(ngram_max=2, C=0.7, min_df=3, pairs=1000).fit(train, train)
-    texts = [text for one in train for text in one.pool.text]
-    found = [set(ngrams(text, 2)) for text in texts]
-    counts = {term: sum(term in own for own in found) for term in set().union(*found)}
+    texts = [text for labelled in train for text in labelled.pool.text]
+    terms_of = [set(ngrams(text, 2)) for text in texts]
+    counts = {term: sum(term in terms for terms in terms_of) for term in set().union(*terms_of)}
     terms = sorted(term for term, count in counts.items() if count >= 3)
     idf = np.array([np.log((1 + len(texts)) / (1 + counts[term])) + 1 for term in terms])
 
@@ -60,12 +60,12 @@ def test_the_judge_is_the_minimiser_of_the_cross_entropy_over_all_pairs_of_a_poo
         return {(i, j): np.append(abs(rows[i] - rows[j]), rows[i] * rows[j]) for i, j in np.ndindex(7, 7)}
 
     rows, same = [], []
-    for one in train:
-        of = features(one.pool)
+    for labelled in train:
+        of = features(labelled.pool)
         for i, j in itertools.combinations(range(7), 2):
-            if one.final_class[i] >= 0 and one.final_class[j] >= 0:
+            if labelled.final_class[i] >= 0 and labelled.final_class[j] >= 0:
                 rows.append(of[i, j])
-                same.append(float(one.final_class[i] == one.final_class[j]))
+                same.append(float(labelled.final_class[i] == labelled.final_class[j]))
     weights = logistic(np.array(rows), np.array(same), 0.7)
     pool = example_pool(seed=77)
     vectors = judge._vectors(pool)
@@ -160,9 +160,9 @@ def test_pairs_with_an_unanswered_path_are_left_out():
 
 
 def test_the_drawn_pairs_depend_on_path_ids_and_not_on_rows():
-    one = labelled([f"t{i}" for i in range(20)], np.arange(20) % 3)
+    kinds = labelled([f"t{i}" for i in range(20)], np.arange(20) % 3)
     order = np.random.default_rng(0).permutation(20)
-    other = replace(one, pool=one.pool.take(order), final_class=one.final_class[order])
+    other = replace(kinds, pool=kinds.pool.take(order), final_class=kinds.final_class[order])
 
     def chosen(some, judge):
         first, second, _ = judge._pairs_of(some)
@@ -170,10 +170,10 @@ def test_the_drawn_pairs_depend_on_path_ids_and_not_on_rows():
         return [frozenset(pair) for pair in zip(paths[first].tolist(), paths[second].tolist(), strict=True)]
 
     judge = DeepPrune(pairs=25)
-    assert chosen(one, judge) == chosen(other, judge)
-    assert len(set(chosen(one, judge))) == 25
-    assert chosen(one, judge) != chosen(one, DeepPrune(pairs=25, seed=1))
-    assert chosen(one, judge) != chosen(replace(one, pool=replace(one.pool, problem="q")), judge)
+    assert chosen(kinds, judge) == chosen(other, judge)
+    assert len(set(chosen(kinds, judge))) == 25
+    assert chosen(kinds, judge) != chosen(kinds, DeepPrune(pairs=25, seed=1))
+    assert chosen(kinds, judge) != chosen(replace(kinds, pool=replace(kinds.pool, problem="q")), judge)
 
 
 def test_without_final_answers_or_with_one_kind_of_pair_it_says_what_to_do():
@@ -202,6 +202,6 @@ def test_the_cost_counts_the_comparisons_that_were_made(tmp_path):
 def test_it_is_type_two_and_every_configuration_conforms():
     assert DeepPrune.quadrant() is Quadrant.II
     configurations = DeepPrune.configurations(EXAMPLE_SETTING)
-    assert len({(one.threshold, one.C) for one in configurations}) == 6
+    assert len({(configuration.threshold, configuration.C) for configuration in configurations}) == 6
     for configuration in configurations[::5]:
         assert check_pruner(configuration) is None

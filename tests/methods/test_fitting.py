@@ -20,7 +20,7 @@ PLAN = Schedule(learning_rate=0.01, epochs=4, batch=8, patience=4, seed=0)
 
 def judged(quality: float) -> list[np.ndarray]:
     """Validation scores that rank better the higher ``quality`` is, from 0 (upside down) to 1."""
-    return [quality * one.success - (1 - quality) * one.success for one in VALIDATION]
+    return [quality * labelled.success - (1 - quality) * labelled.success for labelled in VALIDATION]
 
 
 class Network(torch.nn.Module):
@@ -54,7 +54,8 @@ def train(schedule=PLAN, resume_in=None, settings=None, seen=None, stop_at=None)
 
     def judge():
         return [
-            network(torch.from_numpy(one.pool.hidden_state(1))).double().numpy() + 0 * one.success for one in VALIDATION
+            network(torch.from_numpy(labelled.pool.hidden_state(1))).double().numpy() + 0 * labelled.success
+            for labelled in VALIDATION
         ]
 
     history = fit_module(network, losses, 40, judge, VALIDATION, schedule, settings or {"a": 1}, resume_in)
@@ -88,11 +89,11 @@ def test_one_step_is_that_of_adamw_with_a_clipped_gradient():
 
 
 def test_the_learning_rate_warms_up_and_falls_by_a_cosine():
-    found = [Schedule(2.0, 1, 1, 1, 0).rate(step, 100) for step in (0, 2, 5, 25, 50, 75)]
+    rates = [Schedule(2.0, 1, 1, 1, 0).rate(step, 100) for step in (0, 2, 5, 25, 50, 75)]
     expected = [2 * warm * (1 + math.cos(math.pi * step / 100)) / 2 for step, warm in
                 ((0, 1 / 6), (2, 3 / 6), (5, 1), (25, 1), (50, 1), (75, 1))]  # fmt: skip
-    assert found == pytest.approx(expected)
-    assert found[4] == pytest.approx(1.0)
+    assert rates == pytest.approx(expected)
+    assert rates[4] == pytest.approx(1.0)
 
 
 def test_every_epoch_reads_every_row_once_in_an_order_of_its_own():
@@ -162,7 +163,7 @@ def test_it_stops_after_patience_and_keeps_the_best_epoch(qualities, patience, e
 
 
 def test_validation_data_that_cannot_rank_are_refused_before_training():
-    alike = PrefixDataset(tuple(replace(one, success=np.full(len(one.pool), 0.5)) for one in VALIDATION))
+    alike = PrefixDataset(tuple(replace(labelled, success=np.full(len(labelled.pool), 0.5)) for labelled in VALIDATION))
     for data in (alike, PrefixDataset(())):
         with pytest.raises(ValueError, match="label more validation prefixes"):
             fit_module(Network(), lambda rows: pytest.fail("trained"), 4, lambda: [], data, PLAN, {})
@@ -170,7 +171,7 @@ def test_validation_data_that_cannot_rank_are_refused_before_training():
 
 def test_a_training_that_diverges_says_so():
     module = torch.nn.Linear(2, 1)
-    broken = [np.full(len(one.pool), np.nan) for one in VALIDATION]
+    broken = [np.full(len(labelled.pool), np.nan) for labelled in VALIDATION]
     with pytest.raises(ValueError, match=r"diverged.*below 0\.01"):
         fit_module(module, lambda rows: [module.weight.sum()], 4, lambda: broken, VALIDATION, PLAN, {})
 
@@ -190,9 +191,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(epoch, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(resume_in=state, stop_at=epoch)
     assert state.exists() == (epoch > 1)
-    resumed, again = train(resume_in=state)
+    resumed, losses = train(resume_in=state)
     assert bytes_of(resumed) == bytes_of(network)
-    assert again == history
+    assert losses == history
     assert [path.name for path in state.parent.iterdir()] == ["state.pt"], "nothing temporary is left"
 
 
@@ -201,9 +202,9 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     network, history = train(plan, tmp_path / "state.pt")
     assert len(history) < 30
     seen: list[np.ndarray] = []
-    again, same = train(plan, tmp_path / "state.pt", seen=seen)
+    repeated, same = train(plan, tmp_path / "state.pt", seen=seen)
     assert not seen
-    assert bytes_of(again) == bytes_of(network) and same == history
+    assert bytes_of(repeated) == bytes_of(network) and same == history
 
 
 def test_a_state_of_other_settings_is_refused_with_the_first_difference(tmp_path):
@@ -251,7 +252,7 @@ def test_the_fingerprint_tells_data_apart():
 
     first = VALIDATION.pools[0]
     ones = np.ones(3)
-    found = [
+    digests = [
         fingerprint(VALIDATION),
         fingerprint(changed(success=1 - first.success)),
         fingerprint(changed(position=13)),
@@ -262,5 +263,5 @@ def test_the_fingerprint_tells_data_apart():
         fingerprint(VALIDATION, 2 * ones),
         fingerprint(PrefixDataset(VALIDATION.pools[::-1])),
     ]
-    assert len(set(found)) == len(found)
-    assert fingerprint(example_dataset(3, seed=2)) == found[0]
+    assert len(set(digests)) == len(digests)
+    assert fingerprint(example_dataset(3, seed=2)) == digests[0]

@@ -34,7 +34,7 @@ def logistic(features, success, strength):
 
 
 def relabelled(dataset, rule):
-    return PrefixDataset(tuple(LabelledPool(one.pool, rule(one.pool), 1) for one in dataset))
+    return PrefixDataset(tuple(LabelledPool(labelled.pool, rule(labelled.pool), 1) for labelled in dataset))
 
 
 # --- linear-probe ---
@@ -44,7 +44,7 @@ def relabelled(dataset, rule):
 def test_the_probe_is_the_minimiser_of_the_soft_cross_entropy(centre):
     train = example_dataset(seed=1)
     probe = LinearProbe(layer=2, C=0.3, centre=centre).fit(train, train)
-    states = [one.pool.hidden_state(2).astype(float) for one in train]
+    states = [labelled.pool.hidden_state(2).astype(float) for labelled in train]
     features = np.concatenate([state - state.mean(0) if centre else state for state in states])
     scale = features.std(0)
     weights = logistic(features / scale, train.success, 0.3)
@@ -60,18 +60,18 @@ def test_the_probe_finds_a_direction_that_only_ranks_within_problems():
     def shifted(dataset, seed):
         generator = np.random.default_rng(seed)
         pools = []
-        for one in dataset:
-            states = one.pool.hidden_state(1)
+        for labelled in dataset:
+            states = labelled.pool.hidden_state(1)
             label = (states[:, 0] > np.median(states[:, 0])).astype(float)
             signals = {Signal.HIDDEN_STATE: {1: states + generator.normal(0, 20, 6).astype(np.float32)}}
-            pools.append(LabelledPool(replace(one.pool, signals=signals), label, 1))
+            pools.append(LabelledPool(replace(labelled.pool, signals=signals), label, 1))
         return PrefixDataset(tuple(pools))
 
     train, test = shifted(example_dataset(30, seed=1), 1), shifted(example_dataset(10, seed=2), 2)
 
     def auroc(probe):
         fitted = probe.fit(train, train)
-        return within_problem_auroc(test, [fitted.score(one.pool) for one in test])
+        return within_problem_auroc(test, [fitted.score(labelled.pool) for labelled in test])
 
     assert auroc(LinearProbe()) > 0.9
     assert auroc(LinearProbe(C=0.01)) > auroc(LinearProbe(C=0.01, centre=False))
@@ -87,14 +87,16 @@ def test_centred_scores_ignore_what_all_paths_share():
 
 @pytest.mark.parametrize(("layers", "expected"), [(1, [1]), (6, [1, 2, 3, 4, 5, 6]), (8, list(range(1, 9)))])
 def test_probe_configurations_are_the_layers(layers, expected):
-    assert [one.layer for one in LinearProbe.configurations(Setting(64, 512, 192, layers))] == expected
+    assert [
+        configuration.layer for configuration in LinearProbe.configurations(Setting(64, 512, 192, layers))
+    ] == expected
 
 
 def test_probe_configurations_of_a_deep_model_are_spread():
-    found = [one.layer for one in LinearProbe.configurations(Setting(64, 512, 192, 36))]
-    assert len(found) == 8
-    assert found[0] == 1 and found[-1] == 36
-    assert max(np.diff(found)) - min(np.diff(found)) <= 1
+    layers = [configuration.layer for configuration in LinearProbe.configurations(Setting(64, 512, 192, 36))]
+    assert len(layers) == 8
+    assert layers[0] == 1 and layers[-1] == 36
+    assert max(np.diff(layers)) - min(np.diff(layers)) <= 1
 
 
 # --- mlp-probe ---
@@ -117,7 +119,9 @@ def test_one_step_of_the_network_follows_the_gradient_by_hand():
     """One epoch of one batch: AdamW's first step on the soft cross-entropy, its gradient written out."""
     train, validation = example_dataset(seed=1), example_dataset(3, seed=2)
     probe = MlpProbe(layer=2, width=5, learning_rate=0.02, epochs=1, batch=1000, seed=4).fit(train, validation)
-    states = np.concatenate([one.pool.hidden_state(2) - one.pool.hidden_state(2).mean(0) for one in train])
+    states = np.concatenate(
+        [labelled.pool.hidden_state(2) - labelled.pool.hidden_state(2).mean(0) for labelled in train]
+    )
     inputs = (states - states.mean(0)) / states.std(0)
     hidden, bias, output, last = start = start_of(5, 6, 4)
     active = np.maximum(inputs @ hidden.T + bias, 0)
@@ -126,8 +130,8 @@ def test_one_step_of_the_network_follows_the_gradient_by_hand():
     slopes = [back.T @ inputs, back.sum(0), active.T @ error, np.array([error.sum()])]
     norm = np.sqrt(sum((slope**2).sum() for slope in slopes))
     rate = 0.02 / 1.05
-    found = probe.perceptron_
-    learned = [found.hidden, found.hidden_bias, found.output, found.output_bias]
+    perceptron = probe.perceptron_
+    learned = [perceptron.hidden, perceptron.hidden_bias, perceptron.output, perceptron.output_bias]
     for weights, slope, now in zip(start, slopes, learned, strict=True):
         slope = slope / max(1.0, norm)
         expected = weights * (1 - 0.01 * rate) - rate * slope / (np.abs(slope) + 1e-8)
@@ -156,21 +160,21 @@ def test_the_network_ranks_what_no_straight_line_can():
 
     def crossed(seed, pools):
         random = np.random.default_rng(seed)
-        found = []
-        for one in example_dataset(pools, seed=seed):
+        labelled_pools = []
+        for labelled in example_dataset(pools, seed=seed):
             corners = np.array(list(itertools.product([-1, 1], [-1, 1])) * 2)
             states = np.zeros((8, 6), np.float32)
             states[:, :2] = corners + random.normal(0, 0.1, (8, 2))
             states += random.normal(0, 5, 6).astype(np.float32)
-            pool = replace(example_pool(8, problem=one.pool.problem), signals={Signal.HIDDEN_STATE: {1: states}})
-            found.append(LabelledPool(pool, (corners[:, 0] != corners[:, 1]).astype(float), 1))
-        return PrefixDataset(tuple(found))
+            pool = replace(example_pool(8, problem=labelled.pool.problem), signals={Signal.HIDDEN_STATE: {1: states}})
+            labelled_pools.append(LabelledPool(pool, (corners[:, 0] != corners[:, 1]).astype(float), 1))
+        return PrefixDataset(tuple(labelled_pools))
 
     train, validation, test = crossed(1, 40), crossed(2, 6), crossed(3, 10)
 
     def auroc(probe):
         fitted = probe.fit(train, validation)
-        return within_problem_auroc(test, [fitted.score(one.pool) for one in test])
+        return within_problem_auroc(test, [fitted.score(labelled.pool) for labelled in test])
 
     assert auroc(MlpProbe(width=16, learning_rate=0.02, epochs=60, batch=64)) > 0.97
     assert auroc(LinearProbe()) < 0.7
@@ -224,24 +228,24 @@ def test_the_score_reads_boundaries_only():
 def test_boundaries_learn_the_label_of_their_prefix():
     """One coordinate at the boundaries tells the prefix's success; everywhere else it tells the opposite."""
 
-    def told(seed, pools):
-        found = []
-        for one in example_dataset(pools, seed=seed):
+    def labelled_by_boundaries(seed, pools):
+        labelled_pools = []
+        for labelled in example_dataset(pools, seed=seed):
             success = (np.arange(7) % 2).astype(float)
             columns = []
-            for ids, right in zip(one.pool.token_ids, success, strict=True):
+            for ids, right in zip(labelled.pool.token_ids, success, strict=True):
                 ids[:-1:2] = 4  # the step's end
                 states = np.random.default_rng([seed, len(ids)]).normal(0, 0.3, (len(ids), 6))
                 ends = ids == 4 if (ids == 4).any() else np.arange(len(ids)) == len(ids) - 1
                 states[:, 0] += np.where(ends, 2 * right - 1, 1 - 2 * right)
                 columns.append(states.astype(np.float32))
-            signals = {Signal.STATES: {1: tuple(columns)}, Signal.TOKEN_IDS: one.pool.token_ids}
-            found.append(LabelledPool(replace(one.pool, signals=signals), success, 1))
-        return PrefixDataset(tuple(found))
+            signals = {Signal.STATES: {1: tuple(columns)}, Signal.TOKEN_IDS: labelled.pool.token_ids}
+            labelled_pools.append(LabelledPool(replace(labelled.pool, signals=signals), success, 1))
+        return PrefixDataset(tuple(labelled_pools))
 
-    step = Step(width=8, epochs=30, learning_rate=0.01).fit(told(1, 20), told(2, 4))
-    test = told(3, 8)
-    assert within_problem_auroc(test, [step.score(one.pool) for one in test]) > 0.97
+    step = Step(width=8, epochs=30, learning_rate=0.01).fit(labelled_by_boundaries(1, 20), labelled_by_boundaries(2, 4))
+    test = labelled_by_boundaries(3, 8)
+    assert within_problem_auroc(test, [step.score(labelled.pool) for labelled in test]) > 0.97
 
 
 def test_without_words_nobody_knows_where_a_step_ends():
@@ -263,10 +267,10 @@ def test_every_configuration_conforms(kind, setting):
 @pytest.mark.parametrize("kind", [MlpProbe, Step])
 def test_their_layers_are_spread_and_they_are_no_wider_than_the_model(kind):
     for setting in (Setting(64, 512, 192, 6), Setting(2048, 151_936, 4096, 36)):
-        found = kind.configurations(setting)
-        layers = sorted({one.layer for one in found})
+        configurations = kind.configurations(setting)
+        layers = sorted({configuration.layer for configuration in configurations})
         assert layers[0] == 1 and layers[-1] == setting.layers and len(layers) == 4
-        assert max(one.width for one in found) == min(512, setting.hidden_size)
+        assert max(configuration.width for configuration in configurations) == min(512, setting.hidden_size)
 
 
 @pytest.mark.parametrize("kind", [MlpProbe, Step])
@@ -284,9 +288,9 @@ def test_a_fit_that_was_stopped_goes_on_and_saves_the_same_file(kind, tmp_path, 
         real(*content)
 
     def probe():
-        one = kind(width=8, epochs=6, patience=6, batch=16)
-        one.resume_in_ = tmp_path / "state.pt"
-        return one
+        pruner = kind(width=8, epochs=6, patience=6, batch=16)
+        pruner.resume_in_ = tmp_path / "state.pt"
+        return pruner
 
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", killed_after_three)
@@ -294,7 +298,7 @@ def test_a_fit_that_was_stopped_goes_on_and_saves_the_same_file(kind, tmp_path, 
             probe().fit(train, validation)
     probe().fit(train, validation).save(tmp_path / "resumed")
     assert (tmp_path / "plain").read_bytes() == (tmp_path / "resumed").read_bytes()
-    moved = PrefixDataset(tuple(replace(one, success=1 - one.success) for one in train))
+    moved = PrefixDataset(tuple(replace(labelled, success=1 - labelled.success) for labelled in train))
     with pytest.raises(ValueError, match="begun with data = "):
         probe().fit(moved, validation)
 
@@ -321,9 +325,9 @@ def ngrams(text, most):
 def test_the_classifier_equals_one_written_by_hand():
     train = example_dataset(seed=1)
     judge = TextClassifier(ngram_max=2, C=0.5, min_df=3).fit(train, train)
-    texts = [text for one in train for text in one.pool.text]
-    found = [set(ngrams(text, 2)) for text in texts]
-    counts = {term: sum(term in own for own in found) for term in set().union(*found)}
+    texts = [text for labelled in train for text in labelled.pool.text]
+    terms_of = [set(ngrams(text, 2)) for text in texts]
+    counts = {term: sum(term in terms for terms in terms_of) for term in set().union(*terms_of)}
     terms = sorted(term for term, count in counts.items() if count >= 3)
     idf = np.array([np.log((1 + len(texts)) / (1 + counts[term])) + 1 for term in terms])
     weights = logistic(features_by_hand(texts, terms, idf), train.success, 0.5)
@@ -339,7 +343,7 @@ def test_the_classifier_finds_a_telling_token():
 
     train, test = relabelled(example_dataset(60, seed=1), rule), relabelled(example_dataset(10, seed=2), rule)
     judge = TextClassifier(ngram_max=1, C=3.0).fit(train, train)
-    assert within_problem_auroc(test, [judge.score(one.pool) for one in test]) > 0.7
+    assert within_problem_auroc(test, [judge.score(labelled.pool) for labelled in test]) > 0.7
 
 
 def test_the_classifier_splits_on_single_spaces_and_keeps_punctuation():

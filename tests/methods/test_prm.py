@@ -166,9 +166,9 @@ def steps_by_hand(text):
     return [step.strip() for step in text.split("\n\n") if step.strip()]
 
 
-def near(found, expected):
-    assert len(found) == len(expected)
-    for steps, wanted in zip(found, expected, strict=True):
+def near(grades, expected):
+    assert len(grades) == len(expected)
+    for steps, wanted in zip(grades, expected, strict=True):
         assert steps.dtype == np.float64
         np.testing.assert_allclose(steps, wanted, atol=2e-5)
     assert len({round(float(p), 4) for steps in expected for p in steps}) > 4, "the model tells steps apart"
@@ -280,9 +280,9 @@ def test_a_step_tag_is_read_from_the_logits_of_plus_and_minus(tmp_path):
 def test_every_form_is_told_by_its_checkpoint_and_conforms(save, form, tmp_path):
     save(tmp_path)
     assert Checkpoint(str(tmp_path)).form == form
-    named, told = Prm(form=form).bind(str(tmp_path)), Prm().bind(str(tmp_path))
-    assert np.array_equal(named.score(pool_of()), told.score(pool_of()))
-    assert check_pruner(told) is None
+    named, automatic = Prm(form=form).bind(str(tmp_path)), Prm().bind(str(tmp_path))
+    assert np.array_equal(named.score(pool_of()), automatic.score(pool_of()))
+    assert check_pruner(automatic) is None
 
 
 def test_no_form_is_called_verified():
@@ -309,8 +309,8 @@ def test_the_shipped_judge_reads_what_it_was_trained_on(checkpoint, tmp_path):
         assert [place for place, token in enumerate(ids) if token == mark] == list(reading.places)
     with torch.no_grad():
         logits = model(torch.tensor([ids]))[0, list(reading.places)].double()
-    found = judge.step_scores(pool_of((" ".join(prefix.tokens),), prompt))[0]
-    np.testing.assert_allclose(found, logits.softmax(-1)[:, 1].numpy(), atol=1e-5)
+    grades = judge.step_scores(pool_of((" ".join(prefix.tokens),), prompt))[0]
+    np.testing.assert_allclose(grades, logits.softmax(-1)[:, 1].numpy(), atol=1e-5)
 
 
 # --- steps and aggregates ---
@@ -340,20 +340,25 @@ def test_another_step_end_cuts_elsewhere():
 
 def test_the_aggregates_are_those_counted_by_hand():
     steps = np.array([0.5, 0.2, 0.8])
-    found = {name: rule(steps) for name, rule in AGGREGATES.items()}
-    assert found == {"last": 0.8, "min": 0.2, "prod": pytest.approx(0.08), "mean": pytest.approx(0.5)}
+    scores = {name: rule(steps) for name, rule in AGGREGATES.items()}
+    assert scores == {"last": 0.8, "min": 0.2, "prod": pytest.approx(0.08), "mean": pytest.approx(0.5)}
 
 
 def test_the_score_is_the_aggregate_of_the_steps_of_its_path(tmp_path):
     save_value(tmp_path)
     pool = pool_of()
     steps = Prm().bind(str(tmp_path)).step_scores(pool)
-    assert [len(one) for one in steps] == [2, 3, 1, 2, 2]
+    assert [len(grades) for grades in steps] == [2, 3, 1, 2, 2]
     rules = {"last": lambda s: s[-1], "min": min, "prod": np.prod, "mean": lambda s: sum(s) / len(s)}
     for configuration in Prm.configurations(EXAMPLE_SETTING):
-        found = configuration.bind(str(tmp_path)).score(pool)
-        assert np.allclose(found, [rules[configuration.aggregate](one) for one in steps], rtol=1e-12)
-    assert [one.aggregate for one in Prm.configurations(EXAMPLE_SETTING)] == ["last", "min", "prod", "mean"]
+        scores = configuration.bind(str(tmp_path)).score(pool)
+        assert np.allclose(scores, [rules[configuration.aggregate](grades) for grades in steps], rtol=1e-12)
+    assert [configuration.aggregate for configuration in Prm.configurations(EXAMPLE_SETTING)] == [
+        "last",
+        "min",
+        "prod",
+        "mean",
+    ]
 
 
 # --- batches and cost ---

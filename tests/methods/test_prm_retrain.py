@@ -29,10 +29,10 @@ MARK = NUMBER[RESERVED[0]]
 @pytest.fixture(scope="module")
 def model(checkpoint):
     """The process reward model before any training, with a head that tells prefixes apart."""
-    found = judges.new_prm(checkpoint, 0).float().eval()
+    model = judges.new_prm(checkpoint, 0).float().eval()
     with torch.no_grad():
-        found.score[2].weight.mul_(4)
-    return found
+        model.score[2].weight.mul_(4)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def judge(model, tmp_path_factory):
 def drawn(seed, pools, paths=8):
     """Success is told by whether a 7 or a 9 stands in the first step; each pool is cut at one of two lengths."""
     random = np.random.default_rng(seed)
-    found = []
+    drawn_pools = []
     for number in range(pools):
         position = (6, 9)[number % 2]
         good = np.arange(paths) % 2
@@ -58,8 +58,8 @@ def drawn(seed, pools, paths=8):
             prompt=" ".join(f"{n}" for n in random.integers(100, 200, 3)) + " \n\n",
             signals={Signal.TEXT: tuple(texts)},
         )
-        found.append(LabelledPool(pool, 0.1 + 0.8 * good, 8))
-    return PrefixDataset(tuple(found))
+        drawn_pools.append(LabelledPool(pool, 0.1 + 0.8 * good, 8))
+    return PrefixDataset(tuple(drawn_pools))
 
 
 def ids_of(pool, text):
@@ -80,9 +80,9 @@ def test_one_epoch_of_one_batch_is_one_step_of_adamw_by_hand(model, judge):
     pruner = PrmRetrain(learning_rate=0.01, epochs=1, batch=1000).bind(str(judge)).fit(train, validation)
     slow = copy.deepcopy(model).requires_grad_(True)
     total = 0.0
-    for one in train:
-        for text, success in zip(one.pool.text, one.success, strict=True):
-            logits = slow(torch.tensor([ids_of(one.pool, text)]))[0, -1]
+    for labelled in train:
+        for text, success in zip(labelled.pool.text, labelled.success, strict=True):
+            logits = slow(torch.tensor([ids_of(labelled.pool, text)]))[0, -1]
             log = logits.log_softmax(-1)
             loss = -(success * log[1] + (1 - success) * log[0]) / len(train.success)
             loss.backward()
@@ -122,8 +122,8 @@ def test_it_learns_what_the_judge_did_not_know(judge):
     before = Prm().bind(str(judge))
     pruner = PrmRetrain(learning_rate=1e-3, epochs=4).bind(str(judge)).fit(train, validation)
 
-    def auroc(one):
-        return within_problem_auroc(test, [one.score(labelled.pool) for labelled in test])
+    def auroc(pruner):
+        return within_problem_auroc(test, [pruner.score(labelled.pool) for labelled in test])
 
     assert auroc(before) < 0.8
     assert auroc(pruner) > 0.95
@@ -138,9 +138,9 @@ def test_a_fit_that_was_stopped_goes_on_and_saves_the_same_file(judge, tmp_path,
     train, validation = drawn(1, 4), drawn(2, 2)
 
     def pruner():
-        one = PrmRetrain(learning_rate=1e-3, epochs=4, patience=4, batch=8).bind(str(judge))
-        one.resume_in_ = tmp_path / "state.pt"
-        return one
+        pruner = PrmRetrain(learning_rate=1e-3, epochs=4, patience=4, batch=8).bind(str(judge))
+        pruner.resume_in_ = tmp_path / "state.pt"
+        return pruner
 
     PrmRetrain(learning_rate=1e-3, epochs=4, patience=4, batch=8).bind(str(judge)).fit(train, validation).save(
         tmp_path / "plain"
@@ -211,7 +211,11 @@ def test_it_conforms_with_a_judge(judge):
 
 def test_its_configurations_are_learning_rates():
     assert PrmRetrain.quadrant() is Quadrant.II
-    assert [one.learning_rate for one in PrmRetrain.configurations(EXAMPLE_SETTING)] == [2e-5, 1e-4, 5e-4]
+    assert [configuration.learning_rate for configuration in PrmRetrain.configurations(EXAMPLE_SETTING)] == [
+        2e-5,
+        1e-4,
+        5e-4,
+    ]
 
 
 def test_its_faults_are_named(judge, tmp_path):

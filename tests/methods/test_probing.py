@@ -30,11 +30,11 @@ class Scripted:
 
     def probe(self, pool, suffix_ids, max_new_tokens):
         self.asked.append((pool.paths.tolist(), tuple(suffix_ids), max_new_tokens))
-        told = [self.answers[path] for path in pool.paths.tolist()]
+        answers = [self.answers[path] for path in pool.paths.tolist()]
         return Probe(
-            tuple(np.arange(len(p)) for p, _ in told),
-            tuple(np.log(np.array(p, np.float64)) for p, _ in told),
-            np.array([answer for _, answer in told], np.int64),
+            tuple(np.arange(len(p)) for p, _ in answers),
+            tuple(np.log(np.array(p, np.float64)) for p, _ in answers),
+            np.array([answer for _, answer in answers], np.int64),
         )
 
     def next_logprobs(self, pool, suffix_ids, token_ids):

@@ -36,11 +36,11 @@ def test_the_formulas_are_what_they_are_said_to_be():
     logits = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 9)))
     logprobs, tokens = logits.log_softmax(-1), torch.tensor([0, 3, 8, 1, 1])
     p = logprobs.exp().numpy()
-    told = {s.name: s.formula(logprobs, tokens).numpy() for s in Signal if s.formula is not None and not s.wide}
+    columns = {s.name: s.formula(logprobs, tokens).numpy() for s in Signal if s.formula is not None and not s.wide}
     entropy = -(p * np.log(p)).sum(1)
-    np.testing.assert_allclose(told["logprobs"], np.log(p[np.arange(5), tokens.numpy()]))
-    np.testing.assert_allclose(told["entropy"], entropy)
-    np.testing.assert_allclose(told["self_certainty"], (np.log(1 / 9) - np.log(p)).mean(1))
-    np.testing.assert_allclose(told["varentropy"], (p * (-np.log(p) - entropy[:, None]) ** 2).sum(1))
+    np.testing.assert_allclose(columns["logprobs"], np.log(p[np.arange(5), tokens.numpy()]))
+    np.testing.assert_allclose(columns["entropy"], entropy)
+    np.testing.assert_allclose(columns["self_certainty"], (np.log(1 / 9) - np.log(p)).mean(1))
+    np.testing.assert_allclose(columns["varentropy"], (p * (-np.log(p) - entropy[:, None]) ** 2).sum(1))
     topk = Signal.TOPK_LOGPROBS.formula(logprobs, tokens, 3).numpy()
     np.testing.assert_allclose(topk, -np.sort(-np.log(p), axis=1)[:, :3])

@@ -106,9 +106,9 @@ def test_one_path_survives():
 
 
 def test_configurations_and_quadrant():
-    found = SlimSC.configurations(Setting(64, 512, 192, 6))
+    configurations = SlimSC.configurations(Setting(64, 512, 192, 6))
     kinds = [("jaccard", 1), ("jaccard", 2), ("jaccard", 3), ("tfidf", 2)]
-    assert {(one.similarity, one.n, one.drop) for one in found} == {
+    assert {(configuration.similarity, configuration.n, configuration.drop) for configuration in configurations} == {
         (*kind, drop) for kind in kinds for drop in ("random", "less-diverse")
     }
     assert SlimSC.quadrant() is Quadrant.I
@@ -155,13 +155,13 @@ def test_thoughts_begin_at_marker_phrases(text, expected):
 
 def test_the_similarity_is_the_mean_best_match_of_all_thoughts_of_both():
     vectors = {"a": [1, 0], "b": [0, 2], "c": [3, 4], "": [0, 0]}
-    found = thought_similarity(
-        [["a", "b"], ["c"], [""], [""]], lambda pieces: np.array([vectors[one] for one in pieces], float)
+    similarity = thought_similarity(
+        [["a", "b"], ["c"], [""], [""]], lambda pieces: np.array([vectors[piece] for piece in pieces], float)
     )
     # a and c: 0.6; b and c: 0.8; the best for c is 0.8. A thought without a vector is like its own kind only.
     third = (0.6 + 0.8 + 0.8) / 3
     expected = [[1, third, 0, 0], [third, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
-    assert found == pytest.approx(np.array(expected))
+    assert similarity == pytest.approx(np.array(expected))
 
 
 def slow_tfidf(texts):
@@ -171,13 +171,13 @@ def slow_tfidf(texts):
     seen = Counter(word for words in documents.values() for word in words)
     idf = {word: 1 + np.log((1 + len(documents)) / (1 + count)) for word, count in seen.items()}
 
-    def cosine(one, other):
-        a, b = ({word: n * idf[word] for word, n in documents[piece].items()} for piece in (one, other))
+    def cosine(start, other):
+        a, b = ({word: n * idf[word] for word, n in documents[piece].items()} for piece in (start, other))
         size = np.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
         return sum(value * b.get(word, 0) for word, value in a.items()) / size
 
     def similarity(path, other):
-        best = [max(cosine(one, two) for two in to) for of, to in ((path, other), (other, path)) for one in of]
+        best = [max(cosine(thought, two) for two in to) for of, to in ((path, other), (other, path)) for thought in of]
         return sum(best) / len(best)
 
     return np.array([[similarity(path, other) for other in paths] for path in paths])
@@ -232,8 +232,8 @@ def embedder(tmp_path_factory):
 def test_a_thought_is_the_mean_of_its_sentences_not_of_its_words(embedder):
     method = SlimSC(similarity="embedding", embedder=embedder)
     # Sentences (1, 0) and (0, 1) weigh the same, though the first has three words.
-    found = method._embed(["east east east\nnorth", "north", ""])
-    assert found[:2] == pytest.approx(np.array([[0.5, 0.5], [0, 1]]))
+    vectors = method._embed(["east east east\nnorth", "north", ""])
+    assert vectors[:2] == pytest.approx(np.array([[0.5, 0.5], [0, 1]]))
     texts = ["east east east\nnorth wait north", "north", "east"]
     assert thoughts(texts[0]) == ["east east east\nnorth ", "wait north"]
     a, b = np.array([0.5, 0.5]), np.array([0.5, 1.0])

@@ -154,9 +154,9 @@ def test_two_trainings_give_the_same_weights(engine):
 def test_save_and_load(engine, fitted, tmp_path):
     stop, _ = fitted
     stop.save(tmp_path / "stop.safetensors")
-    again = Stop(rank=8).load(tmp_path / "stop.safetensors")
+    loaded = Stop(rank=8).load(tmp_path / "stop.safetensors")
     pool = pool_of(engine, 5)
-    np.testing.assert_array_equal(again.score(pool), stop.score(pool))
+    np.testing.assert_array_equal(loaded.score(pool), stop.score(pool))
     with pytest.raises(ValueError, match="saved stop weights do not fit this model"):
         Stop(rank=4).load(tmp_path / "stop.safetensors").score(pool)
 
@@ -191,7 +191,7 @@ def mixed(engine, seeds=range(8), lengths=(5, 10, 20), rows: int = 4) -> PrefixD
 def test_the_loss_of_a_mixed_batch_is_the_mean_over_its_prefixes_one_by_one(engine):
     train = mixed(engine)
     stop = Stop(rank=4)
-    kept = [one.pool.kv() for one in train]
+    kept = [labelled.pool.kv() for labelled in train]
     stop._attach(engine.model)
     lesson = Lesson(stop._reader_, kept, train.success)
     batch = np.random.default_rng(0).permutation(len(train.success))[:40]
@@ -219,7 +219,7 @@ def test_it_learns_from_all_lengths_at_once(engine):
     stop = Stop(rank=8, learning_rate=3e-3, epochs=8, batch=64).fit(mixed(engine, range(40)), mixed(engine, (90, 91)))
     for length in (5, 10, 20):
         test = mixed(engine, range(200, 210), (length,), rows=12)
-        assert within_problem_auroc(test, [stop.score(one.pool) for one in test]) > 0.9
+        assert within_problem_auroc(test, [stop.score(labelled.pool) for labelled in test]) > 0.9
 
 
 @pytest.mark.parametrize("kind", [Stop, StopWithoutAdapter])
@@ -276,31 +276,31 @@ def test_the_trainable_weights_of_a_bf16_model_are_float32_and_move(engine):
 
 def test_stop_without_adapter_is_stop_with_the_adapter_off(engine):
     train, validation = mixed(engine, range(4)), mixed(engine, (50, 51))
-    own = StopWithoutAdapter(epochs=2, batch=16).fit(train, validation)
+    bare = StopWithoutAdapter(epochs=2, batch=16).fit(train, validation)
     plain = Stop(adapter=False, epochs=2, batch=16).fit(train, validation)
-    assert sorted(own.weights_) == ["head.bias", "head.weight", "vector"]
-    assert all(torch.equal(own.weights_[name], plain.weights_[name]) for name in own.weights_)
+    assert sorted(bare.weights_) == ["head.bias", "head.weight", "vector"]
+    assert all(torch.equal(bare.weights_[name], plain.weights_[name]) for name in bare.weights_)
     proposed = StopWithoutAdapter.configurations(Setting(64, 512, 128, 5))
-    assert [one.learning_rate for one in proposed] == [2e-5, 2e-4, 1e-3, 3e-3]
-    assert not any(one.adapter for one in proposed)
+    assert [configuration.learning_rate for configuration in proposed] == [2e-5, 2e-4, 1e-3, 3e-3]
+    assert not any(configuration.adapter for configuration in proposed)
 
 
 def test_otv_learns_the_verdicts_and_not_the_labels(engine):
     """The labels of the training prefixes say the opposite of the verdicts; the validation labels agree with them."""
 
-    def told(dataset, turn):
-        verdicts = [np.array([float(ids[-1] == 10) for ids in one.pool.token_ids]) for one in dataset]
+    def with_verdicts(dataset, turn):
+        verdicts = [np.array([float(ids[-1] == 10) for ids in labelled.pool.token_ids]) for labelled in dataset]
         return PrefixDataset(
             tuple(
-                replace(one, success=1 - verdict if turn else verdict, outcome=verdict)
-                for one, verdict in zip(dataset, verdicts, strict=True)
+                replace(labelled, success=1 - verdict if turn else verdict, outcome=verdict)
+                for labelled, verdict in zip(dataset, verdicts, strict=True)
             )
         )
 
     otv = OneTokenVerification(rank=8, learning_rate=3e-3, epochs=8, batch=64)
-    otv.fit(told(mixed(engine, range(40)), True), told(mixed(engine, (90, 91)), False))
-    test = told(mixed(engine, range(200, 210), (10,), rows=12), False)
-    assert within_problem_auroc(test, [otv.score(one.pool) for one in test]) > 0.9
+    otv.fit(with_verdicts(mixed(engine, range(40)), True), with_verdicts(mixed(engine, (90, 91)), False))
+    test = with_verdicts(mixed(engine, range(200, 210), (10,), rows=12), False)
+    assert within_problem_auroc(test, [otv.score(labelled.pool) for labelled in test]) > 0.9
     assert cost_of(otv, test.pools[0].pool).check_tokens == 12
 
 

@@ -42,8 +42,8 @@ class Spoken:
         assert temperature == 0.0
         texts = [self.decode(ids) for ids in contexts]
         self.completed += texts
-        found = [self._of(self.critiques, text) for text in texts]
-        return [self.encode(f"{critique} {STOP}")[:max_new_tokens] for critique in found]
+        critiques = [self._of(self.critiques, text) for text in texts]
+        return [self.encode(f"{critique} {STOP}")[:max_new_tokens] for critique in critiques]
 
     def next_logprobs(self, contexts, token_ids):
         texts = [self.decode(ids) for ids in contexts]
@@ -109,8 +109,11 @@ def test_it_is_a_learnable_judge_outside_the_model(kind):
 @pytest.mark.parametrize(("vocabulary", "language"), [(515, "words"), (151_936, "english")])
 def test_configurations_speak_as_the_verifier_does(kind, vocabulary, language):
     proposed = kind.configurations(Setting(40, vocabulary, 128, 5))
-    assert {one.language for one in proposed} == {language}
-    assert all(json.loads(json.dumps(one.hyperparameters())) == one.hyperparameters() for one in proposed)
+    assert {configuration.language for configuration in proposed} == {language}
+    assert all(
+        json.loads(json.dumps(configuration.hyperparameters())) == configuration.hyperparameters()
+        for configuration in proposed
+    )
 
 
 def test_thinkprm_reads_the_verdict_behind_the_critique():

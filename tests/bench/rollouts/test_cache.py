@@ -55,7 +55,7 @@ def test_records_that_hold_next_to_nothing_tell_what_the_others_tell(engine, sto
     read, reads = store.reader(), frozenset({Signal.STATES, Signal.VARENTROPY})
     shelves = PoolCaches(ByteLimitedCache(1), ByteLimitedCache(1))
     keys = [(stored.task, stored.problem) for stored in store.read()]
-    poor = [record_of(engine, read(key), 40, None, reads, shelves, again=lambda key=key: read(key)) for key in keys]
+    poor = [record_of(engine, read(key), 40, None, reads, shelves, reread=lambda key=key: read(key)) for key in keys]
     rich = [record_of(engine, read(key), 40, None, reads) for key in keys]
     for _ in range(2):
         for one, other in zip(poor, rich, strict=True):
@@ -78,7 +78,7 @@ def test_records_that_hold_next_to_nothing_tell_what_the_others_tell(engine, sto
 def test_the_token_ids_of_a_pool_are_the_same_object_as_long_as_it_is_asked_for(engine, store):
     """By it the engine knows that one method after another asks for the same prefixes."""
     key = next((stored.task, stored.problem) for stored in store.read())
-    record = record_of(engine, store.reader()(key), 40, None, again=lambda: store.reader()(key))
+    record = record_of(engine, store.reader()(key), 40, None, reread=lambda: store.reader()(key))
     for pool in (record.pool, record.pool.public(), record.pool.take([1, 0])):
         assert pool.token_ids is pool.token_ids
     assert record.pool.public().token_ids is record.pool.token_ids
