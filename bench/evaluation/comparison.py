@@ -77,7 +77,9 @@ def run_comparison(
         return finished
     (out / RESULTS).unlink(missing_ok=True)
     records, candidates, unlabelled = _records(engine, config, rollouts, candidates, stores, out)
-    identities = {name: identity(name, one, inputs.learned, judges.digests) for name, one in candidates.items()}
+    identities = {
+        name: identity(name, candidate, inputs.learned, judges.digests) for name, candidate in candidates.items()
+    }
     held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
     analysis = analyse(records, config, candidates, setting_of(engine, config), progress, held)
     results = Results(
@@ -138,7 +140,7 @@ def _hashes(
     """Of what went in: data, what was learned, plugins, settings, tasks, code and packages."""
     return {
         "rollouts": rollouts.store.digest(),
-        "learned": digest_of({name: asdict(one.card) for name, one in candidates.items() if one.card}),
+        "learned": digest_of({name: asdict(chosen.card) for name, chosen in candidates.items() if chosen.card}),
         "plugins": digest_of([file_digest(path) for path in inputs.plugins]),
         "config": digest_of(config.model_dump()),
         "tasks": digest_of(

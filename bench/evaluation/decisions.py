@@ -23,7 +23,7 @@ from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.meter import Cost
 
 FILE = "decisions.parquet"
-_TOKENS = tuple(one.name for one in fields(Cost) if one.name != "flops")
+_TOKENS = tuple(amount.name for amount in fields(Cost) if amount.name != "flops")
 _SCHEMA = pa.schema(
     [
         ("task", pa.string()),

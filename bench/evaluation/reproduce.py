@@ -55,9 +55,9 @@ def code_in(config: RunConfig, inputs: Inputs) -> list[str]:
     return options
 
 
-def require_named(path: Path, config: RunConfig, inputs: Inputs, given: Collection[str]) -> None:
+def require_named(path: Path, config: RunConfig, inputs: Inputs, named: Collection[str]) -> None:
     """Raises UserError for code of other people that the results at ``path`` name and ``given`` does not."""
-    unnamed = [option for option in code_in(config, inputs) if option not in given]
+    unnamed = [option for option in code_in(config, inputs) if option not in named]
     if unnamed:
         raise UserError(f"{path}: it runs code of its own; look at it, then name it yourself: {' '.join(unnamed)}")
 

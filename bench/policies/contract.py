@@ -88,16 +88,16 @@ class Policy(ABC):
     @classmethod
     def main_parameter(cls) -> str | None:
         """The hyper-parameter that is written without its name: the first positional one; None where there is none."""
-        return next((one.name for one in fields(cls) if not one.kw_only), None)  # type: ignore[arg-type]
+        return next((option.name for option in fields(cls) if not option.kw_only), None)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         """``kind:value,name=value``: the main hyper-parameter, then the others that are not at their default."""
         main = self.main_parameter()
-        options = [one for one in fields(self) if one.name not in (main, "finished")]  # type: ignore[arg-type]
+        options = [option for option in fields(self) if option.name not in (main, "finished")]  # type: ignore[arg-type]
         written = [
-            f",{one.name}={getattr(self, one.name)}"
-            for one in [*(one for one in options if not one.kw_only), *(one for one in options if one.kw_only)]
-            if one.default is MISSING or getattr(self, one.name) != one.default
+            f",{option.name}={getattr(self, option.name)}"
+            for option in sorted(options, key=lambda option: bool(option.kw_only))
+            if option.default is MISSING or getattr(self, option.name) != option.default
         ]
         value = "" if main is None else f":{getattr(self, main)}"
         return f"{self.kind}{value}{''.join(written)}{self.finished_suffix}"
@@ -185,5 +185,5 @@ def tied(scores: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.boo
     that the index decided."""
     last = np.where(keep, scores, np.inf).min(-1, initial=np.inf)
     first = np.where(keep, -np.inf, scores).max(-1, initial=-np.inf)
-    found: NDArray[np.bool_] = (last == first) & keep.any(-1) & ~keep.all(-1)
-    return found
+    tie: NDArray[np.bool_] = (last == first) & keep.any(-1) & ~keep.all(-1)
+    return tie

@@ -61,7 +61,7 @@ def _end(policy: type[Policy], end: str) -> tuple[str, str]:
 def _read(policy: type[Policy], text: str, name: str, value: str, before: dict[str, Any]) -> Any:
     """The value of one hyper-parameter. Raises UserError for an unknown or repeated name and for a wrong value."""
     types = get_type_hints(policy)
-    names = [one.name for one in fields(policy)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(policy)]  # type: ignore[arg-type]
     wrong = f"policy '{text}': "
     right = f"; write it as in {policy.example}"
     if name == "finished" and name not in names:

@@ -53,10 +53,10 @@ class Procedure:
         """The scoring pruner, with all that it has learned, and this procedure's settings."""
         if scoring is None:
             return CompletedAnswers()
-        own = copy.copy(scoring)
+        equipped = copy.copy(scoring)
         for name, value in self.settings:
-            setattr(own, name, value)
-        return own
+            setattr(equipped, name, value)
+        return equipped
 
 
 NONE = Procedure("none", lambda n, k, position: KeepAll(), "control", "none")

@@ -53,6 +53,6 @@ class WarmupPercentile(Repeated):
         if self.warmup >= count:
             raise UserError(f"policy {self} warms up with all of {count} paths; choose warmup < n")
         first = np.arange(count) < self.warmup
-        lowest = np.min([finite_scores(one)[first] for one in history], axis=0)
+        lowest = np.min([finite_scores(record)[first] for record in history], axis=0)
         bar = float(np.percentile(lowest, 100 - self.eta))
         return Decision(reach(record, bar, self.finished) | (first & record.alive))

@@ -147,13 +147,13 @@ class Sandbox:
 
 def _read_only(places: Sequence[str], system: bool = True) -> list[str]:
     """Arguments that show folders, and links between them, as they are; others do not exist inside."""
-    found: list[str] = []
+    options: list[str] = []
     for place in places:
         if system and Path(place).is_symlink():
-            found += ["--symlink", str(Path(place).readlink()), place]
+            options += ["--symlink", str(Path(place).readlink()), place]
         elif Path(place).is_dir() and (system or not place.startswith(_SYSTEM)):
-            found += ["--ro-bind", place, place]
-    return found
+            options += ["--ro-bind", place, place]
+    return options
 
 
 def _interpreters() -> list[tuple[Path, tuple[Path, ...]]]:
