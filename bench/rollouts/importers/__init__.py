@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from prunebench.bench.errors import UserError
@@ -16,6 +15,7 @@ from prunebench.bench.rollouts.importers.matrix import MATRIX
 from prunebench.bench.rollouts.importers.pipeline import import_source
 from prunebench.bench.rollouts.importers.plain import PLAIN
 from prunebench.bench.rollouts.importers.report import Report
+from prunebench.methods.entries import UnknownNameError
 
 __all__ = ["IMPORTERS", "Importer", "Options", "Report", "import_rollouts"]
 
@@ -32,7 +32,5 @@ def import_rollouts(format: str, path: Path, out: Path, options: Options, progre
     (with file, place, field and value), and for a folder that holds something else.
     """
     if format not in IMPORTERS:
-        near = difflib.get_close_matches(format, IMPORTERS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(IMPORTERS)}"
-        raise UserError(f"unknown format '{format}': {hint}")
+        raise UserError(str(UnknownNameError("format", format, list(IMPORTERS))))
     return import_source(IMPORTERS[format], path, out, options, progress)
