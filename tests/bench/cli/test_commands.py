@@ -41,8 +41,8 @@ def leaves(command, name=""):
     """Every command by its name, those of groups included; a group that can be called is one, too."""
     if not hasattr(command, "commands"):
         return {name: command}
-    own = {name: command} if command.invoke_without_command else {}
-    return own | {
+    itself = {name: command} if command.invoke_without_command else {}
+    return itself | {
         key: leaf for word, child in command.commands.items() for key, leaf in leaves(child, f"{name} {word}").items()
     }
 
@@ -87,8 +87,8 @@ def lines_of(text):
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S)
     for block in blocks:
         for line in block.replace("\\\n", "").splitlines():
-            if found := re.match(r"^\s*(?:\$ )?(?:[A-Z_]+=\S+ )*prunebench (.*)$", line):
-                yield found[1], True
+            if typed := re.match(r"^\s*(?:\$ )?(?:[A-Z_]+=\S+ )*prunebench (.*)$", line):
+                yield typed[1], True
     for span in re.findall(
         r"`((?:[A-Z_]+=\S+ )*prunebench [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     ):

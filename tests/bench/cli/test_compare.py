@@ -79,15 +79,15 @@ def test_defaults_come_from_the_store(imported):
 
 
 def test_a_store_that_cannot_serve_is_refused(prunebench, imported, tmp_path):
-    def told(*options):
+    def refusal(*options):
         return refused(prunebench("compare", "--store", imported, *options))
 
-    assert "n = 9, but a problem has only 8 paths" in told("--n", 9)
-    assert "prefix_tokens = 500, but the longest path has" in told("--prefix", 500)
-    assert "holds no task 'yours'; it has mine" in told("--task", "yours")
-    assert "k = 9 paths cannot be kept of n = 8" in told("--k", 9)
-    assert "--set temperature: the rollouts of --store were sampled already" in told("--set", "temperature=0.5")
-    assert "write a number of tokens, such as 16384 or 16k" in told("--set", "budget=much")
+    assert "n = 9, but a problem has only 8 paths" in refusal("--n", 9)
+    assert "prefix_tokens = 500, but the longest path has" in refusal("--prefix", 500)
+    assert "holds no task 'yours'; it has mine" in refusal("--task", "yours")
+    assert "k = 9 paths cannot be kept of n = 8" in refusal("--k", 9)
+    assert "--set temperature: the rollouts of --store were sampled already" in refusal("--set", "temperature=0.5")
+    assert "write a number of tokens, such as 16384 or 16k" in refusal("--set", "budget=much")
     assert "no manifest.json" in refused(prunebench("compare", "--store", tmp_path / "nothing"))
     assert "imported rollouts; their model is not at hand" in refused(prunebench("label", imported))
 

@@ -22,13 +22,13 @@ DOCUMENT = (ROOT / "docs" / "own-dataset.md").read_text()
 
 def commands(document):
     """The lines of the fenced blocks without a language."""
-    found, inside = [], None
+    lines, inside = [], None
     for line in document.splitlines():
         if line.startswith("```"):
             inside = line[3:] if inside is None else None
         elif inside == "":
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 COMMANDS = commands(DOCUMENT)
@@ -44,8 +44,8 @@ def folder(tmp_path_factory):
 
 
 def test_the_readme_has_the_same_way():
-    own = [line for line in README if any(f" {name} " in line for name in ("new", "check", "advise"))]
-    assert own == COMMANDS[:4]
+    same = [line for line in README if any(f" {name} " in line for name in ("new", "check", "advise"))]
+    assert same == COMMANDS[:4]
 
 
 def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folder, monkeypatch):
@@ -59,10 +59,10 @@ def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folde
             assert "27 problems x 16 paths = 432 paths of expected" in out and not (folder / "runs").exists()
         elif " advise " in command:
             assert "PRUNE" in out and "step: validation AUROC" in out
-    found = Recommendation.read(folder / "runs/advice/recommendation.json")
-    assert found.problems == 27 and found.stored_paths == 16 and found.candidates == 3 * 7
-    again = prunebench("advise", "--task", "sums.yaml", "--set", "n=16")[1]
-    assert all(line in again for line in found.lines()), "nothing is made again, and nothing changes"
+    advice = Recommendation.read(folder / "runs/advice/recommendation.json")
+    assert advice.problems == 27 and advice.stored_paths == 16 and advice.candidates == 3 * 7
+    repeated = prunebench("advise", "--task", "sums.yaml", "--set", "n=16")[1]
+    assert all(line in repeated for line in advice.lines()), "nothing is made again, and nothing changes"
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_model_that_is_not_shipped_is_labelled_and_trained_for_first(prunebenc
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         (("new", "task", "x"), "name the file with the problems: --data FILE"),
         (("new", "task", "x", "--data", "nothing.csv"), "nothing.csv: no such file"),
@@ -160,8 +160,8 @@ def test_a_model_that_is_not_shipped_is_labelled_and_trained_for_first(prunebenc
         (("compare", "--task", "synthetic-lon"), "unknown task 'synthetic-lon'"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(prunebench, five, arguments, told):
-    assert told in refused(prunebench(*arguments))
+def test_mistakes_are_told_in_one_sentence(prunebench, five, arguments, sentence):
+    assert sentence in refused(prunebench(*arguments))
 
 
 def test_a_plan_of_the_paper_needs_neither_model_nor_network(prunebench):
