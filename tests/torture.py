@@ -55,10 +55,11 @@ def left_by(command: str, out: Path) -> Any:
         if command == "rollouts":
             return RolloutStore.open(out / "rollouts").digest(), RolloutStore.open(out / "rollouts").lengths()
         if command == "compare":
-            results = Results.read(out / "compare" / "results.json").model_dump()
-            rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in results["rows"]]
+            results = Results.read(out / "compare" / "results.json")
+            rows = [{key: cell for key, cell in row.flat().items() if "seconds" not in key} for row in results.rows]
             files = sorted(path.name for path in (out / "compare").iterdir() if path.is_file())
-            return json.dumps([rows, results["equal_cost"], results["votes"], results["hashes"], files], default=str)
+            tables = results.model_dump(include={"equal_cost", "votes", "hashes"})
+            return json.dumps([rows, tables, files], default=str)
         folder = out / ("labels" if command == "label" else "learned")
         wanted = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
         return [(path.name, content_of(path)) for path in wanted if path.suffix != ".lock"]

@@ -43,10 +43,11 @@ def test_imported_rollouts_are_compared_without_a_model(prunebench, imported, tm
     results = Results.read(tmp_path / "out" / "results.json")
     rows = {row.method: row for row in results.rows}
     # 5, 2 and 8 of 8 are right
-    assert rows["none"].avg_at_k == pytest.approx(100 * 15 / 24)
+    assert rows["none"]["avg_at_k"].mean == pytest.approx(100 * 15 / 24)
     # votes: 7 wins q0, 1 wins q1, 4 wins q2
-    assert rows["none"].maj_at_k == pytest.approx(200 / 3)
-    assert rows["esc"].avg_at_k > 0 and rows["adaptive-consistency"].tokens <= rows["none"].tokens
+    assert rows["none"]["maj_at_k"].mean == pytest.approx(200 / 3)
+    assert rows["esc"]["avg_at_k"].mean > 0
+    assert rows["adaptive-consistency"]["tokens"].mean <= rows["none"]["tokens"].mean
     assert {"slim-sc", "length", "oracle", "random"} <= set(rows)
     assert "needs the signal 'entropy', which mine/q0 does not hold" in results.left_out["entropy"]
     assert "learns from continuations" in results.left_out["stop"]
@@ -66,8 +67,8 @@ def test_fewer_paths_than_stored_give_a_draw_spread(prunebench, imported, tmp_pa
     code, _, _ = prunebench("compare", "--store", imported, "--n", 2, "--k", 1, "--prefix", 4, "--out", tmp_path / "o")
     assert code == 0
     rows = {row.method: row for row in Results.read(tmp_path / "o" / "results.json").rows}
-    assert rows["none"].n == 2 and rows["none"].draw_spread > 0
-    assert rows["none"].avg_at_k == pytest.approx(100 * (2 + 1 + 2) / 6), "the first two of every problem"
+    assert rows["none"].n == 2 and rows["none"]["draw_spread"].mean > 0
+    assert rows["none"]["avg_at_k"].mean == pytest.approx(100 * (2 + 1 + 2) / 6), "the first two of every problem"
 
 
 def test_defaults_come_from_the_store(imported):
@@ -104,7 +105,7 @@ def test_a_result_is_reproduced_and_a_changed_one_is_not(prunebench, imported, t
     assert code == 0
     assert "reproduced: every number equals" in out
     content = json.loads(path.read_text())
-    content["rows"][0]["avg_at_k"] += 1
+    content["rows"][0]["metrics"]["avg_at_k"]["mean"] += 1
     path.write_text(json.dumps(content))
     code, out, _ = prunebench("reproduce", tmp_path / "o", "--out", tmp_path / "again")
     assert code == 1
