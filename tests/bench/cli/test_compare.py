@@ -128,7 +128,16 @@ def test_two_runs_give_the_same_bytes_but_for_measured_seconds(prunebench, impor
     files = sorted(path.name for path in (tmp_path / "one").iterdir() if path.name != "timings.csv")
     timed = {"results.json", "main_table.csv", "main_table.md", "main_table.tex", "pareto.png", "pareto.svg"}
     assert timed <= set(files)
-    for file in set(files) - timed:
+    replays = [
+        [
+            {**json.loads(line), "seconds": None}
+            for line in (tmp_path / name / "replays.jsonl").read_text().split("\n")
+            if line
+        ]
+        for name in ("one", "two")
+    ]
+    assert replays[0] == replays[1]
+    for file in set(files) - timed - {"replays.jsonl"}:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
 
 
