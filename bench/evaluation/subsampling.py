@@ -43,37 +43,32 @@ Memories = dict[tuple[str, str, int], Memory]
 """By task, problem and checkpoint."""
 
 
-def order_of(record: ProblemRecord, draw: int, seed: int) -> NDArray[np.int64]:
-    """int64 (M,): the stored paths in the order in which a draw takes them; the first N are its pool.
+def subsample_order(task: str, problem: str, paths: int, draw: int, seed: int) -> NDArray[np.int64]:
+    """int64 (paths,): the order in which a draw takes the stored ``paths`` of a problem; the first N are its pool.
 
     Keyed by seed, task, problem and draw: every method sees the same pools, and a larger pool holds the smaller one.
     """
-    return order(record.task, record.problem, len(record.pool), draw, seed)
-
-
-def order(task: str, problem: str, paths: int, draw: int, seed: int) -> NDArray[np.int64]:
-    """:func:`order_of` for so many stored ``paths`` of a problem."""
     key = hashlib.sha256(f"{seed}\x1f{task}\x1f{problem}\x1f{draw}".encode()).digest()
     return np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(paths)
 
 
-LIGHT_POOLS = 128
-"""So many pools at other checkpoints are held while methods are played on draws."""
+POOLS_HELD = 128
+"""So many pools at other checkpoints are held while methods are replayed on subsamples."""
 
 
-def light(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
+def without_states(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
     """The same records without the states of every token, the one signal too large to hold for many pools at a time.
 
     Their pools at other checkpoints are built once for all methods and draws, which come back to every problem.
     """
-    shelf: dict[tuple[int, int], Pool] = {}
+    pools: dict[tuple[int, int], Pool] = {}
 
     def held(index: int, position: int) -> Pool:
-        if (index, position) not in shelf:
-            if len(shelf) >= LIGHT_POOLS:
-                del shelf[next(iter(shelf))]
-            shelf[index, position] = records[index].at(position).without({Signal.STATES})
-        return shelf[index, position]
+        if (index, position) not in pools:
+            if len(pools) >= POOLS_HELD:
+                del pools[next(iter(pools))]
+            pools[index, position] = records[index].at(position).without({Signal.STATES})
+        return pools[index, position]
 
     return [
         replace(record, pool=record.pool.without({Signal.STATES}), elsewhere=partial(held, index))
@@ -92,7 +87,7 @@ class Subsamples:
         return [[self._once(record, policy, count, draw) for draw in range(draws)] for record in self._records]
 
     def _once(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> tuple[ProblemRecord, Replay]:
-        record = whole.take(order_of(whole, draw, self._seed)[:count])
+        record = whole.take(subsample_order(whole.task, whole.problem, len(whole.pool), draw, self._seed)[:count])
         pruner = self._pruner
         if type(pruner).draws > 1:  # what the method draws is drawn with the pool
             pruner = replace(pruner, seed=draw)  # type: ignore[call-arg]
@@ -152,7 +147,7 @@ def subsamples_of(
     from memory, and a path that a pointwise pruner scored is not scored again.
     """
     recalling = [record.asking(_recalling(record.pool.generator)) for record in stored]
-    light_ones, cache = light(recalling), ScoreCache()
+    light_records, cache = without_states(recalling), ScoreCache()
     judges: dict[int, EngineJudge] = {}
     subsamples = {}
     for name, candidate in candidates.items():
@@ -165,7 +160,7 @@ def subsamples_of(
         if isinstance(judge, EngineJudge):
             pruner = copy.copy(pruner)
             pruner.generate_ = judges.setdefault(id(judge), judge.recalling())  # type: ignore[attr-defined]
-        drawn_from = recalling if Signal.STATES in signals_read(pruner) else light_ones
+        drawn_from = recalling if Signal.STATES in signals_read(pruner) else light_records
         subsamples[name] = Subsamples(drawn_from, cache.remembering(pruner), seed)
     return subsamples
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.evaluation.metrics import avg_at_k
-from prunebench.bench.evaluation.subsampling import order
+from prunebench.bench.evaluation.subsampling import subsample_order
 from prunebench.bench.guideline.scores import ScoredPaths
 from prunebench.bench.policies.contract import highest
 from prunebench.bench.policies.votes import Majority
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 def orders_of(problems: Sequence[ScoredPaths], draws: int, seed: int) -> list[NDArray[np.int64]]:
     """(draws, M) by problem: which stored path comes at which place of a draw."""
     return [
-        np.stack([order(paths.task, paths.problem, len(paths.lengths), draw, seed) for draw in range(draws)])
+        np.stack([subsample_order(paths.task, paths.problem, len(paths.lengths), draw, seed) for draw in range(draws)])
         for paths in problems
     ]
 

@@ -16,6 +16,7 @@ from prunebench.bench.rollouts.label_store import Labels
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
 from prunebench.methods.generator import LearnedTokens, Phrases, PrefixCache, Probe
+from prunebench.methods.meter import Answer
 from prunebench.methods.pool import Columns, Pool
 from prunebench.methods.signals import Signal, signal_named
 from prunebench.tasks import catalogue
@@ -31,10 +32,6 @@ class PoolCaches:
 
     columns: ByteLimitedCache[Mapping[Signal, Any]] = field(default_factory=lambda: ByteLimitedCache(512 << 20))
     elsewhere: ByteLimitedCache[Pool] = field(default_factory=lambda: ByteLimitedCache(128 << 20))
-
-
-Answer = tuple[NDArray[np.int64], NDArray[np.float64], int]
-"""What one path told a probe: token ids, their log-probabilities, answer class."""
 
 
 @dataclass
@@ -140,7 +137,7 @@ def pool_of(
     position: int,
     rows: Sequence[int] | None = None,
     reads: Collection[Signal] = (),
-    grading: PoolGenerator | None = None,
+    generator: PoolGenerator | None = None,
 ) -> Pool:
     """The pool of ``rows`` (default: all paths) at ``position``, with every signal that the store recorded.
 
@@ -150,12 +147,12 @@ def pool_of(
     """
     chosen = list(range(len(stored.paths))) if rows is None else list(rows)
     paths = [stored.paths[row] for row in chosen]
-    grading = grading or PoolGenerator.of(engine, catalogue.get(stored.task), stored)
+    generator = generator or PoolGenerator.of(engine, catalogue.get(stored.task), stored)
     signals = _recorded(stored, position, chosen)
     texts = _prefix_texts(engine, paths, position)
     if texts is not None:
         signals[Signal.TEXT] = texts
-        stated = grading.classes([grading.task.answer_of(text) for text in texts])
+        stated = generator.classes([generator.task.answer_of(text) for text in texts])
     else:
         stated = np.full(len(paths), -1, dtype=np.int64)
     pool = Pool(
@@ -169,8 +166,8 @@ def pool_of(
         finished=np.array([path.length <= position for path in paths]),
         answer_class=stated,
         signals=signals,
-        generator=grading if engine else None,
-        phrases=phrases_of(engine, grading.task) if engine else None,
+        generator=generator if engine else None,
+        phrases=phrases_of(engine, generator.task) if engine else None,
     )
     missing = frozenset(reads) - frozenset(pool.signals)
     if engine is None or not engine.reads or not missing:
@@ -221,20 +218,20 @@ def record_of(
     position: int,
     labels: Labels | None,
     reads: Collection[Signal] = (),
-    shelves: PoolCaches | None = None,
+    caches: PoolCaches | None = None,
     task: Task | None = None,
     reread: Callable[[], StoredProblem] | None = None,
 ) -> ProblemRecord:
     """One problem as the evaluation wants it. Without labels, or with missing ones, there is no POTENTIAL signal.
 
     ``task`` reads and grades answers; default: the known task of that name. With ``reread``, which reads the problem
-    once more, nothing of ``stored`` is kept but what the ``shelves`` have room for.
+    once more, nothing of ``stored`` is kept but what the ``caches`` have room for.
     """
-    shelves = shelves or PoolCaches()
-    grading = PoolGenerator.of(engine, task or catalogue.get(stored.task), stored)
-    pool = pool_of(engine, stored, position, reads=reads, grading=grading)
+    caches = caches or PoolCaches()
+    generator = PoolGenerator.of(engine, task or catalogue.get(stored.task), stored)
+    pool = pool_of(engine, stored, position, reads=reads, generator=generator)
     correct = np.array([float(path.correct is True) for path in stored.paths])
-    classes = grading.classes([path.answer for path in stored.paths])
+    classes = generator.classes([path.answer for path in stored.paths])
     right = classes[(correct == 1) & (classes >= 0)]
     halves = None
     potential: dict[Signal, Any] = {}
@@ -248,13 +245,13 @@ def record_of(
     kept = reread or (lambda: stored)
 
     def rebuilt(at: int = position) -> Pool:
-        return pool_of(engine, kept(), at, reads=reads, grading=grading)
+        return pool_of(engine, kept(), at, reads=reads, generator=generator)
 
     def elsewhere(other: int) -> Pool:
-        return shelves.elsewhere.get((identity, other), lambda: rebuilt(other).adding({Signal.OUTCOME: correct}))
+        return caches.elsewhere.get((identity, other), lambda: rebuilt(other).adding({Signal.OUTCOME: correct}))
 
     if reread is not None:
-        pool = replace(pool, signals=_on_the_shelf(shelves.columns, identity, pool.signals, reads, rebuilt))
+        pool = replace(pool, signals=_read_columns(caches.columns, identity, pool.signals, reads, rebuilt))
     return ProblemRecord(
         task=stored.task,
         problem=stored.problem,
@@ -262,7 +259,7 @@ def record_of(
         lengths=np.array([path.length for path in stored.paths]),
         correct=correct,
         answer_class=classes,
-        gold_class=int(right[0]) if len(right) else int(grading.classes([stored.gold])[0]),
+        gold_class=int(right[0]) if len(right) else int(generator.classes([stored.gold])[0]),
         halves=halves,
         leaky=pool.answer_class >= 0 if pool.has(Signal.TEXT) else None,
         launch_seconds=stored.launch_seconds,
@@ -273,8 +270,8 @@ def record_of(
     )
 
 
-def _on_the_shelf(
-    shelf: ByteLimitedCache[Mapping[Signal, Any]],
+def _read_columns(
+    cache: ByteLimitedCache[Mapping[Signal, Any]],
     key: tuple[str, str],
     columns: Mapping[Signal, Any],
     reads: Collection[Signal],
@@ -288,10 +285,10 @@ def _on_the_shelf(
 
     def column(signal: Signal) -> Any:
         if signal in lasting:
-            return shelf.get(key, lambda: held(rebuilt().signals))[signal]
+            return cache.get(key, lambda: held(rebuilt().signals))[signal]
         return rebuilt().signals[signal]
 
-    shelf.get(key, lambda: held(columns))
+    cache.get(key, lambda: held(columns))
     return Columns(names, column)
 
 

@@ -46,20 +46,20 @@ def test_completions_are_the_models_greedy_continuations(judge, engine, contexts
 
 def test_log_probabilities_are_the_models_own(judge, engine, contexts):
     tokens = [8, 300, 9]
-    told = judge.next_logprobs(contexts, tokens)
-    assert told.shape == (9, 3) and told.dtype == np.float64
-    for row, ids in zip(told, contexts, strict=True):
+    logprobs = judge.next_logprobs(contexts, tokens)
+    assert logprobs.shape == (9, 3) and logprobs.dtype == np.float64
+    for row, ids in zip(logprobs, contexts, strict=True):
         logits = engine.model(torch.from_numpy(ids)[None]).logits[0, -1]
         np.testing.assert_allclose(row, logits.double().log_softmax(-1)[tokens], atol=2e-5)
 
 
 def test_an_answer_does_not_depend_on_the_other_contexts(judge, contexts):
-    written, told = judge.complete(contexts, 20, temperature=1.0, seed=3), judge.next_logprobs(contexts, [8, 9])
+    written, logprobs = judge.complete(contexts, 20, temperature=1.0, seed=3), judge.next_logprobs(contexts, [8, 9])
     for order in ([3], [8, 2, 5], [1, 0, 2, 3, 4, 5, 6]):
         some = [contexts[row] for row in order]
         for row, ids in zip(order, judge.complete(some, 20, temperature=1.0, seed=3), strict=True):
             np.testing.assert_array_equal(ids, written[row])
-        np.testing.assert_array_equal(judge.next_logprobs(some, [8, 9]), told[order])
+        np.testing.assert_array_equal(judge.next_logprobs(some, [8, 9]), logprobs[order])
 
 
 def test_neither_do_the_rows_in_flight_matter(checkpoint, judge, contexts):
@@ -69,8 +69,8 @@ def test_neither_do_the_rows_in_flight_matter(checkpoint, judge, contexts):
 
 
 def test_seeds_differ_and_repeat(judge, contexts):
-    first, again, other = (judge.complete(contexts[:3], 30, temperature=1.0, seed=seed) for seed in (0, 0, 1))
-    assert [ids.tolist() for ids in first] == [ids.tolist() for ids in again] != [ids.tolist() for ids in other]
+    first, second, other = (judge.complete(contexts[:3], 30, temperature=1.0, seed=seed) for seed in (0, 0, 1))
+    assert [ids.tolist() for ids in first] == [ids.tolist() for ids in second] != [ids.tolist() for ids in other]
 
 
 def test_equal_contexts_are_answered_once(judge, engine, contexts, monkeypatch):

@@ -57,11 +57,11 @@ def test_a_keep_that_is_no_mask_is_refused():
 
 def test_decoding_costs_twice_the_parameters_and_attention_to_all_that_came_before():
     # three tokens behind a prompt of 3 attend to 4, 5 and 6 positions
-    one = np.array([0]), np.array([3])
-    assert MODEL.decoding(3, *one) == 3 * 2000 + 64 * (4 + 5 + 6)
+    span = np.array([0]), np.array([3])
+    assert MODEL.decoding(3, *span) == 3 * 2000 + 64 * (4 + 5 + 6)
     # in two parts it costs the same
     assert MODEL.decoding(3, np.array([0]), np.array([1])) + MODEL.decoding(3, np.array([1]), np.array([3])) == (
-        MODEL.decoding(3, *one)
+        MODEL.decoding(3, *span)
     )
 
 
@@ -114,11 +114,11 @@ def test_a_generator_token_is_the_mean_of_the_complete_paths():
 
 
 def test_without_a_model_only_the_generators_own_tokens_are_a_cost():
-    own, judged = played(Cost(check_tokens=4)), played(Cost(reencoded_tokens=20, flops=1.0))
+    asked, judged = played(Cost(check_tokens=4)), played(Cost(reencoded_tokens=20, flops=1.0))
     assert math.isnan(generator_token([record()], None))
-    rows = entries(record(), "m", [own], None)
+    rows = entries(record(), "m", [asked], None)
     assert math.isnan(rows[0].flops) and math.isnan(rows[0].peak_kv_bytes)
-    assert in_generator_tokens(rows, [own], math.nan) == 59
+    assert in_generator_tokens(rows, [asked], math.nan) == 59
     assert math.isnan(in_generator_tokens(entries(record(), "m", [judged], None), [judged], math.nan))
 
 

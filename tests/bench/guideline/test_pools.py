@@ -7,7 +7,7 @@ import pytest
 
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.evaluation.ledger import entries, generator_token, in_generator_tokens, whole_cost
-from prunebench.bench.evaluation.subsampling import Subsamples, order
+from prunebench.bench.evaluation.subsampling import Subsamples, subsample_order
 from prunebench.bench.guideline.pools import Pools, orders_of, token_cost
 from prunebench.bench.guideline.scores import ScoredPaths
 from prunebench.bench.policies import KeepAll, Ratio
@@ -38,7 +38,7 @@ def test_the_vote_is_the_majority_of_the_kept_paths_and_is_paid_for(k):
     paths, wanted, whole = some_paths(), [], []
     scores = paths.scores["m"]
     for draw in range(DRAWS):
-        pool = order("t", "p", 12, draw, SEED)[:6]
+        pool = subsample_order("t", "p", 12, draw, SEED)[:6]
         kept = pool[np.argsort(-scores[pool], kind="stable")[:k]] if k < 6 else pool
         maj = Majority().elect(paths.answer_class[kept]).correctness(paths.gold_class)
         tokens = sum(min(PREFIX, paths.lengths[row]) for row in pool)

@@ -53,26 +53,26 @@ def store(engine, tmp_path_factory):
 def test_records_that_hold_next_to_nothing_tell_what_the_others_tell(engine, store):
     """Also what has to be had by reading again, at other checkpoints, and of some of the paths."""
     read, reads = store.reader(), frozenset({Signal.STATES, Signal.VARENTROPY})
-    shelves = PoolCaches(ByteLimitedCache(1), ByteLimitedCache(1))
+    caches = PoolCaches(ByteLimitedCache(1), ByteLimitedCache(1))
     keys = [(stored.task, stored.problem) for stored in store.read()]
-    poor = [record_of(engine, read(key), 40, None, reads, shelves, reread=lambda key=key: read(key)) for key in keys]
+    poor = [record_of(engine, read(key), 40, None, reads, caches, reread=lambda key=key: read(key)) for key in keys]
     rich = [record_of(engine, read(key), 40, None, reads) for key in keys]
     for _ in range(2):
-        for one, other in zip(poor, rich, strict=True):
-            assert list(one.pool.signals) == list(other.pool.signals)
+        for poor_record, other in zip(poor, rich, strict=True):
+            assert list(poor_record.pool.signals) == list(other.pool.signals)
             for pool, wanted in (
-                (one.pool, other.pool),
-                (one.take([5, 2]).pool, other.take([5, 2]).pool),
-                (one.at(20), other.at(20)),
-                (one.pool.without({Signal.TEXT}), other.pool.without({Signal.TEXT})),
+                (poor_record.pool, other.pool),
+                (poor_record.take([5, 2]).pool, other.take([5, 2]).pool),
+                (poor_record.at(20), other.at(20)),
+                (poor_record.pool.without({Signal.TEXT}), other.pool.without({Signal.TEXT})),
             ):
                 for signal in wanted.signals:
                     np.testing.assert_equal(pool.signals[signal], wanted.signals[signal])
                 assert pool.answer_class.tolist() == wanted.answer_class.tolist()
             for name in ("entropy", "deepconf", "perplexity"):
                 pruner = PRUNERS.get(name)()
-                np.testing.assert_array_equal(pruner.score(one.pool), pruner.score(other.pool))
-    assert len(shelves.columns._held) == 1
+                np.testing.assert_array_equal(pruner.score(poor_record.pool), pruner.score(other.pool))
+    assert len(caches.columns._held) == 1
 
 
 def test_the_token_ids_of_a_pool_are_the_same_object_as_long_as_it_is_asked_for(engine, store):

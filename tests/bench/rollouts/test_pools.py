@@ -37,12 +37,12 @@ def labels_for(folder, stored, rows):
     store = LabelStore.create_or_open(
         folder, {"model_hash": "m", "sampling_digest": "s", "seed": 1, "continuations": 4}
     )
-    found = {}
+    labels = {}
     for row in rows:
         hash_ = prefix_hash(stored.paths[row].token_ids[:POSITION])
-        found[hash_] = Label(stored.task, stored.problem, hash_, POSITION, 4, row % 3, 1)
+        labels[hash_] = Label(stored.task, stored.problem, hash_, POSITION, 4, row % 3, 1)
     with store.shards:
-        store.append(list(found.values()))
+        store.append(list(labels.values()))
     return store
 
 
@@ -72,12 +72,12 @@ def test_signals_that_are_read_again_are_those_that_were_recorded(engine, stored
     recorded = pool_of(engine, stored, POSITION)
     bare = [replace(path, signals={}) for path in stored.paths]
     reads = {Signal.LOGPROBS, Signal.ENTROPY, Signal.SELF_CERTAINTY, Signal.TOPK_LOGPROBS, Signal.HIDDEN_STATE}
-    again = pool_of(engine, replace(stored, paths=bare, hidden={}), POSITION, reads=reads)
+    reread = pool_of(engine, replace(stored, paths=bare, hidden={}), POSITION, reads=reads)
     for signal in reads - {Signal.HIDDEN_STATE}:
         for row in (0, 2, 3, 5):  # the others were changed by hand after they were recorded
-            np.testing.assert_allclose(recorded.signals[signal][row], again.signals[signal][row], atol=1e-4)
+            np.testing.assert_allclose(recorded.signals[signal][row], reread.signals[signal][row], atol=1e-4)
     for row in (0, 2, 3, 5):
-        np.testing.assert_allclose(recorded.hidden_state(2)[row], again.hidden_state(2)[row], atol=1e-4)
+        np.testing.assert_allclose(recorded.hidden_state(2)[row], reread.hidden_state(2)[row], atol=1e-4)
 
 
 def test_varentropy_and_states_come_from_the_models_own_distributions(engine, stored):
@@ -109,8 +109,8 @@ def test_the_opinion_is_the_models_next_token(engine, stored):
     for row in (0, 1):
         ids = np.concatenate([stored.prompt_ids, pool.token_ids[row], pool.phrases.question])
         with torch.inference_mode():
-            told = engine.model(torch.from_numpy(ids)[None]).logits[0, -1].double().log_softmax(-1)
-        np.testing.assert_allclose(opinion[row], told[[pool.phrases.yes, pool.phrases.no]].numpy(), atol=1e-4)
+            logprobs = engine.model(torch.from_numpy(ids)[None]).logits[0, -1].double().log_softmax(-1)
+        np.testing.assert_allclose(opinion[row], logprobs[[pool.phrases.yes, pool.phrases.no]].numpy(), atol=1e-4)
 
 
 def test_rows_choose_paths(engine, stored):

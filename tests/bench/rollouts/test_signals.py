@@ -90,9 +90,10 @@ def test_a_signal_from_a_file_is_read_again_and_checked(plugin, engine):
     report = check_plugin(plugin)[0]
     assert report.passed, report.failures
     pool = example_pool(4)
-    (again,) = [engine.reread(pool.without(set(pool.signals) - {Signal.TOKEN_IDS}), {Signal.REGRET, Signal.LOGPROBS})]
+    bare = pool.without(set(pool.signals) - {Signal.TOKEN_IDS})
+    reread = engine.reread(bare, {Signal.REGRET, Signal.LOGPROBS})
     most = engine.reread(pool, {Signal.TOPK_LOGPROBS})[Signal.TOPK_LOGPROBS]
-    for regret, logprobs, topk in zip(again[Signal.REGRET], again[Signal.LOGPROBS], most, strict=True):
+    for regret, logprobs, topk in zip(reread[Signal.REGRET], reread[Signal.LOGPROBS], most, strict=True):
         np.testing.assert_allclose(regret, topk[:, 0] - logprobs, atol=1e-5)
 
 
@@ -102,9 +103,9 @@ def test_a_signal_is_the_same_in_a_process_that_has_not_loaded_its_file(plugin, 
     recording = Recording.of(["regret", "entropy"], 8)
     assert Recording.from_plain(recording.plain()) == recording
     (tmp_path / "recording.pkl").write_bytes(pickle.dumps(recording))
-    told = "import pickle, sys; print([s.name for s in pickle.load(open(sys.argv[1], 'rb')).per_token])"
+    code = "import pickle, sys; print([s.name for s in pickle.load(open(sys.argv[1], 'rb')).per_token])"
     result = subprocess.run(
-        [sys.executable, "-c", told, tmp_path / "recording.pkl"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, tmp_path / "recording.pkl"], capture_output=True, text=True, check=True
     )
     assert result.stdout == "['regret', 'entropy']\n", result.stderr
 

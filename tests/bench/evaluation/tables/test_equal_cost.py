@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunebench.bench.evaluation.replay import check
-from prunebench.bench.evaluation.subsampling import ScoreCache, Subsamples, light, order_of
+from prunebench.bench.evaluation.subsampling import ScoreCache, Subsamples, subsample_order, without_states
 from prunebench.bench.evaluation.tables.equal_cost import Budget, at_equal_cost, default_budget, largest_affordable
 from prunebench.bench.policies import Ratio
 from prunebench.methods.base import Signal
@@ -42,10 +42,12 @@ def test_an_unknown_cost_pays_for_nothing():
 
 
 def test_draws_are_seeded_nested_and_the_same_for_every_method():
-    one, other = record(), record(problem="p1")
-    assert order_of(one, 0, seed=0).tolist() == order_of(one, 0, seed=0).tolist()
-    assert sorted(order_of(one, 3, seed=0).tolist()) == [0, 1, 2, 3]
-    orders = {tuple(order_of(r, draw, seed)) for r in (one, other) for draw in range(4) for seed in (0, 1)}
+    whole = record()
+    assert subsample_order("t", "p0", 4, 0, 0).tolist() == subsample_order("t", "p0", 4, 0, 0).tolist()
+    assert sorted(subsample_order("t", "p0", 4, 3, 0).tolist()) == [0, 1, 2, 3]
+    orders = {
+        tuple(subsample_order("t", p, 4, draw, seed)) for p in ("p0", "p1") for draw in range(4) for seed in (0, 1)
+    }
     assert len(orders) > 8, "problem, draw and seed count"
     seen = []
 
@@ -56,7 +58,7 @@ def test_draws_are_seeded_nested_and_the_same_for_every_method():
             return super().score(pool)
 
     for count in (2, 3):
-        Subsamples([one], Spy(), seed=0).replay(Ratio(0.5), count, 2)
+        Subsamples([whole], Spy(), seed=0).replay(Ratio(0.5), count, 2)
     assert seen[0] == seen[2][:2] and seen[1] == seen[3][:2]
 
 
@@ -75,9 +77,9 @@ def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
     whole = record(ids=[3, 9, 4, 7])
     Pointwise.scored.clear()
     memories = ScoreCache()
-    own = memories.remembering(Pointwise())
-    assert own.score(whole.pool.take([2, 0])).tolist() == [4, 3]
-    assert own.score(whole.pool.take([1, 0, 2])).tolist() == [9, 3, 4]
+    remembering = memories.remembering(Pointwise())
+    assert remembering.score(whole.pool.take([2, 0])).tolist() == [4, 3]
+    assert remembering.score(whole.pool.take([1, 0, 2])).tolist() == [9, 3, 4]
     assert Pointwise.scored == [[2, 0], [1]]
     assert Pointwise().score(whole.pool).tolist() == [3, 9, 4, 7], "another one is left as it was"
     # an equal one shares the memory, also as a member of an ensemble; one of other hyper-parameters does not
@@ -104,20 +106,20 @@ def test_what_is_remembered_is_charged_as_if_it_were_scored_anew():
             return super().score(pool)
 
     memories = ScoreCache()
-    own = memories.remembering(Judged())
+    remembering = memories.remembering(Judged())
     pair = MeanRank(members="a,b").join([Judged(), Judged()])
     both = memories.remembering(pair)
     for rows in ([2, 0], [1, 0, 2], [3], [3, 1], [0, 1, 2, 3]):
         pool = whole.pool.take(rows)
-        assert check(own, pool).cost == check(Judged(), pool).cost
+        assert check(remembering, pool).cost == check(Judged(), pool).cost
         assert check(both, pool).cost == check(pair, pool).cost
-    assert check(own, pool).cost == Cost(30, 0, 12, 60.0, 12, 7)
+    assert check(remembering, pool).cost == Cost(30, 0, 12, 60.0, 12, 7)
     assert check(both, pool).cost == Cost(60, 0, 24, 120.0, 24, 7)
 
 
 def test_a_pruner_that_looks_at_the_pool_scores_every_pool_anew():
-    own = ScoreCache().remembering(ByIds())
-    assert "score" not in vars(own)
+    pruner = ScoreCache().remembering(ByIds())
+    assert "score" not in vars(pruner)
 
 
 def test_pools_at_other_checkpoints_are_built_once_and_hold_no_states_of_every_token():
@@ -128,9 +130,11 @@ def test_pools_at_other_checkpoints_are_built_once_and_hold_no_states_of_every_t
         built.append(position)
         return replace(whole.pool, position=position, signals={**whole.pool.signals, Signal.STATES: {0: ()}})
 
-    first, second = light([replace(whole, elsewhere=elsewhere), replace(whole, problem="p1", elsewhere=elsewhere)])
-    for one in (first, second, first, second):
-        pool = one.at(20)
+    first, second = without_states(
+        [replace(whole, elsewhere=elsewhere), replace(whole, problem="p1", elsewhere=elsewhere)]
+    )
+    for light in (first, second, first, second):
+        pool = light.at(20)
         assert pool.position == 20 and pool.has(Signal.TOKEN_IDS) and not pool.has(Signal.STATES)
     assert built == [20, 20], "once per problem"
     assert first.at(10) is first.pool
