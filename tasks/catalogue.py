@@ -78,11 +78,23 @@ def load_task(path: Path, data: Data | None = None) -> Task:
     return DatasetTask(spec, path.parent, _data_of(spec.name, data), without)
 
 
+def as_of_today(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a task that a store keeps, with the keys that tasks did not have then.
+
+    Until they could say so, all tasks were strict.
+    """
+    spec = described.get("spec")
+    if not isinstance(spec, dict):
+        return dict(described)
+    whole = checked("the task in the store", {"strict": "last_number" not in spec, **spec})
+    return {**described, "spec": whole.model_dump(mode="json")}
+
+
 def from_description(described: Mapping[str, Any]) -> Task:
     """The task that a store keeps (see :meth:`Task.described`). Raises UserError where its file is gone."""
     from prunebench.tasks.dataset_task import DatasetTask
 
-    match described:
+    match as_of_today(described):
         case {"python": str() as file}:
             return load_task(Path(file))
         case {"spec": dict() as spec, "folder": str() as folder}:

@@ -41,6 +41,12 @@ class DatasetTask(Task):
         )  # fmt: skip
         self.dataset, self.revision, self.expected = spec.dataset, spec.revision, spec.expected
         self.train_only, self.step_end = spec.train_only, spec.step_end
+        self.strict, self.last_number = spec.strict, spec.last_number
+        if self.last_number and not self.answers.numbers:
+            raise UserError(
+                f"task {self.name}: last_number = true, but answers of type '{self.answer_type}' are no numbers; "
+                "take it out"
+            )
         self._rows = DatasetRows(spec, folder, data)
         self._fields = FieldReader(spec, self.answers)  # an answer type that is not known is refused at once
 

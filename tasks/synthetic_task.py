@@ -20,6 +20,7 @@ class SyntheticTask(Task):
     """
 
     answer_type = "integer"
+    strict = True
     licence = "Apache-2.0 (generated here)"
     homepage = "tasks/synthetic"
     endless = True

@@ -9,10 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunebench.tasks.answer_types import AnswerType, answer_type_of, with_answer_type
+from prunebench.tasks.answer_types import AnswerType, FoundAnswer, answer_type_of, with_answer_type
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.grading import Verdict
 from prunebench.tasks.python_files import file_of, module_of
+
+OWN_RULE = "the task's own"
+"""The rule of answers that a task of one's own reads by itself."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class Task(ABC):
 
     ``answer_type`` is the name of one, or ``module:function``. ``dataset`` and ``revision`` are None where
     they are made here or could not be verified; ``expected`` is how many problems the test split should have.
-    ``origin`` is the file that a task of one's own came from.
+    ``origin`` is the file that a task of one's own came from. ``strict``: only an answer in the form that is asked for
+    counts (a box; of choices what the published prompt says). ``last_number``: a complete path that states none has the
+    last number of its last sentence.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Task(ABC):
     expected: int | None = None
     train_only: bool = False
     origin: Path | None = None
+    strict: bool = False
+    last_number: bool = False
     endless: bool = False
     """Whether there is always one more problem, so that a number must be asked for."""
     self_check = ("\n\nIs the solution right so far? Answer Yes or No:", " Yes", " No")
@@ -73,9 +80,18 @@ class Task(ABC):
         """Forces a final answer when it is put behind a prefix."""
         return self.answers.suffix
 
+    def found_in(self, text: str, complete: bool = True) -> FoundAnswer | None:
+        """The final answer and its rule: of a path, or what a prefix that is not ``complete`` has stated so far."""
+        if type(self).answer_of is not Task.answer_of:
+            answer = self.answer_of(text)
+            return None if answer is None else FoundAnswer(answer, OWN_RULE)
+        last_number = self.last_number and complete
+        return self.answers.find(text, strict=self.strict, last_number=last_number, complete=complete)
+
     def answer_of(self, text: str) -> str | None:
-        """The final answer that a text states, or None."""
-        return self.answers.stated(text)
+        """The final answer that a complete text states, or None; a task that has its own way says it here."""
+        found = self.answers.find(text, strict=self.strict, last_number=self.last_number)
+        return found.answer if found else None
 
     def grade(self, answer: str | None, gold: str) -> Verdict:
         """The verdict on a final answer; no answer is wrong."""

@@ -38,7 +38,8 @@ class TaskSpec(BaseModel):
     right one first, that ``choice_seed`` shuffles. ``gold`` is a pattern whose first group is the answer in the answer
     field. ``between`` keeps the rows whose field lies in a closed range; ``without`` names a task whose questions are
     left out. ``answer_suffix`` is put behind a prefix to force an answer (default: that of the answer type),
-    ``step_end`` ends a step of a solution.
+    ``step_end`` ends a step of a solution. ``strict`` and ``last_number`` say what counts as an answer, see
+    :class:`prunebench.tasks.task.Task`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -54,6 +55,8 @@ class TaskSpec(BaseModel):
     answer: Fields = ("answer", "Answer", "solution")
     id: Fields = ("id", "problem_idx", "unique_id", "ID")
     answer_type: str = "math"
+    strict: bool = False
+    last_number: bool = False
     gold: str | None = None
     choices: Annotated[tuple[str, ...], Field(strict=False)] = ()
     choice_seed: int = 0
@@ -103,6 +106,8 @@ class TaskSpec(BaseModel):
             raise ValueError(f"splits: the shares {shares} must be above 0 and sum to 1 at most")
         if self.split_field and not files:
             raise ValueError(f"split_field = {self.split_field}: splits must name the values of that field")
+        if self.strict and self.last_number:
+            raise ValueError("strict and last_number are both true; strict takes no number that is in no box")
         if "{problem}" not in self.prompt:
             raise ValueError("prompt: must contain {problem}, which stands for the question")
         if self.choices and "{choices}" not in self.prompt:

@@ -152,7 +152,9 @@ def pool_of(
     texts = _prefix_texts(engine, paths, position)
     if texts is not None:
         signals[Signal.TEXT] = texts
-        stated = generator.classes([generator.task.answer_of(text) for text in texts])
+        ended = [path.length <= position for path in paths]
+        found = map(generator.task.found_in, texts, ended)
+        stated = generator.classes([None if one is None else one.answer for one in found])
     else:
         stated = np.full(len(paths), -1, dtype=np.int64)
     pool = Pool(
@@ -265,6 +267,7 @@ def record_of(
         launch_seconds=stored.launch_seconds,
         elsewhere=elsewhere,
         entropy=_mean_entropy(stored),
+        found_by=tuple(path.found_by for path in stored.paths),
         ungraded=np.array([path.correct is None for path in stored.paths]),
         tool_spans=tuple(path.tool_spans for path in stored.paths) if any(p.tool_spans for p in stored.paths) else None,
     )

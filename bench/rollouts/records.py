@@ -42,6 +42,7 @@ class ProblemRecord:
     - ``elsewhere`` gives the pool at another checkpoint, for policies that check more than once.
     - ``ungraded`` bool (N,): the answer could not be graded, so it counts as wrong; None: all were.
     - ``tool_spans`` (N,): begin and end of what tools wrote in each path; None where no path called one.
+    - ``found_by`` (N,): the rule that found the final answer, ``none`` or ``unknown``; None where nobody counts them.
     - ``entropy`` float64 (N,): mean token entropy of the complete paths, in nats; None where it was not recorded.
     """
 
@@ -59,6 +60,7 @@ class ProblemRecord:
     entropy: Array | None = None
     ungraded: NDArray[np.bool_] | None = None
     tool_spans: tuple[tuple[tuple[int, int], ...], ...] | None = None
+    found_by: tuple[str, ...] | None = None
 
     def tool_tokens(self, begin: NDArray[np.int64], end: NDArray[np.int64]) -> int:
         """Tokens that tools wrote, between ``begin`` and ``end`` (N,) of every path, over all paths."""
@@ -121,5 +123,6 @@ class ProblemRecord:
             elsewhere=lambda position: self.at(position).take(index),
             entropy=None if self.entropy is None else self.entropy[index],
             ungraded=None if self.ungraded is None else self.ungraded[index],
+            found_by=None if self.found_by is None else tuple(self.found_by[row] for row in index),
             tool_spans=None if self.tool_spans is None else tuple(self.tool_spans[row] for row in index),
         )

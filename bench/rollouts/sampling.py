@@ -202,7 +202,8 @@ def stored_problem(engine: Engine, task: Task, problem: Problem, request: Reques
 
 def _stored_path(engine: Engine, task: Task, problem: Problem, path: SampledPath) -> StoredPath:
     text = engine.decode(path.token_ids)
-    answer = task.answer_of(text)
+    found = task.found_in(text)
+    answer = found.answer if found else None
     verdict = task.grade(answer, problem.answer)
     return StoredPath(
         path=path.path,
@@ -214,6 +215,7 @@ def _stored_path(engine: Engine, task: Task, problem: Problem, path: SampledPath
         grader=verdict.grader,
         signals=path.signals,
         tool_spans=path.tool_spans,
+        rule=found.rule if found else None,
     )
 
 

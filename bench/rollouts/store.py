@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import table_of, write_atomically
+from prunebench.bench.rollouts.list_column import ListColumn
 from prunebench.bench.rollouts.shards import Shards
 from prunebench.bench.rollouts.signal_columns import FLOATS, as_columns, columns_in, fields_of, width_of
+from prunebench.tasks.catalogue import as_of_today
 from prunebench.tasks.errors import first_line
 from prunebench.tasks.task import Task
 
 KIND = "rollouts"
+STRICT_THEN = " (its answers were read from boxes only, which strict: true in the task says)"
 IMPORTED = "imported"
 """The model, and its hash, of rollouts that were made elsewhere: nobody has it here."""
 
@@ -57,8 +60,11 @@ _OPTIONAL = (
     pa.field("probed", pa.list_(pa.string())),
     pa.field("probe_every", pa.int32()),
     pa.field("tool_spans", pa.list_(pa.list_(pa.int32()))),
+    pa.field("rule", pa.string()),
 )
-"""Columns of rollouts made elsewhere, or with tools: written only where a path of the shard has them, in this order."""
+"""Columns that not every store has: written only where a path of the shard has them, in this order."""
+NONE, UNKNOWN = "none", "unknown"
+"""The rules of a path without an answer, and of one from a store that did not keep them."""
 _FACTS = ("path", "text", "length", "finish", "answer", "correct", "grader")
 
 
@@ -70,7 +76,8 @@ class StoredPath:
     tokens, and may be left out where ``token_ids`` are there. ``ends`` int64 (``length``,): the characters of ``text``
     up to every token's end, so that a prefix of L tokens reads ``text[: ends[L - 1]]`` without a tokenizer.
     ``probed``: answers forced after every ``StoredProblem.probe_every`` tokens. ``tool_spans``: begin and end of what
-    tools wrote among the tokens. Raises ValueError where these disagree.
+    tools wrote among the tokens. ``rule``: what found ``answer``, None where nobody wrote it down. Raises ValueError
+    where these disagree.
     """
 
     path: int
@@ -85,6 +92,7 @@ class StoredPath:
     ends: NDArray[np.int64] | None = field(default=None, kw_only=True)
     probed: list[str | None] | None = field(default=None, kw_only=True)
     tool_spans: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)
+    rule: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.token_ids is not None and self.length < 0:
@@ -96,6 +104,11 @@ class StoredPath:
                 raise ValueError(f"path {self.path}: {len(column)} {name} for a length of {self.length}")
         if self.ends is not None and self.text is None:
             raise ValueError(f"path {self.path}: ends, but no text that they could end in")
+
+    @property
+    def found_by(self) -> str:
+        """The rule that found the answer: ``none`` where there is no answer, ``unknown`` where it was not kept."""
+        return NONE if self.answer is None else self.rule or UNKNOWN
 
 
 @dataclass
@@ -146,10 +159,11 @@ class RolloutStore:
             if described is None:
                 continue
             known, file = self.own_task(task.name), self._task_file(task.name)
-            if known is not None and known | {"folder": ""} != described | {"folder": ""}:
+            if known is not None and as_of_today(known) | {"folder": ""} != described | {"folder": ""}:
+                strict = "" if task.strict or not as_of_today(known).get("spec", {}).get("strict") else STRICT_THEN
                 raise UserError(
                     f"{self.shards.folder}: task '{task.name}' was another one when its paths were sampled ({file}); "
-                    "use another folder (--out), or put the task back"
+                    f"use another folder (--out), or put the task back{strict}"
                 )
             file.parent.mkdir(exist_ok=True)
             write_atomically(file, (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
@@ -257,7 +271,7 @@ class RolloutStore:
         keys = list(zip(columns["task"].to_pylist(), columns["problem"].to_pylist(), strict=True))
         starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
         lists = {
-            field_name: _Lists(columns[field_name])
+            field_name: ListColumn(columns[field_name])
             for field_name in ("prompt_ids", "token_ids", "ends", *signals.values())
             if field_name in columns
         }
@@ -271,6 +285,7 @@ class RolloutStore:
                 "probed",
                 "probe_every",
                 "tool_spans",
+                "rule",
                 *_FACTS,
             )
         }
@@ -311,29 +326,8 @@ def _require_whole(stored: StoredProblem) -> None:
             raise ValueError(f"states of shape {states.shape} at {checkpoint} for {len(stored.paths)} paths")
 
 
-class _Lists:
-    """A list column as one flat array with offsets."""
-
-    def __init__(self, column: Any) -> None:
-        array = column.combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = pa.concat_arrays(array.chunks)
-        self._valid = np.asarray(array.is_valid())
-        self._offsets = np.asarray(array.offsets)
-        self._values = array.values.to_numpy(zero_copy_only=False)
-
-    def get(self, row: int) -> NDArray[Any] | None:
-        return self._values[self._offsets[row] : self._offsets[row + 1]].copy() if self._valid[row] else None
-
-    def require(self, row: int) -> NDArray[Any]:
-        values = self.get(row)
-        if values is None:
-            raise ValueError("a list is missing")
-        return values
-
-
 def _path(
-    plain: Mapping[str, list[Any]], lists: Mapping[str, _Lists], signals: Mapping[str, str], row: int
+    plain: Mapping[str, list[Any]], lists: Mapping[str, ListColumn], signals: Mapping[str, str], row: int
 ) -> StoredPath:
     """``signals`` names the column of each."""
     recorded = {}
@@ -347,6 +341,7 @@ def _path(
         ends=None if ends is None else ends.astype(np.int64),
         probed=plain["probed"][row],
         tool_spans=tuple((int(start), int(end)) for start, end in plain["tool_spans"][row] or ()),
+        rule=plain["rule"][row],
         **{name: plain[name][row] for name in _FACTS},
         signals=recorded,
     )
@@ -362,7 +357,7 @@ def _optional(problem: StoredProblem, path: StoredPath) -> dict[str, Any]:
     """Those of the optional columns that this path has."""
     values = {
         "ends": path.ends, "probed": path.probed, "probe_every": problem.probe_every,
-        "tool_spans": [list(span) for span in path.tool_spans] or None,
+        "tool_spans": [list(span) for span in path.tool_spans] or None, "rule": path.rule,
     }  # fmt: skip
     return {name: value for name, value in values.items() if value is not None}
 

@@ -3,7 +3,16 @@
 A new one is a class with ``@answer_type`` above it, in a file of this folder or of one's own (see docs/own-dataset.md).
 """
 
-from prunebench.tasks.answer_types.base import AnswerType, ReadingRule
+from prunebench.tasks.answer_types.base import AnswerType, FoundAnswer, ReadingRule
 from prunebench.tasks.answer_types.registry import answer_type, answer_type_of, answer_types, names, with_answer_type
 
-__all__ = ["AnswerType", "ReadingRule", "answer_type", "answer_type_of", "answer_types", "names", "with_answer_type"]
+__all__ = [
+    "AnswerType",
+    "FoundAnswer",
+    "ReadingRule",
+    "answer_type",
+    "answer_type_of",
+    "answer_types",
+    "names",
+    "with_answer_type",
+]

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from prunebench.tasks.answer_types import statements
+from prunebench.tasks.answer_types.boxes import joined_box
+from prunebench.tasks.answer_types.thinking import behind_thinking
+from prunebench.tasks.answer_types.values import last_number, text_in
 from prunebench.tasks.grading import Verdict, boxed
 
 NO_ANSWER = "no answer"
@@ -15,35 +19,82 @@ NO_ANSWER = "no answer"
 
 @dataclass(frozen=True)
 class ReadingRule:
-    """One way to find the final answer that a text states; ``read`` gives None where it finds none."""
+    """One way to find the final answer that a text states; ``read`` gives None where it finds none.
+
+    ``at_end``: it looks at how a text ends, so that it is asked of complete paths only, not of their prefixes.
+    """
 
     name: str
     read: Callable[[str], str | None]
+    at_end: bool = False
 
 
-LAST_BOX = ReadingRule("last box", lambda text: boxed(text) or None)
-r"""The content of the last ``\boxed{...}``; an empty box states nothing."""
+@dataclass(frozen=True)
+class FoundAnswer:
+    """A final answer, and the name of the rule that found it."""
+
+    answer: str
+    rule: str
+
+
+LAST_BOX = ReadingRule("boxed", lambda text: boxed(text) or None)
+r"""The content of the last ``\boxed{...}`` as published settings read it: an empty box behind it states nothing."""
+BOXED, STATED = "boxed", "stated"
+"""What rules are called that find an answer in a box, or in words that declare it."""
+LAST_NUMBER = ReadingRule("last number", last_number, at_end=True)
+"""The last number of the last sentence; only for tasks that say ``last_number: true``."""
 
 
 class AnswerType(ABC):
     r"""A kind of answer. Subclasses say what a gold answer may be and when two answers are equal.
 
     ``form``: a gold answer in words (``an integer``). ``prompt`` asks a model for an answer that can be read.
-    ``suffix`` forces an answer when it is put behind a prefix. ``rules``: the first that finds an answer reads it.
-    ``place``: where the type stands in lists; those without one come last.
+    ``suffix`` forces an answer when it is put behind a prefix. ``rules``: the first that finds an answer reads it;
+    ``strict_rules``: those of tasks that are ``strict`` (default: the last box, or ``rules`` where a type has its own).
+    ``numbers``: whether its answers can be numbers. ``place``: where the type stands in lists; those without one come
+    last.
     """
 
     name: ClassVar[str]
     form: ClassVar[str] = "an answer"
     prompt: ClassVar[str] = "Please reason step by step, and put your final answer within \\boxed{}."
     suffix: ClassVar[str] = "\n\n**Final Answer** \\boxed{"
-    rules: ClassVar[tuple[ReadingRule, ...]] = (LAST_BOX,)
+    rules: ClassVar[tuple[ReadingRule, ...]] = (
+        ReadingRule(BOXED, joined_box),
+        ReadingRule(STATED, lambda text: statements.stated(text, text_in, text_in)),
+        ReadingRule(STATED, statements.only_line, at_end=True),
+    )
+    strict_rules: ClassVar[tuple[ReadingRule, ...]] = (LAST_BOX,)
+    numbers: ClassVar[bool] = False
     place: ClassVar[int] = 100
 
+    def __init_subclass__(cls, **others: object) -> None:
+        super().__init_subclass__(**others)
+        if "rules" in vars(cls) and "strict_rules" not in vars(cls):
+            cls.strict_rules = cls.rules
+
+    def find(
+        self, text: str, *, strict: bool = False, last_number: bool = False, complete: bool = True
+    ) -> FoundAnswer | None:
+        """The final answer of a text, by the first rule that finds one; None where it states none.
+
+        Unless ``strict``, an answer in closed thinking counts only where nothing stands behind that. A text that is
+        not ``complete`` may go on in the middle of a number.
+        """
+        rules = self.strict_rules
+        if not strict:
+            rules = (*self.rules, LAST_NUMBER) if last_number else self.rules
+            text = behind_thinking(text) + ("\n" if complete else "")
+        for rule in rules:
+            answer = rule.read(text) if complete or not rule.at_end else None
+            if answer is not None:
+                return FoundAnswer(answer, rule.name)
+        return None
+
     def stated(self, text: str) -> str | None:
-        """The final answer that a text states, or None."""
-        answers = (rule.read(text) for rule in self.rules)
-        return next((answer for answer in answers if answer is not None), None)
+        """The final answer that a complete text states, or None."""
+        found = self.find(text)
+        return found.answer if found else None
 
     @abstractmethod
     def accepts(self, gold: str) -> bool:

@@ -17,6 +17,8 @@ from prunebench.tasks.python_files import module_of
 class FunctionAnswers(AnswerType):
     """``function``: (answer, gold) to True, False, or None where it cannot tell; it must be symmetric."""
 
+    numbers = True
+
     def __init__(self, label: str, function: Callable[[str, str], bool | None]) -> None:
         self.label, self.function = label, function
 

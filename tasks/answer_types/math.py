@@ -6,11 +6,22 @@ import re
 from collections.abc import Sequence
 
 from prunebench.tasks import grading
-from prunebench.tasks.answer_types.base import AnswerType
+from prunebench.tasks.answer_types import statements
+from prunebench.tasks.answer_types.base import BOXED, LAST_BOX, STATED, AnswerType, ReadingRule
+from prunebench.tasks.answer_types.boxes import joined_box
 from prunebench.tasks.answer_types.registry import answer_type
+from prunebench.tasks.answer_types.values import bold_alone, expression_alone, expression_in
 from prunebench.tasks.grading import Verdict
 
 _LOOKS_LIKE_MATHEMATICS = re.compile(r"[\d\\^=+*/]")
+
+
+def _ends_with(text: str) -> str | None:
+    """The only line of a text that is an expression, or its last line where that is a bold one."""
+    line, last = statements.only_line(text), statements.last_line(text)
+    answer = expression_alone(line) if line else None
+    bold = bold_alone(last) if last else None
+    return answer or (expression_alone(bold) if bold else None)
 
 
 @answer_type
@@ -19,6 +30,13 @@ class MathAnswers(AnswerType):
 
     name = "math"
     form = "a number or an expression"
+    rules = (
+        ReadingRule(BOXED, joined_box),
+        ReadingRule(STATED, lambda text: statements.stated(text, expression_in, expression_alone)),
+        ReadingRule(STATED, _ends_with, at_end=True),
+    )
+    strict_rules = (LAST_BOX,)
+    numbers = True
     place = 2
 
     def accepts(self, gold: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from prunebench.bench.evaluation.statistics import holm, minimum_detectable_diff
 from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.bench.rollouts.store import NONE
 
 Array = NDArray[np.float64]
 TABLE = "main"
@@ -77,7 +79,8 @@ def main_rows(
             spread = (setting.spreads or {}).get((task, name), math.nan)
             cell = Cell(method, base, problems, setting.seed, p_values[name], adjusted.get(name, math.nan), spread)
             rows.append(_row(task, cell, setting))
-        notes += [Note(table=TABLE, task=task, text=text) for text in _notes(problems, methods, base, setting)]
+        texts = _notes(records, problems, methods, base, setting)
+        notes += [Note(table=TABLE, task=task, text=text) for text in texts]
     return MainRows(rows, notes, [row for method in methods.values() for row in method.ledger])
 
 
@@ -123,7 +126,13 @@ def primary_task(records: Sequence[ProblemRecord]) -> str:
     return list(tables_of(records))[-1]
 
 
-def _notes(problems: NDArray[np.int64], methods: Mapping[str, Graded], base: Baseline, setting: Setting) -> list[str]:
+def _notes(
+    records: Sequence[ProblemRecord],
+    problems: NDArray[np.int64],
+    methods: Mapping[str, Graded],
+    base: Baseline,
+    setting: Setting,
+) -> list[str]:
     """The statements under one table, about its ``problems``."""
     tested = [name for name, method in methods.items() if not method.candidate.is_control]
     notes = [f"{len(tested)} candidates besides the controls; the best of them wins partly by their number"]
@@ -135,6 +144,7 @@ def _notes(problems: NDArray[np.int64], methods: Mapping[str, Graded], base: Bas
     notes.append(
         f"{unanswered:.1f} % of the paths state no answer, {ungraded:.1f} % one that nobody could grade: both are wrong"
     )
+    notes += _found_by([records[problem] for problem in problems])
     ties = {name: 100 * float(method.vote_tied[problems].mean()) for name, method in methods.items()}
     defined = {name: share for name, share in ties.items() if not math.isnan(share)}
     if defined:
@@ -151,6 +161,15 @@ def _notes(problems: NDArray[np.int64], methods: Mapping[str, Graded], base: Bas
         for group in _duplicates(methods, setting.policy, problems)
     ]
     return notes
+
+
+def _found_by(records: Sequence[ProblemRecord]) -> list[str]:
+    """How the final answers of the paths were found, as one note; none where nobody counted."""
+    counts = Counter(rule for record in records for rule in record.found_by or ())
+    shares = {rule: 100 * count / counts.total() for rule, count in counts.most_common() if rule != NONE}
+    if counts[NONE]:
+        shares[NONE] = 100 * counts[NONE] / counts.total()
+    return [f"answers found: {', '.join(f'{share:.1f} % {rule}' for rule, share in shares.items())}"] if shares else []
 
 
 def _detectable(differences: Sequence[Array], problems: NDArray[np.int64]) -> str:

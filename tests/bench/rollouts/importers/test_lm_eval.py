@@ -48,14 +48,14 @@ def test_what_the_filter_found_is_the_answer(json_lines, imported):
 
 
 def test_a_filter_that_took_one_of_several_says_nothing_of_the_others(json_lines, imported):
-    path = json_lines([sample(0, ["The answer is 5.", "\\boxed{6}"], GSM8K, filtered=["5"])])
+    path = json_lines([sample(0, ["It comes to 5.", "\\boxed{6}"], GSM8K, filtered=["5"])])
     problems, _ = imported("lm-eval", path)
     assert [path.answer for path in problems["0"].paths] == [None, "6"]
 
 
 def test_of_several_filters_one_must_be_chosen(json_lines, imported):
     rows = [
-        sample(doc, ["The answer is 5."], GSM8K, filtered=[answer], name=name, exact_match=float(answer == "5"))
+        sample(doc, ["It comes to 5."], GSM8K, filtered=[answer], name=name, exact_match=float(answer == "5"))
         for doc in (0, 1)
         for name, answer in (("strict-match", "[invalid]"), ("flexible-extract", "5"))
     ]
