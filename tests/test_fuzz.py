@@ -301,7 +301,7 @@ def test_a_store_is_read_or_refused(sealed):
 
 
 DEMO = json.loads((Path(__file__).parents[1] / "docs" / "demo" / "results.json").read_text())
-DEMO = {**DEMO, **{name: DEMO[name][:2] for name in ("rows", "equal_cost", "votes", "calibration", "policies")}}
+DEMO = {**DEMO, **{name: DEMO[name][:2] for name in ("rows", "equal_cost", "votes", "calibration")}}
 
 
 @inputs(0.06)
