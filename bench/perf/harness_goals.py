@@ -25,7 +25,7 @@ from prunebench.bench.policies import Ratio
 from prunebench.bench.processes import process_pool
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Scores, Signal, Source
-from prunebench.methods.controls.none import KeepAll
+from prunebench.methods.controls.none import NoPruning
 from prunebench.methods.controls.random_choice import RandomChoice
 from prunebench.methods.pool import Pool
 from prunebench.tasks.answer_types import answer_type_of
@@ -54,7 +54,7 @@ def replayed(problems: int, methods: int = 30, gammas: int = 8) -> tuple[float, 
     """
     records = [_made_up(number) for number in range(problems)]
     pruners: dict[str, Pruner] = {f"fixed-{number}": FixedScores(number) for number in range(methods)}
-    pruners |= {"random": RandomChoice(), "none": KeepAll()}
+    pruners |= {"random": RandomChoice(), "none": NoPruning()}
     started = time.perf_counter()
     for gamma in np.geomspace(1 / 32, 1, gammas):
         policy = Ratio(float(gamma))

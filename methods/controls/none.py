@@ -13,7 +13,7 @@ from prunebench.methods.registry import pruner
 
 @pruner
 @dataclass
-class KeepAll(Pruner):
+class NoPruning(Pruner):
     """All N paths go on: it runs under the policy ``keep all``, whatever the others run under."""
 
     name = "none"

@@ -7,7 +7,7 @@ import pytest
 
 from prunebench.methods.base import MissingSignalError, Quadrant, Signal
 from prunebench.methods.controls.length import Length
-from prunebench.methods.controls.none import KeepAll
+from prunebench.methods.controls.none import NoPruning
 from prunebench.methods.controls.oracle import Oracle
 from prunebench.methods.controls.potential import Potential
 from prunebench.methods.controls.random_choice import RandomChoice
@@ -15,7 +15,7 @@ from prunebench.methods.examples import example_pool
 
 
 def test_none_ranks_nothing():
-    assert KeepAll().score(example_pool(5)).tolist() == [0.0] * 5
+    assert NoPruning().score(example_pool(5)).tolist() == [0.0] * 5
 
 
 def test_random_is_keyed_by_seed_and_problem():
@@ -56,5 +56,5 @@ def test_length_puts_early_finishers_first_and_then_short_texts():
 
 
 def test_controls_have_no_quadrant_of_the_taxonomy():
-    for kind in (KeepAll, RandomChoice, Oracle, Potential, Length):
+    for kind in (NoPruning, RandomChoice, Oracle, Potential, Length):
         assert kind.quadrant() is Quadrant.CONTROL

@@ -8,7 +8,7 @@ import pytest
 from prunebench.bench.errors import UserError
 from prunebench.bench.guideline.sweep import Grid, Sweep, sweep
 from prunebench.methods.confidence.entropy import Entropy
-from prunebench.methods.controls.none import KeepAll
+from prunebench.methods.controls.none import NoPruning
 from prunebench.methods.surface.slim_sc import SlimSC
 from tests.bench.conftest import refused
 
@@ -47,7 +47,7 @@ GRID = Grid((10, 20), (400.0, 800.0), (1.0, 0.5, 0.25), draws=4)
 
 
 def test_a_sweep_resumes_leaves_out_what_it_cannot_replay_and_says_the_same_twice(store, tmp_path):
-    methods = {"entropy": Entropy(), "slim-sc": SlimSC(), "none": KeepAll()}
+    methods = {"entropy": Entropy(), "slim-sc": SlimSC(), "none": NoPruning()}
     first = sweep(None, store, methods, GRID, tmp_path / "a", arithmetic=None)
     assert first.methods == ["entropy"] and set(first.left_out) == {"slim-sc", "none"}
     assert len(first.cells) == 2 * 2 * 2 * 3 and all(len(cell.maj) == 9 for cell in first.cells)
