@@ -147,6 +147,9 @@ def import_(
     ],
     task: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
     model: Annotated[str | None, typer.Option(help="stop: the model that it belongs to.")] = None,
+    answer_type: Annotated[
+        str | None, typer.Option(help="How answers are read and compared: integer, math (default), choice, text.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         set_option(
@@ -163,24 +166,29 @@ def import_(
     Nothing in the files is run.
     """
     if form == "stop":
-        if task is not None or model is None:
-            raise UserError("import stop: name the model that it belongs to with --model, and no --task")
+        if task is not None or answer_type is not None or model is None:
+            raise UserError(
+                "import stop: name the model that it belongs to with --model, and no --task or --answer-type"
+            )
         _import_stop(path, model, settings, out or Path("runs/imported-stop"))
         return
     if model is not None:
         raise UserError(f"--model {model}: belongs to stop; a tokenizer is named by --set tokenizer=FOLDER_OR_ID")
-    _import_rollouts(form, path, task, settings, out or Path("runs/imported"))
+    _import_rollouts(form, path, task, answer_type, settings, out or Path("runs/imported"))
 
 
-def _import_rollouts(form: str, path: Path, task: str | None, settings: list[str] | None, out: Path) -> None:
+def _import_rollouts(
+    form: str, path: Path, task: str | None, answer_type: str | None, settings: list[str] | None, out: Path
+) -> None:
     from prunebench.bench.rollouts.importers import Options, import_rollouts
 
     values = pairs_of("--set", settings, "KEY=VALUE")
     of_source = [f"{key}={value}" for key, value in values.items() if key in ("tokenizer", "grading")]
     asked = settings_of(SourceSettings, of_source)
     fields = {key: value for key, value in values.items() if key not in ("tokenizer", "grading")}
+    options = Options(task, asked.tokenizer, asked.grading, fields, answer_type or "math")
     with watching() as progress:
-        report = import_rollouts(form, path, out, Options(task, asked.tokenizer, asked.grading, fields), progress)
+        report = import_rollouts(form, path, out, options, progress)
     for line in report.lines():
         typer.echo(line)
     typer.echo(f"in {out}; next: prunebench compare --store {out}")

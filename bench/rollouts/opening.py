@@ -10,7 +10,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
 from prunebench.tasks import catalogue
 from prunebench.tasks.errors import shown
-from prunebench.tasks.imported import ImportedTask
+from prunebench.tasks.imported import MATH, ImportedTask
 from prunebench.tasks.task import Task
 
 
@@ -22,7 +22,8 @@ def is_imported(store: RolloutStore) -> bool:
 def task_of(store: RolloutStore, name: str) -> Task:
     """The task of that name as this store's answers are read and graded."""
     if is_imported(store):
-        return ImportedTask(name, str(store.manifest["grading"]))
+        kind = store.manifest.get("answer_type")  # until imports had one, only boxes were read
+        return ImportedTask(name, str(store.manifest["grading"]), str(kind or MATH), strict=kind is None)
     described = store.own_task(name)
     if described is None and catalogue.is_file(name):
         raise UserError(f"{store.shards.folder}: its task {shown(name)} is the name of a file; a store runs no file")

@@ -41,3 +41,14 @@ def test_it_has_no_problems_to_sample_and_knows_two_gradings():
         ImportedTask("aime24").problems("test", 1)
     with pytest.raises(ValueError, match="grading 'exact' is not known; choose equivalence or string"):
         ImportedTask("aime24", "exact")
+
+
+def test_an_import_has_an_answer_type_of_a_known_name():
+    task = ImportedTask("quiz", answer_type="choice")
+    assert task.answer_of("The answer is (C).") == "C" and task.grade("(C)", "C").correct
+    assert ImportedTask("quiz", answer_type="choice", strict=True).answer_of("The answer is (C).") is None
+    for kind in ("letters", "os:system"):
+        with pytest.raises(ValueError, match=f"answer type '{kind}' of an import is none of integer, math, choice"):
+            ImportedTask("quiz", answer_type=kind)
+    with pytest.raises(ValueError, match="'choice' and grading 'string' are both given"):
+        ImportedTask("quiz", "string", "choice")

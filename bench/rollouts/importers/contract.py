@@ -19,13 +19,14 @@ class Options:
 
     ``task``: the name that its problems get (None: the name of the file or folder). ``tokenizer``: folder or id of a
     fast tokenizer on this machine. ``grading``: see :class:`tasks.imported.ImportedTask`. ``fields``: what an importer
-    lets be chosen by name, see :attr:`Importer.fields`.
+    lets be chosen by name, see :attr:`Importer.fields`. ``answer_type``: how answers are read and compared, by name.
     """
 
     task: str | None = None
     tokenizer: str | None = None
     grading: str = "equivalence"
     fields: Mapping[str, str] = field(default_factory=dict)
+    answer_type: str = "math"
 
     def task_of(self, path: Path) -> str:
         return self.task or path.stem

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import file_digest, in_groups
 from prunebench.bench.progress import Progress, Tick
-from prunebench.bench.rollouts.importers.contract import Importer, Options, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
 from prunebench.bench.rollouts.importers.report import Report
 from prunebench.bench.rollouts.importers.units import TokenUnits, units_for
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore, StoredPath, StoredProblem
+from prunebench.tasks.answer_types import FoundAnswer
 from prunebench.tasks.grading import Verdict
 from prunebench.tasks.imported import ImportedTask
 
+OF_SOURCE = "of the source"
+"""The rule of answers that the source gives by themselves."""
 PER_TOKEN = ("logprobs", "entropy")
 """The signals that a source may give token by token."""
 
@@ -78,7 +81,7 @@ def numbers(problem: SourceProblem) -> list[int]:
 def import_source(importer: Importer, path: Path, out: Path, options: Options, progress: Progress) -> Report:
     """See :func:`prunebench.bench.rollouts.importers.import_rollouts`."""
     try:
-        ImportedTask("", options.grading)
+        ImportedTask("", options.grading, options.answer_type)
     except ValueError as error:
         raise UserError(str(error)) from error
     unknown = sorted(set(options.fields) - importer.fields)
@@ -111,6 +114,7 @@ def manifest(importer: Importer, path: Path, options: Options, surveyed: Survey)
         },
         "tokens": surveyed.units.name,
         "grading": options.grading,
+        "answer_type": options.answer_type,
         "sampling": None,
         "sampling_digest": IMPORTED,
         "recording": None,
@@ -133,7 +137,7 @@ def _settled(
         if (problem.task, problem.problem) in done:
             report.already += 1
         else:
-            yield settle(problem, units, ImportedTask(problem.task, options.grading), report)
+            yield settle(problem, units, ImportedTask(problem.task, options.grading, options.answer_type), report)
         tick(len(problem.paths))
 
 
@@ -143,7 +147,8 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
     paths = []
     for number, source in sorted(zip(numbers(problem), problem.paths, strict=True), key=lambda pair: pair[0]):
         measured = units.measure(source)
-        answer = source.final_answer or (task.answer_of(measured.text) if measured.text else None)
+        found = _found(source, measured.text, task)
+        answer = found.answer if found else None
         if answer not in verdicts:
             verdicts[answer] = task.grade(answer, problem.gold)
         columns = {name: _aligned(getattr(source, name), measured.length) for name in PER_TOKEN}
@@ -158,6 +163,7 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
             length=measured.length,
             ends=measured.ends,
             probed=source.probed,
+            rule=found.rule if found else None,
             signals={name: column for name, column in columns.items() if column is not None},
         )
         report.count(f"{problem.task}/{problem.problem}", source, stored)
@@ -173,6 +179,13 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
         paths=paths,
         probe_every=problem.probe_every,
     )
+
+
+def _found(source: SourcePath, text: str | None, task: ImportedTask) -> FoundAnswer | None:
+    """The source's own answer, else what the text states."""
+    if source.final_answer:
+        return FoundAnswer(source.final_answer, OF_SOURCE)
+    return task.found_in(text) if text else None
 
 
 def _aligned(signal: NDArray[np.float32] | None, length: int) -> NDArray[np.float32] | None:

@@ -13,6 +13,7 @@ from prunebench.bench.rollouts.importers.contract import SourcePath, SourceProbl
 from prunebench.bench.rollouts.importers.pipeline import settle
 from prunebench.bench.rollouts.importers.report import Report
 from prunebench.bench.rollouts.importers.units import SourceTokens, WordTokens, load_tokenizer
+from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.methods.signals import Signal, signal_named
 from prunebench.tasks.grading import Verdict
@@ -51,6 +52,7 @@ def test_the_manifest_says_where_everything_comes_from(json_lines, tmp_path):
         },
         "tokens": "words",
         "grading": "string",
+        "answer_type": "math",
         "sampling": None,
         "sampling_digest": "imported",
         "recording": None,
@@ -177,6 +179,24 @@ def test_one_import_has_one_kind_of_tokens(json_lines, tmp_path):
     path = json_lines([{"problem": "a", "answer": "5", "tokens": ["x"]}, {"problem": "b", "answer": "5", "text": "x"}])
     with pytest.raises(UserError, match="problem 'b', its path 0: no tokens, although other paths of this source have"):
         import_rollouts("plain", path, tmp_path / "out", Options("t"))
+
+
+def test_answers_of_an_import_are_read_by_their_type_and_the_rule_is_kept(json_lines, tmp_path):
+    texts = ['"ANSWER": "C"', r"\boxed{B}", "I do not know"]
+    path = json_lines([{"problem": "p", "answer": "C", "text": texts}])
+    import_rollouts("plain", path, tmp_path / "out", Options("t", answer_type="choice"))
+    store = RolloutStore.open(tmp_path / "out")
+    (problem,) = store.read()
+    found = [(stored.answer, stored.correct, stored.found_by) for stored in problem.paths]
+    assert found == [("C", True, "stated"), ("B", False, "boxed"), (None, False, "none")]
+    task = task_of(store, "t")
+    assert (task.answer_type, task.strict, task.answer_of("The answer is C.")) == ("choice", False, "C")
+    manifest = tmp_path / "out" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["answer_type"]
+    manifest.write_text(json.dumps(content))
+    before = task_of(RolloutStore.open(tmp_path / "out"), "t")
+    assert (before.answer_type, before.strict, before.answer_of("The answer is 5.")) == ("math", True, None)
 
 
 def test_the_answer_of_the_source_goes_before_what_the_text_boxes():
