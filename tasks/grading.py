@@ -18,20 +18,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from prunebench.tasks.expression import UnreadError, expression
+from prunebench.tasks.spelling import SQUARED, UNIT, tidy
+
 LIMIT_SECONDS = 5.0
 LONGEST = 1000
 """Math-Verify sees no more characters than this: what is longer is no final answer and would only use up its time."""
-RULES = "2"
+RULES = "3"
 """The version of our own rules and of how Math-Verify is asked, as verdicts carry it: raised when they change."""
 
 _BRACES = re.compile(r"(\\{1,2}boxed\s*\{)|\\.|[{}]", re.DOTALL)  # an escaped brace opens and closes nothing
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
-_CHARACTERS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full width
-_CHARACTERS |= dict.fromkeys(map(ord, "\u2212\u2013"), ord("-"))  # the minus sign, and the dash that stands for it
-_LAYOUT = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|(?<!\\)\\[!()\[\]]")
-_STYLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}")
-_BLANK = re.compile(r"\\q?quad(?![A-Za-z])|(?<!\\)\\[,:;> ]|~")
 _LOOSE = re.compile(r"(?<!\w) | (?!\w)")  # blanks except those between two words or numbers: "1 2" is not "12"
 
 _DECIMAL = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+)"
@@ -50,15 +48,8 @@ _AMOUNTS = [
     )
 ]
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-_UNIT = (
-    r"(?:mm|cm|dm|km|(?:milli|centi|kilo)?met(?:er|re)|in|inch(?:es)?|ft|foot|feet|yd|yard|mi|mile|mph"
-    r"|mg|kg|(?:milli|kilo)?gram|lb|pound|oz|ounce|ton|m[lL]|(?:milli)?lit(?:er|re)|gallon"
-    r"|sec|second|min|minute|hr|hour|day|week|month|year|deg|degree|rad|radian"
-    r"|dollar|cent|euro|unit|point|person|people|way)s?"
-)
-_SQUARED = r"(?: ?\^ ?(?:[23]|\{ ?[23] ?\})|[²³])?"
 _UNITS = (  # a single letter without a blank before it is a variable: 12m
-    rf"(?: ?(?:(?:square|cubic|sq) )?{_UNIT}| [mgshL]){_SQUARED}(?: ?(?:/|per) ?(?:{_UNIT}|[mgsh]){_SQUARED})?"
+    rf"(?: ?(?:(?:square|cubic|sq) )?{UNIT}| [mgshL]){SQUARED}(?: ?(?:/|per) ?(?:{UNIT}|[mgsh]){SQUARED})?"
     r"| ?(?:°|\^ ?\\circ|\^ ?\{ ?\\circ ?\})"
 )
 _MEASURED = re.compile(
@@ -72,7 +63,13 @@ _NO_NUMBER = re.compile(
 )
 _LETTERS = re.compile(r"(?!.* (?:and|or) )[A-Za-z]+(?: [A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z][a-z]{2}|[A-Za-z]{5}|(?i:^(?:yes|no|true|false|none|even|odd)$)")
-_PLAIN = {"number", "percent", "choice", "word"}  # a reading of these kinds is all there is to know about the answer
+_PLAIN = {
+    "number",
+    "percent",
+    "base",
+    "choice",
+    "word",
+}  # a reading of these kinds is all there is to know about the answer
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Reading:
     ``0.3...``) or bounds one (``>5``, ``5 or more``).
     """
 
-    kind: Literal["number", "percent", "choice", "word", "letters", "no number", "exact"]
+    kind: Literal["number", "percent", "base", "choice", "word", "letters", "no number", "exact"]
     value: Fraction | str
 
 
@@ -109,20 +106,40 @@ def boxed(text: str) -> str | None:
     return None if last is None else text[last.end() : end].strip()
 
 
-def _tidy(answer: str) -> str:
-    r"""One spelling for what only looks different: blanks, ``$``, ``\left``, ``\dfrac``, text commands, full width."""
-    text = answer.translate(_CHARACTERS).replace("\\$", "$").replace("{,}", ",")
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = _BLANK.sub(" ", _STYLE.sub(r" \1 ", _LAYOUT.sub("", text)))
-    text = " ".join(text.split()).strip("$ ")
-    return text if text.endswith("..") else text.removesuffix(".").strip("$ ")  # 0.33... goes on
+_REPEATING = re.compile(
+    r"(?P<whole>\d*)\.(?P<start>\d*) ?(?:\\(?:overline|bar|dot) ?\{? ?(?P<barred>\d+) ?\}?|\((?P<bracketed>\d+)\))"
+)
+_BASE = re.compile(r"\(?(?P<digits>[0-9A-Za-z]+)\)? ?_ ?(?:(?P<digit>[2-9])|\{ ?(?P<base>[2-9]|[12]\d|3[0-6]) ?\})")
+
+
+def _repeating(text: str) -> Fraction | None:
+    r"""The value of a decimal whose last digits repeat: ``0.1\overline{6}``, ``0.1(6)``."""
+    decimal = _REPEATING.fullmatch(text)
+    if decimal is None:
+        return None
+    start, period = decimal["start"], decimal["barred"] or decimal["bracketed"]
+    tail = Fraction(int(start or 0)) + Fraction(int(period), 10 ** len(period) - 1)
+    return int(decimal["whole"] or 0) + tail / Fraction(10) ** len(start)
+
+
+def _in_base(text: str) -> Reading | None:
+    """What digits with an index are worth; None where a digit is too large for the base."""
+    number = _BASE.fullmatch(text)
+    try:
+        return (
+            None
+            if number is None
+            else Reading("base", Fraction(int(number["digits"], int(number["digit"] or number["base"]))))
+        )
+    except ValueError:
+        return None
 
 
 def _amount(text: str) -> Fraction | None:
     """The unsigned rational that ``text`` writes: integer, decimal, fraction, mixed number or scientific notation."""
     amount = next(filter(None, (form.fullmatch(text) for form in _AMOUNTS)), None)
     if amount is None:
-        return None
+        return _repeating(text)
     part = {name: Fraction(re.sub(r"[{}, ]", "", digits)) for name, digits in amount.groupdict().items() if digits}
     fraction = part["top"] / part.get("bottom", 1) * Fraction(10) ** int(part.get("power", 0))
     if "whole" in part and fraction >= 1:  # 12 345/7 is no mixed number
@@ -145,12 +162,14 @@ def _measured(text: str) -> Reading | None:
 
 def read(answer: str) -> Reading:
     """The plainest reading of an answer; the value is empty when it says nothing."""
-    text = _tidy(answer)
+    text = tidy(answer)
     exact = Reading("exact", _LOOSE.sub("", text))
     if len(text) > LONGEST:
         return exact
     if measured := _measured(text):
         return measured
+    if based := _in_base(text):
+        return based
     if choice := _CHOICE.fullmatch(text):
         return Reading("choice", choice[1].upper())
     if _NO_NUMBER.fullmatch(text):
@@ -179,6 +198,8 @@ def _settled(ours: Reading, theirs: Reading) -> bool | None:
             return plain in (percent, percent / 100)  # 50 % is an answer to "what percentage" and to "what share"
         case {"word": str() as word, "letters": str() as letters}:
             return word == letters.casefold()
+        case {"number": plain, "base": based}:
+            return True if plain == based else None  # digits without their index may be meant in the same base
         case {"no number": _, "number": _} | {"no number": _, "percent": _}:
             return False
     return False if {ours.kind, theirs.kind} <= _PLAIN else None
@@ -191,6 +212,10 @@ def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
     if max(len(answer), len(gold)) > LONGEST or _UNPRINTABLE.search(answer + gold):
         return Verdict(None, f"unreadable {RULES}")
     return _MATH_VERIFY.verify(_spelt(answer, ours), _spelt(gold, theirs))
+
+
+def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
+    return _verdict(answer, ours, other, theirs).correct is True
 
 
 def _spelt(answer: str, reading: Reading) -> str:
@@ -214,10 +239,11 @@ def equal(answer: str, gold: str) -> Verdict:
 def classes(answers: Sequence[str | None]) -> list[int]:
     """Equivalence classes of answers, numbered by first appearance; -1 for None and for an answer that says nothing.
 
-    Plain readings are settled at once; only the representatives of what is left meet Math-Verify.
+    Plain readings are settled at once; what is left meets Math-Verify. An answer joins the first class all of whose
+    answers it equals, so that no vote merges two answers that differ (50 and 0.5, that are both 50 %).
     """
     known: dict[Reading, int] = {}
-    representatives: list[tuple[str, Reading]] = []
+    members: list[list[tuple[str, Reading]]] = []
     result = []
     for answer in answers:
         reading = None if answer is None else read(answer)
@@ -225,10 +251,11 @@ def classes(answers: Sequence[str | None]) -> list[int]:
             result.append(-1)
             continue
         if reading not in known:
-            same = (_verdict(answer, reading, *other).correct is True for other in representatives)
-            known[reading] = next((place for place, alike in enumerate(same) if alike), len(representatives))
-            if known[reading] == len(representatives):
-                representatives.append((answer, reading))
+            same = (all(_same(answer, reading, *other) for other in members_of_one) for members_of_one in members)
+            known[reading] = next((place for place, alike in enumerate(same) if alike), len(members))
+            if known[reading] == len(members):
+                members.append([])
+            members[known[reading]].append((answer, reading))
         result.append(known[reading])
     return result
 
@@ -252,17 +279,25 @@ class MathVerify:
     def verify(self, answer: str, gold: str) -> Verdict:
         with self._turn:
             try:
-                return Verdict(self._ask(answer, gold), self.name)
+                return Verdict(self._verdict(answer, gold), self.name)
             except (BrokenPipeError, EOFError):
                 self.stop()
                 return Verdict(None, self.name)
 
-    def _ask(self, answer: str, gold: str) -> bool | None:
+    def _verdict(self, answer: str, gold: str) -> bool | None:
+        """Never True for what is not read in full: then Math-Verify's reading of a part may only tell them apart."""
+        try:
+            verdict = self._ask(expression(tidy(answer)), expression(tidy(gold)), in_full=True)
+        except UnreadError:
+            verdict = None
+        return self._ask(answer, gold, in_full=False) if verdict is None else verdict
+
+    def _ask(self, answer: str, gold: str, in_full: bool) -> bool | None:
         mine = self._process is not None and self._owner == os.getpid()  # after a fork it is the parent's
         if not mine or self._process is None or self._process.poll() is not None:
             self._start()
         assert self._process is not None and self._process.stdin is not None
-        print(json.dumps([answer, gold, self.limit_seconds]), file=self._process.stdin, flush=True)
+        print(json.dumps([answer, gold, in_full, self.limit_seconds]), file=self._process.stdin, flush=True)
         return self._reply()
 
     def _reply(self) -> bool | None:

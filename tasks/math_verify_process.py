@@ -1,38 +1,195 @@
 """Math-Verify in a process of its own: ``python math_verify_process.py`` answers one JSON line per JSON line.
 
-A request is [answer, gold, seconds], a reply is [true | false | null]. The process sets itself an alarm for every
+A request is [answer, gold, in full, seconds], a reply is [true | false | null]. In full, answer and gold come in the
+spelling of :mod:`tasks.expression`: the parser reads the whole of an expression or nothing, the comparison is
+Math-Verify's, with exact numbers in place of rounded ones and the same verdict when gold and answer change places.
+Otherwise Math-Verify reads what it can, and can only find them different. The process sets itself an alarm for every
 request and lets it kill: some expressions hang inside compiled code, where no exception would reach them. Run as a
 file, it imports nothing of this project and does not run the caller's script again.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import re
 import signal
 import sys
+from typing import Any
 
 START_SECONDS = 60.0
+DIGITS = 100
+"""Numbers that no exact arithmetic settles are compared to this many digits, relative to their size."""
 OPTIONS = {
-    "float_rounding": 12,  # not 6: a rounded decimal is no exact value, as in our own reading of numbers
     "allow_set_relation_comp": True,  # x > 5 answers (5, infinity) as well as the other way round
     "timeout_seconds": None,
 }
+_MARKED = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+(?: ?\{(?:[pbv]?matrix|[RZNQC])\})?|\d+|[A-Za-z]")
+LARGE_BITS = 100
+"""Numbers with more bits can make a difference that is smaller than ``DIGITS`` digits show."""
+
+
+class UndecidedError(Exception):
+    """Nobody can say whether two values are the same, or what an expression is."""
+
+
+def parsed(text: str) -> Any:
+    """The parser's reading of the whole ``text``. Raises what it raises, and UndecidedError if anything is left."""
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
+
+    converter = _Latex2Sympy(None, True, False, ConversionConfig(lowercase_symbols=False))
+    parsers = []
+
+    def remembered(source: str, create: Any = converter.create_parser) -> Any:
+        parsers.append(create(source))
+        return parsers[-1]
+
+    converter.create_parser = remembered
+    reading = converter.parse(text)
+    if any(parser.getTokenStream().LA(1) != -1 for parser in parsers):
+        raise UndecidedError("the parser stopped before the end")
+    return reading
+
+
+@functools.lru_cache(maxsize=256)
+def accounts(text: str) -> bool:
+    """Whether every number and letter counts: each becomes a symbol of its own, and all must be in the reading."""
+    from sympy import srepr
+
+    marks: list[str] = []
+
+    def mark(found: re.Match[str]) -> str:
+        if found[0].startswith("\\") and not found[0].startswith("\\text"):
+            return found[0]
+        marks.append(f"q{len(marks)}q")
+        return f"\\text{{{marks[-1]}}}"
+
+    marked = _MARKED.sub(mark, text)
+    try:
+        written = srepr(parsed(marked))
+    except Exception:  # what cannot be read in symbols was read in numbers all the same
+        return False
+    return all(mark in written for mark in marks)
+
+
+@functools.lru_cache(maxsize=256)
+def reading(text: str) -> Any:
+    """What ``text`` means; i among numbers only is the imaginary unit. Raises UndecidedError where that is nothing."""
+    import sympy
+
+    value = parsed(text)
+    if value is sympy.nan or value is sympy.zoo:
+        raise UndecidedError("no value")
+    imaginary = sympy.Symbol("i", real=True)
+    if getattr(value, "free_symbols", set()) == {imaginary}:
+        value = value.subs(imaginary, sympy.I)
+    return value
+
+
+def same_value(first: Any, second: Any, *_: object) -> bool:
+    """Whether two expressions are the same number or, with variables, the same function. Exact where both are exact.
+
+    Stands in for Math-Verify's comparison, which rounds to so many places: to it all small numbers are 0.
+    """
+    import sympy
+
+    if isinstance(first, sympy.MatrixBase) and isinstance(second, sympy.MatrixBase):
+        return first.shape == second.shape and all(map(same_value, first.flat(), second.flat()))
+    if not isinstance(first, sympy.Expr) or not isinstance(second, sympy.Expr):
+        return False
+    if first.free_symbols != second.free_symbols and not (first.free_symbols and second.free_symbols):
+        first, second = sympy.simplify(first.doit()), sympy.simplify(second.doit())
+    if first.free_symbols or second.free_symbols:
+        return bool(sympy.simplify((first - second).doit()) == 0)
+    first, second = first.doit(), second.doit()
+    if first == second:
+        return True
+    if (first.is_Rational and second.is_Rational) or sympy.oo in (first, second) or -sympy.oo in (first, second):
+        return False
+    difference, size = (first - second).evalf(DIGITS), abs(first.evalf(DIGITS)) + abs(second.evalf(DIGITS))
+    if not size.is_comparable or size is sympy.nan:
+        raise UndecidedError("no number")
+    if abs(difference) > size * sympy.Float(10, DIGITS) ** (20 - DIGITS):
+        return False
+    if any(max(abs(number.p), number.q).bit_length() > LARGE_BITS for number in (first - second).atoms(sympy.Rational)):
+        if sympy.simplify(first - second) == 0:
+            return True
+        raise UndecidedError("too close to tell")
+    return True
+
+
+def named(value: Any) -> bool:
+    """Whether an equation gives its right side: what stands left is a name (``x``, ``m+n``, ``f(x)``) or its value."""
+    from latex2sympy2_extended.logic import And
+    from sympy import Add, Eq, Mul, Symbol, Tuple
+    from sympy.core.function import AppliedUndef
+
+    if isinstance(value, And):
+        return all(isinstance(each, Eq) for each in value._unsorted_args) and named(value._unsorted_args[0])
+    left = value.lhs
+    if not left.free_symbols:
+        return same_value(left, value.rhs)
+    parts = left.args if isinstance(left, (Add, Mul, Tuple)) else (left,)
+    return all(isinstance(part, (Symbol, AppliedUndef)) for part in parts)
+
+
+def comparable(first: Any, second: Any) -> bool:
+    """Whether an equation among the two is one that may be taken for its right side, where only one is an equation."""
+    from math_verify.grader import is_equation
+
+    if is_equation(first) == is_equation(second):
+        return True
+    return named(first if is_equation(first) else second)
 
 
 def verify(answer: str, gold: str) -> bool | None:
-    """Whether Math-Verify takes ``answer`` for ``gold``; None when it cannot read one of them."""
+    """Whether ``answer`` means ``gold``; None when one of them cannot be read in full, or nobody can tell."""
     import math_verify
 
     try:
-        parsed_gold, parsed = (
-            math_verify.parse(f"${text}$", parsing_timeout=None, raise_on_error=True) for text in (gold, answer)
+        values = [reading(gold), reading(answer)]
+        if not comparable(*values):
+            return None if len(values[0].free_symbols | values[1].free_symbols) < 2 else False  # a curve is no number
+        equal = any(
+            math_verify.verify(first, second, raise_on_error=True, **OPTIONS)
+            for first, second in (values, values[::-1])
         )
-        if not parsed_gold or not parsed:
-            return None
-        return bool(math_verify.verify(parsed_gold, parsed, raise_on_error=True, **OPTIONS))
+        if not equal:
+            return False
+        in_full = accounts(answer) and accounts(gold) and {ordered(answer), ordered(gold)} != {"(", "{"}
+        return True if in_full else None
     except Exception:  # whatever a foreign parser raises means: could not be graded
         return None
+
+
+def different(answer: str, gold: str) -> bool | None:
+    """False where even what Math-Verify makes of parts of the two differs, else None: a part never makes it right."""
+    import math_verify
+
+    try:
+        parsed_gold, parsed_answer = (
+            math_verify.parse(f"${text}$", parsing_timeout=None, raise_on_error=True) for text in (gold, answer)
+        )
+        if not parsed_gold or not parsed_answer:
+            return None
+        return None if math_verify.verify(parsed_gold, parsed_answer, raise_on_error=True, **OPTIONS) else False
+    except Exception:  # as above
+        return None
+
+
+def ordered(text: str) -> str:
+    """The bracket around the whole of ``text``, if any: ``(`` for what has an order, ``{`` for what has none."""
+    text = text.strip()
+    return "{" if text.startswith(r"\{") and text.endswith(r"\}") else text[0] if text[-1] in ")]" else ""
+
+
+def prepare() -> None:
+    """Loads everything, and puts exact comparison in the place of rounding."""
+    import math_verify.grader
+
+    math_verify.grader.sympy_numeric_eq = same_value
+    math_verify.grader.sympy_symbolic_eq = same_value
 
 
 def serve() -> None:
@@ -40,13 +197,14 @@ def serve() -> None:
     logging.disable(logging.WARNING)  # math-verify warns that its own timeouts are off
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; its end closes our input
     signal.setitimer(signal.ITIMER_REAL, START_SECONDS)
+    prepare()
     verify("1", "2")  # loads everything outside of the first request's time
     signal.setitimer(signal.ITIMER_REAL, 0)
     print("[null]", file=replies, flush=True)
     for line in sys.stdin:
-        answer, gold, seconds = json.loads(line)
+        answer, gold, in_full, seconds = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        verdict = verify(answer, gold)
+        verdict = verify(answer, gold) if in_full else different(answer, gold)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps([verdict]), file=replies, flush=True)
 
