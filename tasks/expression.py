@@ -32,7 +32,7 @@ _WORDS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<![A-Za-z\\])(pi|infty|theta|alpha|beta|gamma|lambda|emptyset)(?![A-Za-z])", r"\\\1 "),
-        (rf"(?<![A-Za-z\\])(sqrt|{_FUNCTIONS})(?= ?[(^{{])", r"\\\1 "),
+        (rf"(?<![A-Za-z\\])(sqrt|{_FUNCTIONS})(?= ?[(^_{{\\\d])", r"\\\1 "),
         (r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
         (r"(?<=[\d)}])pi(?![A-Za-z])", r"\\pi "),
         (r"\*\*", "^"),
@@ -132,6 +132,8 @@ class _Writer:
                 break
             if mark in _CLOSING or mark.startswith(r"\end"):
                 raise UnreadError(mark)
+            if before and mark == "[":
+                raise UnreadError("a bracket behind a value")
             value, value_kind = self.value()
             out, before = out + _times(before, value_kind, divided) + value, value_kind
         self.depth -= 1
@@ -245,10 +247,8 @@ def _times(before: str, kind: str, divided: bool) -> str:
     if not before or (before == "integer" and kind == "proper" and not divided):
         return ""
     numbers = ("integer", "decimal", "improper")
-    if divided or (before in ("integer", "decimal", "script", "!") and kind in numbers):
-        raise UnreadError("a product that could be read in two ways")
-    if (before in numbers or before == "proper") and kind in (*numbers, "proper"):
-        raise UnreadError("two numbers side by side")
+    if divided or kind in numbers[:2] or (before in (*numbers, "proper") and kind in (*numbers, "proper")):
+        raise UnreadError("a product that could be read in two ways, or a slip")  # 1/2x, x2, 3 4
     return r"\cdot "
 
 

@@ -63,13 +63,8 @@ _NO_NUMBER = re.compile(
 )
 _LETTERS = re.compile(r"(?!.* (?:and|or) )[A-Za-z]+(?: [A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z][a-z]{2}|[A-Za-z]{5}|(?i:^(?:yes|no|true|false|none|even|odd)$)")
-_PLAIN = {
-    "number",
-    "percent",
-    "base",
-    "choice",
-    "word",
-}  # a reading of these kinds is all there is to know about the answer
+_PLAIN = {"number", "percent", "base", "choice", "word"}
+"""A reading of these kinds is all there is to know about the answer."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ def boxed(text: str) -> str | None:
 _REPEATING = re.compile(
     r"(?P<whole>\d*)\.(?P<start>\d*) ?(?:\\(?:overline|bar|dot) ?\{? ?(?P<barred>\d+) ?\}?|\((?P<bracketed>\d+)\))"
 )
-_BASE = re.compile(r"\(?(?P<digits>[0-9A-Za-z]+)\)? ?_ ?(?:(?P<digit>[2-9])|\{ ?(?P<base>[2-9]|[12]\d|3[0-6]) ?\})")
+_BASE = re.compile(r"\(?(?P<digits>[0-9A-Za-z]{2,})\)? ?_ ?(?:(?P<digit>[2-9])|\{ ?(?P<base>[2-9]|[12]\d|3[0-6]) ?\})")
 
 
 def _repeating(text: str) -> Fraction | None:
@@ -215,6 +210,8 @@ def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
 
 
 def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
+    if ours.kind == theirs.kind and ours.kind in _PLAIN:
+        return ours == theirs
     return _verdict(answer, ours, other, theirs).correct is True
 
 

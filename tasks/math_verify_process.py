@@ -143,19 +143,22 @@ def comparable(first: Any, second: Any) -> bool:
     return named(first if is_equation(first) else second)
 
 
-def verify(answer: str, gold: str) -> bool | None:
-    """Whether ``answer`` means ``gold``; None when one of them cannot be read in full, or nobody can tell."""
+def either_way(first: Any, second: Any) -> bool:
+    """Whether Math-Verify takes one for the other, whichever is the gold answer."""
     import math_verify
 
+    forth = math_verify.verify(first, second, raise_on_error=True, **OPTIONS)
+    back = math_verify.verify(second, first, raise_on_error=True, **OPTIONS)
+    return bool(forth or back)
+
+
+def verify(answer: str, gold: str) -> bool | None:
+    """Whether ``answer`` means ``gold``; None when one of them cannot be read in full, or nobody can tell."""
     try:
         values = [reading(gold), reading(answer)]
         if not comparable(*values):
             return None if len(values[0].free_symbols | values[1].free_symbols) < 2 else False  # a curve is no number
-        equal = any(
-            math_verify.verify(first, second, raise_on_error=True, **OPTIONS)
-            for first, second in (values, values[::-1])
-        )
-        if not equal:
+        if not either_way(*values):
             return False
         in_full = accounts(answer) and accounts(gold) and {ordered(answer), ordered(gold)} != {"(", "{"}
         return True if in_full else None
@@ -173,7 +176,7 @@ def different(answer: str, gold: str) -> bool | None:
         )
         if not parsed_gold or not parsed_answer:
             return None
-        return None if math_verify.verify(parsed_gold, parsed_answer, raise_on_error=True, **OPTIONS) else False
+        return None if either_way(parsed_gold, parsed_answer) else False
     except Exception:  # as above
         return None
 

@@ -98,6 +98,11 @@ def _without_styles(text: str) -> str:
     return _COLOUR.sub("", text)
 
 
+def unstyled(text: str) -> str:
+    r"""``text`` without the commands that only set its style: ``\text{New York}`` and ``New\ York`` are New York."""
+    return _BLANK.sub(" ", _without_styles(text)).strip("$ ") if "\\" in text else text
+
+
 def closing(text: str, start: int) -> int:
     """Where the bracket that opens at ``start`` closes, by its own kind; -1 if nowhere."""
     opened, closed, depth = text[start], {"{": "}", "(": ")", "[": "]"}[text[start]], 0

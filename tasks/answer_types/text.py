@@ -6,22 +6,23 @@ from collections.abc import Sequence
 
 from prunebench.tasks.answer_types.base import SpelledAnswers
 from prunebench.tasks.answer_types.registry import answer_type
+from prunebench.tasks.spelling import unstyled
 
 
 @answer_type
 class TextAnswers(SpelledAnswers):
-    """Equal text, whatever the case and the blanks between its words."""
+    """Equal text, whatever the case, the blanks between its words and the LaTeX that sets its style."""
 
     name = "text"
     form = "a text"
-    grader = "text 1"
+    grader = "text 2"
     place = 4
 
     def accepts(self, gold: str) -> bool:
         return bool(gold.strip())
 
     def spelling(self, answer: str) -> str:
-        return " ".join(answer.casefold().split())
+        return " ".join(unstyled(answer).casefold().split())
 
     def guess(self, golds: Sequence[str]) -> float:
         return 0.25

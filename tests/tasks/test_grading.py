@@ -35,9 +35,9 @@ def test_boxed_takes_linear_time(piece):
         text = piece * (characters // len(piece))
         times = []
         for _ in range(5):
-            started = time.perf_counter()
+            started = time.process_time()
             boxed(text)
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return min(times)
 
     gc.disable()  # its passes over all that other tests left are not the function's
