@@ -206,6 +206,8 @@ def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
         return Verdict(settled, f"{theirs.kind} {RULES}")
     if max(len(answer), len(gold)) > LONGEST or _UNPRINTABLE.search(answer + gold):
         return Verdict(None, f"unreadable {RULES}")
+    if {ours.kind, theirs.kind} == {"base", "number"}:
+        return _MATH_VERIFY.verify(answer, gold)  # the same digits, or others?
     return _MATH_VERIFY.verify(_spelt(answer, ours), _spelt(gold, theirs))
 
 
@@ -217,7 +219,7 @@ def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
 
 def _spelt(answer: str, reading: Reading) -> str:
     """How Math-Verify gets an answer: a number without the spelling or unit that it might read otherwise."""
-    if reading.kind != "number" or not isinstance(reading.value, Fraction):
+    if reading.kind not in ("number", "base") or not isinstance(reading.value, Fraction):
         return answer
     if "." in answer:  # a decimal stays one, as it computes with floats
         return f"{Decimal(reading.value.numerator) / reading.value.denominator:f}"

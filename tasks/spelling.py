@@ -55,6 +55,7 @@ _STYLE = re.compile(rf"\\(?:{_STYLES}) ?\{{([^{{}}]*)\}}")
 _BRACED = re.compile(rf"\\(?:{_STYLES}) ?\{{")
 _COLOUR = re.compile(r"\\textcolor(?![A-Za-z{])")
 _BLANK = re.compile(r"\\(?:q?quad|thinspace|space|enspace)(?![A-Za-z])|(?<!\\)\\[,:;> ]|~")
+_INFINITY = re.compile(r"^([+-]?)inf(?:inity)?$", re.IGNORECASE)
 _BOLD = re.compile(r"(\*\*|__)(.+)\1", re.DOTALL)
 _LETTERED = re.compile(r"\(?[A-H]\):? (?=\$|[+-]?[\d.]|[+-]?\\(?:frac|sqrt|pi)(?![A-Za-z]))(.+)", re.DOTALL)
 
@@ -133,4 +134,5 @@ def tidy(answer: str) -> str:
         text = bold[2].strip("$ ")
     if lettered := _LETTERED.fullmatch(text):
         text = lettered[1].strip("$ ")
+    text = _INFINITY.sub(r"\1\\infty", text)
     return text if text.endswith("..") else text.removesuffix(".").strip("$ ")  # 0.33... goes on
