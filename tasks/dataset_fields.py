@@ -6,10 +6,11 @@ import hashlib
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prunebench.tasks.answer_types import AnswerType
+from prunebench.tasks.answer_types.golds import accepted, any_of
 from prunebench.tasks.errors import UserError, shown
 from prunebench.tasks.rows import DataRow
 from prunebench.tasks.task_spec import TaskSpec
@@ -42,7 +43,7 @@ class FieldReader:
         key, choices = _normal(question), ""
         if answer is not None:
             choices, answer = self._choices(row, answer, key)
-            if not self.answers.accepts(answer):
+            if not all(map(self.answers.accepts, accepted(answer))):
                 raise UserError(
                     f"{row.where}: answer {shown(answer)} is not {self.answers.form}, which answer_type "
                     f"'{self.spec.answer_type}' wants; mend the row, or choose another answer_type"
@@ -62,6 +63,12 @@ class FieldReader:
         return f"{context}\n\n{question}" if question and context else question
 
     def _gold(self, row: DataRow) -> str | None:
+        """The gold answer; a list holds several, of which any one is right."""
+        listed = [row.values[name] for name in self.spec.answer if isinstance(row.values.get(name), list)]
+        if listed and not self.spec.choices and self.spec.gold is None:
+            items = [text_of(replace(row, values={"answer": item}), ("answer",), "answer") for item in listed[0]]
+            golds = [item for item in items if item is not None]
+            return any_of(golds) if golds else None
         text = text_of(row, self.spec.choices[:1] if len(self.spec.choices) > 1 else self.spec.answer, "answer")
         if text is None:
             return None

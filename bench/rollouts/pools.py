@@ -20,6 +20,7 @@ from prunebench.methods.meter import Answer
 from prunebench.methods.pool import Columns, Pool
 from prunebench.methods.signals import Signal, signal_named
 from prunebench.tasks import catalogue
+from prunebench.tasks.answer_types.golds import accepted
 from prunebench.tasks.task import Task
 
 
@@ -50,6 +51,7 @@ class PoolGenerator:
     task: Task
     known: list[str | None]
     recall: bool = False
+    golds: tuple[str, ...] = ()
     _answers: dict[tuple[int, tuple[int, ...], int], dict[int, Answer]] = field(default_factory=dict)
 
     @property
@@ -106,18 +108,26 @@ class PoolGenerator:
 
     @classmethod
     def of(cls, engine: Engine | None, task: Task, stored: StoredProblem) -> PoolGenerator:
-        return cls(engine, task, [path.answer for path in stored.paths])
+        return cls(engine, task, [path.answer for path in stored.paths], golds=tuple(accepted(stored.gold)))
 
     def classes(self, answers: Sequence[str | None]) -> NDArray[np.int64]:
         """int64: classes of ``answers`` among the known ones."""
         before = len(self.known)
-        classes = self.task.classes([*self.known, *answers])
+        classes = self._classed([*self.known, *answers])
         seen = set(classes[:before])
         for answer, number in zip(answers, classes[before:], strict=True):
             if number not in seen:
                 seen.add(number)
                 self.known.append(answer)
         return np.array(classes[before:], np.int64)
+
+    def _classed(self, answers: Sequence[str | None]) -> list[int]:
+        """Classes of ``answers``; where several gold answers are accepted, what equals one of them is one class."""
+        if len(self.golds) < 2:
+            return self.task.classes(answers)
+        classes = self.task.classes([*answers, *self.golds])
+        right = {number for number in classes[len(answers) :] if number >= 0}
+        return [min(right) if number in right else number for number in classes[: len(answers)]]
 
 
 def phrases_of(engine: Engine, task: Task) -> Phrases:
@@ -261,7 +271,7 @@ def record_of(
         lengths=np.array([path.length for path in stored.paths]),
         correct=correct,
         answer_class=classes,
-        gold_class=int(right[0]) if len(right) else int(generator.classes([stored.gold])[0]),
+        gold_class=int(right[0]) if len(right) else int(generator.classes(accepted(stored.gold))[0]),
         halves=halves,
         leaky=pool.answer_class >= 0 if pool.has(Signal.TEXT) else None,
         launch_seconds=stored.launch_seconds,

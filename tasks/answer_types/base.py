@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from prunebench.tasks.answer_types import statements
 from prunebench.tasks.answer_types.boxes import joined_box
+from prunebench.tasks.answer_types.golds import accepted
 from prunebench.tasks.answer_types.thinking import behind_thinking
 from prunebench.tasks.answer_types.values import last_number, text_in
 from prunebench.tasks.grading import Verdict, boxed
@@ -105,8 +106,13 @@ class AnswerType(ABC):
         """Whether a stated answer means ``gold``."""
 
     def grade(self, answer: str | None, gold: str) -> Verdict:
-        """The verdict on a final answer; no answer is wrong."""
-        return Verdict(False, NO_ANSWER) if answer is None else self.equal(answer, gold)
+        """The verdict on a final answer; no answer is wrong. Of several accepted gold answers any one will do."""
+        if answer is None:
+            return Verdict(False, NO_ANSWER)
+        verdicts = [self.equal(answer, one) for one in accepted(gold)]
+        right = next((verdict for verdict in verdicts if verdict.correct), None)
+        ungraded = next((verdict for verdict in verdicts if verdict.correct is None), None)
+        return right or ungraded or verdicts[0]
 
     def classes(self, answers: Sequence[str | None]) -> list[int]:
         """Equivalence classes, numbered by first appearance; -1 for None. An answer is held against each class."""

@@ -66,6 +66,21 @@ def test_a_task_that_could_not_say_strict_was_strict(tmp_path):
         store.keep_tasks([task(tmp_path)])
 
 
+def test_any_of_several_gold_answers_is_right_and_they_vote_as_one(tmp_path):
+    (tmp_path / "sums.jsonl").write_text('{"question": "How many?", "answer": ["4", "two squared", 4]}\n')
+    sums = DatasetTask(checked("here", {"name": "sums", "data": "sums.jsonl", "answer_type": "text"}), tmp_path)
+    (asked,) = sums.problems("test")
+    assert asked.answer == '["4", "two squared"]'
+    assert [sums.grade(answer, asked.answer).correct for answer in ("Two  squared", "4", "5")] == [True, True, False]
+    paths = [
+        StoredPath(n, np.array([1, 2]), "x", "stop", answer, answer != "5", "text 1")
+        for n, answer in enumerate(("4", "5", "two squared", None))
+    ]
+    record = record_of(None, StoredProblem("sums", "p", "", np.array([1]), asked.answer, paths), 1, None, task=sums)
+    assert record.answer_class.tolist() == [0, 1, 0, -1] and record.gold_class == 0
+    assert sums.grade("[1, 2]", "[1, 2]").correct, "an interval is no list of answers"
+
+
 def test_strict_is_what_the_papers_tasks_and_the_synthetic_families_are():
     strict = {name for name in catalogue.names() if catalogue.get(name).strict}
     assert strict == {*catalogue.names()} - {"gsm8k", "math500", "zebralogic-mc"}
