@@ -40,9 +40,8 @@ CALLS = {
     ("tasks/python_files.py", "exec_module"): "a task file or grader that was named",
     ("tasks/answer_types/function.py", "import_module"): "a grader that was named",
     ("tasks/answer_types/registry.py", "import_module"): "our own modules",
-    ("methods/entries.py", "import_module"): "our own packages",
-    ("methods/signals.py", "import_module"): "what added a signal, in a process that the first one started",
-    ("methods/signals.py", "exec_module"): "the plugin that added a signal, in a process that the first one started",
+    ("methods/entries.py", "import_module"): "our own packages, and what added an entry, in a process that was started",
+    ("methods/entries.py", "exec_module"): "the plugin that added an entry, in a process that the first one started",
     ("methods/surface/slim_sc.py", "import_module"): "a package by a constant name",
 }
 """Doors that are there, and why; whatever else is found is a new one."""
