@@ -42,7 +42,7 @@ def test_one_text_says_what_samples(text, kind):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "sentence"),
     [
         ("vlm", "--engine vlm: unknown engine 'vlm': did you mean 'vllm'? (a file of your own: --plugin FILE)"),
         ("vllm,kv_memry=4", "--engine vllm,kv_memry=4: vllm has no 'kv_memry': did you mean 'kv_memory'?"),
@@ -58,10 +58,10 @@ def test_one_text_says_what_samples(text, kind):
         ("vllm,address=x:1", "address belongs to workers"),
     ],
 )
-def test_a_wrong_text_is_one_sentence(text, told):
+def test_a_wrong_text_is_one_sentence(text, sentence):
     with pytest.raises(UserError) as error:
         parse_engine(text)
-    assert told in str(error.value) and str(error.value).startswith(f"--engine {text}: ")
+    assert sentence in str(error.value) and str(error.value).startswith(f"--engine {text}: ")
 
 
 def test_a_judge_is_a_model_or_an_engine_and_a_model(tmp_path, monkeypatch):
@@ -95,8 +95,8 @@ def test_a_store_is_read_by_its_own_engine_only_where_nobody_else_knows_the_mode
 def test_several_engines_are_a_cluster():
     assert Cluster.of(Transformers(), "cpu") is None
     assert Cluster.of(Vllm(workers=2), "cuda", 0.5) == Cluster(2, None, 0.5, "cuda", Vllm(workers=2))
-    own = Transformers(workers=2, gpus_per_worker=1.0)
-    assert Cluster.of(own, "cuda", 0.5).gpus_per_worker == 1.0
+    kind = Transformers(workers=2, gpus_per_worker=1.0)
+    assert Cluster.of(kind, "cuda", 0.5).gpus_per_worker == 1.0
 
 
 PLUGIN = """
@@ -139,8 +139,8 @@ def test_an_engine_is_added_from_a_single_file(prunebench, tmp_path, monkeypatch
     plugin.write_text(PLUGIN)
     command = ["rollouts", "--plugin", str(plugin), "--engine", "cut:7", "--task", "synthetic/power", "--problems", "1",
                "--n", "8", "--out", str(out)]  # fmt: skip
-    told = prunebench(*command)
-    assert told[0] == 0, told
+    done = prunebench(*command)
+    assert done[0] == 0, done
     store = RolloutStore.open(out)
     assert store.manifest["engine"] == "cut"
     assert {length for paths in store.lengths().values() for length in paths} <= set(range(1, 8))
@@ -194,12 +194,12 @@ def test_an_engine_that_only_samples_is_a_class_with_one_verb(prunebench, tmp_pa
     common = ["compare", "--plugin", str(plugin), "--set", "draws=0"]
     command = [*common, "--engine", "parrot", "--task", "synthetic/power", "--problems", "1", "--n", "8", "--out",
                str(run)]  # fmt: skip
-    told = prunebench(*command, "--methods", "agreement")
-    assert told[0] == 0, told
+    done = prunebench(*command, "--methods", "agreement")
+    assert done[0] == 0, done
     assert RolloutStore.open(run / "rollouts").manifest["engine"] == "parrot 1"
     stored = [*common, "--store", str(run / "rollouts"), "--k", "2", "--prefix", "4", "--out", str(tmp_path / "out")]
-    told = prunebench(*stored, "--methods", "agreement")
-    assert told[0] == 0, told
+    done = prunebench(*stored, "--methods", "agreement")
+    assert done[0] == 0, done
     assert "method 'entropy' reads entropy: a server tells text" in refused(prunebench(*stored, "--methods", "entropy"))
     assert "parrot does not tell what a judge has to read" in refused(
         prunebench(*stored, "--judge", "thinkprm=parrot:embedded", "--methods", "thinkprm")

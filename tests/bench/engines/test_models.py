@@ -58,18 +58,18 @@ def test_greedy_decoding_is_that_of_the_library(tmp_path, kind):
 
 def test_prompts_go_through_the_template(tmp_path):
     engine = load(checkpoint(tmp_path / "a", template=CHATML))
-    told = "<|im_start|>user\nFind x with 2x = 6.<|im_end|>\n<|im_start|>assistant\n"
-    assert engine.tokenizer.decode(engine.encode_prompt(PROMPT)) == told
+    prompt = "<|im_start|>user\nFind x with 2x = 6.<|im_end|>\n<|im_start|>assistant\n"
+    assert engine.tokenizer.decode(engine.encode_prompt(PROMPT)) == prompt
     with_system = load(tmp_path / "a", system="Be brief.")
     assert with_system.tokenizer.decode(with_system.encode_prompt(PROMPT)) == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n" + told
+        "<|im_start|>system\nBe brief.<|im_end|>\n" + prompt
     )
     plain = load(tmp_path / "a", chat_template="none")
     assert plain.tokenizer.decode(plain.encode_prompt(PROMPT)) == "<s>" + PROMPT
     (tmp_path / "own.jinja").write_text("Q: {{ messages[0].content }} A:")
-    own = load(tmp_path / "a", chat_template=str(tmp_path / "own.jinja"))
-    assert own.tokenizer.decode(own.encode_prompt(PROMPT)) == f"Q: {PROMPT} A:"
-    digests = {one.digest for one in (engine, with_system, plain, own)}
+    with_file = load(tmp_path / "a", chat_template=str(tmp_path / "own.jinja"))
+    assert with_file.tokenizer.decode(with_file.encode_prompt(PROMPT)) == f"Q: {PROMPT} A:"
+    digests = {which.digest for which in (engine, with_system, plain, with_file)}
     assert len(digests) == 4, "what changes a sample changes the hash"
     assert load(tmp_path / "a", trust_remote_code=True).digest == engine.digest
 
@@ -157,16 +157,16 @@ def test_a_cut_inside_a_character_is_exact_and_readable(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "sentence"),
     [
         ({"chat_template": "nowhere.jinja"}, r"chat_template nowhere\.jinja: cannot be read"),
         ({"system": "x", "chat_template": "none"}, r"a system message needs a chat template"),
         ({"system": "Be brief."}, r"the chat template refuses the prompt \(no system message\)"),
     ],
 )
-def test_templates_that_do_not_serve_are_told(tmp_path, options, told):
+def test_templates_that_do_not_serve_are_told(tmp_path, options, sentence):
     engine = load(checkpoint(tmp_path, template=NO_SYSTEM), **options)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=sentence):
         engine.encode_prompt(PROMPT)
 
 
@@ -189,13 +189,13 @@ def broken(folder, how):
     elif how == "unknown":
         (folder / "config.json").write_text(json.dumps({"model_type": "nothing-like-it"}))
     elif how == "own code":
-        own = {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}}
-        (folder / "config.json").write_text(json.dumps(own))
+        config = {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}}
+        (folder / "config.json").write_text(json.dumps(config))
         (folder / "own.py").write_text("print('code ran')\nraise SystemExit\n")
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "sentence"),
     [
         ("weights", r"could not be loaded: .*no file named"),
         ("no tokenizer", r"no tokenizer; save it there with"),
@@ -206,9 +206,9 @@ def broken(folder, how):
         ("own code", r"it brings its own code: allow it with trust_remote_code, if you trust it"),
     ],
 )
-def test_what_cannot_be_loaded_whole_is_told_in_a_sentence(tmp_path, capsys, how, told):
+def test_what_cannot_be_loaded_whole_is_told_in_a_sentence(tmp_path, capsys, how, sentence):
     broken(tmp_path, how)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=sentence):
         load(tmp_path)
     assert "code ran" not in capsys.readouterr().out
 

@@ -112,7 +112,7 @@ def requests(engine, rows, problems=2):
 
 def test_greedy_paths_are_those_of_the_default_engine(reader, engine):
     recording = Recording((Signal.LOGPROBS, Signal.TOPK_LOGPROBS), topk=5, topk_tokens=30)
-    both = [list(one.sample(requests(one, 1, 4), GREEDY, 0, recording)) for one in (reader, engine)]
+    both = [list(which.sample(requests(which, 1, 4), GREEDY, 0, recording)) for which in (reader, engine)]
     for ours, theirs in zip(*both, strict=True):
         (a,), (b,) = ours.paths, theirs.paths
         np.testing.assert_array_equal(a.token_ids, b.token_ids)
@@ -122,12 +122,12 @@ def test_greedy_paths_are_those_of_the_default_engine(reader, engine):
 
 
 def test_a_seed_gives_the_same_paths_again_and_another_one_others(engine):
-    first, again, other = (
+    first, repeated, other = (
         [path.token_ids.tolist() for rollout in engine.sample(requests(engine, 4), DRAWN, seed, NOTHING)
          for path in rollout.paths]
         for seed in (0, 0, 1)
     )  # fmt: skip
-    assert first == again
+    assert first == repeated
     assert first != other
     assert len({tuple(path) for path in first}) > 2
 
@@ -146,10 +146,10 @@ def test_answers_and_opinions_are_those_of_the_default_engine(reader, engine):
     prefixes = tuple(path.token_ids[:12] for path in rollout.paths)
     pool = pool_of_ids(prefixes, request.prompt_ids)
     suffix = tuple(reader.encode_prompt("12")[-2:].tolist())
-    ours, theirs = (one.probe(pool, suffix, 8) for one in (reader, engine))
+    ours, theirs = (which.probe(pool, suffix, 8) for which in (reader, engine))
     for a, b in zip(ours.token_ids, theirs.token_ids, strict=True):
         np.testing.assert_array_equal(a, b)
-    ours, theirs = (one.next_logprobs(pool, suffix, (10, 11, 300)) for one in (reader, engine))
+    ours, theirs = (which.next_logprobs(pool, suffix, (10, 11, 300)) for which in (reader, engine))
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
@@ -178,16 +178,16 @@ def test_another_model_than_the_served_one_is_refused(server):
 def test_a_comparison_takes_what_looks_from_outside_and_says_why_the_rest_is_left_out(server, prunebench, tmp_path):
     common = ["compare", "--engine", f"openai:{server.url}", "--task", "synthetic/power",
               "--problems", "4", "--n", "8", "--k", "2", "--out", str(tmp_path / "run")]  # fmt: skip
-    told = prunebench(*common, "--methods", "agreement,deepconf,perplexity")
-    assert told[0] == 0, told
-    assert "deepconf" in told[1]
+    done = prunebench(*common, "--methods", "agreement,deepconf,perplexity")
+    assert done[0] == 0, done
+    assert "deepconf" in done[1]
     stop = refused(prunebench(*common, "--methods", "stop"))
     assert "method 'stop' reads kv_cache: a server tells text, token ids and log-probabilities only" in stop
     manifest = RolloutStore.open(tmp_path / "run" / "rollouts").manifest
     assert manifest["engine"] == "openai" and manifest["recording"]["entropy"] is False
-    again = prunebench("compare", "--store", str(tmp_path / "run" / "rollouts"), "--k", "2", "--prefix", "20",
+    resumed = prunebench("compare", "--store", str(tmp_path / "run" / "rollouts"), "--k", "2", "--prefix", "20",
                        "--methods", "perplexity", "--out", str(tmp_path / "again"))  # fmt: skip
-    assert again[0] == 0, again
+    assert resumed[0] == 0, resumed
 
 
 def test_a_server_that_dies_is_tried_again_and_then_the_run_goes_on_from_the_store(
@@ -209,14 +209,14 @@ def test_a_server_that_dies_is_tried_again_and_then_the_run_goes_on_from_the_sto
 
     monkeypatch.setattr(OpenAIEngine, "_path", until_it_dies)
     monkeypatch.setattr(served, "IN_FLIGHT", 16)
-    told = refused(prunebench(*command, "--out", str(tmp_path / "cut")))
-    assert "does not answer" in told and "tried 2 times" in told and "what is finished is kept" in told
+    sentence = refused(prunebench(*command, "--out", str(tmp_path / "cut")))
+    assert "does not answer" in sentence and "tried 2 times" in sentence and "what is finished is kept" in sentence
     kept = len(RolloutStore.open(tmp_path / "cut").problems())
     assert 0 < kept < 16
     monkeypatch.setattr(OpenAIEngine, "_path", ask)
     servers()
-    again = prunebench(*command, "--out", str(tmp_path / "cut"))
-    assert again[0] == 0, again
+    resumed = prunebench(*command, "--out", str(tmp_path / "cut"))
+    assert resumed[0] == 0, resumed
     first, second = (
         {(s.problem, p.path): p.token_ids.tolist() for s in RolloutStore.open(tmp_path / name).read() for p in s.paths}
         for name in ("whole", "cut")
@@ -242,5 +242,5 @@ def test_a_server_that_is_not_there_is_one_sentence(prunebench, monkeypatch, tmp
     pytest.importorskip("openai")
     monkeypatch.setattr(served, "RETRIES", 0)
     server = ("--engine", "openai:http://127.0.0.1:9/v1")
-    told = refused(prunebench("rollouts", *server, "--problems", "1", "--out", str(tmp_path / "x")))
-    assert "the server at http://127.0.0.1:9/v1 does not answer" in told
+    sentence = refused(prunebench("rollouts", *server, "--problems", "1", "--out", str(tmp_path / "x")))
+    assert "the server at http://127.0.0.1:9/v1 does not answer" in sentence

@@ -82,11 +82,11 @@ def workers():
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_store_does_not_depend_on_the_number_of_workers(nodes, engine, problems, alone, tmp_path, count):
-    told = []
-    store = sampled(engine, problems, tmp_path / "store", Cluster(count, nodes[0].address), Counted(told.append))
+    counts = []
+    store = sampled(engine, problems, tmp_path / "store", Cluster(count, nodes[0].address), Counted(counts.append))
     assert store.digest() == alone.digest()
     assert store.shards.names() == alone.shards.names()
-    assert sum(told) == N * len(problems)
+    assert sum(counts) == N * len(problems)
 
 
 def test_labels_do_not_depend_on_the_workers(nodes, engine, alone, tmp_path):
@@ -133,11 +133,11 @@ def test_a_run_whose_worker_is_killed_ends_with_the_table_of_a_single_process(no
     )
     assert len(killed) == 1
     seconds = {"launch_seconds", "check_seconds", "check_seconds_low", "check_seconds_high"}
-    one, other = (
-        [{name: value for name, value in row.model_dump().items() if name not in seconds} for row in found.rows]
-        for found in (single, many)
+    alone, other = (
+        [{name: value for name, value in row.model_dump().items() if name not in seconds} for row in results.rows]
+        for results in (single, many)
     )
-    assert json.dumps(one, default=str) == json.dumps(other, default=str)
+    assert json.dumps(alone, default=str) == json.dumps(other, default=str)
     assert single.hashes["rollouts"] == many.hashes["rollouts"]
 
 
@@ -158,14 +158,14 @@ def test_a_node_that_is_lost_costs_only_time(nodes, engine, problems, alone, tmp
 
 
 def test_no_worker_and_an_address_without_workers_are_refused(prunebench):
-    told = refused(prunebench("rollouts", "--engine", "transformers,workers=0", "--out", "x"))
-    assert "--engine transformers,workers=0: workers=0: at least one is needed" in told
-    told = refused(prunebench("rollouts", "--engine", "transformers,address=127.0.0.1:1", "--out", "x"))
-    assert "address belongs to workers: say how many engines are wanted, as in workers=4" in told
+    sentence = refused(prunebench("rollouts", "--engine", "transformers,workers=0", "--out", "x"))
+    assert "--engine transformers,workers=0: workers=0: at least one is needed" in sentence
+    sentence = refused(prunebench("rollouts", "--engine", "transformers,address=127.0.0.1:1", "--out", "x"))
+    assert "address belongs to workers: say how many engines are wanted, as in workers=4" in sentence
 
 
 @pytest.mark.skipif(INSTALLED, reason="Ray is installed")
 def test_without_ray_one_sentence_says_how_to_get_it(prunebench):
-    told = refused(prunebench("rollouts", "--engine", "transformers,workers=2", "--problems", "1", "--out", "x"))
-    assert "Ray is not installed: pip install 'prunebench[ray]'" in told
+    sentence = refused(prunebench("rollouts", "--engine", "transformers,workers=2", "--problems", "1", "--out", "x"))
+    assert "Ray is not installed: pip install 'prunebench[ray]'" in sentence
     assert "ray" not in sys.modules

@@ -26,14 +26,14 @@ def compared(engine: TransformersEngine, other: TransformersEngine) -> DeviceAgr
     config = preset("demo", problems=1)
     problems = problems_of(catalogue.expand(["synthetic/power", "synthetic/program"]), "test", 1, 0)
     learned = REASONERS["embedded"].learned
-    stops = [load_method("stop", learned, one.digest, config.prefix_tokens).pruner for one in (engine, other)]
+    stops = [load_method("stop", learned, which.digest, config.prefix_tokens).pruner for which in (engine, other)]
     return agreement(engine, other, (stops[0], stops[1]), problems, config.prefix_tokens, rows=24, kept=3)
 
 
 def test_a_device_agrees_with_itself(engine):
-    found = compared(engine, engine)
-    assert found.logprob_difference == 0 and found.diverged == 0 and found.same_choice == 1
-    assert all(found.met.values())
+    result = compared(engine, engine)
+    assert result.logprob_difference == 0 and result.diverged == 0 and result.same_choice == 1
+    assert all(result.met.values())
 
 
 def test_another_model_is_told_apart_by_every_claim(engine):
@@ -42,11 +42,11 @@ def test_another_model_is_told_apart_by_every_claim(engine):
     with torch.no_grad():
         for parameter in other.model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.01)
-    found = compared(engine, other)
-    assert found.logprob_difference > LOGPROB_BAR
-    assert found.diverged > 0 and found.widest_tie > TIE
-    assert not any(list(found.met.values())[:2])
-    assert replace(found, same_choice=0.94).met != replace(found, same_choice=0.95).met
+    result = compared(engine, other)
+    assert result.logprob_difference > LOGPROB_BAR
+    assert result.diverged > 0 and result.widest_tie > TIE
+    assert not any(list(result.met.values())[:2])
+    assert replace(result, same_choice=0.94).met != replace(result, same_choice=0.95).met
 
 
 def test_the_distance_of_a_divergence_is_that_of_the_draw_to_the_boundary(engine):

@@ -44,23 +44,23 @@ def test_a_stretch_of_steps_is_the_sum_of_its_steps():
 
 
 def test_a_path_alone_takes_its_steps():
-    found = serve([arrival([20], prompt=5)], None, 10, [ROOM])
-    assert found.seconds == pytest.approx(one_by_one(COST, 1, 5, 20) + 5 * COST.encoded)
-    assert (found.decoded, found.recomputed, found.evicted) == (20, 0, 0)
-    assert found.latency == [pytest.approx(found.seconds)]
+    served = serve([arrival([20], prompt=5)], None, 10, [ROOM])
+    assert served.seconds == pytest.approx(one_by_one(COST, 1, 5, 20) + 5 * COST.encoded)
+    assert (served.decoded, served.recomputed, served.evicted) == (20, 0, 0)
+    assert served.latency == [pytest.approx(served.seconds)]
 
 
 def test_paths_leave_the_step_when_they_end():
-    found = serve([arrival([4, 10])], None, 10, [ROOM])
-    assert found.seconds == pytest.approx(one_by_one(COST, 2, 0, 4) + one_by_one(COST, 1, 4, 6))
-    assert found.peak_held == 10, "the shorter one has left"
+    served = serve([arrival([4, 10])], None, 10, [ROOM])
+    assert served.seconds == pytest.approx(one_by_one(COST, 2, 0, 4) + one_by_one(COST, 1, 4, 6))
+    assert served.peak_held == 10, "the shorter one has left"
 
 
 def test_a_cut_saves_what_the_dropped_paths_would_have_taken():
-    found = serve([arrival([10, 10, 10, 10])], parse_policy("topk:1"), 4, [ROOM], check_tokens=2)
+    served = serve([arrival([10, 10, 10, 10])], parse_policy("topk:1"), 4, [ROOM], check_tokens=2)
     check = COST.fixed + COST.per_row * 8 + COST.per_token * 16
-    assert found.seconds == pytest.approx(one_by_one(COST, 4, 0, 4) + check + one_by_one(COST, 1, 4, 6))
-    assert (found.decoded, found.checked) == (4 * 4 + 6, 8)
+    assert served.seconds == pytest.approx(one_by_one(COST, 4, 0, 4) + check + one_by_one(COST, 1, 4, 6))
+    assert (served.decoded, served.checked) == (4 * 4 + 6, 8)
 
 
 class Told(Pruner):
@@ -78,15 +78,17 @@ class Told(Pruner):
 def test_the_tokens_are_those_of_a_replay_whatever_the_memory(policy, capacity, make_pool):
     """Memory moves paths in time, and what is encoded again; never what is decoded."""
     problems, parsed = workload(), parse_policy(policy)
-    found = serve(problems, parsed, 20, [Replica(COST, capacity)], check_tokens=1)
+    served = serve(problems, parsed, 20, [Replica(COST, capacity)], check_tokens=1)
     wanted = 0
-    for one in problems:
-        complete = Complete(one.lengths, np.full(16, -1), lambda at, one=one: make_pool(one.lengths, at))
-        wanted += replay(Told(one.scores), parsed, complete, 20).decoded.sum()
-    assert found.decoded == wanted
-    assert found.peak_held <= capacity
-    assert found.evicted >= (found.recomputed > 0)
-    assert min(found.latency) > 0
+    for problem in problems:
+        complete = Complete(
+            problem.lengths, np.full(16, -1), lambda at, problem=problem: make_pool(problem.lengths, at)
+        )
+        wanted += replay(Told(problem.scores), parsed, complete, 20).decoded.sum()
+    assert served.decoded == wanted
+    assert served.peak_held <= capacity
+    assert served.evicted >= (served.recomputed > 0)
+    assert min(served.latency) > 0
 
 
 @pytest.fixture
@@ -115,18 +117,18 @@ def test_little_memory_costs_time_and_encoding_again():
 
 def test_places_that_wait_at_a_checkpoint_are_taken_from_them_before_others_stop():
     """32 prefixes of 20 tokens do not fit into 300: the first ones are scored, leave, and those kept are read again."""
-    found = serve([arrival([100] * 32)], parse_policy("topk:2"), 20, [Replica(COST, 300)])
-    assert found.decoded == 32 * 20 + 2 * 80
-    assert found.evicted > 0
-    assert found.recomputed <= 2 * 20, "at most the prefixes that are kept"
+    served = serve([arrival([100] * 32)], parse_policy("topk:2"), 20, [Replica(COST, 300)])
+    assert served.decoded == 32 * 20 + 2 * 80
+    assert served.evicted > 0
+    assert served.recomputed <= 2 * 20, "at most the prefixes that are kept"
 
 
 def test_problems_are_dealt_out_and_devices_work_side_by_side():
     problems = [arrival([50] * 4, seed=number) for number in range(4)]
-    one, four = serve(problems, None, 20, [ROOM]), serve(problems, None, 20, [ROOM] * 4)
-    assert four.decoded == one.decoded
-    assert four.seconds < one.seconds
-    assert four.busy_seconds > one.busy_seconds, "a step shares its fixed cost"
+    alone, four = serve(problems, None, 20, [ROOM]), serve(problems, None, 20, [ROOM] * 4)
+    assert four.decoded == alone.decoded
+    assert four.seconds < alone.seconds
+    assert four.busy_seconds > alone.busy_seconds, "a step shares its fixed cost"
 
 
 def test_latency_counts_from_arrival():
@@ -142,9 +144,9 @@ def test_a_path_that_never_fits_is_refused():
 
 def test_measured_steps_give_their_cost_back():
     steps = [(rows, rows * length, COST.seconds(rows, rows * length)) for rows in (1, 8, 64) for length in (10, 100)]
-    found = StepCost.fitted(steps, COST.encoded)
+    cost = StepCost.fitted(steps, COST.encoded)
     np.testing.assert_allclose(
-        [found.fixed, found.per_row, found.per_token], [COST.fixed, COST.per_row, COST.per_token], rtol=1e-6
+        [cost.fixed, cost.per_row, cost.per_token], [COST.fixed, COST.per_row, COST.per_token], rtol=1e-6
     )
 
 
@@ -152,7 +154,7 @@ def test_two_runs_are_equal_and_pruning_saves_more_than_its_share_of_tokens():
     case = ClusterCase(problems=8, paths=64, tokens=2000, prefix=128, gpus=2, simulated=2, kv_gigabytes=2.0)
     first, second = outcomes(case), outcomes(case)
     assert first == second
-    by = {one.policy.partition(":")[0]: one for one in first}
+    by = {outcome.policy.partition(":")[0]: outcome for outcome in first}
     assert by["topk"].decoded < 0.25 * by["none"].decoded
     assert by["topk"].hours < 0.5 * by["none"].hours
     assert by["funnel"].decoded < by["none"].decoded
@@ -180,8 +182,8 @@ def test_the_small_case_is_measured_and_simulated_with_the_same_tokens():
     requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(6))) for _, p in chosen]
     cost = step_cost(engine, (4, 16), (20, 80))
     assert cost.encoded > 0
-    found = reproduce(engine, case, requests, cost)
-    assert found.tokens_saved == pytest.approx(found.measured.tokens_saved)
-    assert found.whole_seconds > found.pruned_seconds > 0
-    assert "measured and simulated" in found.sentence
+    reproduced = reproduce(engine, case, requests, cost)
+    assert reproduced.tokens_saved == pytest.approx(reproduced.measured.tokens_saved)
+    assert reproduced.whole_seconds > reproduced.pruned_seconds > 0
+    assert "measured and simulated" in reproduced.sentence
     assert len(engine.decoder.ends), "what steps were measured without is back"

