@@ -302,7 +302,7 @@ def test_the_tables_are_rebuilt_from_what_was_written_down_without_a_model(run, 
     def refuse(*_, **__):
         raise AssertionError("the model was run")
 
-    for name in ("_run", "reread", "kv", "probe", "next_logprobs", "behind"):
+    for name in ("sample", "launch", "reread", "kv", "probe", "next_logprobs", "behind"):
         monkeypatch.setattr(TransformersEngine, name, refuse)
     opened = reopened(written)
     before, after = opened.results, rebuilt(opened)

@@ -15,7 +15,7 @@ from prunebench.bench.engines.base import Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS, ReasonerShape, TrainingPlan
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.evaluation.metrics import auroc
-from prunebench.bench.reasoner.recipe import STAGES, documents
+from prunebench.bench.reasoner.recipe import STAGES, training_texts
 from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import prefixes_of
@@ -50,7 +50,7 @@ def test_reserved_ids_are_spare_and_banned(reasoner):
 
 
 def test_the_tokenizer_writes_what_it_reads(reasoner):
-    for document in islice(documents("tokenizer", STAGES[-1], TrainingPlan.levels), 50):
+    for document in islice(training_texts("tokenizer", STAGES[-1], TrainingPlan.levels), 50):
         text = " ".join(document.tokens[1:-1])
         ids = reasoner.encode_prompt(text)
         assert reasoner.tokenizer.convert_ids_to_tokens(ids.tolist()) == list(document.tokens[:-1])
@@ -129,7 +129,7 @@ def test_a_check_tells_right_from_slipped_steps(reasoner):
     """On problems of the reasoner's own split that this stream alone draws: the last step, not the outcome."""
     yes, no = reasoner.tokenizer.convert_tokens_to_ids(["yes", "no"])
     scores, right = [], []
-    for document in islice(documents("checks", STAGES[-1], TrainingPlan.levels), 1200):
+    for document in islice(training_texts("checks", STAGES[-1], TrainingPlan.levels), 1200):
         if CHECK not in document.tokens:
             continue
         ids = torch.tensor([reasoner.tokenizer.convert_tokens_to_ids(list(document.tokens[:-2]))])
