@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from prunebench.tasks.answer_types import statements
 from prunebench.tasks.answer_types.boxes import joined_box
-from prunebench.tasks.answer_types.golds import accepted
+from prunebench.tasks.answer_types.golds import accepted, marked_gold
 from prunebench.tasks.answer_types.thinking import behind_thinking
 from prunebench.tasks.answer_types.values import last_number, text_in
 from prunebench.tasks.grading import Verdict, boxed
@@ -96,6 +96,17 @@ class AnswerType(ABC):
         """The final answer that a complete text states, or None."""
         found = self.find(text)
         return found.answer if found else None
+
+    def alone(self, text: str) -> bool:
+        """Whether ``text`` is an answer and nothing else: no text that states one."""
+        return len(text) <= statements.LONGEST
+
+    def gold_in(self, text: str) -> str | None:
+        """The gold answer of a text: what it marks or declares as its answer, or itself; None for a solution without."""
+        text = text.strip()
+        declared = self.find(f"{text}\n", complete=False)
+        answer = marked_gold(text) or (declared.answer if declared else None)
+        return answer or (text if self.alone(text) else self.stated(text)) or None
 
     @abstractmethod
     def accepts(self, gold: str) -> bool:

@@ -67,6 +67,9 @@ class ChoiceAnswers(SpelledAnswers):
     grader = "choice 2"
     place = 3
 
+    def alone(self, text: str) -> bool:
+        return self.accepts(text)
+
     def accepts(self, gold: str) -> bool:
         return _LETTER.fullmatch(gold.strip()) is not None
 

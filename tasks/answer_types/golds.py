@@ -1,9 +1,20 @@
-"""Gold answers of which any one is right, in the one text that a problem and a store have for its gold answer."""
+"""Gold answers: in whole solutions, and several of which any one is right, as one text of a problem and a store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+
+from prunebench.tasks.answer_types.boxes import joined_box
+
+HASHES = "####"
+"""What stands before the answer of a solution of GSM8K."""
+
+
+def marked_gold(solution: str) -> str | None:
+    """What a whole solution boxes, or writes behind ``####``; None where it marks no answer so."""
+    behind = solution.rpartition(HASHES)[2].strip() if HASHES in solution else ""
+    return joined_box(solution) or behind.partition("\n")[0].strip() or None
 
 
 def any_of(golds: Sequence[str]) -> str:

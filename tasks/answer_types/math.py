@@ -10,7 +10,7 @@ from prunebench.tasks.answer_types import statements
 from prunebench.tasks.answer_types.base import BOXED, LAST_BOX, STATED, AnswerType, ReadingRule
 from prunebench.tasks.answer_types.boxes import joined_box
 from prunebench.tasks.answer_types.registry import answer_type
-from prunebench.tasks.answer_types.values import bold_alone, expression_alone, expression_in
+from prunebench.tasks.answer_types.values import bold_alone, expression_alone, expression_in, is_prose
 from prunebench.tasks.grading import Verdict
 
 _LOOKS_LIKE_MATHEMATICS = re.compile(r"[\d\\^=+*/]")
@@ -38,6 +38,9 @@ class MathAnswers(AnswerType):
     strict_rules = (LAST_BOX,)
     numbers = True
     place = 2
+
+    def alone(self, text: str) -> bool:
+        return super().alone(text) and not is_prose(text)
 
     def accepts(self, gold: str) -> bool:
         return grading.read(gold).value != ""

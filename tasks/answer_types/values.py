@@ -34,7 +34,9 @@ _NO_VALUE = re.compile(
 )
 _COMMANDS = re.compile(r"\\[A-Za-z]+|\b(?:sqrt|exp|log|ln|sin|cos|tan|inf|pi)\b")
 _MATHEMATICS = re.compile(r"[\d\\^=+*/π∞√½⅓¼]")
+_WORD = re.compile(r"[A-Za-z]{2,}")
 MOST_WORDS = 3
+MOST_WORDS_OF_ANSWERS = 12
 LONGEST = 200
 """Characters of a value that a sentence gives."""
 
@@ -66,6 +68,12 @@ def expression_alone(line: str) -> str | None:
         return text
     plain = _COMMANDS.sub("", text)
     return text if _MATHEMATICS.search(text) and _PROSE.search(plain) is None else None
+
+
+def is_prose(text: str) -> bool:
+    """Whether a text is a solution rather than an answer: many words, or some words in several lines."""
+    words = len(_WORD.findall(_COMMANDS.sub(" ", text)))
+    return words > MOST_WORDS_OF_ANSWERS or (words > MOST_WORDS and "\n" in text.strip())
 
 
 def bold_alone(line: str) -> str | None:

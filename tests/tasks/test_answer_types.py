@@ -66,6 +66,36 @@ def test_gold_answers_of_another_type_are_seen(kind, good, bad):
     assert all(map(answers.accepts, good)) and not any(map(answers.accepts, bad))
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "gold"),
+    [
+        ("math", "42", "42"),
+        ("math", " 0 ", "0"),
+        ("math", "x = 5", "x = 5"),
+        ("math", "all integers greater than two", "all integers greater than two"),
+        ("math", r"solution $\fbox{3}$.", "3"),
+        ("math", r"so $\boxed 3$.", "3"),
+        ("math", r"ANSWER: We get $x=\boxed{5}$.", "5"),
+        ("math", r"$\boxed{1}$ and $\boxed{2}$", "1, 2"),
+        ("math", "28 calls, 7 a day: <<28/7=4>>4 days\n#### 4", "4"),
+        ("math", "in one line: 4 days #### 1,234", "1,234"),
+        ("math", "ANSWER: 42", "42"),
+        ("math", "We share.\nThe final answer is $24$. I hope it is correct.", "24"),
+        ("math", "She had 28 apples and gave all of them to 7 friends, so each of them got 4", None),
+        ("math", "We share.\nEach of them gets four.", None),
+        ("math", "x " * 600, None),
+        ("choice", "(C)", "(C)"),
+        ("choice", "C. water", "C"),
+        ("choice", "The answer is (C)", "C"),
+        ("choice", "water", None),
+        ("text", "Evelyn", "Evelyn"),
+        ("text", "A long story. The end.", "A long story. The end."),
+    ],
+)
+def test_a_whole_solution_never_becomes_a_gold_answer(kind, text, gold):
+    assert answer_type_of(kind).gold_in(text) == gold
+
+
 def test_equal_answers_share_a_class():
     assert answer_type_of("text").classes(["a b", None, "A  b", "c"]) == [0, -1, 0, 1]
     assert answer_type_of("choice").classes(["a", "(A)", "B", None]) == [0, 0, 1, -1]
