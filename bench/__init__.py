@@ -11,7 +11,7 @@ engines      who samples: transformers, vLLM, a server, many on Ray
 policies     scores become kept paths, and kept answers one: policies and votes
 
 Beside them: ``config`` (one experiment, checked), ``plugins`` (what a file from outside adds), and what all rooms use:
-``errors``, ``files``, ``processes``, ``progress``, ``provenance``.
+``errors``, ``files``, ``parameters``, ``processes``, ``progress``, ``provenance``.
 """
 
 import os

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from prunebench.bench.engines.kinds.transformers import Transformers
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.registry import ENGINES, EngineKind
 from prunebench.bench.errors import UserError
+from prunebench.bench.parameters import Reader, finite, pairs_in, values_of, whole
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.base import Engine
@@ -26,19 +23,14 @@ _ENGINE_BEFORE_A_MODEL = re.compile(r"[a-z0-9_-]+:")
 
 def parse_engine(text: str, option: str = "--engine") -> EngineKind:
     """``vllm,kv_memory=4`` or ``openai:URL`` as the kind of engine that it names. Raises UserError (one sentence)."""
-    first, *rest = re.split(r",(?=\s*\w+=)", text.strip())
-    name, colon, value = first.partition(":")
-    kind = _kind(name, f"{option} {text}")
-    pairs = [(field.strip(), content.strip()) for field, _, content in (pair.partition("=") for pair in rest)]
+    name, mark, rest = re.fullmatch(r"\s*([^:,\s]*)\s*([:,]?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    kind, value = _kind(name, f"{option} {text}"), mark == ":"
     try:
-        if colon and not kind.value:
+        if value and not kind.value:
             raise UserError(f"nothing stands behind a colon of {name}; it has {', '.join(_names(kind))}")
-        values: dict[str, Any] = {}
-        for field, content in [(kind.value, value), *pairs] if colon else pairs:
-            if field in values:
-                raise UserError(f"{field} stands twice")
-            values[field] = _read(kind, field, content)
-        return kind(**values)
+        if value and not rest.partition(",")[0].strip():
+            raise UserError(f"{kind.value} is missing behind the colon")
+        return kind(**values_of(kind, pairs_in(rest, kind.value if value else ""), _READERS, _owner))
     except UserError as error:
         raise UserError(f"{option} {text}: {error}") from error
 
@@ -101,25 +93,15 @@ def _names(kind: type[EngineKind]) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
-def _read(kind: type[EngineKind], name: str, text: str) -> Any:
-    """The value of a field. Raises UserError for a field that the kind does not have, and for a wrong value."""
-    known = _names(kind)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        others = [other for other, entry in ENGINES.items() if name in _names(entry)]
-        hint = f"it belongs to {' and '.join(others)}" if others else f"it has {', '.join(known)}"
-        raise UserError(f"{kind.name} has no '{name}': {f'did you mean {near[0]!r}?' if near else hint}")
-    types = get_args(hint := get_type_hints(kind)[name]) or (hint,)
-    read, what = _READERS[next(type_ for type_ in types if type_ is not NoneType)]
-    try:
-        return read(text)
-    except ValueError:
-        raise UserError(f"{name} = '{text}' is not {what}") from None
+def _owner(name: str) -> str | None:
+    """The engines that have a field of that name."""
+    others = [other for other, entry in ENGINES.items() if name in _names(entry)]
+    return f"'{name}' belongs to {' and '.join(others)}" if others else None
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value) or value < 0:
+def _not_negative(text: str) -> float:
+    value = finite(text)
+    if value < 0:
         raise ValueError(text)
     return value
 
@@ -130,8 +112,8 @@ def _text(text: str) -> str:
     return text
 
 
-_READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
-    int: (int, "a whole number"),
-    float: (_finite, "a number that is not negative"),
+_READERS: dict[Any, Reader] = {
+    int: (whole, "a whole number"),
+    float: (_not_negative, "a number that is not negative"),
     str: (_text, "a text"),
 }

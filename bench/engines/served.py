@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +24,7 @@ TOLD = frozenset({Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS, Signal.TOPK_LO
 """What can be had of a server's paths."""
 
 
-class ServedEngine(Tokenization, ABC):
+class ServedEngine(Tokenization):
     """An :class:`bench.engines.base.Engine` of which a subclass writes ``sample``, and ``read_next`` if it can.
 
     ``model`` is also where the tokenizer lies: a shipped reasoner, a local folder or a hub id.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from prunebench.methods.generator import Probe
 from prunebench.methods.pool import Pool
 
 
-class Tokenization:
+class Tokenization(ABC):
     """The tokenizer's side of an engine."""
 
     name: str
@@ -25,9 +26,9 @@ class Tokenization:
     options: ModelOptions
 
     @property
+    @abstractmethod
     def context(self) -> int:
         """The longest prompt + path that the model takes, in tokens."""
-        raise NotImplementedError
 
     def limit(self, request: Request, sampling: Sampling) -> int:
         """The most tokens that a path can have. Raises UserError for a prompt that fills the context."""
