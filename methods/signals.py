@@ -103,6 +103,10 @@ _add("text", "the prefix texts, without the prompt")
 _add("token_ids", "the token ids of the prefixes")
 
 
+_LEAST = -1e4
+"""Instead of log 0: finite, so that it counts nothing under a probability of 0."""
+
+
 @signal("logprobs", "log-probability of the sampled token, in nats", recorded=True)
 def _logprobs(logprobs: Any, tokens: Any) -> Any:
     return logprobs.gather(1, tokens[:, None])[:, 0]
@@ -115,9 +119,7 @@ def _topk_logprobs(logprobs: Any, tokens: Any, k: int) -> Any:
 
 @signal("entropy", "entropy of the next-token distribution, in nats", recorded=True)
 def _entropy(logprobs: Any, tokens: Any) -> Any:
-    import torch
-
-    return torch.special.entr(logprobs.exp()).sum(-1)
+    return -(logprobs.exp() * logprobs.clamp_min(_LEAST)).sum(-1)
 
 
 @signal("self_certainty", "KL(uniform || p) of the next-token distribution p, in nats", recorded=True)
@@ -127,12 +129,9 @@ def _self_certainty(logprobs: Any, tokens: Any) -> Any:
 
 @signal("varentropy", "variance of -log p under the next-token distribution p, in nats squared")
 def _varentropy(logprobs: Any, tokens: Any) -> Any:
-    import torch
-
-    probabilities = logprobs.exp()
-    entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
-    # Where p underflows to 0 the square may be large, but finite, and counts nothing.
-    return (probabilities * (logprobs.clamp_min(-1e4) + entropy) ** 2).sum(-1)
+    probabilities, least = logprobs.exp(), logprobs.clamp_min(_LEAST)
+    entropy = -(probabilities * least).sum(-1, keepdim=True)
+    return (probabilities * (least + entropy) ** 2).sum(-1)
 
 
 _add("hidden_state", "the residual stream at the last prefix token, by layer", recorded=True)

@@ -12,6 +12,7 @@ from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import NOTHING, Request
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.decoding import one_thread
+from prunebench.bench.errors import UserError
 from prunebench.bench.perf.clock import anew, arbitrary_pool, median_seconds
 from prunebench.bench.perf.cluster import Arrival, Replica, Served, StepCost, serve
 from prunebench.bench.perf.decoding import SHAPES, step_seconds
@@ -132,9 +133,15 @@ class ClusterCase:
         )
 
     def arrivals(self) -> list[Arrival]:
-        """The problems that fall to the simulated devices."""
+        """The problems that fall to the simulated devices. Raises UserError where none does."""
         generator = np.random.default_rng(self.seed)
         count = round(self.problems * self.simulated / self.gpus)
+        if not count:
+            least = -(-self.gpus // self.simulated)
+            raise UserError(
+                f"problems={self.problems}: none falls to the {self.simulated} simulated of {self.gpus} devices; "
+                f"give at least {least}"
+            )
         gaps = self.gpus / self.simulated / self.rate if self.rate else 0.0
         at = np.cumsum(generator.exponential(1.0, count)) * gaps
         middle = np.log(self.tokens) - self.spread**2 / 2

@@ -161,6 +161,11 @@ def test_two_runs_are_equal_and_pruning_saves_more_than_its_share_of_tokens():
     assert by["none"].price == pytest.approx(by["none"].gpu_hours * case.price)
 
 
+def test_a_cluster_of_which_no_device_gets_a_problem_is_refused():
+    with pytest.raises(UserError, match="problems=4: none falls to the 2 simulated of 64 devices; give at least 32"):
+        ClusterCase(problems=4).arrivals()
+
+
 def test_arrivals_make_a_cluster_wait():
     case = ClusterCase(problems=8, paths=16, tokens=2000, prefix=128, gpus=1, simulated=1)
     slow = outcomes(replace(case, rate=1e-4))[0]
