@@ -35,8 +35,8 @@ def values_of(
 ) -> dict[str, Any]:
     """The values of ``pairs``, read by the types of the fields of ``kind``.
 
-    Raises UserError for a name that it does not have (``elsewhere`` may know more of it), for one that stands twice, and
-    for a wrong value.
+    Raises UserError for a name that it does not have (``elsewhere`` may know more of it), for one that stands twice,
+    and for a wrong value.
     """
     types, names = get_type_hints(kind), [field.name for field in fields(kind)]
     values: dict[str, Any] = {}
