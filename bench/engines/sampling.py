@@ -76,7 +76,7 @@ def _parts(values: torch.Tensor, logits: torch.Tensor | None = None) -> tuple[to
     """``values`` by rows, as many of them at once as a CPU's cache holds of ``logits`` (its own where None)."""
     logits = values if logits is None else logits
     whole = logits.device.type != "cpu"
-    return values.split(max(1, len(logits) if whole else _AT_ONCE // logits.shape[-1]))
+    return torch.split(values, max(1, len(logits) if whole else _AT_ONCE // logits.shape[-1]))
 
 
 Way = Callable[[torch.Tensor, torch.Tensor, Sampling], torch.Tensor]
