@@ -60,7 +60,7 @@ class FieldReader:
     def _question(self, row: DataRow) -> str | None:
         question = text_of(row, self.spec.problem, "problem")
         context = text_of(row, self.spec.context, "context") if self.spec.context else None
-        return f"{context}\n\n{question}" if question and context else question
+        return f"{context}{self.spec.context_end}{question}" if question and context else question
 
     def _gold(self, row: DataRow) -> str | None:
         """The gold answer; a list holds several, of which any one is right."""

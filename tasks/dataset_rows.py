@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from urllib.request import getproxies
 from prunebench.tasks.dataset_fields import value_of
 from prunebench.tasks.errors import UserError, first_line, shown
 from prunebench.tasks.rows import SUFFIXES, DataRow, rows_of
-from prunebench.tasks.task_spec import TaskSpec
+from prunebench.tasks.task_spec import BENCHMARKS, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,30 @@ class DatasetRows:
 
     @property
     def remote(self) -> bool:
-        """Whether they have to be fetched from the hub."""
-        return self.spec.dataset is not None and not self._source().exists()
+        """Whether they have to be fetched: from the hub, or a file that is not shipped."""
+        return self._not_shipped or (self.spec.dataset is not None and not self._source().exists())
+
+    @property
+    def stands_for(self) -> str | None:
+        """The split that a single file stands for in place of data of several splits; None where there is no choice.
+
+        The one that it is named after, else ``test``.
+        """
+        if self.data is None or self.data.suffix not in SUFFIXES or len(self._named) < 2:
+            return None
+        after = [name for name, part in self._named.items() if self.data.stem in (name, Path(part).stem)]
+        return next(iter([*after, *(name for name in self._named if name == "test"), *self._named]))
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """The splits that have a file or a part of the data set of their own."""
+        return {
+            name: part for name, part in self.spec.splits.items() if isinstance(part, str) and not self.spec.split_field
+        }
+
+    @property
+    def _not_shipped(self) -> bool:
+        return self.data is None and self.spec.data is not None and self.folder == BENCHMARKS
 
     def __iter__(self) -> Iterator[tuple[str | None, DataRow]]:
         """(split, row) of all rows within the range; the split is None where it is shared out later."""
@@ -45,19 +68,25 @@ class DatasetRows:
 
     def _parts(self) -> Iterator[tuple[str | None, Iterator[DataRow]]]:
         """The rows of each split that has files or a part of the data set of its own."""
-        spec = self.spec
-        named = (
-            {} if spec.split_field else {name: str(part) for name, part in spec.splits.items() if isinstance(part, str)}
-        )
-        if self.data is not None and self.data.suffix in SUFFIXES:
-            yield next(iter(named), None), rows_of(self.data)
-        elif self.data is None and spec.data is None and spec.dataset is None:
+        spec, named, data = self.spec, self._named, self.data
+        if self._not_shipped:
+            address = spec.homepage.replace("github.com", "raw.githubusercontent.com")
+            raise UserError(
+                f"task {spec.name}: its problems are not shipped; fetch {address}/{spec.revision}/{spec.data} and give "
+                f"the file: --data {spec.name}=FILE"
+            )
+        if data is not None and data.suffix in SUFFIXES:
+            yield self.stands_for or next(iter(named), None), rows_of(data)
+        elif data is None and spec.data is None and spec.dataset is None:
             yield from ((name, rows_of(self.folder / file)) for name, file in named.items())
-        elif self.data is None and spec.data is not None:
-            yield None, rows_of(self.folder / spec.data)
+        elif spec.data is not None:
+            yield None, rows_of((data or self.folder) / spec.data)
         else:
             parts: list[tuple[str | None, str]] = [*named.items()] or [(None, spec.part)]
-            yield from ((name, self._hub_rows(part)) for name, part in parts)
+            for name, part in parts:
+                places = [data / f"{part}{end}" for end in SUFFIXES] if data is not None else []
+                file = next((place for place in places if place.is_file()), None)
+                yield name, self._hub_rows(part) if file is None else rows_of(file)
 
     def _within(self, row: DataRow) -> bool:
         for name, (low, high) in self.spec.between.items():
@@ -68,7 +97,10 @@ class DatasetRows:
                 raise UserError(f"{row.where}: field '{name}' is {shown(value)}, where a number is wanted") from error
             if not inside:
                 return False
-        return True
+        return all(
+            re.fullmatch(pattern, str(value_of(row, (name,), "matching")))
+            for name, pattern in self.spec.matching.items()
+        )
 
     def _source(self) -> Path:
         """What stands for the data, else the folder beside the task that is the data set, else the id on the hub."""

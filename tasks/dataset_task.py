@@ -39,7 +39,8 @@ class DatasetTask(Task):
         self.name, self.answer_type, self.licence, self.homepage = (
             spec.name, spec.answer_type, spec.licence, spec.homepage,
         )  # fmt: skip
-        self.dataset, self.revision, self.expected = spec.dataset, spec.revision, spec.expected
+        repository = spec.homepage.removeprefix("https://github.com/") if folder == BENCHMARKS else None
+        self.dataset, self.revision, self.expected = spec.dataset or repository, spec.revision, spec.expected
         self.train_only, self.step_end = spec.train_only, spec.step_end
         self.strict, self.last_number = spec.strict, spec.last_number
         if self.last_number and not self.answers.numbers:
@@ -148,9 +149,14 @@ class DatasetTask(Task):
                 f"task {self.name}: {len(repeated)} of {loaded.rows} rows repeat a question and its answer, and count "
                 f"once (the first: {repeated[0].place})"
             )
-        count = sum(map(len, loaded.splits.values()))
+        count = len(loaded.splits.get("test", []))
         if self.expected is not None and count != self.expected:
-            remarks.append(f"task {self.name}: {count} problems, but the benchmark has {self.expected}")
+            remarks.append(f"task {self.name}: {count} test problems, but the benchmark has {self.expected}")
+        if self._rows.stands_for is not None:
+            remarks.append(
+                f"task {self.name}: {self.data} stands for its split '{self._rows.stands_for}'; for "
+                f"{', '.join(self.spec.splits)} give a folder with a file for each"
+            )
         if self.revision is None and self.remote:
             remarks.append(f"task {self.name}: the revision of {self.dataset} is not pinned")
 

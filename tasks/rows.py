@@ -1,4 +1,4 @@
-"""Rows of JSON, JSON Lines, CSV and Parquet files, each with its place for complaints."""
+"""Rows of JSON, JSON Lines, CSV, XML and Parquet files, each with its place for complaints."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.parsers import expat
 
 from prunebench.tasks.errors import UserError
 
 LONGEST_LINE = 16 * 2**20
 """Bytes; a longer line is no problem with an answer, and would only fill the memory."""
 LONGEST_FILE = 2**30
-"""Bytes of a JSON file, which is read as a whole."""
+"""Bytes of a JSON or XML file, which is read as a whole."""
 BATCH_ROWS = 16
 """Rows of a Parquet file in memory at once: one may hold all paths of a problem."""
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".xml", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[DataRow]:
     """Every row of a file, read as it is asked for. Raises UserError for what cannot be read, with its line."""
     readers: dict[str, Callable[[], Iterator[DataRow]]] = {
         ".jsonl": lambda: _json_lines(file, longest_line), ".json": lambda: _json(file),
-        ".csv": lambda: _csv(file, longest_line), ".parquet": lambda: _parquet(file),
+        ".csv": lambda: _csv(file, longest_line), ".xml": lambda: _xml(file), ".parquet": lambda: _parquet(file),
     }  # fmt: skip
     if file.suffix not in readers:
         raise UserError(f"{file}: the name must end in {', '.join(SUFFIXES)}")
@@ -52,12 +53,17 @@ def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[DataRow]:
 
 def json_of(file: Path) -> Any:
     """The content of a JSON file. Raises UserError for one that is too long, not UTF-8 or not valid."""
-    if file.stat().st_size > LONGEST_FILE:
-        raise UserError(f"{file}: more than {LONGEST_FILE >> 30} GiB of JSON; write one object per line (.jsonl)")
+    _refuse_too_long(file)
     try:
         return _parsed(file, "", file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
+
+
+def _refuse_too_long(file: Path) -> None:
+    """Raises UserError for a file that is read as a whole and has no room in memory."""
+    if file.stat().st_size > LONGEST_FILE:
+        raise UserError(f"{file}: more than {LONGEST_FILE >> 30} GiB; write one object per line (.jsonl)")
 
 
 @contextmanager
@@ -142,6 +148,49 @@ def _csv(file: Path, longest_line: int) -> Iterator[DataRow]:
             yield DataRow(str(file), f"line {reader.line_num}", values)
     except csv.Error as error:
         raise UserError(f"{file}, line {reader.line_num}: not valid CSV ({error})") from error
+
+
+@dataclass
+class _Element:
+    """An open element. ``holds``: it has elements in it; ``row``: these hold none."""
+
+    line: int
+    fields: dict[str, Any]
+    text: list[str] = field(default_factory=list)
+    holds: bool = False
+    row: bool = True
+
+
+def _xml(file: Path) -> Iterator[DataRow]:
+    """A row is an element that holds elements with nothing but text; its fields are its attributes and theirs."""
+    _refuse_too_long(file)
+    parser, opened, rows = expat.ParserCreate(), [_Element(0, {})], list[DataRow]()
+    parser.buffer_text = True
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        opened.append(_Element(parser.CurrentLineNumber, dict(attributes)))
+
+    def end(name: str) -> None:
+        element, around = opened.pop(), opened[-1]
+        around.holds, around.row = True, around.row and not element.holds
+        if not element.holds:
+            value, before = "".join(element.text).strip(), around.fields.get(name)
+            several = before is not None and [*(before if isinstance(before, list) else [before]), value]
+            around.fields[name] = several or value
+        elif element.row:
+            rows.append(DataRow(str(file), f"line {element.line}", element.fields))
+
+    def doctype(*_: object) -> None:
+        raise UserError(f"{file}, line {parser.CurrentLineNumber}: a document type is not read; delete it")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = lambda text: opened[-1].text.append(text)
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(file.read_bytes(), True)
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: an encoding that is none
+        raise UserError(f"{file}, line {parser.ErrorLineNumber}: not valid XML ({error}); mend it there") from error
+    yield from rows
 
 
 def _parquet(file: Path) -> Iterator[DataRow]:

@@ -29,16 +29,17 @@ Fields = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 class TaskSpec(BaseModel):
     """A task as its file describes it.
 
-    The rows come from ``data`` (a file beside the YAML: CSV, JSON, JSON Lines or Parquet) or from ``dataset`` (an id on
-    the hub, or a folder laid out like one; ``config``, ``revision`` and ``part``, the split that is read, are its own).
-    ``splits`` gives train, validation and test a share of the problems each (by a hash of the question), or names what
-    they are made of: files, splits of the data set, or values of ``split_field``.
+    The rows come from ``data`` (a file beside the YAML: CSV, JSON, JSON Lines, XML or Parquet) or from ``dataset`` (an
+    id on the hub, or a folder laid out like one; ``config``, ``revision`` and ``part``, the split that is read, are its
+    own). ``splits`` gives train, validation and test a share of the problems each (by a hash of the question), or names
+    what they are made of: files, splits of the data set, or values of ``split_field``.
 
-    The text of ``context`` stands before the question. ``choices`` is one field with a list, or several fields, the
-    right one first, that ``choice_seed`` shuffles. ``gold`` is a pattern whose first group is the answer in the answer
-    field. ``between`` keeps the rows whose field lies in a closed range; ``without`` names a task whose questions are
-    left out. ``answer_suffix`` is put behind a prefix to force an answer (default: that of the answer type),
-    ``step_end`` ends a step of a solution. ``strict`` and ``last_number`` say what counts as an answer, see
+    The text of ``context`` stands before the question, ``context_end`` between them. ``choices`` is one field with a
+    list, or several fields, the right one first, that ``choice_seed`` shuffles. ``gold`` is a pattern whose first group
+    is the answer in the answer field. ``between`` keeps the rows whose field lies in a closed range, ``matching`` those
+    whose field is all of a pattern; ``without`` names a task whose questions are left out. ``answer_suffix`` is put
+    behind a prefix to force an answer (default: that of the answer type), ``step_end`` ends a step of a solution.
+    ``strict`` and ``last_number`` say what counts as an answer, see
     :class:`prunebench.tasks.task.Task`.
     """
 
@@ -51,6 +52,7 @@ class TaskSpec(BaseModel):
     revision: str | None = None
     part: str = "train"
     context: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    context_end: str = "\n\n"
     problem: Fields = ("problem", "question", "Problem", "Question")
     answer: Fields = ("answer", "Answer", "solution")
     id: Fields = ("id", "problem_idx", "unique_id", "ID")
@@ -66,6 +68,7 @@ class TaskSpec(BaseModel):
     splits: dict[str, float | int | str] = {"test": 1.0}
     split_field: str | None = None
     between: dict[str, Annotated[tuple[int, int], Field(strict=False)]] = {}
+    matching: dict[str, str] = {}
     without: str | None = None
     licence: str = "unknown"
     homepage: str = ""
@@ -112,12 +115,16 @@ class TaskSpec(BaseModel):
             raise ValueError("prompt: must contain {problem}, which stands for the question")
         if self.choices and "{choices}" not in self.prompt:
             raise ValueError("prompt: must contain {choices}, as the task has choices")
-        if self.gold is not None:
+        for key, pattern in {
+            "gold": self.gold,
+            **{f"matching.{key}": text for key, text in self.matching.items()},
+        }.items():
             try:
-                if re.compile(self.gold).groups < 1:
-                    raise ValueError(f"gold = {self.gold!r}: a pattern with one group is wanted, as in 'answer: (.*)'")
+                groups = re.compile(pattern or "").groups
             except re.error as error:
-                raise ValueError(f"gold = {self.gold!r}: no regular expression ({error})") from error
+                raise ValueError(f"{key} = {pattern!r}: no regular expression ({error})") from error
+            if key == "gold" and pattern is not None and groups < 1:
+                raise ValueError(f"gold = {pattern!r}: a pattern with one group is wanted, as in 'answer: (.*)'")
         return self
 
     @property

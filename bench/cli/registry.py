@@ -63,7 +63,7 @@ def _listing(what: str) -> tuple[list[str], list[list[str]]]:
 
 def _task_row(task: Task) -> list[str]:
     count = "any" if task.endless else "-" if task.expected is None else str(task.expected)
-    revision = "-" if task.dataset is None else task.revision or "unverified"
+    revision = "-" if task.dataset is None else (task.revision or "unverified")[:12]
     use = "training" if task.train_only else "evaluation"
     return [task.name, task.answer_type, count, task.dataset or "made here", revision, use, task.licence]
 

@@ -34,7 +34,7 @@ def new(
     ],
     name: Annotated[str, typer.Argument(help="Its name; with a folder in front, where its file goes.")],
     data: Annotated[
-        Path | None, typer.Option(help="task: a CSV, JSON, JSON Lines or Parquet file with the problems.")
+        Path | None, typer.Option(help="task: a CSV, JSON, JSON Lines, XML or Parquet file with the problems.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="task: a shipped reasoner, if it shall solve them.")] = None,
     quadrant: Annotated[str | None, typer.Option(help="pruner: I, II, III (default) or IV.")] = None,

@@ -101,6 +101,16 @@ def test_equal_answers_share_a_class():
     assert answer_type_of("choice").classes(["a", "(A)", "B", None]) == [0, 0, 1, -1]
 
 
+def test_decimals_are_equal_when_they_are_near():
+    decimal = answer_type_of("decimal")
+    graded = {"1/3": True, "0.3334": True, "0.334": False, "x": False}
+    assert {answer: decimal.grade(answer, "0.3333333333333333").correct for answer in graded} == graded
+    assert decimal.classes(["2/3", None, "0.6667", "0.67", "x", "0.66666", "x", "5%", "0.05", ""]) == [
+        0, -1, 0, 1, 2, 0, 2, 3, 3, -1,
+    ]  # fmt: skip
+    assert decimal.accepts("1,200.5") and not decimal.accepts("Ann")
+
+
 def test_a_grader_of_ones_own_decides(tmp_path):
     (tmp_path / "parity.py").write_text(
         "def same(answer, gold):\n    return None if answer == '?' else int(answer) % 2 == int(gold) % 2\n"
@@ -121,7 +131,7 @@ def test_a_grader_of_ones_own_decides(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("number", "answer type 'number' is not known: write integer, math, choice, text, or module:function"),
+        ("number", "answer type 'number' is not known: write integer, math, choice, text, decimal, or module:function"),
         ("nowhere_at_all:f", "grader 'nowhere_at_all:f': No module named"),
         ("math:nothing_there", "a file math.py with a function nothing_there is wanted"),
     ],
@@ -147,7 +157,7 @@ def forgotten(monkeypatch):
 def test_a_single_file_adds_a_type(tmp_path):
     (tmp_path / "date.py").write_text(OWN)
     module_of(tmp_path / "date.py")
-    assert names() == ["integer", "math", "choice", "text", "date"]
+    assert names() == ["integer", "math", "choice", "text", "decimal", "date"]
     (tmp_path / "days.csv").write_text("question,answer\nThe day after 2024-02-28?,2024-02-29\n")
     task = DatasetTask(checked("here", {"name": "days", "data": "days.csv", "answer_type": "date"}), tmp_path)
     (problem,) = task.problems("test")
@@ -182,4 +192,4 @@ def test_a_package_adds_a_type_that_is_loaded_when_it_is_named(tmp_path, monkeyp
     with pytest.raises(UserError, match="answer type plugin 'broken' could not be loaded: No module named"):
         answer_type_of("broken")
     with pytest.warns(UserWarning, match="broken"):
-        assert [kind.name for kind in answer_types()] == ["integer", "math", "choice", "text", "date"]
+        assert [kind.name for kind in answer_types()] == ["integer", "math", "choice", "text", "decimal", "date"]

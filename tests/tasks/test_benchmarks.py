@@ -60,7 +60,7 @@ def test_mathematics_from_a_folder_in_the_layout_of_the_hub(tmp_path, name, spli
 def test_one_problem_less_is_remarked(tmp_path):
     task = catalogue.get("aime24", {"aime24": dataset(tmp_path / "d", {"train": MATH[:29]})})
     assert len(task.problems("test")) == 29
-    assert task.remarks() == ["task aime24: 29 problems, but the benchmark has 30"]
+    assert task.remarks() == ["task aime24: 29 test problems, but the benchmark has 30"]
 
 
 def test_gsm8k_finds_its_answer_behind_the_mark(tmp_path):
@@ -68,6 +68,75 @@ def test_gsm8k_finds_its_answer_behind_the_mark(tmp_path):
     task = catalogue.get("gsm8k", {"*": dataset(tmp_path / "d", {"train": content[:1], "test": content[1:]}, "main")})
     assert [problem.answer for problem in task.problems("test")] == ["2,000", "3,000"]
     assert [len(task.problems(split)) for split in ("train", "test")] == [1, 2]
+
+
+def test_gsm8k_from_the_files_of_its_repository(tmp_path):
+    for split, count in (("train", 2), ("test", 3)):
+        rows = [{"question": f"{split} {i}?", "answer": f"so\n#### {i}"} for i in range(count)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "test_socratic.jsonl").write_text("another layout")
+    both = catalogue.get("gsm8k", {"gsm8k": tmp_path})
+    assert [len(both.problems(split)) for split in ("train", "test")] == [2, 3]
+    assert both.remarks() == ["task gsm8k: 3 test problems, but the benchmark has 1319"]
+    for file, split in (("test.jsonl", "test"), ("train.jsonl", "train"), ("mine.jsonl", "test")):
+        (tmp_path / "mine.jsonl").write_text((tmp_path / "test.jsonl").read_text())
+        one = catalogue.get("gsm8k", {"gsm8k": tmp_path / file})
+        assert one.problems(split)[0].prompt.startswith(f"{split} 0?")
+        assert f"{file} stands for its split '{split}'; for train, test give a folder" in one.remarks()[-1]
+
+
+WORD_PROBLEMS = {
+    "svamp": ("SVAMP.json", [{"ID": "chal-1", "Body": "Ann had $ 3. If Bob had $ 4", "Question": "How many?",
+                              "Equation": "( 4.0 - 3.0 )", "Answer": 1.0, "Type": "Subtraction"}],
+              "Ann had $ 3. If Bob had $ 4 How many?", "1", {"1.00": True, "1.5": False}),
+    "multiarith": ("dataset/MultiArith/MultiArith.json", [{"iIndex": 0, "lAlignments": [1], "lEquations": ["X=2.0*3.0"],
+                                                           "lSolutions": [6.0], "sQuestion": " Ann has 2 times 3? "}],
+                   "Ann has 2 times 3?", "6", {"6": True, "5": False}),
+    "addsub": ("dataset/AddSub/AddSub.json", [{"iIndex": 1, "lEquations": ["X = 0.5 + 0.16666666666666666"],
+                                               "lSolutions": ["0.6666666666666666"], "sQuestion": "How far ? "}],
+               "How far ?", "0.6666666666666666",
+               {"2/3": True, "0.66666666666666666": True, "\\frac{2}{3}": True, "0.67": False, "far": False}),
+    "singleeq": ("dataset/SingleEq/questions.json", [{"lEquations": ["5.5+6=x"], "lSolutions": [11.5], "iIndex": 0,
+                                                      "sQuestion": "How much?", "grammarCheck": 0}],
+                 "How much?", "11.5", {"11 1/2": True, "$11.50": True, "11.51": False}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORD_PROBLEMS)
+@pytest.mark.parametrize("whole", [True, False], ids=["repository", "file"])
+def test_word_problems_are_read_as_they_lie_in_their_repositories(tmp_path, name, whole):
+    path, rows, question, gold, verdicts = WORD_PROBLEMS[name]
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(json.dumps(rows))
+    task = catalogue.get(name, {name: tmp_path if whole else tmp_path / path})
+    (problem,) = task.problems("test")
+    assert problem.prompt.startswith(f"{question}\n\nPlease reason") and problem.answer == gold
+    assert {answer: task.grade(answer, gold).correct for answer in verdicts} == verdicts
+    assert task.remarks() == [f"task {name}: 1 test problems, but the benchmark has {task.expected}"]
+
+
+def test_of_asdiv_the_problems_with_one_number_are_read(tmp_path):
+    answers = ["9 (apples)", "-1,200.5  (m)", "4", "5:6", "Ann", "5 (years old); 15 (years old)", "5/2", "3:30 p.m."]
+    problems = "".join(
+        f'<Problem ID="nluds-{i}" Grade="1"><Body>Ann has {i}.</Body><Question>How many?</Question>'
+        f'<Solution-Type Subtype-1="Sum">Addition</Solution-Type><Answer>{answer}</Answer></Problem>'
+        for i, answer in enumerate(answers)
+    )
+    file = tmp_path / "ASDiv.xml"
+    file.write_text(f'<?xml version="1.0" encoding="UTF-8" ?><Corpus><ProblemSet>{problems}</ProblemSet></Corpus>')
+    read = catalogue.get("asdiv", {"asdiv": file}).problems("test")
+    assert [problem.answer for problem in read] == ["9", "-1,200.5", "4"]
+    assert read[0].prompt.startswith("Ann has 0. How many?\n\n") and read[0].id.startswith("nluds-0-")
+
+
+@pytest.mark.parametrize("name", [*WORD_PROBLEMS, "asdiv"])
+def test_what_is_not_shipped_says_where_it_lies(name):
+    task = catalogue.get(name)
+    assert task.remote
+    with pytest.raises(
+        UserError, match=rf"fetch https://raw\.githubusercontent\.com/\S+/[0-9a-f]{{40}}/\S+ .*--data {name}="
+    ):
+        task.problems("test")
 
 
 def gpqa(start, stop):
@@ -148,4 +217,5 @@ def test_data_that_lead_nowhere_are_told(data, sentence):
 @pytest.mark.parametrize("name", catalogue.benchmarks())
 def test_every_benchmark_states_what_the_table_shows(name):
     task = catalogue.get(name)
-    assert task.dataset and task.licence != "unknown" and task.homepage.startswith("https://") and task.revision is None
+    assert task.dataset and task.licence != "unknown" and task.homepage.startswith("https://")
+    assert (task.revision is None) == ("huggingface" in task.homepage), "those of the hub could not be verified"

@@ -241,3 +241,13 @@ def test_a_python_file_that_does_not_serve_is_told(tmp_path, content, sentence):
     (tmp_path / "own.py").write_text(content)
     with pytest.raises(UserError, match=sentence):
         catalogue.get(str(tmp_path / "own.py"))
+
+
+def test_rows_are_kept_by_a_pattern_and_context_stands_before_the_question(written):
+    content = [{"question": f"Q{i}?", "story": f"S{i}.", "answer": a} for i, a in enumerate(["1", "22", "333"])]
+    task = written(content, matching={"answer": r"\d{1,2}"}, context="story", context_end=" ")
+    assert [problem.prompt.partition("\n")[0] for problem in task.problems("test")] == ["S0. Q0?", "S1. Q1?"]
+    with pytest.raises(UserError, match=r"matching\.answer = '\(': no regular expression"):
+        written(content, matching={"answer": "("})
+    with pytest.raises(UserError, match=r"line 2: no field 'anser'; it has question, story, answer: .* 'matching'"):
+        written(content, matching={"anser": "."}).problems("test")
