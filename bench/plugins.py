@@ -18,6 +18,7 @@ from types import ModuleType
 
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
+from prunebench.bench.training.loading import PLUGIN
 from prunebench.methods import entries
 from prunebench.methods.base import Pruner, Quadrant, Setting, Signal
 from prunebench.methods.check import PrunerCheckError, check_pruner, checked
@@ -83,7 +84,7 @@ def _reserved() -> dict[str, str]:
 def _import(path: Path) -> ModuleType:
     """The file as a module of a name of its own. Whatever it raises becomes one sentence with the line in the file."""
     resolved = path.resolve()
-    name = f"prunebench_plugin_{hashlib.sha256(str(resolved).encode()).hexdigest()[:12]}"
+    name = f"{PLUGIN}{hashlib.sha256(str(resolved).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, resolved)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

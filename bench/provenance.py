@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bench", "methods", "tasks")
 """The folders that a number depends on; figures only show them."""
+CONTRACTS = tuple(f"prunebench.methods.{name}" for name in ("base", "pool", "signals", "registry", "entries", "meter"))
+"""What every method is written against; it is none of a method's own code."""
 
 
 @cache
@@ -24,6 +29,38 @@ def code_digest() -> str:
         digest.update(str(file.relative_to(ROOT)).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def method_code(entry: type) -> str:
+    """16 hex digits over the statements that a method is made of: its file, those of its classes, and what they take
+    from ``methods`` beside the contracts. Comments, texts and layout do not count; empty where there is no file.
+    """
+    modules = [part.__module__ for part in entry.__mro__ if part.__module__ not in ("abc", "builtins", "enum")]
+    digest, seen = hashlib.sha256(), set(CONTRACTS)
+    while modules:
+        name = modules.pop()
+        file = getattr(sys.modules.get(name) or importlib.import_module(name), "__file__", None)
+        if name in seen or file is None:
+            continue
+        seen.add(name)
+        statements = ast.parse(Path(file).read_text(encoding="utf-8"))
+        modules += sorted(_methods_in(statements))
+        digest.update(ast.unparse(_without_texts(statements)).encode() + b"\0")
+    return digest.hexdigest()[:16] if len(seen) > len(CONTRACTS) else ""
+
+
+def _methods_in(statements: ast.Module) -> set[str]:
+    """The modules of ``methods`` that a file imports from."""
+    named = {node.module for node in ast.walk(statements) if isinstance(node, ast.ImportFrom) and node.module}
+    return {name for name in named if name.startswith("prunebench.methods.")}
+
+
+def _without_texts(statements: ast.Module) -> ast.Module:
+    for node in ast.walk(statements):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            del node.body[0]
+    return statements
 
 
 def versions() -> dict[str, str]:

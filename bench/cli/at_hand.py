@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prunebench.bench.engines.registry import EngineKind
     from prunebench.bench.rollouts.store import RolloutStore
     from prunebench.bench.training.label_plans import LabelPlan
+    from prunebench.bench.training.loading import Learned
 
 EMBEDDED = REASONERS["embedded"]
 
@@ -38,9 +39,15 @@ def shipped_labels(model: str, sampling_digest: str | None = None, options: Mode
     return [path for path in stores if Shards.open(path, KIND).manifest["sampling_digest"] == sampling_digest]
 
 
-def learned_for(model: str, named: Path | None) -> Path:
-    """The folder of learned files: the named one, else a shipped reasoner's own, else where training puts them."""
-    return named or (REASONERS[model].learned if model in REASONERS else Path("runs/learned"))
+def learned_for(model: str, named: Path | None, options: ModelOptions | None = None) -> Learned:
+    """The folder of learned files: the named one, with a shipped reasoner's own behind it; else where training puts
+    them. A named folder without any card stands alone: nothing was learned.
+    """
+    shipped = REASONERS[model].learned if model in REASONERS else None
+    if named is None:
+        return shipped or Path("runs/learned")
+    alone = shipped is None or (options and options.changes) or not any(named.glob("*.json"))
+    return named if alone or shipped is None else (named, shipped)
 
 
 def label_plan(recipe: str) -> LabelPlan:

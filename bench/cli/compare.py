@@ -104,7 +104,7 @@ def compare(
     # What is shipped was learned from the shipped model's own cache, not from one on a server.
     at_hand = run.model if kind.reads else ""
     inputs = Inputs(
-        learned_for(at_hand, learned),
+        learned_for(at_hand, learned, run.model_options),
         tuple(shipped_labels(at_hand, sampling, run.model_options) if labels is None else labels),
         judged(judge),
         context.obj,
@@ -136,7 +136,7 @@ def _stored(
     if refused:
         raise UserError(f"{', '.join(sorted(refused))}: the rollouts of --store were sampled already; leave it out")
     store = RolloutStore.open(folder)
-    run = config_of(folder, **{name: value for name, value in overrides.items() if name in WITH_STORE})
+    run = config_of(folder, typer.echo, **{name: value for name, value in overrides.items() if name in WITH_STORE})
     require_trust(folder, run.model_options, trusted)
     return run, _reader(store, kind, options["--device"]), store.manifest.get("sampling_digest")
 

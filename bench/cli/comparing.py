@@ -68,6 +68,15 @@ def _check_methods(config: RunConfig) -> None:
             known(lambda part=part: PRUNERS.get(part))  # type: ignore[misc]
 
 
+def _remarks(results: Results, task: str) -> dict[str, list[str]]:
+    """What is said of rows, each remark with the methods that it is said of."""
+    remarks: dict[str, list[str]] = {}
+    for row in results.rows:
+        if row.task == task and row.note:
+            remarks.setdefault(row.note, []).append(row.method)
+    return remarks
+
+
 def _show(results: Results, out: Path) -> None:
     from rich.console import Console
 
@@ -86,6 +95,8 @@ def _show(results: Results, out: Path) -> None:
     for note in results.notes:
         if note.task not in others:
             console.print(note.text, style="dim")
+    for remark, names in _remarks(results, task).items():
+        console.print(f"{', '.join(names)}: {remark}")
     for name, reason in results.left_out.items():
         console.print(f"left out: {name}: {reason}")
     written = sorted(path.name for path in out.iterdir() if path.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import numpy as np
 
 from prunebench.bench.config import RunConfig, configured
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import SILENT
+from prunebench.bench.rollouts.opening import most_compared, too_short
 from prunebench.bench.rollouts.store import RolloutStore
 
 
-def config_of(folder: Path, **options: Any) -> RunConfig:
+def config_of(folder: Path, say: Callable[[str], None] = SILENT.say, **options: Any) -> RunConfig:
     """The configuration of a comparison over the rollouts in ``folder``; ``options`` are those of the command line.
 
-    Not given: ``n`` is the smallest number of paths that a problem has, ``k`` an eighth of it, ``prefix_tokens`` an
-    eighth of the mean length, the problems all there are. Raises UserError for a store that cannot serve: no problem,
-    an unknown task, too few paths, a checkpoint behind the end of every path.
+    Not given: ``prefix_tokens`` is the checkpoint that was recorded for, else an eighth of the mean length; ``n`` what
+    lets the most paths take part, ``k`` an eighth of it, the problems all there are. ``say`` is told each choice with
+    its reason. Raises UserError for a store that cannot serve: no problem, an unknown task, too few paths, a checkpoint
+    behind the end of every path.
     """
     store = RolloutStore.open(folder)
     lengths: dict[str, list[list[int]]] = {}
@@ -31,19 +35,19 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
             raise UserError(f"{folder}: holds no task '{name}'; it has {', '.join(lengths)}")
     tasks = list(overrides.pop("tasks", lengths))
     by_problem = [tokens for task in tasks for tokens in lengths[task]]
-    fewest = min(map(len, by_problem))
-    n = overrides.pop("n", fewest)
-    if n > fewest:
-        raise UserError(f"{folder}: n = {n}, but a problem has only {fewest} paths; choose n <= {fewest}")
+    prefix = overrides.pop("prefix_tokens") if "prefix_tokens" in overrides else _checkpoint(store, by_problem, say)
     longest = max(max(tokens) for tokens in by_problem)
-    prefix = overrides.pop(
-        "prefix_tokens", max(1, int(np.mean([length for tokens in by_problem for length in tokens]) / 8))
-    )
     if prefix >= longest:
         raise UserError(
             f"{folder}: prefix_tokens = {prefix}, but the longest path has {longest} tokens; choose a smaller --prefix"
         )
-    sampling = store.manifest.get("sampling") or {"temperature": 1.0}
+    n = overrides.pop("n") if "n" in overrides else _paths(list(map(len, by_problem)), say)
+    if n > (most := max(map(len, by_problem))):
+        raise UserError(f"{folder}: n = {n}, but no problem has more than {most} paths; choose n <= {most}")
+    if left_out := too_short(store, tasks, n):
+        say(f"{left_out}; --n {min(map(len, by_problem))} takes all")
+    if "k" not in overrides:
+        say(f"k = {max(1, n // 8)}: an eighth of N (another one: --k)")
     settings = {
         "tasks": tasks,
         "model": str(store.manifest["model"]),
@@ -52,8 +56,28 @@ def config_of(folder: Path, **options: Any) -> RunConfig:
         "k": max(1, n // 8),
         "prefix_tokens": prefix,
         "problems": max(map(len, lengths.values())),
-        **sampling,
+        **(store.manifest.get("sampling") or {"temperature": 1.0}),
         "max_new_tokens": longest + 1,
         **overrides,
     }
     return configured(str(folder), settings, overrides)
+
+
+def _checkpoint(store: RolloutStore, by_problem: list[list[int]], say: Callable[[str], None]) -> int:
+    """The checkpoint that the store was recorded for, where a path reaches it; else an eighth of the mean path."""
+    recorded = int((store.manifest.get("recording") or {}).get("launch_tokens", 0))
+    lengths = np.concatenate(by_problem)
+    if 0 < recorded < lengths.max():
+        say(f"L = {recorded} tokens: the checkpoint that the store was recorded for (another one: --prefix)")
+        return recorded
+    why = f"every path ends before the {recorded} that were recorded for" if recorded else "the store records none"
+    prefix = max(1, int(lengths.mean() / 8))
+    say(f"L = {prefix} tokens: an eighth of the mean path, as {why} (another one: --prefix)")
+    return prefix
+
+
+def _paths(counts: list[int], say: Callable[[str], None]) -> int:
+    n = most_compared(counts)
+    why = "what every problem has" if n == min(counts) == max(counts) else "with it the most paths take part"
+    say(f"N = {n} paths: {why} (another one: --n)")
+    return n

@@ -37,22 +37,33 @@ def train(
 ) -> None:
     """Tune (and fit, where there is something to fit) methods on labelled prefixes; split by problem.
 
-    The training prefixes are those of L/2, L and 2L that have labels. The same command goes on after a stop.
+    The training prefixes are those of L/2, L and 2L that have labels. The same command goes on after a stop. What was
+    trained by the same code from the same data is not trained again.
     """
     from prunebench.bench.engines.load import load_local
+    from prunebench.bench.engines.options import model_digest
+    from prunebench.bench.engines.shipped import source_of
     from prunebench.bench.training.loading import Judges, tunable
-    from prunebench.bench.training.tuning import train_methods
-    from prunebench.figures.training_curve import write_training_curve
+    from prunebench.bench.training.tuning import already_trained, train_methods
     from prunebench.methods.registry import PRUNERS
 
     asked, options = model_options_of(settings, TrainSettings)
     names = list(methods or tunable())
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+    judges, model_hash = Judges(judged(judge), device), options.digest(model_digest(source_of(model)))
+    done, _ = already_trained(names, data, out, asked.prefix, model_hash=model_hash, seed=asked.seed, judges=judges)
+    for name, card in done.items():
+        typer.echo(f"{name}: already trained, nothing done (validation AUROC {card.validation_auroc:.3f})")
+    waiting = [name for name in names if name not in done]
+    if not waiting:
+        return
+    from prunebench.figures.training_curve import write_training_curve  # a second of its own
+
     cards = train_methods(
-        load_local(model, device, options), data, names, out, asked.prefix, seed=asked.seed,
-        judges=Judges(judged(judge), device), progress=Spoken(typer.echo),
+        load_local(model, device, options), data, waiting, out, asked.prefix, seed=asked.seed, judges=judges,
+        progress=Spoken(typer.echo),
     )  # fmt: skip
-    for name, card in zip(names, cards, strict=True):
+    for name, card in zip(waiting, cards, strict=True):
         write_training_curve(card, out)
         typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")

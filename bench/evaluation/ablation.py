@@ -22,8 +22,10 @@ from prunebench.bench.evaluation.statistics import Interval, Number, mean_interv
 from prunebench.bench.files import write_atomically
 from prunebench.bench.policies import CheckRecord, TopK
 from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.provenance import method_code
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.training.data import data_digest, training_lengths
+from prunebench.bench.training.tuning import save_learned
 from prunebench.methods.base import LearnablePruner, Scores
 from prunebench.methods.pool import LabelledPool, PrefixDataset
 
@@ -226,6 +228,7 @@ def _run(
     """The scores of every test pool by the method trained as planned: read, or trained and kept."""
     settings = {
         "method": plan.pruner.name,
+        "code": method_code(type(plan.pruner)),
         "configuration": plan.pruner.hyperparameters(),
         "train": data_digest(plan.train),
         **digests,
@@ -239,9 +242,7 @@ def _run(
         pruner = plan.pruner.fit(plan.train, validation)
     except ValueError as error:
         raise UserError(f"{plan.pruner.name}, {plan.axis} = {plan.value}, seed {plan.seed}: {error}") from error
-    temporary = folder / f".{plan.name}.tmp"
-    pruner.save(temporary)
-    temporary.replace(folder / f"{plan.name}.safetensors")
+    save_learned(pruner, folder / f"{plan.name}.safetensors")
     scores = [check(pruner, visible(record.pool, pruner)).scores for record in records]
     content = {
         "settings": settings,
@@ -260,6 +261,8 @@ def _read(path: Path, settings: dict[str, Any]) -> list[Scores]:
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a result of this version ({error}); delete it to have it made again") from error
     for key in sorted({*made, *settings}):
+        if key == "code" and key not in made:  # results of earlier versions do not say
+            continue
         if made.get(key) != settings.get(key):
             raise UserError(
                 f"{path}: made with {key} = {made.get(key)!r}, now it is {settings.get(key)!r}; use another folder"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.served import refusal
@@ -12,7 +11,7 @@ from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.policies.procedures import NONE, PROCEDURES, Procedure
 from prunebench.bench.rollouts.store import IMPORTED
 from prunebench.bench.training.cards import Card, describe
-from prunebench.bench.training.loading import Judges, load_method, parts_of, reads_of
+from prunebench.bench.training.loading import Judges, Learned, load_method, parts_of, reads_of
 from prunebench.methods.base import LearnablePruner, Pruner, Signal, Source
 from prunebench.methods.registry import PRUNERS
 
@@ -55,7 +54,7 @@ def comparison_policy(config: RunConfig) -> Policy:
 
 
 def choose(
-    config: RunConfig, learned: Path, model_hash: str, judges: Judges, readable: bool = True
+    config: RunConfig, learned: Learned, model_hash: str, judges: Judges, readable: bool = True
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
     """Candidates ready to run, and why others are left out.
 
@@ -103,7 +102,7 @@ def _refuse_learned(name: str) -> None:
             )
 
 
-def _candidate(name: str, config: RunConfig, learned: Path, model_hash: str, judges: Judges) -> Candidate:
+def _candidate(name: str, config: RunConfig, learned: Learned, model_hash: str, judges: Judges) -> Candidate:
     procedure = _procedure(name)
     if procedure is None:
         method = load_method(name, learned, model_hash, config.prefix_tokens, judges)

@@ -28,7 +28,7 @@ from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import IMPORTED
 from prunebench.bench.training.cards import learned_problems
-from prunebench.bench.training.loading import Judges
+from prunebench.bench.training.loading import Judges, Learned
 from prunebench.methods.base import Signal
 from prunebench.tasks.near_duplicates import near_duplicates, note
 
@@ -178,17 +178,31 @@ def _made_of(
         "notes": [
             *analysis.notes,
             *([Note(table="near_duplicates", text=alike)] if alike else []),
+            *([Note(table="learned", text=_learned_from(candidates))] if splits["train"] else []),
             *(Note(table="tasks", text=remark) for remark in remarks),
         ],
     }
 
 
+def _learned_from(candidates: Mapping[str, Candidate]) -> str:
+    """On how many problems each method was trained: those of one number together, the most first."""
+    counts: dict[int, list[str]] = {}
+    for name, candidate in candidates.items():
+        if candidate.card and candidate.card.train_problems:
+            counts.setdefault(len(candidate.card.train_problems), []).append(name)
+    return "trained on " + "; on ".join(
+        f"{count} problems: {', '.join(counts[count])}" for count in sorted(counts)[::-1]
+    )
+
+
 def _near_duplicates(
-    records: Sequence[ProblemRecord], learned: Path, splits: Mapping[str, Sequence[str]]
+    records: Sequence[ProblemRecord], learned: Learned, splits: Mapping[str, Sequence[str]]
 ) -> str | None:
     """The sentence about evaluated problems that nearly repeat one that methods learned from."""
     seen = {problem for split in splits.values() for problem in split}
-    prompts = {problem: prompt for problem, prompt in learned_problems(learned).items() if problem in seen}
+    folders = (learned,) if isinstance(learned, Path) else learned
+    known = {problem: prompt for folder in folders for problem, prompt in learned_problems(folder).items()}
+    prompts = {problem: prompt for problem, prompt in known.items() if problem in seen}
     evaluated = {record.problem: record.pool.prompt for record in records}
     return note(near_duplicates(evaluated, prompts), len(evaluated))
 

@@ -18,13 +18,13 @@ from prunebench.bench.files import file_digest
 from prunebench.bench.progress import Progress
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
-from prunebench.bench.rollouts.opening import stored_problems, task_of
+from prunebench.bench.rollouts.opening import stored_problems, task_of, too_short
 from prunebench.bench.rollouts.pools import PoolCaches, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.cards import Card, refuse_leak
-from prunebench.bench.training.loading import all_on_engine, parts_of
+from prunebench.bench.training.loading import Learned, all_on_engine, home_of, parts_of
 from prunebench.methods.base import Signal
 from prunebench.tasks.errors import shown
 from prunebench.tasks.task import Task
@@ -41,13 +41,13 @@ SHIPPED, PACKAGE = "shipped:", Path(__file__).resolve().parents[1]
 class Inputs:
     """What a comparison is made from, beside its configuration.
 
-    ``learned`` holds tuned methods and their cards; ``labels`` are label stores of these problems (for the
-    ``potential`` control and the expected accuracies). ``judges`` name the models of methods that use one; ``plugins``
-    are the files whose pruners were registered for this run. ``store``: rollouts that are there already; None: they are
-    sampled.
+    ``learned`` holds tuned methods and their cards (of several folders the first that has one); ``labels`` are label
+    stores of these problems (for the ``potential`` control and the expected accuracies). ``judges`` name the models of
+    methods that use one; ``plugins`` are the files whose pruners were registered for this run. ``store``: rollouts that
+    are there already; None: they are sampled.
     """
 
-    learned: Path
+    learned: Learned
     labels: tuple[Path, ...] = ()
     judges: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
@@ -56,7 +56,7 @@ class Inputs:
     def described(self) -> dict[str, Any]:
         """As ``results.json`` holds it; what is shipped is named by its place in the package, wherever that lies."""
         return {
-            "learned": _named(self.learned),
+            "learned": _named(self.learned) if isinstance(self.learned, Path) else list(map(_named, self.learned)),
             "labels": [_named(path) for path in self.labels],
             "judges": dict(self.judges),
             "plugins": [_named(path) for path in self.plugins],
@@ -65,9 +65,9 @@ class Inputs:
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Inputs:
-        store = described["store"]
+        store, learned = described["store"], described["learned"]
         return cls(
-            _located(described["learned"]),
+            _located(learned) if isinstance(learned, str) else tuple(map(_located, learned)),
             tuple(map(_located, described["labels"])),
             all_on_engine(described["judges"], described.get("judge_engine")),
             tuple(map(_located, described["plugins"])),
@@ -93,7 +93,7 @@ def _located(name: str) -> Path:
 class Rollouts:
     """A store and what of it is compared, in order: (task, problem id). ``tasks`` read and grade answers.
 
-    ``remarks`` are what the tasks say of their problems.
+    ``remarks`` are what the tasks say of their problems, and which ones have too few paths.
     """
 
     store: RolloutStore
@@ -123,9 +123,12 @@ def rollouts_for(
     """Rollouts that are there, or sampled now. Raises UserError first when a candidate was trained on them."""
     if inputs.store is not None:
         store = RolloutStore.open(inputs.store)
-        wanted = stored_problems(store, config.tasks, config.problems)
+        wanted = stored_problems(store, config.tasks, config.problems, config.n)
         _refuse_leak(candidates, inputs.learned, wanted)
-        return Rollouts(store, wanted, {name: task_of(store, name) for name in config.tasks}, [])
+        remark = too_short(store, config.tasks, config.n)
+        return Rollouts(
+            store, wanted, {name: task_of(store, name) for name in config.tasks}, [remark] if remark else []
+        )
     problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     wanted = [(task.name, problem.id) for task, problem in problems]
     _refuse_leak(candidates, inputs.learned, wanted)
@@ -138,9 +141,9 @@ def rollouts_for(
     return Rollouts(store, wanted, tasks, [remark for task in tasks.values() for remark in task.remarks()])
 
 
-def _refuse_leak(candidates: Mapping[str, Candidate], learned: Path, wanted: Sequence[tuple[str, str]]) -> None:
+def _refuse_leak(candidates: Mapping[str, Candidate], learned: Learned, wanted: Sequence[tuple[str, str]]) -> None:
     """Of the candidates and of the members of ensembles."""
-    paths = {part: learned / f"{part}.json" for name in candidates for part in parts_of(name)[1:]}
+    paths = {part: home_of(part, learned) / f"{part}.json" for name in candidates for part in parts_of(name)[1:]}
     cards = {name: Card.read(path) for name, path in paths.items() if path.exists()}
     refuse_leak(
         {**cards, **{name: candidate.card for name, candidate in candidates.items()}},
@@ -198,10 +201,10 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def identity(name: str, candidate: Candidate, learned: Path, judges: Mapping[str, str]) -> str:
+def identity(name: str, candidate: Candidate, learned: Learned, judges: Mapping[str, str]) -> str:
     """What a candidate is: its settings, its card, the files that it and its members learned, their judges."""
     parts = parts_of(candidate.procedure.method if candidate.procedure and candidate.procedure.method else name)
-    files = {part: learned / f"{part}.safetensors" for part in parts}
+    files = {part: home_of(part, learned) / f"{part}.safetensors" for part in parts}
     return digest_of(
         [
             candidate.pruner.name,

@@ -18,6 +18,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ledger import path_costs
 from prunebench.bench.evaluation.replay import check, visible
 from prunebench.bench.files import write_atomically
+from prunebench.bench.provenance import method_code
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -128,12 +129,12 @@ class KeptScores:
 
 
 def identity(pruner: Pruner) -> Any:
-    """What tells one pruner from another: its name, its hyper-parameters and what it learned (``..._``)."""
+    """What tells one pruner from another: its name, its code, its hyper-parameters and what it learned (``..._``)."""
     learned = {name: value for name, value in vars(pruner).items() if name.endswith("_") and not name.startswith("_")}
     digest = hashlib.sha256()
     for part in _parts(learned):
         digest.update(part)
-    return [pruner.name, pruner.hyperparameters(), digest.hexdigest()]
+    return [pruner.name, method_code(type(pruner)), pruner.hyperparameters(), digest.hexdigest()]
 
 
 def _parts(value: Any) -> Iterator[bytes]:

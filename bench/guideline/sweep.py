@@ -26,10 +26,10 @@ from prunebench.bench.guideline.pools import Pools, orders_of, token_cost
 from prunebench.bench.guideline.scores import KeptScores, ScoredPaths
 from prunebench.bench.policies import Ratio
 from prunebench.bench.progress import SILENT, Progress
-from prunebench.bench.rollouts.opening import first_problems
+from prunebench.bench.rollouts.opening import first_problems, most_compared, too_short
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
 from prunebench.bench.training.cards import refuse_leak
-from prunebench.bench.training.loading import Judges, load_method
+from prunebench.bench.training.loading import Judges, Learned, load_method
 from prunebench.methods.base import Pruner, Signal
 
 GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
@@ -140,10 +140,12 @@ def sweep(
     names, left_out = playable_of({name: type(pruner) for name, pruner in methods.items()})
     playable = {name: methods[name] for name in names}
     kept = KeptScores(out / "scores", store, engine, playable, arithmetic)
-    scored = _scored(store, kept, first_problems(store, problems), grid, progress)
+    most = most_compared(list(map(len, store.lengths().values())))
+    if short := too_short(store, [task for task, _ in store.lengths()], most):
+        progress.say(short)
+    scored = _scored(store, kept, first_problems(store, problems, most), grid, progress)
     tasks = {task: first for (task, _), first in scored.items()}
     tick = progress.stretch("drawing pools and voting", len(playable) * len(scored))
-    most = min(len(paths.lengths) for paths_of in tasks.values() for paths in paths_of)
     orders = {task: orders_of(paths_of, grid.draws, grid.seed) for task, paths_of in tasks.items()}
     cells = []
     for name in playable:
@@ -194,7 +196,7 @@ def sweep_by_name(
     engine: Engine | None,
     store: Path,
     names: Sequence[str],
-    learned: Path,
+    learned: Learned,
     trained_for: int,
     grid: Grid,
     out: Path,
@@ -227,7 +229,10 @@ def sweep_by_name(
 def budgets_of(store: Path) -> tuple[float, ...]:
     """What keeping all of a sixteenth to a half of the stored paths costs, in generator tokens per problem."""
     lengths = list(RolloutStore.open(store).lengths().values())
-    most, mean = min(map(len, lengths)), float(np.mean([length for paths in lengths for length in paths]))
+    most, mean = (
+        most_compared(list(map(len, lengths))),
+        float(np.mean([length for paths in lengths for length in paths])),
+    )
     return tuple(mean * most / part for part in (16, 8, 4, 2) if most >= part)
 
 

@@ -104,6 +104,7 @@ def halve(path: Path, above: int = LARGEST_SHIPPED) -> None:
     if path.exists() and path.stat().st_size > above:
         temporary = path.with_suffix(".tmp")
         save_file({name: tensor.half() for name, tensor in load_file(path).items()}, temporary)
+        temporary.chmod(0o644)
         temporary.replace(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from prunebench.bench.engines.base import Engine
@@ -38,16 +38,36 @@ def task_of(store: RolloutStore, name: str) -> Task:
     return catalogue.from_description(described)
 
 
-def stored_problems(store: RolloutStore, tasks: Sequence[str], limit: int | None) -> list[tuple[str, str]]:
-    """(task, problem id), task by task, in the order of the store; at most ``limit`` per task."""
-    held = store.lengths()
+def most_compared(counts: Collection[int]) -> int:
+    """The N with which the most paths take part, from the paths of every problem; of equal ones the smallest.
+
+    A problem with fewer paths is left out then: one that is short does not lower N for all.
+    """
+    return max(sorted(set(counts)), key=lambda n: n * sum(count >= n for count in counts))
+
+
+def stored_problems(
+    store: RolloutStore, tasks: Sequence[str], limit: int | None, paths: int = 1
+) -> list[tuple[str, str]]:
+    """(task, problem id) of problems with so many ``paths``, task by task, in the order of the store.
+
+    At most ``limit`` per task.
+    """
+    held = {key: tokens for key, tokens in store.lengths().items() if len(tokens) >= paths}
     return [key for task in tasks for key in [key for key in held if key[0] == task][:limit]]
 
 
-def first_problems(store: RolloutStore, limit: int | None = None) -> list[tuple[str, str]]:
-    """(task, problem id) of the first ``limit`` problems of every task (None: of all)."""
-    held = store.lengths()
-    return stored_problems(store, list(dict.fromkeys(task for task, _ in held)), limit or len(held))
+def too_short(store: RolloutStore, tasks: Sequence[str], paths: int) -> str:
+    """The sentence about problems that have fewer than so many ``paths``; empty where all have them."""
+    short = {key: len(tokens) for key, tokens in store.lengths().items() if key[0] in tasks and len(tokens) < paths}
+    named = [f"{task}/{problem} ({count})" for (task, problem), count in list(short.items())[:3]]
+    more = f" and {len(short) - 3} more" if len(short) > 3 else ""
+    return f"left out, with fewer than {paths} paths: {', '.join(named)}{more}" if short else ""
+
+
+def first_problems(store: RolloutStore, limit: int | None = None, paths: int = 1) -> list[tuple[str, str]]:
+    """(task, problem id) of the first ``limit`` problems of every task (None: of all) that have so many ``paths``."""
+    return stored_problems(store, list(dict.fromkeys(task for task, _ in store.lengths())), limit, paths)
 
 
 def require_model(store: RolloutStore, folder: Path, engine: Engine) -> None:

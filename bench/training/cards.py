@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,11 @@ PROBLEMS = "problems.jsonl"
 
 @dataclass(frozen=True)
 class Card:
-    """What stands beside a learned file: how the configuration was chosen, and what it was learned from."""
+    """What stands beside a learned file: how the configuration was chosen, and what it was learned from.
+
+    ``prefixes`` counts by length what it was learned (or tuned) from; ``code`` is that of the method, and ``key`` says
+    all that a training depends on. Cards of earlier versions lack the three.
+    """
 
     method: str
     configuration: dict[str, Any]
@@ -38,6 +42,15 @@ class Card:
     seed: int
     imported: str = ""
     """The folder of a checkpoint that was trained elsewhere, on problems that nobody names."""
+    prefixes: dict[int, int] = field(default_factory=dict)
+    checkpoint: int = 0
+    code: str = ""
+    key: str = ""
+
+    @property
+    def tuned_at(self) -> int:
+        """The prefix length at which the configuration was chosen; of L/2, L and 2L the middle one."""
+        return self.checkpoint or sorted(self.prefix_tokens)[len(self.prefix_tokens) // 2]
 
     @classmethod
     def read(cls, path: Path) -> Card:

@@ -14,12 +14,15 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import NOTHING, Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.rollouts.label_store import KIND as LABELS
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import PoolGenerator, pool_of, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.sampling import sample_rollouts, tasks_of
+from prunebench.bench.rollouts.shards import Shards
+from prunebench.bench.rollouts.store import KIND as ROLLOUTS
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.methods.base import Signal
@@ -168,11 +171,8 @@ def labelled_folder(
     """
     parts, digests = [], set()
     for split, lengths in (("train", training_lengths(prefix_tokens)), ("validation", (prefix_tokens,))):
-        stores = sorted(path for path in (folder / split).glob("*") if (path / "labels").is_dir())
-        if not stores:
-            raise UserError(f"{folder / split}: no <name>/rollouts and <name>/labels; see prunebench label --help")
         pools: list[LabelledPool] = []
-        for path in stores:
+        for path in _labelled_in(folder / split):
             rollouts, labels = RolloutStore.open(path / "rollouts"), LabelStore.open(path / "labels")
             labels.require(engine.digest, str(rollouts.manifest["sampling_digest"]))
             digests.add(str(rollouts.manifest["sampling_digest"]))
@@ -185,6 +185,24 @@ def labelled_folder(
     if len(digests) != 1:
         raise UserError(f"{folder}: its stores were sampled with different settings; use one folder per setting")
     return parts[0], parts[1], digests.pop()
+
+
+def _labelled_in(folder: Path) -> list[Path]:
+    """Raises UserError where nothing is labelled."""
+    stores = sorted(path for path in folder.glob("*") if (path / "labels").is_dir())
+    if not stores:
+        raise UserError(f"{folder}: no <name>/rollouts and <name>/labels; see prunebench label --help")
+    return stores
+
+
+def stores_digest(folder: Path) -> str:
+    """16 hex digits over all that :func:`labelled_folder` reads, by the checksums that the stores list."""
+    digest = hashlib.sha256()
+    for split in ("train", "validation"):
+        for path in _labelled_in(folder / split):
+            for kind, shards in (("rollouts", ROLLOUTS), ("labels", LABELS)):
+                digest.update(f"{split}/{path.name}/{Shards.open(path / kind, shards).digest}".encode())
+    return digest.hexdigest()[:16]
 
 
 def test_records(

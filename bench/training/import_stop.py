@@ -21,6 +21,7 @@ from typing import Any
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.cards import Card
+from prunebench.bench.training.tuning import save_learned
 from prunebench.methods.learned.stop import Stop
 from prunebench.methods.learned.stop_reader import StopReader
 
@@ -64,7 +65,7 @@ def import_stop(folder: Path, engine: LocalEngine, prefix_tokens: int, out: Path
     out.mkdir(parents=True, exist_ok=True)
     if (out / f"{stop.name}.json").exists():
         raise UserError(f"{out}: holds a card of stop already; name an empty folder with --out")
-    stop.save(out / f"{stop.name}.safetensors")
+    save_learned(stop, out / f"{stop.name}.safetensors")
     card.write(out / f"{stop.name}.json")
     return card
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine, parse_judge
 from prunebench.bench.engines.registry import EngineKind
 from prunebench.bench.errors import UserError
+from prunebench.bench.provenance import method_code
 from prunebench.bench.training.cards import Card
 from prunebench.methods.base import Generate, LearnablePruner, Pruner, Quadrant, Signal, UsesJudge
 from prunebench.methods.ensembles.mean_rank import MeanRank
@@ -19,7 +21,10 @@ from prunebench.tasks.errors import first_line
 
 SHIPPED_JUDGE = "embedded"
 """How a method names the judge that is shipped for its role."""
+PACKAGE = Path(__file__).resolve().parents[1]
 EMBEDDED_JUDGES = Path(__file__).parents[1] / "reasoner" / "judges"
+PLUGIN = "prunebench_plugin_"
+"""How the modules of files from outside are called."""
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -99,6 +104,14 @@ class Judges:
             self.digests[pruner.name] = _source_digest(source)
         pruner.bind(source, self._generate(kind, source) if pruner.generative else None, self._device)
 
+    def digest_of(self, name: str) -> str:
+        """What tells the judge of a method from another; empty for a method without one. Nothing is loaded."""
+        entry = entry_of(name)
+        if not issubclass(entry, UsesJudge):
+            return ""
+        _, asked = parse_judge(self._named.get(name, str(getattr(entry, "model", ""))))
+        return _source_digest(str(EMBEDDED_JUDGES / entry.role) if asked == SHIPPED_JUDGE else asked)
+
     def _generate(self, kind: EngineKind, source: str) -> Generate:
         from prunebench.bench.engines.judge import EngineJudge
 
@@ -123,6 +136,22 @@ def _source_digest(source: str) -> str:
 
 # --- methods ------------------------------------------------------------------------------------------------------
 
+Learned = Path | tuple[Path, ...]
+"""One folder of learned files and cards, or several: what the first one lacks is taken from the next."""
+
+
+def home_of(name: str, learned: Learned) -> Path:
+    """The folder that holds the card of a method; the first one where none does."""
+    folders = (learned,) if isinstance(learned, Path) else learned
+    return next((folder for folder in folders if (folder / f"{name}.json").exists()), folders[0])
+
+
+def train_command(name: str, folder: Path) -> str:
+    """What trains a method into a folder, with the file that brings it where that is none of the package's."""
+    entry = entry_of(name)
+    plugin = f" --plugin {inspect.getsourcefile(entry)}" if entry.__module__.startswith(PLUGIN) else ""
+    return f"prunebench train {base_name(name)}{plugin} --out {folder}"
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -133,48 +162,69 @@ class Loaded:
     note: str
 
 
-def load_method(name: str, folder: Path, model_hash: str, prefix_tokens: int, judges: Judges | None = None) -> Loaded:
-    """The method as it was tuned in ``folder``; a method without a card and without anything to learn has defaults.
+def load_method(
+    name: str, learned: Learned, model_hash: str, prefix_tokens: int, judges: Judges | None = None
+) -> Loaded:
+    """The method as it was tuned in ``learned``; a method without a card and without anything to learn has defaults.
 
-    Raises UserError for an unknown name, for a learnable method without files, and for files of another model.
+    Raises UserError for an unknown name, for a learnable method without files, and for files of another model or of
+    other code.
     """
-    card = _card(name, folder)
+    card = _card(name, learned)
     if card is not None and card.model_hash != model_hash:
         raise UserError(
-            f"{folder / name}.json: learned or tuned for model {card.model_hash}, this one is {model_hash}; run: "
-            f"prunebench train {name}, or give an empty folder as --learned to take defaults"
+            f"{home_of(name, learned) / name}.json: learned or tuned for model {card.model_hash}, this one is "
+            f"{model_hash}; run: {train_command(name, home_of(name, learned))}, or give an empty folder as --learned "
+            "to take defaults"
         )
-    pruner = _restored(name, card, folder)
-    equip(pruner, folder, judges or Judges({}))
+    pruner = _restored(name, card, learned)
+    equip(pruner, learned, judges or Judges({}))
     if card is None:
-        return Loaded(pruner, None, "" if pruner.quadrant() is Quadrant.CONTROL else "defaults, not tuned")
-    outside = not min(card.prefix_tokens) <= prefix_tokens <= max(card.prefix_tokens)
-    notes = [f"checked at {prefix_tokens} tokens, tuned at {card.prefix_tokens}"] if outside else []
+        members = [found for part in parts_of(name)[1:] if (found := _card(part, learned)) is not None]
+        notes = [_checked(found, prefix_tokens) for found in members if found.tuned_at != prefix_tokens]
+        untuned = "" if pruner.quadrant() is Quadrant.CONTROL else "defaults, not tuned"
+        return Loaded(pruner, None, "; ".join(dict.fromkeys(["its members: " + note for note in notes])) or untuned)
+    notes = [_checked(card, prefix_tokens)] if card.tuned_at != prefix_tokens else []
+    if card.code and card.code != method_code(type(pruner)):
+        notes.append(
+            f"its code is not what it was tuned with; tune it again: {train_command(name, home_of(name, learned))}"
+        )
     if card.imported:
         notes.append("imported: its training problems are not known, so a leak cannot be excluded")
     return Loaded(pruner, card, "; ".join(notes))
 
 
-def equip(pruner: Pruner, folder: Path, judges: Judges) -> None:
-    """Give a pruner its judge; an ensemble its members, as they were tuned in ``folder``, with theirs."""
+def _checked(card: Card, prefix_tokens: int) -> str:
+    """That a method is checked elsewhere than where it was tuned."""
+    shortest, longest = min(card.prefix_tokens), max(card.prefix_tokens)
+    outside = (
+        "" if shortest <= prefix_tokens <= longest else f", outside of what it was given ({shortest} to {longest})"
+    )
+    return f"tuned at {card.tuned_at} tokens, checked at {prefix_tokens} tokens{outside}"
+
+
+def equip(pruner: Pruner, learned: Learned, judges: Judges) -> None:
+    """Give a pruner its judge; an ensemble its members, as they were tuned in ``learned``, with theirs."""
     judges.bind(pruner)
     if isinstance(pruner, MeanRank):
-        members = [_restored(name, _card(name, folder), folder) for name in pruner.names]
+        members = [_restored(name, _card(name, learned), learned) for name in pruner.names]
         for member in members:
-            equip(member, folder, judges)
+            equip(member, learned, judges)
         pruner.join(members)
 
 
-def _card(name: str, folder: Path) -> Card | None:
-    path = folder / f"{name}.json"
+def _card(name: str, learned: Learned) -> Card | None:
+    path = home_of(name, learned) / f"{name}.json"
     return Card.read(path) if path.exists() else None
 
 
-def _restored(name: str, card: Card | None, folder: Path) -> Pruner:
+def _restored(name: str, card: Card | None, learned: Learned) -> Pruner:
     """A method with its tuned configuration and what it learned."""
-    entry = entry_of(name)
+    entry, folder = entry_of(name), home_of(name, learned)
     if card is None and issubclass(entry, LearnablePruner):
-        raise UserError(f"method '{name}' has no learned files in {folder}; train it: prunebench train {name}")
+        raise UserError(f"method '{name}' has no learned files in {folder}; train it: {train_command(name, folder)}")
+    if card is not None and issubclass(entry, LearnablePruner):
+        _require_code(card, entry, folder)
     try:
         pruner = entry(**card.configuration) if card else entry()
     except (TypeError, ValueError) as error:
@@ -191,6 +241,19 @@ def _restored(name: str, card: Card | None, folder: Path) -> Pruner:
             pruner.load(file)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise UserError(
-                f"{file}: cannot be read ({first_line(error)}); train it again: prunebench train {name}"
+                f"{file}: cannot be read ({first_line(error)}); train it again: {train_command(name, folder)}"
             ) from error
     return pruner
+
+
+def _require_code(card: Card, entry: type[Pruner], folder: Path) -> None:
+    """Raises UserError for what was learned by other code: its weights would meet other features.
+
+    What is shipped belongs to the code that it is shipped with.
+    """
+    shipped = folder.resolve().is_relative_to(PACKAGE)
+    if card.code and not shipped and card.code != method_code(entry):
+        raise UserError(
+            f"{folder / card.method}.json: the code of '{card.method}' has changed since it was trained; train it "
+            f"again: {train_command(card.method, folder)}"
+        )

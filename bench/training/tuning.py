@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,9 +17,10 @@ from safetensors import SafetensorError
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.provenance import method_code
 from prunebench.bench.training.cards import Card, describe, remember_problems
-from prunebench.bench.training.data import data_digest, labelled_folder
-from prunebench.bench.training.loading import Judges, equip, reads_of
+from prunebench.bench.training.data import data_digest, labelled_folder, stores_digest
+from prunebench.bench.training.loading import Judges, entry_of, equip, parts_of, reads_of
 from prunebench.methods.base import LearnablePruner, Pruner, Setting
 from prunebench.methods.pool import PrefixDataset, within_problem_auroc
 from prunebench.methods.registry import PRUNERS
@@ -35,6 +37,32 @@ def setting_of(engine: Engine, prefix_tokens: int) -> Setting:
     return Setting(prefix_tokens, engine.shape.vocabulary, engine.shape.width, engine.shape.layers)
 
 
+def already_trained(
+    names: Sequence[str],
+    data: Path,
+    folder: Path,
+    prefix_tokens: int,
+    *,
+    model_hash: str,
+    seed: int = 0,
+    judges: Judges | None = None,
+) -> tuple[dict[str, Card], dict[str, str]]:
+    """The finished cards in ``folder`` of the same model, data, code, judges and seed; and the key of every name.
+
+    Nothing is loaded and no path is read. Raises UserError where a part of ``data`` is missing.
+    """
+    origin = [stores_digest(data), prefix_tokens, model_hash, seed]
+    keys = {name: _key(name, origin, judges or Judges({})) for name in names}
+    cards = {name: _card(folder / f"{name}.json") for name in names}
+    return {name: card for name, card in cards.items() if card is not None and card.key == keys[name]}, keys
+
+
+def _key(name: str, origin: Sequence[Any], judges: Judges) -> str:
+    """All that a training depends on; of an ensemble that of its members as well."""
+    parts = [[part, method_code(entry_of(part)), judges.digest_of(part)] for part in parts_of(name)]
+    return hashlib.sha256(json.dumps([origin, parts], sort_keys=True).encode()).hexdigest()[:16]
+
+
 def train_methods(
     engine: Engine,
     data: Path,
@@ -46,20 +74,31 @@ def train_methods(
     judges: Judges | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Card]:
-    """:func:`train_method` for each of ``names``, on what :func:`labelled_folder` finds in ``data``, read once."""
-    train, validation, sampling_digest = labelled_folder(engine, data, prefix_tokens, reads_of(names))
+    """:func:`train_method` for each of ``names``, on what :func:`labelled_folder` finds in ``data``, read once.
+
+    What is finished is left as it is; see :func:`already_trained`.
+    """
+    done, keys = already_trained(names, data, folder, prefix_tokens, model_hash=engine.digest, seed=seed, judges=judges)
+    waiting = [name for name in names if name not in done]
+    if waiting:
+        train, validation, sampling_digest = labelled_folder(engine, data, prefix_tokens, reads_of(waiting))
     for name in names:
-        yield train_method(
-            name,
-            train,
-            validation,
-            setting_of(engine, prefix_tokens),
-            folder,
-            model_hash=engine.digest,
-            sampling_digest=sampling_digest,
-            seed=seed,
-            judges=judges,
-            progress=progress,
+        yield (
+            done[name]
+            if name in done
+            else train_method(
+                name,
+                train,
+                validation,
+                setting_of(engine, prefix_tokens),
+                folder,
+                model_hash=engine.digest,
+                sampling_digest=sampling_digest,
+                key=keys[name],
+                seed=seed,
+                judges=judges,
+                progress=progress,
+            )
         )
 
 
@@ -72,38 +111,34 @@ def train_method(
     *,
     model_hash: str,
     sampling_digest: str,
+    key: str = "",
     seed: int = 0,
     judges: Judges | None = None,
     progress: Progress = SILENT,
 ) -> Card:
     """Fit (where there is something to fit) every configuration, keep the best on validation, write file and card.
 
-    A finished card of the same data, configurations and seed is left as it is; fits that were interrupted go on from
-    ``folder/.work``. Raises UserError when a problem is in both data sets.
+    The card bears ``key``. Fits of the same data and code that were interrupted go on from ``folder/.work``. Raises
+    UserError when a problem is in both data sets.
     """
     shared = train.problems & validation.problems
     if shared:
         raise UserError(f"train and validation share problems ({', '.join(sorted(shared)[:3])}): split by problem")
-    digest = data_digest(train)
+    digest, code = data_digest(train), method_code(PRUNERS.get(name))
     proposed = [_seeded(pruner, seed) for pruner in PRUNERS.get(name).configurations(setting)][:MAX_CONFIGURATIONS]
-    file = folder / f"{name}.json"
-    finished = _finished(file, (digest, seed, model_hash), [pruner.hyperparameters() for pruner in proposed])
-    if finished is not None:
-        return finished
+    states = [_state_of(folder, pruner, digest + code) for pruner in proposed]
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    tried: list[tuple[float, Pruner]] = []
-    for pruner in proposed:
+    tried = []
+    for pruner, state in zip(proposed, states, strict=True):
         equip(pruner, folder, judges or Judges({}))
-        if isinstance(pruner, LearnablePruner):
-            _fit(pruner, train, validation, _state_of(folder, pruner, digest))
-        auroc = within_problem_auroc(validation, [pruner.score(labelled.pool) for labelled in validation])
-        tried.append((auroc, pruner))
-        progress.say(f"{name} {describe(pruner)}: validation AUROC {auroc:.3f}")
+        tried.append((_tried(pruner, train, validation, state), pruner))
+        progress.say(f"{name} {describe(pruner)}: validation AUROC {tried[-1][0]:.3f}")
     auroc, pruner = max(tried, key=lambda candidate: candidate[0])  # of equal ones the first
     learned = isinstance(pruner, LearnablePruner)
     if isinstance(pruner, LearnablePruner):
-        _save(pruner, folder)
+        save_learned(pruner, folder / f"{name}.safetensors")
+    counts = _counted(train if learned else validation)
     card = Card(
         method=name,
         configuration=pruner.hyperparameters(),
@@ -111,28 +146,29 @@ def train_method(
         candidates=[_candidate(*candidate) for candidate in tried],
         model_hash=model_hash,
         sampling_digest=sampling_digest,
-        prefix_tokens=sorted({labelled.pool.position for labelled in (train if learned else validation)}),
+        prefix_tokens=list(counts),
         train_data=digest,
         train_problems=sorted(train.problems) if learned else [],
         validation_problems=sorted(validation.problems),
         train_seconds=round(time.perf_counter() - started, 1),
         seed=seed,
+        prefixes=counts,
+        checkpoint=validation.pools[0].pool.position,
+        code=code,
+        key=key,
     )
     remember_problems(folder, (*train, *validation))
-    _forget_states([_state_of(folder, pruner, digest) for pruner in proposed], folder)
-    card.write(file)  # last: it says that all is done
-    return Card.read(file)  # as every later call finds it
+    _forget_states(states, folder)
+    card.write(folder / f"{name}.json")  # last: it says that all is done
+    return Card.read(folder / f"{name}.json")  # as every later call finds it
 
 
-def _finished(path: Path, origin: tuple[str, int, str], configurations: list[dict[str, Any]]) -> Card | None:
-    """The card at ``path``, if it was made of the same data, seed and model, from the same configurations."""
+def _card(path: Path) -> Card | None:
+    """The card at ``path``; None where there is none, or that of an earlier version, which is made again."""
     try:
-        card = Card.read(path) if path.exists() else None
-    except UserError:  # an older version's: made again
+        return Card.read(path) if path.exists() else None
+    except UserError:
         return None
-    if card is None or (card.train_data, card.seed, card.model_hash) != origin:
-        return None
-    return card if [candidate["configuration"] for candidate in card.candidates] == configurations else None
 
 
 def _seeded(pruner: Pruner, seed: int) -> Pruner:
@@ -146,6 +182,21 @@ def _candidate(auroc: float, pruner: Pruner) -> dict[str, Any]:
     return {"configuration": pruner.hyperparameters(), "validation_auroc": auroc, "history": history}
 
 
+def _tried(pruner: Pruner, train: PrefixDataset, validation: PrefixDataset, state: Path) -> float:
+    """How well a configuration ranks the validation prefixes, fitted where there is something to fit."""
+    if isinstance(pruner, LearnablePruner):
+        _fit(pruner, train, validation, state)
+    return within_problem_auroc(validation, [pruner.score(labelled.pool) for labelled in validation])
+
+
+def _counted(dataset: PrefixDataset) -> dict[int, int]:
+    """Prefixes by length."""
+    counts = Counter[int]()
+    for labelled in dataset:
+        counts[labelled.pool.position] += len(labelled.success)
+    return dict(sorted(counts.items()))
+
+
 def _fit(pruner: LearnablePruner, train: PrefixDataset, validation: PrefixDataset, state: Path) -> None:
     """Fit, leaving the state of a long training in the file ``state``. Raises UserError for data that do not serve."""
     state.parent.mkdir(exist_ok=True)
@@ -156,16 +207,18 @@ def _fit(pruner: LearnablePruner, train: PrefixDataset, validation: PrefixDatase
         raise UserError(f"{pruner.name} ({describe(pruner)}): {error}") from error
 
 
-def _save(pruner: LearnablePruner, folder: Path) -> None:
-    temporary = folder / f".{pruner.name}.tmp"
+def save_learned(pruner: LearnablePruner, file: Path) -> None:
+    """Whole or not at all, and readable by others. Raises UserError where it cannot be written."""
+    temporary = file.with_name(f".{pruner.name}.tmp")
     try:
         pruner.save(temporary)
+        temporary.chmod(0o644)
     except SafetensorError as error:  # also where the disk is full
         temporary.unlink(missing_ok=True)
         raise UserError(
             f"{temporary}: {first_line(error)}: make room or choose another folder; what is finished is kept"
         ) from error
-    temporary.replace(folder / f"{pruner.name}.safetensors")
+    temporary.replace(file)
 
 
 def _state_of(folder: Path, pruner: Pruner, data: str) -> Path:

@@ -79,11 +79,46 @@ def test_defaults_come_from_the_store(imported):
     assert config.prefix_tokens == int(mean / 8)
 
 
+def test_the_recorded_checkpoint_is_the_default_and_every_choice_is_told(prunebench, imported, tmp_path):
+    manifest = imported / "manifest.json"
+    content = json.loads(manifest.read_text())
+    for recorded, chosen, told in (
+        (5, 5, "L = 5 tokens: the checkpoint that the store was recorded for (another one: --prefix)"),
+        (500, 1, "L = 1 tokens: an eighth of the mean path, as every path ends before the 500 that were recorded for"),
+        (0, 1, "L = 1 tokens: an eighth of the mean path, as the store records none"),
+    ):
+        manifest.write_text(json.dumps(content | {"recording": {"launch_tokens": recorded}}))
+        out = tmp_path / f"{recorded}"
+        code, said, _ = prunebench("compare", "--store", imported, "--methods", "length,none", "--out", out)
+        assert code == 0 and told in said
+        assert "N = 8 paths: what every problem has (another one: --n)" in said
+        assert "k = 1: an eighth of N (another one: --k)" in said
+        assert Results.read(out / "results.json").rows[0].prefix_tokens == chosen
+    given = ("--prefix", 3, "--n", 4, "--k", 2)
+    _, said, _ = prunebench("compare", "--store", imported, "--methods", "length,none", *given, "--out", tmp_path / "o")
+    assert "another one:" not in said
+
+
+def test_one_short_problem_is_left_out_and_does_not_lower_n_for_all(prunebench, source, tmp_path):
+    lines = source.read_text().splitlines(keepends=True)
+    source.write_text("".join([*lines[:11], *lines[16:]]))  # of q1 the first three
+    prunebench("import", "plain", source, "--out", tmp_path / "store")
+    compare = ("compare", "--store", tmp_path / "store", "--prefix", 4, "--methods", "length,none", "--out")
+    code, said, _ = prunebench(*compare, tmp_path / "o")
+    results = Results.read(tmp_path / "o" / "results.json")
+    left_out = "left out, with fewer than 8 paths: mine/q1 (3)"
+    assert code == 0 and results.rows[0].n == 8 and results.problems == {"mine": ["q0", "q2"]}
+    assert "N = 8 paths: with it the most paths take part" in said and f"{left_out}; --n 3 takes all" in said
+    assert left_out in [note.text for note in results.notes]
+    prunebench(*compare, tmp_path / "p", "--n", 3)
+    assert Results.read(tmp_path / "p" / "results.json").problems == {"mine": ["q0", "q1", "q2"]}
+
+
 def test_a_store_that_cannot_serve_is_refused(prunebench, imported, tmp_path):
     def refusal(*options):
         return refused(prunebench("compare", "--store", imported, *options))
 
-    assert "n = 9, but a problem has only 8 paths" in refusal("--n", 9)
+    assert "n = 9, but no problem has more than 8 paths" in refusal("--n", 9)
     assert "prefix_tokens = 500, but the longest path has" in refusal("--prefix", 500)
     assert "holds no task 'yours'; it has mine" in refusal("--task", "yours")
     assert "k = 9 paths cannot be kept of n = 8" in refusal("--k", 9)

@@ -28,6 +28,20 @@ def test_files_of_another_model_are_refused(tmp_path):
         load_method("linear-probe", tmp_path, "m2", 12)
 
 
+def test_what_a_folder_lacks_comes_from_the_next_one(tmp_path):
+    own, shipped = tmp_path / "own", tmp_path / "shipped"
+    trained(own)
+    trained(shipped, train=dataset(5))
+    trained(shipped, "deepconf")
+    layers = (own, shipped)
+    assert load_method("linear-probe", layers, "m1", 12).card == load_method("linear-probe", own, "m1", 12).card
+    assert load_method("deepconf", layers, "m1", 12).card == load_method("deepconf", shipped, "m1", 12).card
+    ensemble = load_method("mean-rank(linear-probe,deepconf)", layers, "m1", 12).pruner
+    assert len(ensemble.pruners_) == 2
+    with pytest.raises(UserError, match=f"no learned files in {own}"):
+        load_method("stop", layers, "m1", 12)
+
+
 def test_a_learnable_method_without_files_says_how_to_train_it(tmp_path):
     with pytest.raises(UserError, match="prunebench train stop"):
         load_method("stop", tmp_path, "m1", 12)

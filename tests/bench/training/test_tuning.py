@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -39,9 +40,34 @@ def test_training_and_validation_share_no_problem(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_same_training_is_not_done_twice_and_another_seed_is(tmp_path):
-    card = trained(tmp_path)
-    before = (tmp_path / "linear-probe.json").stat().st_mtime_ns
-    assert trained(tmp_path) == card
-    assert (tmp_path / "linear-probe.json").stat().st_mtime_ns == before
-    assert trained(tmp_path, train=dataset(5)).train_data != card.train_data
+def test_a_card_counts_its_prefixes_by_length(tmp_path):
+    learned, tuned = trained(tmp_path), trained(tmp_path, "deepconf")
+    train, validation = dataset(1), dataset(2, 6)
+    assert learned.prefixes == {12: sum(len(pool.success) for pool in train)}
+    assert tuned.prefixes == {12: sum(len(pool.success) for pool in validation)} and tuned.tuned_at == 12
+    assert (tmp_path / "linear-probe.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_cards_of_earlier_versions_are_read(tmp_path):
+    trained(tmp_path)
+    path = tmp_path / "linear-probe.json"
+    content = json.loads(path.read_text())
+    for name in ("prefixes", "checkpoint", "code", "key"):
+        del content[name]
+    path.write_text(json.dumps(content | {"prefix_tokens": [6, 12, 24]}))
+    assert load_method("linear-probe", tmp_path, "m1", 12).note == ""
+    note = load_method("linear-probe", tmp_path, "m1", 10).note
+    assert note == "tuned at 12 tokens, checked at 10 tokens", "also between the lengths that it learned from"
+
+
+def test_what_was_learned_by_other_code_is_refused_and_what_was_tuned_is_marked(tmp_path):
+    for name in ("linear-probe", "deepconf"):
+        trained(tmp_path, name)
+        path = tmp_path / f"{name}.json"
+        path.write_text(path.read_text().replace(Card.read(path).code, "0" * 16))
+    again = f"prunebench train linear-probe --out {tmp_path}"
+    with pytest.raises(UserError, match=f"linear-probe.json: the code of 'linear-probe' has changed .*: {again}"):
+        load_method("linear-probe", tmp_path, "m1", 12)
+    with pytest.raises(UserError, match="the code of 'linear-probe' has changed"):
+        load_method("mean-rank(linear-probe,deepconf)", tmp_path, "m1", 12)
+    assert "its code is not what it was tuned with" in load_method("deepconf", tmp_path, "m1", 12).note

@@ -1,0 +1,99 @@
+"""Pruners of one's own through the command line: trained, edited, compared."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.training.cards import Card
+from prunebench.methods.registry import PRUNERS
+from tests.bench.conftest import refused
+
+BASE = REASONERS["embedded-base"]
+PLUGIN = '''
+"""A line through the length of the text."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from prunebench.methods.base import LearnablePruner, Signal, Source
+from prunebench.methods.registry import pruner
+
+
+@pruner
+@dataclass
+class Line(LearnablePruner):
+    """Longer or shorter texts."""
+
+    name = "line"
+    source = Source.EXTERNAL
+    requires = frozenset({Signal.TEXT})
+    paper = "tests"
+
+    def features(self, pool):
+        return np.array([[float(len(text)), 1.0] for text in pool.text])
+
+    def fit(self, train, validation):
+        features = np.concatenate([self.features(labelled.pool) for labelled in train])
+        self.weights_ = np.linalg.lstsq(features, train.success, rcond=None)[0]
+        return self
+
+    def score(self, pool):
+        return self.features(pool) @ self.weights_
+
+    def save(self, path):
+        save_file({"weights": self.weights_}, str(path))
+
+    def load(self, path):
+        self.weights_ = load_file(str(path))["weights"]
+        return self
+'''
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """What a test registers is forgotten afterwards."""
+    PRUNERS.names()
+    monkeypatch.setattr(PRUNERS, "_entries", dict(PRUNERS._entries))
+    monkeypatch.setattr(PRUNERS, "_homes", dict(PRUNERS._homes))
+
+
+@pytest.fixture
+def plugin(tmp_path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def test_a_training_is_done_again_when_the_code_has_changed_and_only_then(prunebench, plugin, tmp_path):
+    (data,) = (BASE.home / "data").iterdir()
+    train = ("train", "line", "--plugin", plugin, "--model", BASE.name, "--data", data, "--set", "prefix=120",
+             "--out", tmp_path / "learned")  # fmt: skip
+    compare = ("compare", "--store", BASE.rollouts, "--plugin", plugin, "--methods", "line,none", "--learned",
+               tmp_path / "learned")  # fmt: skip
+    code, said, err = prunebench(*train)
+    assert code == 0 and "line: validation AUROC" in said, err
+    before = Card.read(tmp_path / "learned" / "line.json")
+    assert set(before.prefixes) == {60, 120, 240} and before.tuned_at == 120
+
+    plugin.write_text(PLUGIN.replace("Longer or shorter texts.", "Another text.") + "# a comment\n")
+    began = time.perf_counter()
+    _, said, _ = prunebench(*train)
+    assert said == f"line: already trained, nothing done (validation AUROC {before.validation_auroc:.3f})\n"
+    assert time.perf_counter() - began < 1
+
+    plugin.write_text(PLUGIN.replace("float(len(text))", "float(text.count('='))"))
+    sentence = refused(prunebench(*compare))
+    assert "line.json: the code of 'line' has changed since it was trained" in sentence
+    assert f"prunebench train line --plugin {plugin} --out {tmp_path / 'learned'}" in sentence
+    _, said, _ = prunebench(*train)
+    assert "nothing done" not in said
+    after = Card.read(tmp_path / "learned" / "line.json")
+    assert after.key != before.key and after.validation_auroc != before.validation_auroc
+    assert json.loads((tmp_path / "learned" / "line.json").read_text())["code"] == after.code
