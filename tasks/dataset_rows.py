@@ -14,7 +14,7 @@ from urllib.request import getproxies
 
 from prunebench.tasks.dataset_fields import value_of
 from prunebench.tasks.errors import UserError, first_line, shown
-from prunebench.tasks.rows import SUFFIXES, DataRow, rows_of
+from prunebench.tasks.rows import SUFFIXES, DataRow, is_data_file, rows_of
 from prunebench.tasks.task_spec import BENCHMARKS, TaskSpec
 
 
@@ -75,7 +75,7 @@ class DatasetRows:
                 f"task {spec.name}: its problems are not shipped; fetch {address}/{spec.revision}/{spec.data} and give "
                 f"the file: --data {spec.name}=FILE"
             )
-        if data is not None and data.suffix in SUFFIXES:
+        if data is not None and is_data_file(data):
             yield self.stands_for or next(iter(named), None), rows_of(data)
         elif data is None and spec.data is None and spec.dataset is None:
             yield from ((name, rows_of(self.folder / file)) for name, file in named.items())

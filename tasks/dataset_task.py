@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -99,9 +99,11 @@ class DatasetTask(Task):
         loaded = _LoadedProblems({name: [] for name in self.spec.splits})
         left_out = self.without.questions() if isinstance(self.without, DatasetTask) else set()
         by_question: dict[str, RowProblem] = {}
-        for split, row in self._rows:
-            loaded.rows += 1
-            problem = self._fields.problem(split, row)
+        rows = list(self._rows)
+        fields = self._fields.counting(row for _, row in rows)
+        loaded.rows = len(rows)
+        for split, row in rows:
+            problem = fields.problem(split, row)
             if problem.key in left_out:
                 continue
             if problem.answer is None:
@@ -112,7 +114,7 @@ class DatasetTask(Task):
                 _refuse_conflict(first, problem)
                 loaded.repeated.append(row)
         self._share_out(list(by_question.values()), loaded)
-        self._remark(loaded)
+        self._remark(list(by_question.values()), loaded)
         return loaded
 
     def _share_out(self, problems: Sequence[RowProblem], loaded: _LoadedProblems) -> None:
@@ -130,25 +132,25 @@ class DatasetTask(Task):
             if split is not None:
                 loaded.splits[split].append(Problem(problem.id, self.name, problem.prompt, str(problem.answer), split))
 
-    def _remark(self, loaded: _LoadedProblems) -> None:
+    def _remark(self, problems: Sequence[RowProblem], loaded: _LoadedProblems) -> None:
         """Say what was left out. Raises UserError where so many rows lack an answer that the field must be wrong."""
         unanswered, repeated, remarks = loaded.unanswered, loaded.repeated, loaded.remarks
+        first = f"the first: {unanswered[0].place}{self._what_stands(unanswered[0])}" if unanswered else ""
         if len(unanswered) > MISSING_SHARE * loaded.rows:
             raise UserError(
                 f"{unanswered[0].file}: {len(unanswered)} of {loaded.rows} rows have no answer in field "
-                f"'{field_of(unanswered[0], self.spec.answer)}' (the first: {unanswered[0].place}); name the right "
-                "field under 'answer'"
+                f"'{field_of(unanswered[0], self.spec.answer)}' ({first}); name the right field under 'answer'"
             )
         if unanswered:
             remarks.append(
-                f"task {self.name}: {len(unanswered)} of {loaded.rows} rows have no answer and were left out (the "
-                f"first: {unanswered[0].place})"
+                f"task {self.name}: {len(unanswered)} of {loaded.rows} rows have no answer and were left out ({first})"
             )
         if repeated:
             remarks.append(
                 f"task {self.name}: {len(repeated)} of {loaded.rows} rows repeat a question and its answer, and count "
                 f"once (the first: {repeated[0].place})"
             )
+        remarks += _told(self.name, problems)
         count = len(loaded.splits.get("test", []))
         if self.expected is not None and count != self.expected:
             remarks.append(f"task {self.name}: {count} test problems, but the benchmark has {self.expected}")
@@ -159,6 +161,27 @@ class DatasetTask(Task):
             )
         if self.revision is None and self.remote:
             remarks.append(f"task {self.name}: the revision of {self.dataset} is not pinned")
+
+    def _what_stands(self, row: DataRow) -> str:
+        """A text that states no answer, if there is one."""
+        stated = self._fields.stated(row)
+        return f", which states none: {shown(stated[0])}" if stated else ""
+
+
+def _told(name: str, problems: Sequence[RowProblem]) -> Iterator[str]:
+    """How answers were read, where that is not as they stand in the data."""
+    if found := [problem for problem in problems if problem.found]:
+        first = found[0]
+        yield (
+            f"task {name}: {len(found)} of {len(problems)} answers were found within longer texts (the first: "
+            f"{first.row.place}: {shown(first.answer)})"
+        )
+    if grouped := [problem for problem in problems if problem.read_as is not None]:
+        first = grouped[0]
+        yield (
+            f"task {name}: {len(grouped)} of {len(problems)} answers have digits in groups (the first: "
+            f"{first.row.place}: {shown(first.answer)} is read as {first.read_as})"
+        )
 
 
 def _refuse_conflict(first: RowProblem, second: RowProblem) -> None:

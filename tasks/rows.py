@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from xml.parsers import expat
 
+from prunebench.tasks.delimited import delimited_rows
 from prunebench.tasks.errors import UserError
+from prunebench.tasks.text_files import decoded, lines, opened
 
 LONGEST_LINE = 16 * 2**20
 """Bytes; a longer line is no problem with an answer, and would only fill the memory."""
@@ -19,7 +20,8 @@ LONGEST_FILE = 2**30
 """Bytes of a JSON or XML file, which is read as a whole."""
 BATCH_ROWS = 16
 """Rows of a Parquet file in memory at once: one may hold all paths of a problem."""
-SUFFIXES = (".jsonl", ".json", ".csv", ".xml", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xml", ".parquet")
+"""How names of data files end; texts may be packed, with ``.gz`` behind."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,26 @@ class DataRow:
         return f"{self.file}, {self.place}"
 
 
+def is_data_file(file: Path) -> bool:
+    """Whether its name says that there are rows in it."""
+    return _suffix(file) in SUFFIXES
+
+
+def _suffix(file: Path) -> str:
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
 def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[DataRow]:
     """Every row of a file, read as it is asked for. Raises UserError for what cannot be read, with its line."""
     readers: dict[str, Callable[[], Iterator[DataRow]]] = {
         ".jsonl": lambda: _json_lines(file, longest_line), ".json": lambda: _json(file),
-        ".csv": lambda: _csv(file, longest_line), ".xml": lambda: _xml(file), ".parquet": lambda: _parquet(file),
+        ".csv": lambda: _table(file, longest_line), ".tsv": lambda: _table(file, longest_line),
+        ".xml": lambda: _xml(file), ".parquet": lambda: _parquet(file),
     }  # fmt: skip
-    if file.suffix not in readers:
+    if not is_data_file(file):
         raise UserError(f"{file}: the name must end in {', '.join(SUFFIXES)}")
     try:
-        yield from readers[file.suffix]()
+        yield from readers[_suffix(file)]()
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file") from error
     except OSError as error:
@@ -52,18 +64,17 @@ def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[DataRow]:
 
 
 def json_of(file: Path) -> Any:
-    """The content of a JSON file. Raises UserError for one that is too long, not UTF-8 or not valid."""
-    _refuse_too_long(file)
-    try:
-        return _parsed(file, "", file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 (byte {error.start + 1}); save the file as UTF-8") from error
+    """The content of a JSON file. Raises UserError for one that is too long, in no known coding or not valid."""
+    return _parsed(file, "", decoded(file, _whole(file)))
 
 
-def _refuse_too_long(file: Path) -> None:
-    """Raises UserError for a file that is read as a whole and has no room in memory."""
-    if file.stat().st_size > LONGEST_FILE:
+def _whole(file: Path) -> bytes:
+    """Every byte of a file. Raises UserError for one that has no room in memory."""
+    with opened(file) as stream:
+        content = stream.read(LONGEST_FILE + 1)
+    if len(content) > LONGEST_FILE:
         raise UserError(f"{file}: more than {LONGEST_FILE >> 30} GiB; write one object per line (.jsonl)")
+    return content
 
 
 @contextmanager
@@ -79,31 +90,15 @@ def reading_parquet(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: cannot be read as Parquet ({str(error).splitlines()[0]}); fetch it again") from error
 
 
-def _lines(file: Path, longest: int) -> Iterator[tuple[int, str]]:
-    """(number, text with its end) of every line. Raises UserError for one that is too long or not UTF-8."""
-    with file.open("rb") as stream:
-        for number, line in enumerate(_bounded(stream, longest), 1):
-            if len(line) > longest:
-                raise UserError(f"{file}, line {number}: longer than {longest >> 20} MiB; is a line end missing there?")
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{file}, line {number}: not UTF-8 (byte {error.start + 1} is 0x{line[error.start]:02x}); save the "
-                    "file as UTF-8"
-                ) from error
-
-
-def _bounded(stream: BinaryIO, longest: int) -> Iterator[bytes]:
-    while line := stream.readline(longest + 1):
-        yield line
-
-
 def _json_lines(file: Path, longest_line: int) -> Iterator[DataRow]:
-    for number, line in _lines(file, longest_line):
+    for number, line in lines(file, longest_line):
         if line.strip():
             place = f"line {number}"
             yield DataRow(str(file), place, _object(file, place, _parsed(file, f", {place}", line)))
+
+
+def _table(file: Path, longest_line: int) -> Iterator[DataRow]:
+    yield from (DataRow(str(file), place, values) for place, values in delimited_rows(file, longest_line))
 
 
 def _json(file: Path) -> Iterator[DataRow]:
@@ -123,31 +118,29 @@ def _parsed(file: Path, where: str, text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = where or f", line {error.lineno}"
-        raise UserError(f"{file}{place}: not valid JSON ({error.msg}, column {error.colno}); mend it there") from error
+        cure = "mend it there"
+        if where == ", line 1" and text.lstrip().startswith("["):
+            cure = "let the name of a file with one list of objects end in .json"
+        elif not where and _is_lines(text):
+            cure = "let the name of a file with one object per line end in .jsonl"
+        raise UserError(f"{file}{place}: not valid JSON ({error.msg}, column {error.colno}); {cure}") from error
     except (RecursionError, ValueError) as error:  # nested without end; an integer of more digits than Python reads
         raise UserError(f"{file}{where}: not readable as JSON ({str(error).splitlines()[0]})") from error
+
+
+def _is_lines(text: str) -> bool:
+    """Whether the first of several lines is an object in itself."""
+    first, _, rest = text.lstrip().partition("\n")
+    try:
+        return bool(rest.strip()) and isinstance(json.loads(first), dict)
+    except ValueError:
+        return False
 
 
 def _object(file: Path, place: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f'{file}, {place}: no object with named fields; write {{"problem": ..., "answer": ...}}')
     return value
-
-
-def _csv(file: Path, longest_line: int) -> Iterator[DataRow]:
-    """With a header line; values are texts as they stand."""
-    csv.field_size_limit(longest_line)
-    reader = csv.DictReader((line for _, line in _lines(file, longest_line)), restkey="", strict=True)
-    try:
-        for values in reader:
-            if "" in values or None in values.values():
-                raise UserError(
-                    f"{file}, line {reader.line_num}: {len(reader.fieldnames or ())} columns are named in line 1, this "
-                    "row has another number; put texts with commas or line ends in double quotes"
-                )
-            yield DataRow(str(file), f"line {reader.line_num}", values)
-    except csv.Error as error:
-        raise UserError(f"{file}, line {reader.line_num}: not valid CSV ({error})") from error
 
 
 @dataclass
@@ -163,7 +156,6 @@ class _Element:
 
 def _xml(file: Path) -> Iterator[DataRow]:
     """A row is an element that holds elements with nothing but text; its fields are its attributes and theirs."""
-    _refuse_too_long(file)
     parser, opened, rows = expat.ParserCreate(), [_Element(0, {})], list[DataRow]()
     parser.buffer_text = True
 
@@ -187,7 +179,7 @@ def _xml(file: Path) -> Iterator[DataRow]:
     parser.CharacterDataHandler = lambda text: opened[-1].text.append(text)
     parser.StartDoctypeDeclHandler = doctype
     try:
-        parser.Parse(file.read_bytes(), True)
+        parser.Parse(_whole(file), True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: an encoding that is none
         raise UserError(f"{file}, line {parser.ErrorLineNumber}: not valid XML ({error}); mend it there") from error
     yield from rows

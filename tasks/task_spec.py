@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -35,11 +35,13 @@ class TaskSpec(BaseModel):
     what they are made of: files, splits of the data set, or values of ``split_field``.
 
     The text of ``context`` stands before the question, ``context_end`` between them. ``choices`` is one field with a
-    list, or several fields, the right one first, that ``choice_seed`` shuffles. ``gold`` is a pattern whose first group
-    is the answer in the answer field. ``between`` keeps the rows whose field lies in a closed range, ``matching`` those
-    whose field is all of a pattern; ``without`` names a task whose questions are left out. ``answer_suffix`` is put
-    behind a prefix to force an answer (default: that of the answer type), ``step_end`` ends a step of a solution.
-    ``strict`` and ``last_number`` say what counts as an answer, see
+    list (or texts by their labels), or several fields, in their order where ``answer`` is named, else the right one
+    first, which ``choice_seed`` shuffles. The answer is the letter, label or text of a choice, or its place where all
+    answers are places, counted from ``choice_index``. ``gold`` is a pattern whose first group is the answer in the
+    answer field. ``between`` keeps the rows whose field lies in a closed range, ``matching`` those whose field is all
+    of a pattern; ``without`` names a task whose questions are left out. ``answer_suffix`` is put behind a prefix to
+    force an answer (default: that of the answer type), ``step_end`` ends a step of a solution. ``strict`` and
+    ``last_number`` say what counts as an answer, see
     :class:`prunebench.tasks.task.Task`.
     """
 
@@ -62,6 +64,7 @@ class TaskSpec(BaseModel):
     gold: str | None = None
     choices: Annotated[tuple[str, ...], Field(strict=False)] = ()
     choice_seed: int = 0
+    choice_index: Literal[0, 1] | None = None
     prompt: str = PROMPT
     answer_suffix: str | None = None
     step_end: str = "\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -14,13 +15,12 @@ import numpy as np
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
-from prunebench.tasks import answer_types
-from prunebench.tasks.answer_types import AnswerType
+from prunebench.tasks.answer_types.golds import accepted
 from prunebench.tasks.errors import NoProblemsError
+from prunebench.tasks.guessed_spec import guessed_spec
 from prunebench.tasks.near_duplicates import near_duplicates
-from prunebench.tasks.rows import DataRow, rows_of
+from prunebench.tasks.rows import rows_of
 from prunebench.tasks.task import Problem, Task
-from prunebench.tasks.task_spec import TaskSpec
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.base import Engine
@@ -39,26 +39,26 @@ def write_task(
 ) -> tuple[Path, str]:
     """Write ``NAME.yaml`` for the rows in ``data``; the file, and what was found about the answers.
 
-    Columns that are not named are guessed from usual names, the answer type from the answers. Raises UserError where
-    that fails, or where the file is there already.
+    What is not named is guessed, see :func:`prunebench.tasks.guessed_spec.guessed_spec`. Raises UserError where that
+    fails, or where the file is there already.
     """
     file = _free(folder / f"{name}.yaml", name)
     rows = list(rows_of(data))
     if not rows:
         raise UserError(f"{data}: holds no rows")
-    question = _column(rows[0], problem, "problem")
-    gold = _column(rows[0], answer, "answer")
-    texts = [text for row in rows if (text := str(row.values.get(gold) or "").strip())]
-    kind, about_answers = _answer_type(texts)
-    prompt = REASONER_PROMPT if shipped_model else f"{{problem}}\n\n{kind.prompt}"
-    extra = f"answer_suffix: {_quoted(REASONER_SUFFIX)}\n" if shipped_model else ""
+    guess = guessed_spec(rows, problem, answer)
+    shown = "{problem}\n\n{choices}" if "choices" in guess.keys else "{problem}"
+    prompt = REASONER_PROMPT.format(problem=shown) if shipped_model else f"{shown}\n\n{guess.answers.prompt}"
+    extra = {key: value for key, value in guess.keys.items() if key not in ("problem", "answer")}
+    extra |= {"answer_suffix": REASONER_SUFFIX} if shipped_model else {}
     beside = Path(os.path.relpath(data, folder)).as_posix()
     text = Template((TEMPLATES / "task.yaml.template").read_text(encoding="utf-8")).substitute(
-        name=name, file=file, data=_quoted(beside), problem=_quoted(question), answer=_quoted(gold),
-        answer_type=kind.name, prompt=_quoted(prompt), extra=extra,
+        name=name, file=file, data=_scalar(beside), problem=_scalar(guess.keys["problem"]),
+        answer=_scalar(guess.keys["answer"]), answer_type=guess.answers.name, prompt=_scalar(prompt),
+        extra="".join(f"{key}: {_scalar(value)}\n" for key, value in extra.items()),
     )  # fmt: skip
     write_atomically(file, text.encode())
-    return file, f"{len(rows)} rows, {len(texts)} with an answer; {about_answers}"
+    return file, "; ".join(guess.remarks)
 
 
 def write_python_task(name: str, folder: Path) -> Path:
@@ -79,35 +79,11 @@ def _free(file: Path, name: str) -> Path:
     return file
 
 
-def _quoted(text: str) -> str:
-    r"""As a double-quoted YAML scalar."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def _column(row: DataRow, named: str | None, key: str) -> str:
-    if named is not None:
-        if named not in row.values:
-            raise UserError(f"{row.file}: no column '{named}'; it has {', '.join(map(str, row.values))}")
-        return named
-    usual = TaskSpec.model_fields[key].default
-    columns = (column for name in usual for column in row.values if str(column).casefold() == name.casefold())
-    column = next(columns, None)
-    if column is None:
-        held = ", ".join(map(str, row.values))
-        raise UserError(f"{row.file}: has {held}; say which is the {key}: --set {key}=COLUMN")
-    return str(column)
-
-
-def _answer_type(texts: Sequence[str]) -> tuple[AnswerType, str]:
-    """The type that is surest of the answers, and a sentence about them."""
-    kind = max(answer_types.answer_types(), key=lambda kind: kind.guess(texts))
-    if kind.guess(texts) == 1:
-        return kind, f"all answers are of type {kind.name}"
-    integers = sum(map(answer_types.answer_type_of("integer").accepts, texts))
-    others = f"; {integers} of them are integers" if integers else ""
-    known = f"{', '.join(answer_types.names())}, or module:function"
-    return kind, f"answers of mixed form{others}: type {kind.name} was taken (of {known})"
+def _scalar(value: object) -> str:
+    """As YAML has it in one line: a text in double quotes, but a pattern in single ones, where it stands as it is."""
+    if isinstance(value, str) and "\\" in value and value.isprintable():
+        return "'" + value.replace("'", "''") + "'"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def examination(task: Task, engine: Engine | None = None) -> Iterator[str]:
@@ -123,7 +99,8 @@ def examination(task: Task, engine: Engine | None = None) -> Iterator[str]:
     yield from task.remarks()
     everything = [problem for problems in splits.values() for problem in problems]
     for problem in everything[:SHOWN]:
-        yield f"--- {problem.id} ({problem.split}), gold answer {problem.answer!r}, as the model gets it:"
+        golds = " or ".join(map(repr, accepted(problem.answer)))
+        yield f"--- {problem.id} ({problem.split}), gold answer {golds}, as the model gets it:"
         yield problem.prompt
     yield "---"
     common = Counter(problem.answer for problem in everything).most_common(1)[0]

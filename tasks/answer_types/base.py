@@ -102,7 +102,7 @@ class AnswerType(ABC):
         return len(text) <= statements.LONGEST
 
     def gold_in(self, text: str) -> str | None:
-        """The gold answer in a text: what it marks or declares, else itself; None for a solution that states none."""
+        """The gold answer of a text: what it marks or declares as its answer, or itself; None for a solution without."""
         text = text.strip()
         declared = self.find(f"{text}\n", complete=False)
         answer = marked_gold(text) or (declared.answer if declared else None)
@@ -111,6 +111,10 @@ class AnswerType(ABC):
     @abstractmethod
     def accepts(self, gold: str) -> bool:
         """Whether ``gold`` is an answer of this type."""
+
+    def read_as(self, gold: str) -> str | None:
+        """What a gold answer is taken for, where its writer may have meant something else."""
+        return None
 
     @abstractmethod
     def equal(self, answer: str, gold: str) -> Verdict:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from prunebench.tasks.answer_types.base import AnswerType
+from prunebench.tasks.answer_types.boxes import boxes
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.grading import Verdict
 from prunebench.tasks.python_files import module_of
@@ -21,6 +22,10 @@ class FunctionAnswers(AnswerType):
 
     def __init__(self, label: str, function: Callable[[str, str], bool | None]) -> None:
         self.label, self.function = label, function
+
+    def gold_in(self, text: str) -> str | None:
+        """All of the text, as its function may know what to make of it, but of a boxed answer that."""
+        return self.stated(text) if boxes(text) else text
 
     def accepts(self, gold: str) -> bool:
         return bool(gold.strip())

@@ -12,9 +12,14 @@ HASHES = "####"
 
 
 def marked_gold(solution: str) -> str | None:
-    """What a whole solution boxes, or writes behind ``####``; None where it marks no answer so."""
-    behind = solution.rpartition(HASHES)[2].strip() if HASHES in solution else ""
-    return joined_box(solution) or behind.partition("\n")[0].strip() or None
+    """What a whole solution boxes, or writes at its end behind ``####``; None where it marks no answer so."""
+    return joined_box(solution) or behind_hashes(solution)
+
+
+def behind_hashes(solution: str) -> str | None:
+    """What the last line says behind ``####``; elsewhere these begin a heading."""
+    last = solution.strip().rpartition("\n")[2]
+    return last.rpartition(HASHES)[2].strip() or None if HASHES in last else None
 
 
 def any_of(golds: Sequence[str]) -> str:

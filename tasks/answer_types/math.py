@@ -15,6 +15,9 @@ from prunebench.tasks.grading import Verdict
 
 _LOOKS_LIKE_MATHEMATICS = re.compile(r"[\d\\^=+*/]")
 
+_GROUPED = re.compile(r"\d(?:,|\{,\}| )\d")
+"""Digits in groups: a decimal comma or two numbers to some."""
+
 
 def _ends_with(text: str) -> str | None:
     """The only line of a text that is an expression, or its last line where that is a bold one."""
@@ -44,6 +47,10 @@ class MathAnswers(AnswerType):
 
     def accepts(self, gold: str) -> bool:
         return grading.read(gold).value != ""
+
+    def read_as(self, gold: str) -> str | None:
+        value = grading.number(gold)
+        return str(value) if value is not None and _GROUPED.search(gold) else None
 
     def equal(self, answer: str, gold: str) -> Verdict:
         return grading.equal(answer, gold)

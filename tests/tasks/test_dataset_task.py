@@ -114,6 +114,77 @@ def test_gold_answers_are_found_in_solutions(written):
         written([{"question": "q", "answer": "none"}], gold=r"####\s*(.+)").problems("test")
 
 
+def test_no_whole_solution_becomes_a_gold_answer(written):
+    solutions = [
+        {"problem": f"q{i}", "solution": f"We see at once what holds.\nBy {i} steps we are led to {end}"}
+        for i, end in enumerate([r"$\boxed 3$.", r"$\fbox{4}$.", "it.\n#### 5", "it. The answer is 6."])
+    ]
+    task = written(solutions, file="m.jsonl")
+    assert [problem.answer for problem in task.problems("test")] == ["3", "4", "5", "6"]
+    assert task.remarks() == ["task sums: 4 of 4 answers were found within longer texts (the first: line 1: '3')"]
+    open_end = {
+        "problem": "q",
+        "solution": "We see at once what holds.\nBy many steps we are led to it, as was to be shown.",
+    }
+    for kind in ("math", "integer", "text"):
+        with pytest.raises(
+            UserError, match=r"1 of 5 rows have no answer .* line 5, which states none: 'We see at once"
+        ):
+            written([*solutions, open_end], file="m.jsonl", answer_type=kind).problems("test")
+
+
+def test_an_answer_that_is_not_what_it_looks_like_is_told(written):
+    task = written([*rows(31), {"question": "more?", "answer": "1,234"}, {"question": "most?", "answer": "1 000"}])
+    assert task.remarks() == [
+        "task sums: 2 of 33 answers have digits in groups (the first: line 33: '1,234' is read as 1234)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "gold"),
+    [
+        ([0, 3], ["A", "D"]),
+        ([0.0, 3.0], ["A", "D"]),  # as pandas has integers beside a missing one
+        (["D", "b"], ["D", "B"]),
+    ],
+)
+def test_answers_may_be_places_of_choices(written, answers, gold):
+    content = [
+        {"question": f"q{i}", "choices": ["1", "2", "3", "0"], "answer": answer} for i, answer in enumerate(answers)
+    ]
+    spec = {"answer_type": "choice", "choices": "choices", "prompt": "{problem}\n{choices}"}
+    task = written(content, file="c.jsonl", **spec)
+    assert [problem.answer for problem in task.problems("test")] == gold
+    assert task.problems("test")[0].prompt == "q0\nA) 1\nB) 2\nC) 3\nD) 0"
+
+
+def test_places_that_may_be_counted_in_two_ways_are_asked_for(written):
+    content = [{"question": f"q{i}", "choices": ["w", "x", "y"], "answer": i} for i in (1, 2)]
+    spec = {"file": "c.jsonl", "answer_type": "choice", "choices": "choices", "prompt": "{problem}\n{choices}"}
+    with pytest.raises(UserError, match=r"places of choices, .* from 0 or from 1; write choice_index: 0 \(or 1\)"):
+        written(content, **spec).problems("test")
+    for start, golds in ((0, ["B", "C"]), (1, ["A", "B"])):
+        assert [each.answer for each in written(content, choice_index=start, **spec).problems("test")] == golds
+    with pytest.raises(UserError, match=r"line 2: answer 2 is none of the choices \['w', 'x'\]"):
+        content[1]["choices"] = ["w", "x"]
+        written(content, choice_index=0, **spec).problems("test")
+
+
+def test_columns_of_choices_stay_in_their_order_where_another_says_which_is_right(written):
+    content = [{"q": "Which?", "A": "x", "B": "{problem}", "C": "", "key": "B"}]
+    spec = {"problem": "q", "answer_type": "choice", "prompt": "{problem}\n{choices}", "choices": ["A", "B", "C"]}
+    (problem,) = written(content, answer="key", **spec).problems("test")
+    assert problem.prompt == "Which?\nA) x\nB) {problem}" and problem.answer == "B"
+
+
+def test_several_right_choices_are_accepted(written):
+    content = [{"question": "Which?", "choices": ["x", "y", "z"], "answer": ["C", "A"]}]
+    spec = {"file": "c.jsonl", "answer_type": "choice", "choices": "choices", "prompt": "{problem}\n{choices}"}
+    task = written(content, **spec)
+    (problem,) = task.problems("test")
+    assert [task.grade(letter, problem.answer).correct for letter in "ABC"] == [True, False, True]
+
+
 def test_a_few_rows_without_an_answer_are_left_out_and_said(written):
     content = rows(100)
     for i in (13, 50, 70):
@@ -151,6 +222,7 @@ def test_two_questions_may_share_an_id_as_the_question_is_part_of_the_identity(w
             r"line 2: no field 'Frage'; it has question, answer: name the right one under 'problem'",
         ),
         ({"answer": "reply"}, r"no field 'reply'"),
+        ({"id": "number"}, r"no field 'number'; it has question, answer: name the right one under 'id'"),
         ({"answr": "reply"}, r"sums\.yaml: unknown key 'answr'; did you mean 'answer'\?"),
         ({"answer_type": "numbr"}, r"answer type 'numbr' is not known"),
         ({"splits": {"dev": 1.0}}, r"splits: 'dev' is none of train, validation, test"),

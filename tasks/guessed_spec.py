@@ -1,0 +1,140 @@
+"""What the description of a data file should say, guessed from its rows: columns, choices, type of the answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prunebench.tasks import answer_types
+from prunebench.tasks.answer_types import AnswerType, answer_type_of
+from prunebench.tasks.answer_types.golds import HASHES, behind_hashes
+from prunebench.tasks.choices import counted_from
+from prunebench.tasks.dataset_fields import FieldReader
+from prunebench.tasks.errors import UserError, shown
+from prunebench.tasks.rows import DataRow
+from prunebench.tasks.task_spec import TaskSpec
+
+USUAL = {
+    "problem": ("problem", "question", "prompt", "input"),
+    "answer": (
+        "answer", "final_answer", "answerKey", "answer_key", "correct_answer", "expected_answer", "gold", "target",
+        "solution",
+    ),
+    "choices": ("choices", "options", "answer_choices", "endings"),
+}  # fmt: skip
+"""What columns are often called, the likeliest first."""
+MOST = 0.9
+"""What holds for this share of the rows holds for the data; the rest are blemishes."""
+BEHIND_HASHES = rf"{HASHES}\s*(.+)"
+_SERIES = re.compile(r"(?P<stem>.*?)[ _-]?(?P<last>[A-Za-z]|\d)")
+_OPTION = re.compile(r"(?:^|\s)\(?B[).:]\s")
+
+
+@dataclass(frozen=True)
+class GuessedSpec:
+    """``keys`` of a task (``problem``, ``answer``, and what else is needed), its answer type, and what was found."""
+
+    keys: dict[str, object]
+    answers: AnswerType
+    remarks: tuple[str, ...]
+
+
+def guessed_spec(rows: Sequence[DataRow], problem: str | None = None, answer: str | None = None) -> GuessedSpec:
+    """A description of ``rows``; ``problem`` and ``answer`` are columns that are known. Raises UserError."""
+    columns = {"problem": _column(rows[0], problem, "problem"), "answer": _column(rows[0], answer, "answer")}
+    keys: dict[str, object] = {**columns}
+    texts = [str(text) for row in rows for text in _reader(keys).stated(row)]
+    if places := _with_choices(rows, keys):
+        keys |= places
+        about = "answers are choices"
+        if (start := places.get("choice_index")) is not None:
+            about += f", by their places counted from {start}; look whether that is so"
+        return GuessedSpec(keys, answer_type_of("choice"), (_counted(rows, _reader(keys, "choice")), about))
+    golds = {kind: [gold for text in texts if (gold := kind.gold_in(text))] for kind in answer_types.answer_types()}
+    kind = max(golds, key=lambda kind: kind.guess(golds[kind]))
+    if not golds[kind]:
+        stands = f"; the first holds {shown(texts[0])}" if texts else ""
+        column = f"no answer in column '{keys['answer']}' of any row{stands}"
+        raise UserError(f"{rows[0].file}: {column}; name another: --set answer=COLUMN")
+    reader = FieldReader(_reader(keys).spec, kind)
+    remarks = [_counted(rows, reader), _about_type(kind, golds[kind])]
+    if all((match := re.search(BEHIND_HASHES, text)) and match[1].strip() == behind_hashes(text) for text in texts):
+        keys["gold"] = BEHIND_HASHES
+    if found := sum(kind.gold_in(text) != text for text in texts):
+        remarks.append(f"{found} answers were found within longer texts" + (", behind ####" if "gold" in keys else ""))
+    if kind.name == "choice" and not any(_OPTION.search(reader.question(row) or "") for row in rows):
+        remarks.append("no column holds the choices, so that the prompt shows none; if there is one: choices: COLUMN")
+    return GuessedSpec(keys, kind, tuple(remarks))
+
+
+def _reader(keys: Mapping[str, object], answer_type: str = "text") -> FieldReader:
+    prompt = "{problem}{choices}"
+    spec = TaskSpec.model_validate({"name": "guess", "data": "-", "prompt": prompt, "answer_type": answer_type, **keys})
+    return FieldReader(spec, answer_type_of(answer_type))
+
+
+def _counted(rows: Sequence[DataRow], reader: FieldReader) -> str:
+    return f"{len(rows)} rows, {sum(bool(reader.golds(row)) for row in rows)} with an answer"
+
+
+def _column(row: DataRow, named: str | None, key: str) -> str:
+    held = ", ".join(map(str, row.values))
+    if named is not None:
+        if named not in row.values:
+            raise UserError(f"{row.file}: no column '{named}'; it has {held}")
+        return named
+    usual = (column for name in USUAL[key] for column in row.values if str(column).casefold() == name.casefold())
+    column = next(usual, None)
+    if column is None:
+        raise UserError(f"{row.file}: has {held}; say which is the {key}: --set {key}=COLUMN")
+    return str(column)
+
+
+def _with_choices(rows: Sequence[DataRow], keys: Mapping[str, object]) -> dict[str, object] | None:
+    """The columns of the choices, and from where the answers count them if they are places."""
+    for columns in _columns_of_choices([column for column in rows[0].values if column not in keys.values()]):
+        found: dict[str, object] = {"choices": columns}
+        reader = _reader({**keys, **found}, "choice")
+        readable = [row for row in rows if _reads(reader, row)]
+        try:
+            start = counted_from([(reader.choices(row), gold) for row in readable for gold in reader.golds(row)])
+        except ValueError:
+            start = 0
+        found |= {} if start is None else {"choice_index": start}
+        reader = replace(reader, counted_from=start)
+        if sum(_reads(reader, row, answers=True) for row in readable) >= MOST * len(rows):
+            return found
+    return None
+
+
+def _reads(reader: FieldReader, row: DataRow, answers: bool = False) -> bool:
+    try:
+        reader.problem(None, row) if answers else reader.choices(row)
+    except UserError:
+        return False
+    return True
+
+
+def _columns_of_choices(columns: Sequence[str]) -> Iterator[list[str]]:
+    """A column with a usual name; columns that a letter or a digit tells apart, from the first on."""
+    for name in USUAL["choices"]:
+        yield from ([column] for column in columns if str(column).casefold() == name)
+    series: dict[str, dict[str, str]] = {}
+    for column in columns:
+        if parts := _SERIES.fullmatch(str(column)):
+            series.setdefault(parts["stem"], {})[parts["last"].upper()] = str(column)
+    for named in series.values():
+        for first in "A01":
+            run = [chr(ord(first) + place) for place in range(len(named))]
+            if len(named) > 1 and sorted(named) == run:
+                yield [named[last] for last in run]
+
+
+def _about_type(kind: AnswerType, golds: Sequence[str]) -> str:
+    if kind.guess(golds) == 1:
+        return f"all answers are of type {kind.name}"
+    integers = sum(map(answer_type_of("integer").accepts, golds))
+    others = f"; {integers} of them are integers" if integers else ""
+    known = f"{', '.join(answer_types.names())}, or module:function"
+    return f"answers of mixed form{others}: type {kind.name} was taken (of {known})"
