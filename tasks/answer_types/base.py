@@ -102,7 +102,7 @@ class AnswerType(ABC):
         return len(text) <= statements.LONGEST
 
     def gold_in(self, text: str) -> str | None:
-        """The gold answer of a text: what it marks or declares as its answer, or itself; None for a solution without."""
+        """The gold answer in a text: what it marks or declares, else itself; None for a solution that states none."""
         text = text.strip()
         declared = self.find(f"{text}\n", complete=False)
         answer = marked_gold(text) or (declared.answer if declared else None)

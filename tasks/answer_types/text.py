@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 from prunebench.tasks.answer_types.base import SpelledAnswers
 from prunebench.tasks.answer_types.registry import answer_type
+from prunebench.tasks.answer_types.values import is_prose
 from prunebench.tasks.spelling import unstyled
+
+MOST_WORDS = 24
+"""No longer text is likely to be met word by word."""
 
 
 @answer_type
@@ -17,6 +21,9 @@ class TextAnswers(SpelledAnswers):
     form = "a text"
     grader = "text 2"
     place = 4
+
+    def alone(self, text: str) -> bool:
+        return not is_prose(text, MOST_WORDS)
 
     def accepts(self, gold: str) -> bool:
         return bool(gold.strip())

@@ -70,10 +70,10 @@ def expression_alone(line: str) -> str | None:
     return text if _MATHEMATICS.search(text) and _PROSE.search(plain) is None else None
 
 
-def is_prose(text: str) -> bool:
+def is_prose(text: str, most_words: int = MOST_WORDS_OF_ANSWERS) -> bool:
     """Whether a text is a solution rather than an answer: many words, or some words in several lines."""
     words = len(_WORD.findall(_COMMANDS.sub(" ", text)))
-    return words > MOST_WORDS_OF_ANSWERS or (words > MOST_WORDS and "\n" in text.strip())
+    return words > most_words or (words > MOST_WORDS and "\n" in text.strip())
 
 
 def bold_alone(line: str) -> str | None:
