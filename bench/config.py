@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,13 +26,16 @@ STANDARD = PRESETS / "paper" / "_standard.yaml"
 
 
 def tokens_of(text: str) -> float:
-    """``300k`` is 300 * 1,024 tokens. Raises UserError."""
-    text = text.strip()
-    number = text[:-1] if text.endswith("k") else text
+    """``300k`` is 300 * 1,024 tokens, ``1M`` 1,024 times as many as ``1k``. Raises UserError."""
+    written = text.strip().replace(",", "")
+    times = {"k": 1024, "m": 1024**2}.get(written[-1:].lower(), 1)
     try:
-        return float(number) * (1024 if text.endswith("k") else 1)
-    except ValueError as error:
-        raise UserError(f"{text}: write a number of tokens, such as 16384 or 16k") from error
+        number = float(written[:-1] if times > 1 else written)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{text}: write a number of tokens, such as 16384, 16k or 1M")
+    return number * times
 
 
 Tokens = Annotated[float, BeforeValidator(lambda value: tokens_of(value) if isinstance(value, str) else value)]

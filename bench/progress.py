@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,14 @@ class Spoken:
 
     def stretch(self, _name: str, _total: int | None = None, /) -> Tick:
         return uncounted
+
+
+def left_out_lines(reasons: Mapping[str, str]) -> Iterator[str]:
+    """What was left out, a line for each reason, by ``reasons`` of names."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    yield from (f"left out: {', '.join(alike)}: {reason}" for reason, alike in names.items())
 
 
 SILENT: Progress = Spoken(lambda _sentence: None)

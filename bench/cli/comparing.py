@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prunebench.bench.cli.app import command_line, watching
 from prunebench.bench.cli.at_hand import known, processes_on
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import left_out_lines
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
@@ -97,7 +98,7 @@ def _show(results: Results, out: Path) -> None:
             console.print(note.text, style="dim")
     for remark, names in _remarks(results, task).items():
         console.print(f"{', '.join(names)}: {remark}")
-    for name, reason in results.left_out.items():
-        console.print(f"left out: {name}: {reason}")
+    for line in left_out_lines(results.left_out):
+        console.print(line)
     written = sorted(path.name for path in out.iterdir() if path.is_file())
     console.print(f"written to {out}: {', '.join(written)}")

@@ -14,6 +14,7 @@ from prunebench.bench.cli.options import Device, Judge, Learned, judged
 from prunebench.bench.cli.settings import keys_of, names_of, set_option, settings_of
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import left_out_lines
 
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
 
@@ -78,8 +79,8 @@ def sweep(
         tick(1)
     for name, reason in refused.items():
         typer.echo(f"no guideline of {name}: {reason}")
-    for name, reason in result.left_out.items():
-        typer.echo(f"left out: {name}: {reason}")
+    for line in left_out_lines(result.left_out):
+        typer.echo(line)
     typer.echo(f"in {out}: sweep.json, sweep.csv, guideline-<method>.json; next: prunebench guideline --file {out} ...")
 
 

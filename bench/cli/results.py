@@ -13,6 +13,7 @@ from prunebench.bench.cli.comparing import compare_with
 from prunebench.bench.cli.options import Device
 from prunebench.bench.cli.settings import pairs_of
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import left_out_lines
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
@@ -52,8 +53,8 @@ def figures(
     target = out or run / "figures"
     with watching() as progress:
         gallery = draw_figures(RunFolder(run, _beside(data)), target, names or (), paper=paper, progress=progress)
-    for name, reason in gallery.left_out.items():
-        typer.echo(f"left out: {name}: {reason}")
+    for line in left_out_lines(gallery.left_out):
+        typer.echo(line)
     typer.echo(f"written to {target}: {', '.join(path.name for path in gallery.written)}")
 
 

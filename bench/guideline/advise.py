@@ -12,7 +12,7 @@ from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import GAMMAS, Grid, playable_of, sweep_by_name
-from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.progress import SILENT, Progress, left_out_lines
 from prunebench.bench.rollouts.sampling import sample_split
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.bench.training.learn import learn, nothing_to_learn_from
@@ -42,8 +42,8 @@ def advice(
     judges = Judges({}, engine.device, shipped=engine.name in REASONERS)
     learned = out / "training"
     playable, left_out = playable_of({name: entry_of(name) for name in [*taught, *untaught]})
-    for name, why in left_out.items():
-        progress.say(f"left out: {name}: {why}")
+    for line in left_out_lines(left_out):
+        progress.say(line)
     taught, untaught = ([name for name in names if name in playable] for names in (taught, untaught))
     reason = nothing_to_learn_from(config) if taught else None
     if reason is not None:

@@ -74,11 +74,11 @@ def advise(
             low, high = min(measured) * (1 - MARGIN), max(measured) * (1 + MARGIN)
             if not low <= value <= high:
                 raise UserError(
-                    f"--{name} {value:g}: the guideline of {guideline.model} was measured from {min(measured):g} to "
-                    f"{max(measured):g} tokens and does not extrapolate; sweep at such lengths with: prunebench sweep"
+                    f"--{name} {value:,.0f}: the guideline of {guideline.model} was measured from {min(measured):,.0f} "
+                    f"to {max(measured):,.0f} tokens and does not extrapolate; sweep such lengths: prunebench sweep"
                 )
     if prefix > task_length:
-        raise UserError(f"--prefix {prefix:g}: longer than the mean path of {task_length:g} tokens")
+        raise UserError(f"--prefix {prefix:,.0f}: longer than the mean path of {task_length:,.0f} tokens")
     best = max(chosen, key=lambda guideline: nearest(guideline, budget, prefix, task_length).maj)
     form = best.best_form
     inverse = best.inverse_gamma(form, budget, prefix, task_length)

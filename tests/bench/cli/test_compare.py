@@ -123,7 +123,7 @@ def test_a_store_that_cannot_serve_is_refused(prunebench, imported, tmp_path):
     assert "holds no task 'yours'; it has mine" in refusal("--task", "yours")
     assert "k = 9 paths cannot be kept of n = 8" in refusal("--k", 9)
     assert "--set temperature: the rollouts of --store were sampled already" in refusal("--set", "temperature=0.5")
-    assert "write a number of tokens, such as 16384 or 16k" in refusal("--set", "budget=much")
+    assert "write a number of tokens, such as 16384, 16k or 1M" in refusal("--set", "budget=much")
     assert "no manifest.json" in refused(prunebench("compare", "--store", tmp_path / "nothing"))
     assert "imported rollouts; their model is not at hand" in refused(prunebench("label", imported))
 

@@ -92,5 +92,9 @@ def test_names_are_split_outside_of_brackets():
 
 def test_k_is_1024_tokens():
     assert (tokens_of("300k"), tokens_of(" 16384 "), tokens_of("0.5k")) == (300 * 1024, 16384, 512)
-    with pytest.raises(UserError, match="much: write a number of tokens, such as 16384 or 16k"):
+    assert (tokens_of("1M"), tokens_of("1.5m"), tokens_of("8K"), tokens_of("16,384")) == (2**20, 3 * 2**19, 8192, 16384)
+    with pytest.raises(UserError, match="much: write a number of tokens, such as 16384, 16k or 1M"):
         tokens_of("much")
+    for text in ("", "k", "nan", "inf", "infM", "1G"):
+        with pytest.raises(UserError, match="write a number of tokens"):
+            tokens_of(text)

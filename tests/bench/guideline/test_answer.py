@@ -29,9 +29,9 @@ def test_advice_is_the_form_of_least_regret_within_the_budget(guideline):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ((300_000, 40, 300), "--budget 300000.*does not extrapolate"),
+        ((300_000, 40, 300), "--budget 300,000.*does not extrapolate"),
         ((4096, 400, 300), "--prefix 400"),
-        ((4096, 40, 12_000), "--task-length 12000"),
+        ((4096, 40, 12_000), "--task-length 12,000"),
     ],
 )
 def test_nothing_is_extrapolated(guideline, asked, message):
