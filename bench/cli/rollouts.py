@@ -148,7 +148,10 @@ def import_(
     task: Annotated[str | None, typer.Option(help="Name of the task (default: that of the file).")] = None,
     model: Annotated[str | None, typer.Option(help="stop: the model that it belongs to.")] = None,
     answer_type: Annotated[
-        str | None, typer.Option(help="How answers are read and compared: integer, math (default), choice, text.")
+        str | None,
+        typer.Option(
+            help="integer, math, choice, text (default: choice where every gold answer is a letter, else math)."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -186,7 +189,7 @@ def _import_rollouts(
     of_source = [f"{key}={value}" for key, value in values.items() if key in ("tokenizer", "grading")]
     asked = settings_of(SourceSettings, of_source)
     fields = {key: value for key, value in values.items() if key not in ("tokenizer", "grading")}
-    options = Options(task, asked.tokenizer, asked.grading, fields, answer_type or "math")
+    options = Options(task, asked.tokenizer, asked.grading, fields, answer_type)
     with watching() as progress:
         report = import_rollouts(form, path, out, options, progress)
     for line in report.lines():

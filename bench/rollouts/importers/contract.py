@@ -19,14 +19,15 @@ class Options:
 
     ``task``: the name that its problems get (None: the name of the file or folder). ``tokenizer``: folder or id of a
     fast tokenizer on this machine. ``grading``: see :class:`tasks.imported.ImportedTask`. ``fields``: what an importer
-    lets be chosen by name, see :attr:`Importer.fields`. ``answer_type``: how answers are read and compared, by name.
+    lets be chosen by name, see :attr:`Importer.fields`. ``answer_type``: how answers are read and compared, by name
+    (None: by the gold answers, see ``answer_type_for``).
     """
 
     task: str | None = None
     tokenizer: str | None = None
     grading: str = "equivalence"
     fields: Mapping[str, str] = field(default_factory=dict)
-    answer_type: str = "math"
+    answer_type: str | None = None
 
     def task_of(self, path: Path) -> str:
         return self.task or path.stem
@@ -37,8 +38,9 @@ class SourcePath:
     """One path as its source gives it; None is what the source lacks.
 
     ``tokens``: the texts of its tokens; ``length``: their number, where there is nothing else. ``logprobs`` and
-    ``entropy``: float32, one per token of the source. ``final_answer``, ``correct``: the source's own answer and
-    verdict. ``finish``: stop, length or unknown. ``number``: its place among the problem's paths.
+    ``entropy``: float32, one per token of the source, NaN where that is missing. ``final_answer``, ``correct``: the
+    source's own answer and verdict. ``final_text``: the part of the text in which the source looks for the answer.
+    ``finish``: stop, length or unknown. ``number``: its place among the problem's paths.
     """
 
     text: str | None = None
@@ -48,6 +50,7 @@ class SourcePath:
     logprobs: NDArray[np.float32] | None = None
     entropy: NDArray[np.float32] | None = None
     final_answer: str | None = None
+    final_text: str | None = None
     correct: bool | None = None
     finish: str = "unknown"
     probed: list[str | None] | None = None
@@ -56,7 +59,10 @@ class SourcePath:
 
 @dataclass
 class SourceProblem:
-    """One problem with its paths. ``left_out`` counts paths of the source that are not complete, hence not here."""
+    """One problem with its paths; ``gold`` as ``gold_of`` gives it.
+
+    ``left_out`` counts paths of the source that are not complete, hence not here.
+    """
 
     task: str
     problem: str
@@ -79,15 +85,24 @@ class Importer:
     read: Callable[[Path, Options], Iterator[SourceProblem]]
 
 
+def kind_of(file: Path) -> str:
+    """How the name ends, packed or not."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
 def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The file, or the files of a folder that end in one of ``suffixes``, by name. Raises UserError for none."""
+    """The file, or the files of a folder that end in one of ``suffixes``, by name. Raises UserError for none.
+
+    JSON files beside others say something about these: they count only where there is nothing else.
+    """
     if path.is_file():
-        if path.suffix not in suffixes:
+        if kind_of(path) not in suffixes:
             raise UserError(f"{path}: this format has files that end in {' or '.join(suffixes)}; check FORMAT and PATH")
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: there is no such file or folder; check PATH")
-    files = sorted(file for file in path.iterdir() if file.suffix in suffixes and not file.name.startswith("."))
+    files = sorted(file for file in path.iterdir() if kind_of(file) in suffixes and not file.name.startswith("."))
+    files = [file for file in files if kind_of(file) != ".json"] or files
     if not files:
         raise UserError(f"{path}: no file in it ends in {' or '.join(suffixes)}; check FORMAT and PATH")
     return files

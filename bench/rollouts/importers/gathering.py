@@ -17,8 +17,10 @@ class Gathering:
         self.task = task
         self._problems: dict[str, SourceProblem] = {}
 
-    def add(self, record: Record, problem: str, prompt: str, gold: str, paths: Sequence[SourcePath]) -> None:
-        """``record`` is where they come from. Raises UserError for a second gold answer or a repeated path number."""
+    def add(
+        self, record: Record, problem: str, prompt: str, gold: str, paths: Sequence[SourcePath], left_out: int = 0
+    ) -> None:
+        """``record`` is where they come from, ``gold`` as ``gold_of`` gives it. Raises UserError for a second gold."""
         known = self._problems.setdefault(problem, SourceProblem(self.task, problem, prompt, gold, []))
         if known.gold != gold:
             raise UserError(
@@ -27,6 +29,7 @@ class Gathering:
             )
         known.prompt = known.prompt or prompt
         known.paths += paths
+        known.left_out += left_out
 
     def problems(self) -> Iterator[SourceProblem]:
         yield from self._problems.values()

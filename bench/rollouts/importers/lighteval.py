@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,11 @@ import pyarrow as pa
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.conversations import prompt_of
 from prunebench.bench.rollouts.importers.gathering import Gathering
-from prunebench.bench.rollouts.importers.records import Record, records_of, schema_of
+from prunebench.bench.rollouts.importers.golds import gold_of
+from prunebench.bench.rollouts.importers.records import Record, records_of, schema_of, unwritten
 from prunebench.methods.base import Signal
-from prunebench.tasks.grading import boxed
 
 SUFFIXES = (".parquet",)
 STRUCTS = ("doc", "model_response")
@@ -28,6 +28,7 @@ NEWER = {
     "choices": "doc.choices",
     "gold_index": "doc.gold_index",
     "texts": "model_response.text",
+    "final_texts": "model_response.text_post_processed",
     "token_ids": "model_response.output_tokens",
     "logprobs": "model_response.logprobs",
     "metrics": "metric",
@@ -35,7 +36,7 @@ NEWER = {
 OLDER = {
     "prompt": "full_prompt",
     "choices": "gold",
-    "gold_index": "(index in gold)",  # the column gold_index counts in the column choices
+    "gold_index": "(index in gold)",  # of all of them; the column gold_index counts in the column choices
     "texts": "predictions",
     "token_ids": "cont_tokens",
 }
@@ -62,7 +63,8 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
             record = (_one_level if newer else _columns)(replace(row, values=values))
             problem = record.word("id") or str(number)
             paths = _paths(record, options.fields.get("correct"))
-            gathering.add(record, problem, record.text("prompt") or "", _gold(record), paths)
+            prompt = prompt_of(record, "prompt", record.get("prompt"))
+            gathering.add(record, problem, prompt, _gold(record, options), paths)
     yield from gathering.problems()
 
 
@@ -70,10 +72,10 @@ def _literal(row: Record, column: str, value: Any) -> Any:
     """The value that Python's spelling of a list or dict stands for; no code is run."""
     if not isinstance(value, str) or value[:1] not in ("[", "{"):
         return value
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        raise row.error(column, value, "the spelling of a list or dict") from None
+    spelled = unwritten(value)
+    if isinstance(spelled, str):
+        raise row.error(column, value, "the spelling of a list or dict")
+    return spelled
 
 
 def _one_level(record: Record) -> Record:
@@ -89,22 +91,26 @@ def _one_level(record: Record) -> Record:
 
 def _columns(record: Record) -> Record:
     """The columns of older versions; a single text may stand for a list of one."""
-    lists = {name: [value] for name in FLAT if isinstance(value := record.get(name), str)}
-    return replace(record, values={**record.values, **lists}, names=OLDER)
+    values = {**record.values, **{name: [value] for name in FLAT if isinstance(value := record.get(name), str)}}
+    golds = values["gold"] if isinstance(values["gold"], list) else []
+    return replace(record, values={**values, OLDER["gold_index"]: list(range(len(golds))) or [0]}, names=OLDER)
 
 
-def _gold(record: Record) -> str:
-    r"""The first right choice; of a whole solution what it boxes."""
+def _gold(record: Record, options: Options) -> str:
+    """The right choices, of which any one will do."""
     choices, index = record.items("choices"), record.get("gold_index")
-    first = (index[0] if index else None) if isinstance(index, list) else index or 0
-    place = record.as_integer("gold_index", first)
-    if place >= len(choices):
-        raise record.error("gold_index", place, f"the index of one of {len(choices)} choices")
-    choice = choices[place]
-    gold = record.as_word("choices", choice[0] if isinstance(choice, list) and choice else choice, place)
-    if gold is None:
-        raise record.error("choices", choice, "a gold answer", place)
-    return boxed(gold) or gold
+    words = []
+    for one in index if isinstance(index, list) else [index]:
+        place = record.as_integer("gold_index", one)
+        if place >= len(choices):
+            raise record.error("gold_index", place, f"the index of one of {len(choices)} choices")
+        choice = choices[place]
+        for text in choice if isinstance(choice, list) else [choice]:
+            word = record.as_word("choices", text, place)
+            if word is None:
+                raise record.error("choices", text, "a gold answer", place)
+            words.append(word)
+    return gold_of(record, "choices", options, words)
 
 
 def _paths(record: Record, metric: str | None) -> list[SourcePath]:
@@ -113,12 +119,14 @@ def _paths(record: Record, metric: str | None) -> list[SourcePath]:
         raise record.error("texts", record.get("texts"), "a list with at least one generated text")
     ids = _per_path(record, "token_ids", len(texts))
     logprobs = _per_path(record, "logprobs", len(texts))
+    final_texts = record.texts("final_texts") or []
     correct = _verdict(record, metric) if len(texts) == 1 else None
     return [
         SourcePath(
             text=text,
             token_ids=_of_path(record, "token_ids", ids[index]).ids("token_ids"),
             logprobs=_of_path(record, "logprobs", logprobs[index]).floats("logprobs"),
+            final_text=final_texts[index] if len(final_texts) == len(texts) else None,
             correct=correct,
         )
         for index, text in enumerate(texts)

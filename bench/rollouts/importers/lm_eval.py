@@ -1,22 +1,27 @@
-"""Samples of EleutherAI's lm-evaluation-harness: ``samples_*.jsonl``, one row per document and filter."""
+"""Samples of EleutherAI's lm-evaluation-harness: ``samples_*.jsonl``, one row per document and filter.
+
+Before v0.4.7 the rows do not name their filters, before v0.4.3 a file is one JSON list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.conversations import prompt_of
 from prunebench.bench.rollouts.importers.gathering import Gathering
-from prunebench.bench.rollouts.importers.records import Record, records_of
+from prunebench.bench.rollouts.importers.golds import CHOICE, gold_of
+from prunebench.bench.rollouts.importers.records import Record, records_of, unwritten
 from prunebench.methods.base import Signal
-from prunebench.tasks.grading import boxed
+from prunebench.tasks.answer_types.thinking import behind_thinking
 
-SUFFIXES = (".jsonl",)
+SUFFIXES = (".jsonl", ".json")
 METRIC = "exact_match"
-NO_ANSWER = "[invalid]"
-"""What the harness writes where its filter found nothing."""
 
 
 def read(path: Path, options: Options) -> Iterator[SourceProblem]:
@@ -26,38 +31,62 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """
     files, wanted, seen = files_of(path, SUFFIXES), options.fields.get("filter"), set[str]()
     gathering = Gathering(options.task_of(path))
-    for record in records_of(files):
-        name = record.word("filter") or "none"
+    for name, record in _filtered(files):
         seen.add(name)
         if wanted is None and len(seen) > 1:
-            seen |= {record.word("filter") or "none" for record in records_of(files)}
-            raise UserError(f"{path}: there are the filters {', '.join(sorted(seen))}; choose one: --set filter=NAME")
+            names = sorted(seen | {name for name, _ in _filtered(files)})
+            unnamed = "" if record.get("filter") else " (numbered as they follow, since logs before v0.4.7 name none)"
+            raise UserError(
+                f"{path}: there are the filters {', '.join(names)}{unnamed}; choose one: --set filter={names[-1]}"
+            )
         if name == (wanted or name):
-            paths = _paths(record, options.fields.get("correct", METRIC))
-            gathering.add(record, record.needed("doc_id"), _prompt(record), _gold(record), paths)
+            paths = _paths(record, options.fields.get("correct"))
+            gathering.add(record, record.needed("doc_id"), _prompt(record), _gold(record, options), paths)
     if wanted is not None and wanted not in seen:
         raise UserError(f"{path}: there is no filter '{wanted}'; there are: {', '.join(sorted(seen)) or 'none'}")
     yield from gathering.problems()
 
 
-def _paths(record: Record, metric: str) -> list[SourcePath]:
+def _filtered(files: Sequence[Path]) -> Iterator[tuple[str, Record]]:
+    """Every row, with the name of its filter; those without a name are numbered.
+
+    A row that says the same of its document again, with the very same responses, is of another filter.
+    """
+    rows = Counter[tuple[Path, str, str]]()
+    for record in records_of(files):
+        name = record.word("filter")
+        if name is None:
+            responses = hashlib.sha256(repr(record.get("resps")).encode(errors="replace")).hexdigest()
+            key = (record.file, record.needed("doc_id"), responses)
+            rows[key] += 1
+            name = str(rows[key])
+        yield name, record
+
+
+def _paths(record: Record, metric: str | None) -> list[SourcePath]:
     texts = _flat(record, "resps")
     if not texts:
         raise record.error("resps", record.get("resps"), "a list with at least one response")
-    answers = _answers(record, texts)
-    correct = record.verdict(metric) if len(texts) == 1 else None  # of several repeats it is a mean or a maximum
+    correct = record.verdict(metric or _metric(record)) if len(texts) == 1 else None  # of repeats it is a mean
     return [
-        SourcePath(text=text, final_answer=answer, correct=correct) for text, answer in zip(texts, answers, strict=True)
+        SourcePath(text=text, final_answer=answer, correct=correct)
+        for text, answer in zip(texts, _answers(record, texts), strict=True)
     ]
 
 
+def _metric(record: Record) -> str:
+    """The metric of a verdict: the only one there is, else exact_match."""
+    names = record.get("metrics")
+    return names[0] if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) else METRIC
+
+
 def _answers(record: Record, texts: list[str]) -> list[str | None]:
-    """What the filter took from every response; None where it took all of it, or another number of them."""
+    """What the filter took from every response; None where it left all but the thinking, or another number of them."""
     filtered = _flat(record, "filtered_resps") if record.get("filtered_resps") is not None else []
     if len(filtered) != len(texts):
         return [None] * len(texts)
     return [
-        None if answer.strip() in (text.strip(), NO_ANSWER) else answer.strip() or None
+        None if answer.strip() in (text.strip(), behind_thinking(text).strip()) else answer
         for answer, text in zip(filtered, texts, strict=True)
     ]
 
@@ -83,13 +112,21 @@ def _prompt(record: Record) -> str:
     else:
         first = arguments[0] if isinstance(arguments, list) and arguments else None
         prompt = first[0] if isinstance(first, list) and first else None
-    return record.as_text("arguments", prompt) if isinstance(prompt, str) else ""
+    return prompt_of(record, "arguments", prompt)
 
 
-def _gold(record: Record) -> str:
-    r"""The target; of a whole solution what it boxes, or what follows ``####``."""
-    target = record.needed("target")
-    return boxed(target) or target.rpartition("####")[2].strip() or target
+def _gold(record: Record, options: Options) -> str:
+    """The target: several where the harness spells a list of texts; the letter of a choice where it counts these."""
+    words = record.words("target")
+    if len(words) == 1 and words[0][:2] in ("['", '["'):
+        listed = unwritten(words[0])
+        words = listed if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else words
+    doc = record.get("doc")
+    choices = doc.get("choices") if isinstance(doc, dict) else None
+    if options.answer_type == CHOICE and isinstance(choices, list):
+        letters = {str(place): chr(ord("A") + place) for place in range(min(len(choices), 26))}
+        words = [letters.get(word, word) for word in words]
+    return gold_of(record, "target", options, words)
 
 
 LM_EVAL = Importer(

@@ -12,6 +12,7 @@ from typing import Any
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.golds import gold_of
 from prunebench.bench.rollouts.importers.records import Record
 from prunebench.tasks.errors import shown
 from prunebench.tasks.rows import json_of
@@ -30,7 +31,7 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
                 task=options.task_of(file),
                 problem=f"{file.stem}/{index}",
                 prompt="",
-                gold=record.needed("gold_answer"),
+                gold=gold_of(record, "gold_answer", options),
                 paths=[_path(record, number, branch) for number, branch in enumerate(record.items("each_branch"))],
                 probe_every=record.as_integer("probe_freq", record.get("probe_freq"), least=1),
             )

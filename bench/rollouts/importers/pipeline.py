@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,18 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.files import file_digest, in_groups
 from prunebench.bench.progress import Progress, Tick
 from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
+from prunebench.bench.rollouts.importers.golds import CHOICE, answer_type_for
 from prunebench.bench.rollouts.importers.report import Report
 from prunebench.bench.rollouts.importers.units import TokenUnits, units_for
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks.answer_types import FoundAnswer
+from prunebench.tasks.answer_types.golds import accepted
 from prunebench.tasks.grading import Verdict
-from prunebench.tasks.imported import ImportedTask
+from prunebench.tasks.imported import MATH, ImportedTask
 
+NO_ANSWERS = {"none", "nan", "null", "<na>", "n/a", "[invalid]", "[invalidanswer]"}
+"""What sources write, in any case, where a path has no answer; an answer only where it is the gold answer."""
 OF_SOURCE = "of the source"
 """The rule of answers that the source gives by themselves."""
 PER_TOKEN = ("logprobs", "entropy")
@@ -37,12 +41,14 @@ class Survey:
     units: TokenUnits
     paths: int
     """Paths of every problem, or the fewest."""
+    answer_type: str
 
 
 def survey(importer: Importer, path: Path, options: Options) -> Survey:
     """Read everything once. Raises UserError for whatever is malformed, anywhere in the source."""
     units: TokenUnits | None = None
     paths: list[int] = []
+    golds: list[str] = []
     seen: set[tuple[str, str]] = set()
     for problem in importer.read(path, options):
         key = (problem.task, problem.problem)
@@ -59,9 +65,11 @@ def survey(importer: Importer, path: Path, options: Options) -> Survey:
             except ValueError as error:
                 raise UserError(f"{path}: problem '{problem.problem}', its path {place}: {error}") from error
         paths.append(len(problem.paths))
+        golds.append(problem.gold)
     if units is None:
         raise UserError(f"{path}: there is no problem in it; check FORMAT and PATH")
-    return Survey(units, min(paths))
+    guessed = answer_type_for(golds) if options.grading == "equivalence" else MATH
+    return Survey(units, min(paths), options.answer_type or guessed)
 
 
 def numbers(problem: SourceProblem) -> list[int]:
@@ -81,7 +89,7 @@ def numbers(problem: SourceProblem) -> list[int]:
 def import_source(importer: Importer, path: Path, out: Path, options: Options, progress: Progress) -> Report:
     """See :func:`prunebench.bench.rollouts.importers.import_rollouts`."""
     try:
-        ImportedTask("", options.grading, options.answer_type)
+        ImportedTask("", options.grading, options.answer_type or MATH)
     except ValueError as error:
         raise UserError(str(error)) from error
     unknown = sorted(set(options.fields) - importer.fields)
@@ -90,10 +98,12 @@ def import_source(importer: Importer, path: Path, out: Path, options: Options, p
         raise UserError(f"format {importer.name} knows no field '{unknown[0]}'; its fields: {known}")
     surveyed = survey(importer, path, options)
     store = RolloutStore.create_or_open(out, manifest(importer, path, options, surveyed))
-    report = Report(tokens=surveyed.units.name)
+    guessed = surveyed.answer_type if surveyed.answer_type == CHOICE and options.answer_type is None else None
+    report = Report(surveyed.units.name, guessed)
     tick = progress.stretch("importing paths")
     with store.shards:
-        settled = _settled(importer.read(path, options), store.problems(), surveyed.units, options, report, tick)
+        grading = replace(options, answer_type=surveyed.answer_type)
+        settled = _settled(importer.read(path, options), store.problems(), surveyed.units, grading, report, tick)
         for group in in_groups(settled, SHARD_PROBLEMS):
             store.append(group)
     return report
@@ -114,7 +124,7 @@ def manifest(importer: Importer, path: Path, options: Options, surveyed: Survey)
         },
         "tokens": surveyed.units.name,
         "grading": options.grading,
-        "answer_type": options.answer_type,
+        "answer_type": surveyed.answer_type,
         "sampling": None,
         "sampling_digest": IMPORTED,
         "recording": None,
@@ -137,7 +147,8 @@ def _settled(
         if (problem.task, problem.problem) in done:
             report.already += 1
         else:
-            yield settle(problem, units, ImportedTask(problem.task, options.grading, options.answer_type), report)
+            task = ImportedTask(problem.task, options.grading, options.answer_type or MATH)
+            yield settle(problem, units, task, report)
         tick(len(problem.paths))
 
 
@@ -147,7 +158,7 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
     paths = []
     for number, source in sorted(zip(numbers(problem), problem.paths, strict=True), key=lambda pair: pair[0]):
         measured = units.measure(source)
-        found = _found(source, measured.text, task)
+        found = _found(source, measured.text, task, problem.gold)
         answer = found.answer if found else None
         if answer not in verdicts:
             verdicts[answer] = task.grade(answer, problem.gold)
@@ -169,6 +180,7 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
         report.count(f"{problem.task}/{problem.problem}", source, stored)
         paths.append(stored)
     report.problems += 1
+    report.promptless += not problem.prompt
     report.left_out += problem.left_out
     return StoredProblem(
         task=problem.task,
@@ -181,13 +193,17 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
     )
 
 
-def _found(source: SourcePath, text: str | None, task: ImportedTask) -> FoundAnswer | None:
-    """The source's own answer, else what the text states."""
-    if source.final_answer:
-        return FoundAnswer(source.final_answer, OF_SOURCE)
-    return task.found_in(text) if text else None
+def _found(source: SourcePath, text: str | None, task: ImportedTask, gold: str) -> FoundAnswer | None:
+    """The source's own answer, which may be a text that states one; else what the text states."""
+    own = (source.final_answer or "").strip()
+    if own and (own.casefold() not in NO_ANSWERS or own in accepted(gold)):
+        stated = task.found_in(own)
+        if stated or task.answers.alone(own):
+            return FoundAnswer(stated.answer if stated else own, OF_SOURCE)
+    said = source.final_text or text
+    return task.found_in(said) if said else None
 
 
 def _aligned(signal: NDArray[np.float32] | None, length: int) -> NDArray[np.float32] | None:
-    """The signal where it has one value per token, else nothing."""
-    return signal if signal is not None and len(signal) == length else None
+    """The signal where it has one finite value per token, else nothing."""
+    return signal if signal is not None and len(signal) == length and np.isfinite(signal).all() else None

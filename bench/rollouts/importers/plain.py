@@ -1,4 +1,4 @@
-"""Rows of one's own: JSONL or Parquet, one row per path, or one per problem with lists. See docs/importing.md."""
+"""Rows of one's own, one per path, or one per problem with lists of paths. See docs/importing.md."""
 
 from __future__ import annotations
 
@@ -15,14 +15,25 @@ from prunebench.bench.rollouts.importers.contract import (
     SourceProblem,
     files_of,
     finish_of,
+    kind_of,
 )
+from prunebench.bench.rollouts.importers.conversations import ASSISTANT, answer_of, conversation, prompt_of
 from prunebench.bench.rollouts.importers.gathering import Gathering
-from prunebench.bench.rollouts.importers.records import Record, records_of
+from prunebench.bench.rollouts.importers.golds import gold_of
+from prunebench.bench.rollouts.importers.logprobs import logprobs_of
+from prunebench.bench.rollouts.importers.records import Record, records_of, unwritten
 from prunebench.methods.base import Signal
 
-SUFFIXES = (".jsonl", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv")
 OF_PROBLEM = ("problem", "prompt", "answer")
-OF_PATH = ("text", "token_ids", "tokens", "logprobs", "entropy", "final_answer", "correct", "finish", "path")
+OF_PATH = (
+    "text", "messages", "token_ids", "tokens", "logprobs", "entropy", "final_answer", "correct", "finish", "path",
+)  # fmt: skip
+CONTENT = ("text", "messages", "token_ids", "tokens")
+TEXTS = {"problem", "prompt", "answer", "text", "final_answer", "finish"}
+"""What the cell of a table says as it stands; other cells spell a number, a truth value or a list."""
+NOTHING = {"", "none", "nan", "null"}
 LONGEST_NAME = 80
 """In characters: a longer problem is its text, not its name."""
 
@@ -30,26 +41,53 @@ LONGEST_NAME = 80
 def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """The problems in the order of their first rows. Raises UserError for a malformed row."""
     gathering = Gathering(options.task_of(path))
-    for record in records_of(files_of(path, SUFFIXES), options.fields):
-        problem, prompt = _named(record)
-        gathering.add(record, problem, prompt, record.needed("answer"), list(map(_path, _paths(record))))
+    for row in records_of(files_of(path, SUFFIXES), options.fields):
+        record = _typed(row) if kind_of(row.file) in TABLES else row
+        paths = _paths(record)
+        problem, prompt = _named(record, _prompt(record, paths[0]))
+        gathering.add(record, problem, prompt, gold_of(record, "answer", options), list(map(_path, paths)))
     yield from gathering.problems()
 
 
-def _named(record: Record) -> tuple[str, str]:
+def _typed(row: Record) -> Record:
+    """The row of a table, whose cells are all texts, with the values that these spell."""
+    values = dict(row.values)
+    for field in (*OF_PROBLEM, *OF_PATH):
+        name = row.names.get(field, field)
+        cell = values.get(name)
+        if field != "text" and isinstance(cell, str) and (not cell.strip() or field not in TEXTS):
+            word = cell.strip().lower()
+            values[name] = {"true": True, "false": False}.get(word, None if word in NOTHING else unwritten(cell))
+    return replace(row, values=values)
+
+
+def _prompt(record: Record, first: Record) -> str:
+    """What the model was given: the prompt, or the messages before the answer."""
+    if record.get("prompt") is not None or record.get("messages") is None:
+        return prompt_of(record, "prompt", record.get("prompt"))
+    if record.get("text") is None:
+        return prompt_of(first, "messages", answer_of(first, "messages")[0])
+    messages = conversation(record.get("messages")) or []
+    answered = bool(messages) and messages[-1].get("role") == ASSISTANT
+    return prompt_of(record, "messages", messages[:-1] if answered else messages)
+
+
+def _named(record: Record, prompt: str) -> tuple[str, str]:
     """The problem's name and its prompt; a problem that is given by its text is named by the text's hash."""
-    problem, prompt = record.needed("problem"), record.text("prompt")
+    problem = record.word("problem") or prompt or record.needed("problem")
     if len(problem) <= LONGEST_NAME and "\n" not in problem:
-        return problem, prompt or ""
+        return problem, prompt
     return f"problem-{hashlib.sha256(problem.encode()).hexdigest()[:12]}", prompt or problem
 
 
 def _paths(record: Record) -> list[Record]:
     """One record per path: the row itself, or its lists taken apart."""
     present = {field: record.get(field) for field in OF_PATH if record.get(field) is not None}
-    content = next((field for field in ("text", "token_ids", "tokens") if field in present), None)
+    content = next((field for field in CONTENT if field in present), None)
     if content is None:
-        raise record.error("text", None, "there, nor are token_ids or tokens")
+        raise record.error("text", None, "there, nor are messages, token_ids or tokens")
+    if content == "text":
+        present.pop("messages", None)  # those before the text: of the problem
     first = present[content]
     nested = isinstance(first, list) and (content == "text" or (bool(first) and isinstance(first[0], list)))
     if not nested:
@@ -72,11 +110,17 @@ def _paths(record: Record) -> list[Record]:
 
 
 def _path(record: Record) -> SourcePath:
+    text, ids, tokens = record.text("text"), record.ids("token_ids"), record.texts("tokens")
+    logprobs = logprobs_of(record, "logprobs", ids)
+    if text is None and record.get("messages") is not None:
+        text = answer_of(record, "messages")[1]
+    if logprobs is not None and ids is None and tokens is None:
+        tokens = logprobs.tokens
     return SourcePath(
-        text=record.text("text"),
-        token_ids=record.ids("token_ids"),
-        tokens=record.texts("tokens"),
-        logprobs=record.floats("logprobs"),
+        text=text,
+        token_ids=ids,
+        tokens=tokens,
+        logprobs=None if logprobs is None else logprobs.values,
         entropy=record.floats("entropy"),
         final_answer=record.word("final_answer"),
         correct=record.verdict("correct"),
@@ -87,7 +131,7 @@ def _path(record: Record) -> SourcePath:
 
 PLAIN = Importer(
     "plain",
-    "JSONL or Parquet of one's own, one row per path or per problem",
+    "rows of one's own (JSONL, JSON, CSV, Parquet), one per path or per problem",
     SUFFIXES,
     frozenset({Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS, Signal.ENTROPY}),
     frozenset({*OF_PROBLEM, *OF_PATH}),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +28,8 @@ LARGEST = 2**31 - 1
 class Record:
     """Named values at one ``place`` of a file (``line 3``).
 
-    Fields have our names; ``names`` maps them to those of the source where these differ. What is null or not there
-    reads as None; anything else that does not fit raises UserError.
+    Fields have our names; ``names`` maps them to those of the source where these differ. What is null, NaN or not
+    there reads as None; anything else that does not fit raises UserError.
     """
 
     file: Path
@@ -35,7 +39,8 @@ class Record:
 
     def get(self, field: str) -> Any:
         """The value as it is."""
-        return self.values.get(self.names.get(field, field))
+        value = self.values.get(self.names.get(field, field))
+        return None if isinstance(value, float) and math.isnan(value) else value
 
     def error(self, field: str, value: object, wanted: str, index: int | None = None) -> UserError:
         """The complaint that ``field`` (its item ``index``) is ``value`` and not what is ``wanted``."""
@@ -64,11 +69,18 @@ class Record:
         return self.as_word(field, self.get(field))
 
     def as_word(self, field: str, value: object, index: int | None = None) -> str | None:
-        if value is None:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 10**20:
-            return str(value)
+            return str(int(value) if value == int(value) else value)
         return self.as_text(field, value, index).strip() or None
+
+    def words(self, field: str) -> list[str]:
+        """The words of a list, or the only one."""
+        value = self.get(field)
+        listed = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
+        words = [self.as_word(field, one, place) for place, one in listed]
+        return [word for word in words if word is not None]
 
     def needed(self, field: str) -> str:
         """A word that must be there."""
@@ -113,14 +125,19 @@ class Record:
         )
 
     def floats(self, field: str) -> NDArray[np.float32] | None:
-        """float32 (tokens,), all finite."""
-        value = self.get(field)
-        if value is None:
+        """float32 (tokens,); NaN for what is null, NaN or infinite."""
+        if self.get(field) is None:
             return None
-        for place, number in enumerate(self.items(field)):
-            if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e30:
-                raise self.error(field, number, "a finite number", place)
-        return np.array(value, np.float32)
+        return np.array(
+            [self.as_float(field, number, place) for place, number in enumerate(self.items(field))], np.float32
+        )
+
+    def as_float(self, field: str, value: object, index: int | None = None) -> float:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            return math.nan
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
+            raise self.error(field, value, "a number", index)
+        return float(value)
 
     def items(self, field: str) -> Sequence[Any]:
         """The items of a list."""
@@ -134,6 +151,24 @@ def records_of(files: Sequence[Path], names: Mapping[str, str] | None = None) ->
     """Every row of JSON Lines and Parquet files; ``names`` as in :class:`Record`. Raises UserError, see ``rows_of``."""
     for file in files:
         yield from (Record(file, row.place, row.values, names or {}) for row in rows_of(file, LONGEST_FILE))
+
+
+_NO_NUMBER = re.compile(r"(?<![\w\"'])(nan|inf)(?![\w\"'])")
+
+
+def unwritten(text: str) -> Any:
+    """The list, number or truth value that a text spells in JSON or Python; the text where it spells none."""
+    spelled = {"nan": "NaN", "inf": "Infinity"}
+    for read in (
+        json.loads,
+        ast.literal_eval,
+        lambda text: json.loads(_NO_NUMBER.sub(lambda no: spelled[no[1]], text)),
+    ):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
 
 
 def schema_of(file: Path) -> pa.Schema:

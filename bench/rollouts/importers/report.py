@@ -20,17 +20,20 @@ class Report:
 
     ``unanswered`` and ``ungradable``: paths per problem whose answer could not be parsed, or not be compared with the
     gold answer. ``verdicts``: paths that the source had graded; ``disagreements``: those graded otherwise here, per
-    problem. ``missing``: paths without a signal, per signal; ``dropped``: signals that did not have one value per
-    token. ``left_out``: paths of the source that are not complete. ``tokens``: as in the manifest.
+    problem. ``missing``: paths without a signal, per signal; ``dropped``: signals that did not have one finite value
+    per token. ``left_out``: paths of the source that are not complete. ``tokens``: as in the manifest. ``guessed``: the
+    answer type that nobody named, unless it is the usual one. ``promptless``: problems without a prompt.
     """
 
     tokens: str
+    guessed: str | None = None
     problems: int = 0
     paths: int = 0
     already: int = 0
     empty: int = 0
     verdicts: int = 0
     left_out: int = 0
+    promptless: int = 0
     unanswered: Counter[str] = field(default_factory=Counter)
     ungradable: Counter[str] = field(default_factory=Counter)
     disagreements: Counter[str] = field(default_factory=Counter)
@@ -66,6 +69,10 @@ class Report:
             lines.append("tokens: words, not the model's tokens (--set tokenizer=FOLDER_OR_ID counts those)")
         elif self.tokens != SOURCE:
             lines.append(f"tokens: those of {self.tokens}")
+        if self.guessed:
+            lines.append(f"answers: {self.guessed}, as every gold answer is a letter (--answer-type says otherwise)")
+        if self.promptless:
+            lines.append(f"problems without a prompt: {self.promptless}")
         for what, counts in (
             ("paths without an answer that could be parsed", self.unanswered),
             ("paths with an answer that could not be graded", self.ungradable),
@@ -76,7 +83,7 @@ class Report:
         if self.empty:
             lines.append(f"paths without a single token: {self.empty}")
         for signal, count in self.dropped.items():
-            lines.append(f"{signal}: dropped for {count} paths, because they do not have one value per token")
+            lines.append(f"{signal}: dropped for {count} paths, because they do not have one finite value per token")
         if self.paths:
             nowhere = [signal for signal in _looked_for() if self.missing[signal] == self.paths]
             lines += [f"missing: {', '.join(nowhere)}"] if nowhere else []

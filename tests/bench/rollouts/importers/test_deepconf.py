@@ -70,6 +70,39 @@ def test_paths_that_deepconf_stopped_are_left_out(tmp_path, imported):
     assert "left out: 1 paths that the source had stopped early" in report.lines()
 
 
+def test_a_question_of_today_is_named_by_qid(tmp_path, imported):
+    content = question(qid=7, warmup_traces=[], final_traces=[])
+    del content["question_id"]
+    for trace_ in content["all_traces"]:
+        del trace_["is_correct"]
+    problems, report = imported("deepconf", save(tmp_path, content))
+    assert (list(problems), report.paths, report.verdicts) == (["7"], 3, 0)
+
+
+def test_an_online_run_is_not_doubled(tmp_path, imported):
+    """Its file lists every trace again, under ``all_traces``, and is larger than their texts."""
+    warmup, final = question()["all_traces"][:2]
+    stopped = trace("so", [7], None, False, "gconf_threshold")
+    content = question(warmup_traces=[warmup], final_traces=[final, stopped], all_traces=[warmup, final, stopped])
+    problems, report = imported("deepconf", save(tmp_path, content))
+    assert [path.answer for path in problems["3"].paths] == ["5", "6"]
+    assert report.left_out == 1
+
+
+@pytest.mark.parametrize(
+    ("extracted", "text", "answer"),
+    [
+        ("None", "hm", None),
+        (None, "The answer is 5.", "5"),
+        ("", "The answer is 5.", "5"),
+        ("answer in words. After much work and many more tries we see that it must be as said before", "no", None),
+    ],
+)
+def test_what_is_no_answer_of_the_source_is_none(tmp_path, imported, extracted, text, answer):
+    problems, _ = imported("deepconf", save(tmp_path, question(all_traces=[trace(text, [1], extracted, False)])))
+    assert [path.answer for path in problems["3"].paths] == [answer]
+
+
 def test_a_tokenizer_gives_prefixes_their_text(tmp_path, imported, tokenizer):
     ids = load_tokenizer(tokenizer).encode("the answer").ids
     path = save(tmp_path, question(all_traces=[trace("the answer", ids, "5", True)]))
@@ -90,8 +123,15 @@ def test_every_file_of_a_folder_is_a_question_and_none_may_come_twice(tmp_path, 
     save(folder, question(), "a.pkl")
     save(folder, question(question_id=4), "b.pkl")
     assert list(imported("deepconf", folder)[0]) == ["3", "4"]
-    save(folder, question(question_id=4), "c.pkl")
-    with pytest.raises(UserError, match="problem '4' is there twice"):
+    save(folder, question(question_id=4, run_id="1"), "c.pkl")
+    problems, _ = imported("deepconf", folder, "runs")
+    assert [len(problem.paths) for problem in problems.values()] == [3, 6], "two runs of one question"
+    save(folder, question(question_id=4), "d.pkl")
+    with pytest.raises(UserError, match=r"d\.pkl: run 0 of question 4 is there twice; remove one of them"):
+        imported("deepconf", folder, "other")
+    (folder / "d.pkl").unlink()
+    save(folder, question(run_id="1"), "e.pkl")
+    with pytest.raises(UserError, match="problem '3' is there twice; import the files one by one"):
         imported("deepconf", folder, "other")
 
 

@@ -59,6 +59,46 @@ def test_flat_columns_hold_the_same(parquet, imported):
     assert [path.token_ids.tolist() for path in problems["0"].paths] == [[11, 12, 13], [14]]
 
 
+@pytest.mark.parametrize("layout", [structs, flat])
+@pytest.mark.parametrize(
+    ("choices", "gold", "texts", "correct"),
+    [
+        ([" 28 calls, 7 a day: 28/7=<<28/7=4>>4 days\n#### 4"], "4", [r"\boxed{4}", r"\boxed{28}"], [True, False]),
+        (["ANSWER: We get $\\boxed{\\frac12}$."], "\\frac12", ["ANSWER: 1/2", "ANSWER: 2"], [True, False]),
+        ([r" thus $\boxed 3$."], "3", [r"\boxed{3}", "no"], [True, False]),
+        (["5", "five"], '["5", "five"]', [r"\boxed{5}", r"\boxed{\text{five}}"], [True, True]),
+        (["C"], "C", ["Long. Answer: C", "Answer: A carbon atom"], [True, False]),
+    ],
+)
+def test_golds_of_both_layouts(parquet, imported, layout, choices, gold, texts, correct):
+    if layout is structs:
+        row = structs(
+            doc={"choices": choices, "gold_index": list(range(len(choices)))},
+            model_response={"text": texts, "output_tokens": [], "logprobs": []},
+        )
+    else:
+        row = flat(gold=choices, predictions=texts, cont_tokens=[])
+    problems, _ = imported("lighteval", parquet([row]))
+    (problem,) = problems.values()
+    assert (problem.gold, [path.correct for path in problem.paths]) == (gold, correct)
+
+
+def test_the_letter_of_gpqa_is_at_its_index(parquet, imported):
+    doc = {"choices": ["A", "B", "C", "D"], "gold_index": 2}
+    row = structs()
+    row["doc"] |= doc
+    row["model_response"] |= {"text": ["Answer: C", "Answer: B"]}
+    problems, report = imported("lighteval", parquet([row]))
+    assert [(path.answer, path.correct) for path in problems["3"].paths] == [("C", True), ("B", False)]
+    assert report.guessed == "choice"
+
+
+def test_an_answer_is_looked_for_behind_the_thinking_that_lighteval_took_away(parquet, imported):
+    response = {"text": ["<r>\\boxed{6}</r> It is 5.", "\\boxed{5}"], "text_post_processed": ["The answer is 5.", ""]}
+    problems, _ = imported("lighteval", parquet([structs(model_response=response)]))
+    assert [path.answer for path in problems["3"].paths] == ["5", "5"]
+
+
 def test_columns_that_were_saved_as_python_spells_them_are_read(parquet, imported):
     row = {name: str(value) for name, value in flat().items()}
     assert row["predictions"] == "['so \\\\boxed{5}', '\\\\boxed{6}']"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from prunebench.bench.errors import UserError
@@ -60,7 +62,9 @@ def test_of_several_filters_one_must_be_chosen(json_lines, imported):
         for name, answer in (("strict-match", "[invalid]"), ("flexible-extract", "5"))
     ]
     path = json_lines(rows)
-    with pytest.raises(UserError, match="filters flexible-extract, strict-match; choose one: --set filter=NAME"):
+    with pytest.raises(
+        UserError, match="filters flexible-extract, strict-match; choose one: --set filter=strict-match"
+    ):
         imported("lm-eval", path)
     with pytest.raises(UserError, match="no filter 'strict'; there are: flexible-extract, strict-match"):
         imported("lm-eval", path, fields={"filter": "strict"})
@@ -69,6 +73,116 @@ def test_of_several_filters_one_must_be_chosen(json_lines, imported):
     assert (report.verdicts, report.disagreements.total()) == (2, 0)
     problems, report = imported("lm-eval", path, "strict", fields={"filter": "strict-match"})
     assert [problem.paths[0].answer for problem in problems.values()] == [None, None]
+
+
+def without_filter(row, **changes):
+    """A row of a version before 0.4.7."""
+    return {name: value for name, value in row.items() if name not in ("filter", "metrics")} | changes
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_a_filter_without_a_name_is_no_path(kind, tmp_path, json_lines, imported):
+    rows = [
+        without_filter(sample(doc, ["It comes to 5."], GSM8K, filtered=[answer], exact_match=float(answer == "5")))
+        for answer in ("[invalid]", "5")
+        for doc in (0, 1)
+    ]
+    path = json_lines(rows)
+    if kind == "json":
+        path = tmp_path / "rows.json"
+        path.write_text(json.dumps(rows, indent=2))
+    with pytest.raises(UserError, match=r"filters 1, 2 \(numbered as they follow, .*; choose one: --set filter=2"):
+        imported("lm-eval", path)
+    problems, report = imported("lm-eval", path, fields={"filter": "2"})
+    assert [[path.answer for path in problem.paths] for problem in problems.values()] == [["5"], ["5"]]
+    assert (report.verdicts, report.disagreements.total()) == (2, 0)
+
+
+def test_rows_that_differ_in_their_responses_are_paths(json_lines, imported):
+    """Two runs in one file, before filters were named."""
+    rows = [without_filter(sample(0, [text], GSM8K)) for text in (r"\boxed{5}", r"\boxed{6}")]
+    problems, _ = imported("lm-eval", json_lines(rows))
+    assert [path.answer for path in problems["0"].paths] == ["5", "6"]
+
+
+@pytest.mark.parametrize(
+    ("response", "filtered", "answer"),
+    [
+        ("3", "3", "3"),
+        ("It is 24. Final Answer: The final answer is $24$. I hope it is correct.", None, "24"),
+        ("<think>hm</think>" + "We see that. " * 100 + r"\boxed{3}", "We see that. " * 100 + r"\boxed{3}", "3"),
+        ("◁think▷ 4, no ◁end▷ So the answer is 3.", "So the answer is 3.", "3"),
+        ("<think>4</think> We cannot tell", "We cannot tell", None),
+        ("The answer is 5.", "[invalid]", "5"),
+        ("hm", "[invalidanswer]", None),
+        ("I get 18. Done", "18.", "18"),
+        ("it is \\frac{1}{2} then", "\\frac{1}{2}", "\\frac{1}{2}"),
+    ],
+)
+def test_the_answer_of_a_response(json_lines, imported, response, filtered, answer):
+    row = sample(0, [response], "3", filtered=None if filtered is None else [filtered])
+    problems, _ = imported("lm-eval", json_lines([row]))
+    assert problems["0"].paths[0].answer == answer
+
+
+@pytest.mark.parametrize(
+    ("target", "gold"),
+    [
+        (r"solution $\fbox{3}$.", "3"),
+        (r"so it is $\boxed 3$.", "3"),
+        ("We add.\n#### 1,234", "1,234"),
+        ("['3', '4']", '["3", "4"]'),
+        (["3", "4"], '["3", "4"]'),
+        ("[3, 4]", "[3, 4]"),
+        (18, "18"),
+        ("(C)", "(C)"),
+    ],
+)
+def test_the_gold_answer_of_a_target(json_lines, target, gold):
+    assert next(read(json_lines([sample(0, ["x"], target)]), Options())).gold == gold
+
+
+def test_a_target_that_states_no_answer_is_refused(json_lines):
+    target = "She had 28 apples and gave all of them to 7 friends, so each of them got some"
+    with pytest.raises(UserError, match=r"line 1: field 'target' is 'She had .* not an answer, nor does it state one"):
+        list(read(json_lines([sample(0, ["x"], target)]), Options()))
+
+
+def test_letters_are_choices_and_indices_of_choices_too(json_lines, imported):
+    """GPQA; the second row has the index of a choice as its target."""
+    rows = [sample(0, ["The answer is (C) water"], "(C)"), sample(1, ["A carbon atom"], "(A)")]
+    problems, report = imported("lm-eval", json_lines(rows))
+    assert [problem.paths[0].answer for problem in problems.values()] == ["C", None]
+    assert problems["0"].paths[0].correct is True
+    assert "answers: choice, as every gold answer is a letter (--answer-type says otherwise)" in report.lines()
+    row = {**sample(0, ["The answer is (C)"], "2"), "doc": {"choices": ["x", "y", "z"]}}
+    problems, _ = imported("lm-eval", json_lines([row]), "indices", answer_type="choice")
+    assert (problems["0"].gold, problems["0"].paths[0].correct) == ("C", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prompt"),
+    [
+        ({"gen_args_0": {"arg_0": ['[{"role": "user", "content": "2+1?"}]'], "arg_1": {}}}, "2+1?"),
+        ({"gen_args_0": {"arg_0": '[{"role": "user", "content": "2+1?"}]', "arg_1": {}}}, "2+1?"),
+        ([[[{"role": "user", "content": [{"type": "text", "text": "2+1?"}]}], {}]], "2+1?"),
+        (
+            [['[{"role": "system", "content": "Be short."}, {"role": "user", "content": "2+1?"}]', {}]],
+            "system: Be short.\n\nuser: 2+1?",
+        ),
+        ([["[{1, 2}] is a set?", {}]], "[{1, 2}] is a set?"),
+        ({}, ""),
+    ],
+)
+def test_the_prompt_of_a_chat(json_lines, imported, arguments, prompt):
+    problems, report = imported("lm-eval", json_lines([sample(0, ["5"], GSM8K) | {"arguments": arguments}]))
+    assert problems["0"].prompt == prompt
+    assert ("problems without a prompt: 1" in report.lines()) == (prompt == "")
+
+
+def test_the_only_metric_holds_the_verdict(json_lines, imported):
+    path = json_lines([sample(0, ["\\boxed{5}"], GSM8K, math_verify=0.0)])
+    assert imported("lm-eval", path)[1].disagreements.total() == 1
 
 
 def test_another_metric_may_hold_the_verdict(json_lines, imported):

@@ -54,10 +54,48 @@ def test_a_single_model_needs_no_choice(parquet):
     assert len(list(read(parquet(ROWS[2:]), Options()))) == 2
 
 
-def test_proofs_are_refused(parquet):
+@pytest.mark.parametrize("kind", ["json_lines", "parquet"])
+def test_a_missing_answer_is_none(kind, request, imported):
+    """``None`` as a text comes from saving; the rows of API errors have no text either."""
+    rows = [output("1", number, text, parsed_answer="None", correct=False) for number, text in enumerate(("no", None))]
+    path = request.getfixturevalue(kind)([*rows, output("1", 2, "\\boxed{1/2}")])
+    problems, report = imported("matharena", path)
+    assert [path.answer for path in problems["1"].paths] == [None, None, "1/2"]
+    assert [path.correct for path in problems["1"].paths] == [False, False, True]
+    assert dict(report.unanswered) == {"t/1": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed", "answer", "correct"),
+    [
+        (r"\boxed{2} and \boxed{3}", "AnswerList(2,3)", "2, 3", True),
+        ("\\boxed{2} is one of them,\nand \\boxed{2} or rather here \\boxed{3}, too", "[2,3]", "2, 3", True),
+        ("First \\boxed{7}.\n\\boxed{2} is the least and $\\fbox{3}$ the most.\nDone.", "[2,3]", "2, 3", True),
+        (r"\boxed{3,2}", "[3,2]", "3,2", True),
+        (r"\boxed{\{2, 3\}}", "[2,3]", r"\{2, 3\}", True),
+        ("2 and 3", "AnswerList([2, 3])", "2, 3", True),
+        ("2 and 3", "[2,3]", "2,3", True),
+        (r"\boxed{2} is the first, \boxed{3} the second try", "3", "3", False),
+    ],
+)
+def test_boxes_are_joined_where_the_source_joins_them(parquet, imported, text, parsed, answer, correct):
+    row = output("1", 0, text, gold_answer="2,3", parsed_answer=parsed, correct=correct)
+    problems, report = imported("matharena", parquet([row]))
+    (path,) = problems["1"].paths
+    assert (path.answer, path.correct) == (answer, correct)
+    assert not report.disagreements
+
+
+def test_gold_answers_that_are_hashed_are_refused(parquet):
+    with pytest.raises(UserError, match="field 'gold_answer' is 'hash:3f', not an answer but the hash of one"):
+        list(read(parquet([output("1", 0, "x", gold_answer="hash:3f")]), Options()))
+
+
+@pytest.mark.parametrize("kind", ["json_lines", "parquet"])
+def test_proofs_are_refused(kind, request):
     rows = [{name: value for name, value in row.items() if name != "gold_answer"} for row in ROWS]
     with pytest.raises(UserError, match=r"no column gold_answer; .*those of proofs cannot be imported"):
-        list(read(parquet(rows), Options()))
+        list(read(request.getfixturevalue(kind)(rows), Options()))
 
 
 def test_a_malformed_row_is_named(parquet):

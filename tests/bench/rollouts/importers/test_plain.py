@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -88,7 +90,167 @@ def test_signals_that_do_not_fit_their_tokens_are_dropped_and_counted(json_lines
     assert (dropped_too.length, dropped_too.signals) == (1, {})
     assert dict(report.dropped) == {"logprobs": 2}
     assert report.missing["logprobs"] == 2
-    assert "logprobs: dropped for 2 paths, because they do not have one value per token" in report.lines()
+    assert "logprobs: dropped for 2 paths, because they do not have one finite value per token" in report.lines()
+
+
+@pytest.mark.parametrize("bad", [float("-inf"), float("nan"), None, -9999.0])
+def test_a_token_without_a_value_costs_its_path_the_signal(json_lines, imported, bad):
+    row = {"problem": "a", "answer": "5", "text": r"x \boxed{5}", "token_ids": [1, 2]}
+    rows = [{**row, "logprobs": [-0.1, bad]}, {**row, "logprobs": [-0.1, -0.2]}]
+    problems, report = imported("plain", json_lines(rows))
+    assert [list(path.signals) for path in problems["a"].paths] == [[], ["logprobs"]]
+    assert [path.correct for path in problems["a"].paths] == [True, True]
+    assert "logprobs: dropped for 1 paths, because they do not have one finite value per token" in report.lines()
+
+
+def test_missing_values_of_pandas_read_like_null(parquet, imported):
+    nan = float("nan")
+    row = {"problem": "p", "answer": 42.0, "text": r"\boxed{42}", "correct": nan, "path": nan}
+    rows = [{**row, "final_answer": nan}, {**row, "final_answer": 42.0}]
+    problems, report = imported("plain", parquet(rows), grading="string")
+    assert problems["p"].gold == "42"
+    assert [(path.path, path.answer, path.correct) for path in problems["p"].paths] == [
+        (0, "42", True),
+        (1, "42", True),
+    ]
+    assert report.verdicts == 0
+
+
+def test_several_gold_answers_may_be_right(json_lines, imported):
+    rows = [{"problem": "p", "answer": ["5", "five", None], "text": [r"\boxed{5}", r"\boxed{five}", r"\boxed{6}"]}]
+    problems, _ = imported("plain", json_lines(rows))
+    assert problems["p"].gold == '["5", "five"]'
+    assert [path.correct for path in problems["p"].paths] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("We share: 28/7=4.\n#### 4", "4"),
+        (r"Then $x=\boxed{4}$.", "4"),
+        ("She had 28 apples and gave all of them to 7 friends, so each of them got some", None),
+    ],
+)
+def test_a_whole_solution_is_no_gold_answer(json_lines, answer, gold):
+    path = json_lines([{"problem": "p", "answer": answer, "text": "x"}])
+    if gold is None:
+        with pytest.raises(UserError, match=r"field 'answer' is 'She .* not an answer, nor does it state one"):
+            list(read(path, Options()))
+        return
+    assert [problem.gold for problem in read(path, Options())] == [gold]
+
+
+def test_gold_answers_must_be_of_the_type(json_lines, imported, tmp_path):
+    path = json_lines([{"problem": "p", "answer": "water", "text": "x"}])
+    with pytest.raises(UserError, match="field 'answer' is 'water', not an answer, nor does it state one"):
+        imported("plain", path, answer_type="choice")
+    with pytest.raises(UserError, match="field 'answer' is 'water', not an integer, as --answer-type integer wants"):
+        imported("plain", path, answer_type="integer")
+    assert not (tmp_path / "out").exists()
+    assert imported("plain", path, answer_type="text")[0]["p"].gold == "water"
+
+
+@pytest.mark.parametrize(
+    ("golds", "kind", "answers"),
+    [
+        (["C", "(A)"], "choice", ["C", None]),
+        (["C", "5"], "math", ["C", None]),
+        (["c", "A"], "math", ["C", None]),
+    ],
+)
+def test_letters_are_read_as_choices(json_lines, imported, golds, kind, answers):
+    texts = ['"ANSWER": "C"', "A carbon atom"]
+    rows = [
+        {"problem": str(place), "answer": gold, "text": text}
+        for place, (gold, text) in enumerate(zip(golds, texts, strict=True))
+    ]
+    problems, report = imported("plain", json_lines(rows))
+    assert [problem.paths[0].answer for problem in problems.values()] == answers
+    assert report.guessed == ("choice" if kind == "choice" else None)
+
+
+CHAT = [
+    {"role": "user", "content": "2 + 3?"},
+    {"role": "assistant", "content": r"\boxed{5}", "reasoning_content": r"first \boxed{6}"},
+]
+
+
+def test_messages_hold_the_prompt_and_the_path(json_lines, imported):
+    thought = "<think>\nfirst \\boxed{6}\n</think>\n\n\\boxed{5}"
+    rows = [
+        {"problem": "a", "answer": "5", "messages": CHAT},
+        {"problem": "b", "answer": "5", "messages": [CHAT, CHAT]},
+    ]
+    problems, report = imported("plain", json_lines([*rows, {"answer": "5", "messages": CHAT}]))
+    for problem in problems.values():
+        assert problem.prompt == "2 + 3?"
+        assert {(path.text, path.answer) for path in problem.paths} == {(thought, "5")}
+    assert [len(problem.paths) for problem in problems.values()] == [1, 2, 1]
+    assert list(problems)[2] == "2 + 3?"
+    assert report.promptless == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prompt": CHAT[:1]},
+        {"messages": CHAT[:1]},
+        {"messages": CHAT},
+        {"prompt": '[{"role": "user", "content": "2 + 3?"}]'},
+    ],
+)
+def test_a_prompt_may_be_messages_beside_the_text(json_lines, given):
+    (problem,) = read(json_lines([{"problem": "a", "answer": "5", "text": ["x", "y"], **given}]), Options())
+    assert (problem.prompt, [path.text for path in problem.paths]) == ("2 + 3?", ["x", "y"])
+
+
+def test_tokens_of_openai_s_log_probabilities_are_those_of_the_path(json_lines, imported):
+    content = [{"token": "so", "logprob": -0.5}, {"token": r" \boxed{5}", "logprob": -1.25}]
+    row = {"problem": "a", "answer": "5", "text": r"so \boxed{5}", "logprobs": {"content": content}}
+    problems, report = imported("plain", json_lines([row]))
+    (path,) = problems["a"].paths
+    assert (path.length, path.text[: path.ends[0]], path.signals["logprobs"].tolist()) == (2, "so", [-0.5, -1.25])
+    assert report.tokens == "source"
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_other_files_hold_the_same_rows(tmp_path, imported, kind):
+    rows = [
+        {"problem": "a", "answer": "5", "text": "so \\boxed{5},\nyes", "token_ids": [1, 2], "logprobs": [-0.5, -1.0],
+         "final_answer": "", "correct": True, "finish": "stop", "path": 3},
+        {"problem": "a", "answer": "5", "text": "", "token_ids": [], "logprobs": [], "final_answer": 6,
+         "correct": False, "finish": "", "path": 4},
+    ]  # fmt: skip
+    path = tmp_path / f"rows.{kind}"
+    if kind == "json":
+        path.write_text(json.dumps({"meta": 1, "rows": rows}))
+    else:
+        with path.open("w", newline="") as stream:
+            table = csv.DictWriter(stream, rows[0])
+            table.writeheader()
+            table.writerows(rows)
+    problems, report = imported("plain", path)
+    first, second = problems["a"].paths
+    assert [(path.path, path.length, path.answer, path.correct) for path in (first, second)] == [
+        (3, 2, "5", True), (4, 0, "6", False),
+    ]  # fmt: skip
+    assert (first.signals["logprobs"].tolist(), first.finish, report.verdicts) == ([-0.5, -1.0], "stop", 2)
+    assert report.disagreements.total() == 0
+
+
+def test_lists_in_a_table_may_be_spelled_by_python(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("problem,answer,text,tokens,logprobs,correct\na,5,xy,\"['x', 'y']\",\"[-0.5, nan]\",False\n")
+    (problem,) = read(path, Options())
+    (only,) = problem.paths
+    assert (only.tokens, only.correct) == (["x", "y"], False)
+    np.testing.assert_array_equal(only.logprobs, np.array([-0.5, np.nan], np.float32))
+
+
+def test_json_beside_rows_says_something_about_them(tmp_path, json_lines):
+    json_lines([GOOD], "rows.jsonl")
+    (tmp_path / "config.json").write_text("{}")
+    assert len(list(read(tmp_path, Options()))) == 1
 
 
 def test_a_problem_that_is_given_by_its_text_is_named_by_its_hash(json_lines):
@@ -122,7 +284,7 @@ GOOD = {"problem": "a", "answer": "5", "text": "x"}
         ({"answer": "5", "text": "x"}, "field 'problem' is None, not a name"),
         ({"problem": "a", "text": "x"}, "field 'answer' is None"),
         ({"problem": "a", "answer": " ", "text": "x"}, "field 'answer' is ' '"),
-        ({"problem": "a", "answer": "5"}, "field 'text' is None, not there, nor are token_ids or tokens"),
+        ({"problem": "a", "answer": "5"}, "field 'text' is None, not there, nor are messages, token_ids or tokens"),
         ({**GOOD, "problem": ["a"]}, "field 'problem' is a list of 1"),
         ({**GOOD, "problem": True}, "field 'problem' is True"),
         ({**GOOD, "answer": 10**30}, "field 'answer' is a huge integer"),
@@ -136,9 +298,7 @@ GOOD = {"problem": "a", "answer": "5", "text": "x"}
         ({**GOOD, "token_ids": [1.5]}, r"field 'token_ids\[0\]' is 1.5"),
         ({**GOOD, "token_ids": [2**31]}, r"field 'token_ids\[0\]' is 2147483648"),
         ({**GOOD, "token_ids": "12"}, "field 'token_ids' is '12', not a list"),
-        ({**GOOD, "logprobs": [-1, None]}, r"field 'logprobs\[1\]' is None, not a finite number"),
-        ({**GOOD, "logprobs": [float("nan")]}, r"field 'logprobs\[0\]' is nan"),
-        ({**GOOD, "logprobs": [float("-inf")]}, r"field 'logprobs\[0\]' is -inf"),
+        ({**GOOD, "logprobs": [-1, "x"]}, r"field 'logprobs\[1\]' is 'x', not a number"),
         ({**GOOD, "logprobs": [10**40]}, r"field 'logprobs\[0\]' is a huge integer"),
         ({**GOOD, "tokens": ["a", 1]}, r"field 'tokens\[1\]' is 1, not a text"),
         ({**GOOD, "correct": "yes"}, "field 'correct' is 'yes', not true, false, 0 or 1"),
