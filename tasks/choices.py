@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import random
 import re
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from prunebench.tasks.errors import UserError, shown
-from prunebench.tasks.rows import DataRow
+from prunebench.tasks.rows import DataRow, unwritten
 
 _LABELLED = re.compile(r"\(?([A-Za-z])\)?\s*[).:]\s*(?=\S)|\(([A-Za-z])\)\s*(?=\S)")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
@@ -64,7 +61,7 @@ class Choices:
 
 def choices_of(row: DataRow, field: str, value: object) -> Choices:
     """What one field of a row holds: a list, texts by their labels, or either written as a text. Raises UserError."""
-    listed = _unwritten(value) if isinstance(value, str) else value
+    listed = unwritten(value) if isinstance(value, str) else value
     choices = _labelled(listed)
     if choices is None or not 1 < len(choices.texts) <= len(string.ascii_uppercase):
         raise UserError(f"{row.where}: field '{field}' is {shown(value)}, where a list of 2 to 26 choices is wanted")
@@ -95,16 +92,6 @@ def without_letters(texts: Sequence[str]) -> Choices:
     if len(texts) < 2 or named != list(string.ascii_uppercase[: len(texts)]):
         return Choices(tuple(texts))
     return Choices(tuple(text[label.end() :] for text, label in zip(texts, labels, strict=True) if label))
-
-
-def _unwritten(text: str) -> Any:
-    """A list that a table holds as a text, of JSON or Python; the text where it is none."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return text
 
 
 def _texts(values: Iterable[object]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ BATCH_ROWS = 16
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xml", ".parquet")
 """How names of data files end; texts may be packed, with ``.gz`` behind."""
 
+_NO_NUMBER = re.compile(r"(?<![\w\"'])(?:nan|inf)(?![\w\"'])")
+
 
 @dataclass(frozen=True)
 class DataRow:
@@ -39,10 +43,11 @@ class DataRow:
 
 def is_data_file(file: Path) -> bool:
     """Whether its name says that there are rows in it."""
-    return _suffix(file) in SUFFIXES
+    return kind_of(file) in SUFFIXES
 
 
-def _suffix(file: Path) -> str:
+def kind_of(file: Path) -> str:
+    """How the name ends, in small letters, packed or not."""
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
@@ -56,7 +61,7 @@ def rows_of(file: Path, longest_line: int = LONGEST_LINE) -> Iterator[DataRow]:
     if not is_data_file(file):
         raise UserError(f"{file}: the name must end in {', '.join(SUFFIXES)}")
     try:
-        yield from readers[_suffix(file)]()
+        yield from readers[kind_of(file)]()
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file") from error
     except OSError as error:
@@ -75,6 +80,21 @@ def _whole(file: Path) -> bytes:
     if len(content) > LONGEST_FILE:
         raise UserError(f"{file}: more than {LONGEST_FILE >> 30} GiB; write one object per line (.jsonl)")
     return content
+
+
+def unwritten(text: str) -> Any:
+    """The list, number or truth value that a text spells in JSON or Python; the text where it spells none."""
+    spelled = {"nan": "NaN", "inf": "Infinity"}
+    for read in (
+        json.loads,
+        ast.literal_eval,
+        lambda text: json.loads(_NO_NUMBER.sub(lambda no: spelled[no[0]], text)),
+    ):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
 from prunebench.methods.base import Signal
+from prunebench.tasks.rows import kind_of
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,6 @@ class Importer:
     signals: frozenset[Signal]
     fields: frozenset[str]
     read: Callable[[Path, Options], Iterator[SourceProblem]]
-
-
-def kind_of(file: Path) -> str:
-    """How the name ends, packed or not."""
-    return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
 def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prunebench.bench.rollouts.importers.records import Record, unwritten
+from prunebench.bench.rollouts.importers.records import Record
+from prunebench.tasks.rows import unwritten
 
 ASSISTANT = "assistant"
 REASONING = ("reasoning_content", "reasoning", "thinking")

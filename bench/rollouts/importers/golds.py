@@ -13,7 +13,7 @@ from prunebench.tasks.answer_types.golds import accepted, any_of
 from prunebench.tasks.imported import MATH, ImportedTask
 
 CHOICE = "choice"
-_LETTER = re.compile(r"\(?[A-J]\)?\.?")
+_LETTER = re.compile(r"\(?[A-Z]\)?\.?")
 
 
 def gold_of(record: Record, field: str, options: Options, texts: Sequence[str] | None = None) -> str:

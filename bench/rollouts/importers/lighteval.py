@@ -14,8 +14,9 @@ from prunebench.bench.rollouts.importers.contract import Importer, Options, Sour
 from prunebench.bench.rollouts.importers.conversations import prompt_of
 from prunebench.bench.rollouts.importers.gathering import Gathering
 from prunebench.bench.rollouts.importers.golds import gold_of
-from prunebench.bench.rollouts.importers.records import Record, records_of, schema_of, unwritten
+from prunebench.bench.rollouts.importers.records import Record, records_of, schema_of
 from prunebench.methods.base import Signal
+from prunebench.tasks.rows import unwritten
 
 SUFFIXES = (".parquet",)
 STRUCTS = ("doc", "model_response")

@@ -16,9 +16,10 @@ from prunebench.bench.rollouts.importers.contract import Importer, Options, Sour
 from prunebench.bench.rollouts.importers.conversations import prompt_of
 from prunebench.bench.rollouts.importers.gathering import Gathering
 from prunebench.bench.rollouts.importers.golds import CHOICE, gold_of
-from prunebench.bench.rollouts.importers.records import Record, records_of, unwritten
+from prunebench.bench.rollouts.importers.records import Record, records_of
 from prunebench.methods.base import Signal
 from prunebench.tasks.answer_types.thinking import behind_thinking
+from prunebench.tasks.rows import unwritten
 
 SUFFIXES = (".jsonl", ".json")
 METRIC = "exact_match"

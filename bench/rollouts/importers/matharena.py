@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of, kind_of
+from prunebench.bench.rollouts.importers.contract import Importer, Options, SourcePath, SourceProblem, files_of
 from prunebench.bench.rollouts.importers.gathering import Gathering
 from prunebench.bench.rollouts.importers.golds import gold_of
 from prunebench.bench.rollouts.importers.records import Record, records_of, schema_of, values_of
 from prunebench.methods.base import Signal
 from prunebench.tasks.answer_types.boxes import boxes, listing
+from prunebench.tasks.rows import kind_of
 
 SUFFIXES = (".parquet", ".jsonl")
 NEEDED = ("problem_idx", "model_name", "answer", "gold_answer")

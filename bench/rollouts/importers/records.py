@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,24 +148,6 @@ def records_of(files: Sequence[Path], names: Mapping[str, str] | None = None) ->
     """Every row of JSON Lines and Parquet files; ``names`` as in :class:`Record`. Raises UserError, see ``rows_of``."""
     for file in files:
         yield from (Record(file, row.place, row.values, names or {}) for row in rows_of(file, LONGEST_FILE))
-
-
-_NO_NUMBER = re.compile(r"(?<![\w\"'])(nan|inf)(?![\w\"'])")
-
-
-def unwritten(text: str) -> Any:
-    """The list, number or truth value that a text spells in JSON or Python; the text where it spells none."""
-    spelled = {"nan": "NaN", "inf": "Infinity"}
-    for read in (
-        json.loads,
-        ast.literal_eval,
-        lambda text: json.loads(_NO_NUMBER.sub(lambda no: spelled[no[1]], text)),
-    ):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return text
 
 
 def schema_of(file: Path) -> pa.Schema:

@@ -129,7 +129,11 @@ def test_a_source_that_has_changed_needs_another_folder(json_lines, tmp_path):
         ("plane", Options(), "unknown format 'plane': did you mean 'plain'?"),
         ("xyz", Options(), "unknown format 'xyz': known: plain, matrix, lm-eval, lighteval, matharena, deepconf"),
         ("plain", Options(grading="exact"), "grading 'exact' is not known"),
-        ("plain", Options(fields={"txt": "a"}), "format plain knows no field 'txt'; its fields: answer, correct"),
+        (
+            "plain",
+            Options(fields={"txt": "a"}),
+            "format plain knows no field 'txt'; its fields: answer, choices, correct",
+        ),
         ("matrix", Options(fields={"text": "a"}), "format matrix knows no field 'text'; its fields: none"),
         ("matrix", Options(), r"rows\.jsonl: this format has files that end in \.json; check FORMAT and PATH"),
         ("plain", Options(tokenizer="/no/such"), "tokenizer id '/no/such': no tokenizer can be loaded"),

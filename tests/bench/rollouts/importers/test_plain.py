@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 
@@ -116,59 +117,6 @@ def test_missing_values_of_pandas_read_like_null(parquet, imported):
     assert report.verdicts == 0
 
 
-def test_several_gold_answers_may_be_right(json_lines, imported):
-    rows = [{"problem": "p", "answer": ["5", "five", None], "text": [r"\boxed{5}", r"\boxed{five}", r"\boxed{6}"]}]
-    problems, _ = imported("plain", json_lines(rows))
-    assert problems["p"].gold == '["5", "five"]'
-    assert [path.correct for path in problems["p"].paths] == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("answer", "gold"),
-    [
-        ("We share: 28/7=4.\n#### 4", "4"),
-        (r"Then $x=\boxed{4}$.", "4"),
-        ("She had 28 apples and gave all of them to 7 friends, so each of them got some", None),
-    ],
-)
-def test_a_whole_solution_is_no_gold_answer(json_lines, answer, gold):
-    path = json_lines([{"problem": "p", "answer": answer, "text": "x"}])
-    if gold is None:
-        with pytest.raises(UserError, match=r"field 'answer' is 'She .* not an answer, nor does it state one"):
-            list(read(path, Options()))
-        return
-    assert [problem.gold for problem in read(path, Options())] == [gold]
-
-
-def test_gold_answers_must_be_of_the_type(json_lines, imported, tmp_path):
-    path = json_lines([{"problem": "p", "answer": "water", "text": "x"}])
-    with pytest.raises(UserError, match="field 'answer' is 'water', not an answer, nor does it state one"):
-        imported("plain", path, answer_type="choice")
-    with pytest.raises(UserError, match="field 'answer' is 'water', not an integer, as --answer-type integer wants"):
-        imported("plain", path, answer_type="integer")
-    assert not (tmp_path / "out").exists()
-    assert imported("plain", path, answer_type="text")[0]["p"].gold == "water"
-
-
-@pytest.mark.parametrize(
-    ("golds", "kind", "answers"),
-    [
-        (["C", "(A)"], "choice", ["C", None]),
-        (["C", "5"], "math", ["C", None]),
-        (["c", "A"], "math", ["C", None]),
-    ],
-)
-def test_letters_are_read_as_choices(json_lines, imported, golds, kind, answers):
-    texts = ['"ANSWER": "C"', "A carbon atom"]
-    rows = [
-        {"problem": str(place), "answer": gold, "text": text}
-        for place, (gold, text) in enumerate(zip(golds, texts, strict=True))
-    ]
-    problems, report = imported("plain", json_lines(rows))
-    assert [problem.paths[0].answer for problem in problems.values()] == answers
-    assert report.guessed == ("choice" if kind == "choice" else None)
-
-
 CHAT = [
     {"role": "user", "content": "2 + 3?"},
     {"role": "assistant", "content": r"\boxed{5}", "reasoning_content": r"first \boxed{6}"},
@@ -213,7 +161,7 @@ def test_tokens_of_openai_s_log_probabilities_are_those_of_the_path(json_lines, 
     assert report.tokens == "source"
 
 
-@pytest.mark.parametrize("kind", ["json", "csv"])
+@pytest.mark.parametrize("kind", ["json", "csv", "json.gz", "csv.gz", "jsonl.gz"])
 def test_other_files_hold_the_same_rows(tmp_path, imported, kind):
     rows = [
         {"problem": "a", "answer": "5", "text": "so \\boxed{5},\nyes", "token_ids": [1, 2], "logprobs": [-0.5, -1.0],
@@ -222,10 +170,12 @@ def test_other_files_hold_the_same_rows(tmp_path, imported, kind):
          "correct": False, "finish": "", "path": 4},
     ]  # fmt: skip
     path = tmp_path / f"rows.{kind}"
-    if kind == "json":
-        path.write_text(json.dumps({"meta": 1, "rows": rows}))
-    else:
-        with path.open("w", newline="") as stream:
+    with gzip.open(path, "wt", newline="") if kind.endswith("gz") else path.open("w", newline="") as stream:
+        if kind.startswith("jsonl"):
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
+        elif kind.startswith("json"):
+            json.dump({"meta": 1, "rows": rows}, stream)
+        else:
             table = csv.DictWriter(stream, rows[0])
             table.writeheader()
             table.writerows(rows)
@@ -319,7 +269,7 @@ def test_a_malformed_row_is_named_by_file_line_field_and_value(json_lines, row, 
     [
         (b'{"problem": ', "not valid JSON"),
         (b"[1]", "no object with named fields"),
-        (b'{"problem": "\xff"}', r"not UTF-8 \(byte 14 is 0xff\)"),
+        (b'{"problem": "\xff"}', r"not UTF-8 \(byte 14 is 0xff"),
         (b"[" * 100_000, "not readable as JSON"),
         (b'{"answer": ' + b"9" * 5000 + b"}", "not readable as JSON"),
     ],
