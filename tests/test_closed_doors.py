@@ -224,7 +224,10 @@ def test_results_start_no_code_that_the_command_line_does_not_name(prunebench, t
     assert code_in(configured(str(file), setup["config"], {}), Inputs.of(setup)) == wanted
     for given in ([], ["--trust", plugin], ["--trust", plugin, "--trust", task]):
         for command in (["reproduce", tmp_path], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
-            assert "it runs code of its own; look at it" in refused(prunebench(*command, *given))
+            sentence = refused(prunebench(*command, *given))
+            assert "it runs code of its own; look at it" in sentence
+            asked = command[0] == "reproduce" and not given
+            assert (f"--trust {plugin}" in sentence) == asked, "what runs no method asks for no plugin"
     assert not (tmp_path / "it-ran").exists()
     everything = ["--trust", plugin, "--trust", task, "--trust", "trust_remote_code"]
     assert f"{plugin}:1: registers no pruner" in refused(prunebench("reproduce", tmp_path, *everything))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,8 @@ Trust = Annotated[
     ),
 ]
 DEMO = Path("runs/demo")
+SHOWN = 10
+"""So many differences are printed; the others are counted."""
 
 
 @app.command(rich_help_panel=LOOK)
@@ -104,7 +107,7 @@ def versus(
     method, *others = methods
     if not others:
         raise UserError(f"{method}: name the methods that it is held against")
-    _, config, inputs = _written(context, run, trust)
+    _, config, inputs = _written(context, run, trust, runs=False)
     differences = held_against(reopened(run, store, code_in(config, inputs)), method, others)
     table = Table("task", "against", "avg@k", "p (Holm)", "maj@k", box=None)
     for row in differences:
@@ -128,10 +131,10 @@ def rebuild(
     from prunebench.figures.outputs import write_outputs
 
     _refuse_itself(run, out)
-    _, config, inputs = _written(context, run, trust)
+    _, config, inputs = _written(context, run, trust, runs=False)
     written = reopened(run, store, code_in(config, inputs))
-    after = rebuilt(written)
     (out / RESULTS).unlink(missing_ok=True)
+    after = rebuilt(written, out)
     write_outputs(after, out)
     after.write(out / RESULTS)
     kept = f"measured seconds and the tables {', '.join(TAKEN_OVER)} were taken over"
@@ -172,8 +175,10 @@ def _refuse_itself(run: Path, out: Path) -> None:
         raise UserError(f"--out {out}: this is the comparison itself; choose another folder")
 
 
-def _written(context: typer.Context, run: Path, trust: list[str] | None) -> tuple[Results, RunConfig, Inputs]:
-    """A run as it was written, its plugins loaded.
+def _written(
+    context: typer.Context, run: Path, trust: list[str] | None, runs: bool = True
+) -> tuple[Results, RunConfig, Inputs]:
+    """A run as it was written, its plugins loaded; those that are not named are not, where no method ``runs``.
 
     Raises UserError for code of other people that the run names and ``trust`` does not, and the other way round.
     """
@@ -181,26 +186,39 @@ def _written(context: typer.Context, run: Path, trust: list[str] | None) -> tupl
     from prunebench.bench.evaluation.inputs import Inputs
     from prunebench.bench.evaluation.reproduce import code_in, read_results, require_named
 
-    path, trusted = run / "results.json", [f"--trust {name}" for name in trust or ()]
-    loaded = [f"--trust {plugin}" for plugin in context.obj]
+    path = run / "results.json"
     results = read_results(path)
-    config = configured(str(path), results.setup["config"], {})
     inputs = Inputs.of(results.setup)
-    require_named(path, config, inputs, [*trusted, *loaded])
-    for option in trusted:
-        if option not in (code := code_in(config, inputs)):
-            raise UserError(f"{option}: {path} names no such code; it names {', '.join(code) or 'none'}")
-    load_plugins([plugin for plugin in inputs.plugins if plugin not in context.obj])
+    here, trusted = ({Path(name).resolve() for name in names} for names in (context.obj, trust or ()))
+    named = [plugin for plugin in inputs.plugins if plugin.resolve() in here | trusted]
+    waiting = [plugin for plugin in named if plugin.resolve() not in here]
+    try:
+        config = configured(str(path), results.setup["config"], {})
+    except UserError as error:  # a vote or a policy of a plugin, perhaps
+        if not waiting:
+            others = "".join(f"; a plugin may bring it: --trust {plugin}" for plugin in inputs.plugins)
+            raise UserError(f"{error}{others}") from error
+        load_plugins(waiting)
+        waiting, config = [], configured(str(path), results.setup["config"], {})
+    of_run = inputs if runs else replace(inputs, plugins=())
+    require_named(path, config, of_run, [f"--trust {name}" for name in (*(trust or ()), *named)])
+    for name in trust or ():
+        code = code_in(config, inputs)
+        if f"--trust {name}" not in code and Path(name).resolve() not in {plugin.resolve() for plugin in named}:
+            raise UserError(f"--trust {name}: {path} names no such code; it names {', '.join(code) or 'none'}")
+    load_plugins(waiting)
     return results, config, inputs
 
 
 def _hold_together(before: Results, after: Results, sentence: str) -> None:
-    """Say every difference, and end with exit code 1 if there is one."""
+    """Say the first differences and their number, and end with exit code 1 if there is one."""
     from prunebench.bench.evaluation.reproduce import differences
 
     lines = differences(before, after)
-    for line in lines:
+    for line in lines[:SHOWN]:
         typer.echo(line)
+    if len(lines) > SHOWN:
+        typer.echo(f"... and {len(lines) - SHOWN} more")
     if lines:
         typer.echo(sentence.format(len(lines)))
         raise typer.Exit(1)

@@ -59,7 +59,7 @@ class Inputs:
             "learned": _named(self.learned) if isinstance(self.learned, Path) else list(map(_named, self.learned)),
             "labels": [_named(path) for path in self.labels],
             "judges": dict(self.judges),
-            "plugins": [_named(path) for path in self.plugins],
+            "plugins": [_named(path.resolve()) for path in self.plugins],
             "store": None if self.store is None else _named(self.store),
         }
 

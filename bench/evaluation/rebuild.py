@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from prunebench.bench.config import RunConfig, configured
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.analysis import first_paths, tables
-from prunebench.bench.evaluation.candidates import Candidate, choose
+from prunebench.bench.evaluation.candidates import Candidate, comparison_policy
 from prunebench.bench.evaluation.columns import METRICS
 from prunebench.bench.evaluation.comparison import RESULTS, setting_of
+from prunebench.bench.evaluation.decisions import FILE as DECISIONS
 from prunebench.bench.evaluation.decisions import read_decisions
-from prunebench.bench.evaluation.inputs import Inputs
+from prunebench.bench.evaluation.inputs import Inputs, digest_of
+from prunebench.bench.evaluation.ledger import ledger_csv
 from prunebench.bench.evaluation.replays import Replays, replay_methods
 from prunebench.bench.evaluation.reproduce import read_results, require_named
-from prunebench.bench.evaluation.results import Results
+from prunebench.bench.evaluation.results import ResultRow, Results
 from prunebench.bench.evaluation.tables.main import TABLE, Setting
+from prunebench.bench.files import write_atomically
+from prunebench.bench.policies.procedures import NONE, PROCEDURES
+from prunebench.bench.policies.votes import VOTES
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
-from prunebench.bench.training.loading import Judges
+from prunebench.methods.base import Pruner, Quadrant, Scores, Source
+from prunebench.methods.pool import Pool
+from prunebench.methods.registry import PRUNERS
 
 TAKEN_OVER = ("repeated", "equal_cost")
 """Tables for which methods score other pools than the N prefixes: they stand as the comparison left them."""
@@ -40,60 +49,125 @@ class WrittenRun:
     candidates: Mapping[str, Candidate]
     records: Sequence[ProblemRecord]
     replays: Replays
+    folder: Path
+    store: Path
 
 
 def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()) -> WrittenRun:
     """The comparison in ``folder``: ``results.json``, ``decisions.parquet``, and its rollouts in ``store``.
 
     Without a ``store`` these are the rollouts that the results name. Scores, kept paths and what was charged are read;
-    only controls are run. ``code`` names what of other people's the results may start, as
-    :func:`prunebench.bench.evaluation.reproduce.code_in` lists it. Raises UserError for more, and for files that are
+    only controls are run, so no plugin is asked for. ``code`` names what else of other people's the results may start,
+    as :func:`prunebench.bench.evaluation.reproduce.code_in` lists it. Raises UserError for more, and for files that are
     missing or do not belong together.
     """
     results = read_results(folder / RESULTS)
     config = configured(str(folder / RESULTS), results.setup["config"], {})
-    inputs = Inputs.of(results.setup)
+    inputs = replace(Inputs.of(results.setup), plugins=())
     require_named(folder / RESULTS, config, inputs, code)
     rollouts = RolloutStore.open(store or inputs.store or folder / "rollouts")
     if rollouts.digest() != results.hashes["rollouts"]:
         raise UserError(f"{rollouts.shards.folder}: not the rollouts of {folder}; name them with --store")
     engine = None if config.model == IMPORTED else load_engine(config.model, "cpu", config.model_options)
-    known, _ = choose(config, inputs.learned, engine.digest if engine else IMPORTED, Judges(inputs.judges))
-    shown = {row.method for row in results.rows}
-    candidates = {name: candidate for name, candidate in known.items() if name in shown}
+    first = {row.method: row for row in reversed(results.rows)}
+    calibrated = {row.method for row in results.calibration}
+    candidates = {
+        row.method: _candidate(row, config, row.method in calibrated)
+        for row in results.rows
+        if row is first[row.method]
+    }
     read = rollouts.reader()
     stored = [
         record_of(engine, read((name, problem)), config.prefix_tokens, None, task=task_of(rollouts, name))
         for name, problems in results.problems.items()
         for problem in problems
     ]
-    records = first_paths(stored, config.n)
-    if "potential" in candidates:
-        labels = Labels(
-            label for path in (*inputs.labels, folder / "labels") if path.is_dir() for label in LabelStore.open(path)
-        )
-        records = [record.labelled(labels) for record in records]
+    records = first_paths(_labelled(stored, results, inputs, folder), config.n)
+    replays = _replays(records, candidates, folder)
     return WrittenRun(
-        results, config, setting_of(engine, config), candidates, records, _replays(records, candidates, folder)
+        results, config, setting_of(engine, config), candidates, records, replays, folder, rollouts.shards.folder
     )
 
 
-def rebuilt(run: WrittenRun) -> Results:
-    """The results with rows, votes and calibration computed anew; what was measured and :data:`TAKEN_OVER` is kept."""
+@dataclass
+class WrittenPruner(Pruner):
+    """A method that has scored: what it was is read, and it is never run."""
+
+    def score(self, pool: Pool) -> Scores:
+        raise NotImplementedError(f"{self.name}: its scores are read")
+
+
+def _candidate(row: ResultRow, config: RunConfig, calibrated: bool) -> Candidate:
+    """Who took part, by its row."""
+    procedure = NONE if row.method == "none" else PROCEDURES.get(row.method)
+    policy = procedure.policy(config.n, config.k, config.prefix_tokens) if procedure else comparison_policy(config)
+    if row.quadrant == Quadrant.CONTROL.value:
+        return Candidate(row.method, PRUNERS.get(row.method)(), policy, note=row.note, procedure=procedure)
+    declared = {"name": row.method, "requires": frozenset(), "paper": "", "probability": calibrated}
+    kind = type("Written", (WrittenPruner,), declared | _declared(row.quadrant))
+    return Candidate(row.method, kind(), policy, note=row.note, procedure=procedure)
+
+
+def _declared(quadrant: str) -> dict[str, Any]:
+    """The source and learnability that give a quadrant."""
+    return next(
+        {"source": source, "learnable": learnable}
+        for source in Source
+        for learnable in (False, True)
+        if Quadrant.of(source, learnable).value == quadrant
+    )
+
+
+def _labelled(
+    records: Sequence[ProblemRecord], results: Results, inputs: Inputs, folder: Path
+) -> Sequence[ProblemRecord]:
+    """The records with their labels, if the comparison had those of all prefixes; ``potential`` need not take part.
+
+    Raises UserError for labels that have changed since.
+    """
+    stores = [LabelStore.open(path) for path in inputs.labels]
+    if digest_of([store.shards.digest for store in stores]) != results.hashes.get("labels"):
+        raise UserError(f"{', '.join(map(str, inputs.labels))}: not the labels that {folder} was made with")
+    extra = [LabelStore.open(folder / "labels")] if (folder / "labels").is_dir() else []
+    labels = Labels(label for store in (*stores, *extra) for label in store)
+    labelled = [record.labelled(labels) for record in records]
+    return labelled if all(record.halves is not None for record in labelled) else records
+
+
+def rebuilt(run: WrittenRun, out: Path | None = None) -> Results:
+    """The results with rows, votes and calibration computed anew; what was measured and :data:`TAKEN_OVER` is kept.
+
+    So is what a plugin computed that is not loaded. In ``out`` is left what else a run folder holds, and what its
+    results name: they can be rebuilt again.
+    """
     before = {(row.task, row.method): row for row in run.results.rows}
     spreads = {key: row["draw_spread"].mean for key, row in before.items()}
     made = tables(run.records, run.replays, run.candidates, replace(run.setting, spreads=spreads))
-    measured = [name for name, metric in METRICS.items() if metric.measured]
-    rows = [
-        row.model_copy(
-            update={"metrics": row.metrics | {name: before[row.task, row.method][name] for name in measured}}
-        )
-        for row in made.rows
-    ]
+    rows = [_with_kept(row, before[row.task, row.method]) for row in made.rows]
+    votes = [*made.votes, *(row for row in run.results.votes if row.vote not in VOTES.names())]
     notes = [*made.notes, *(note for note in run.results.notes if note.table != TABLE)]
-    return run.results.model_copy(
-        update={"rows": rows, "votes": made.votes, "calibration": made.calibration, "notes": notes}
+    results = run.results.model_copy(
+        update={"rows": rows, "votes": votes, "calibration": made.calibration, "notes": notes}
     )
+    if out is None:
+        return results
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "ledger.csv", ledger_csv(made.ledger).encode())
+    for name in (DECISIONS, "timings.csv"):
+        shutil.copyfile(run.folder / name, out / name)
+    if (run.folder / "labels").is_dir():
+        shutil.copytree(run.folder / "labels", out / "labels", dirs_exist_ok=True)
+    inputs = replace(Inputs.of(results.setup), store=run.store.resolve())
+    return results.model_copy(update={"setup": results.setup | inputs.described()})
+
+
+def _with_kept(row: ResultRow, before: ResultRow) -> ResultRow:
+    kept = {
+        name: value
+        for name, value in before.metrics.items()
+        if name not in METRICS.names() or METRICS.get(name).measured
+    }
+    return row.model_copy(update={"metrics": row.metrics | kept, "configuration": before.configuration})
 
 
 def _replays(records: Sequence[ProblemRecord], candidates: Mapping[str, Candidate], folder: Path) -> Replays:

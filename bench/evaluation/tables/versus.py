@@ -33,8 +33,10 @@ class VersusRow:
 def versus(run: WrittenRun, method: str, others: Sequence[str]) -> list[VersusRow]:
     """``method`` against each of ``others``, on every task and on all pooled, which comes last.
 
-    Raises UserError for a method that took no part.
+    Raises UserError for a method that took no part, and for one that is held against itself.
     """
+    if method in others:
+        raise UserError(f"{method} is held against itself: name other methods")
     for name in (method, *others):
         if name not in run.replays.of:
             known = ", ".join(run.replays.of)

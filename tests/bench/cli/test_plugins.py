@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.evaluation.results import Results
 from prunebench.bench.training.cards import Card
 from prunebench.methods.registry import PRUNERS
 from tests.bench.conftest import refused
@@ -97,3 +98,39 @@ def test_a_training_is_done_again_when_the_code_has_changed_and_only_then(pruneb
     after = Card.read(tmp_path / "learned" / "line.json")
     assert after.key != before.key and after.validation_auroc != before.validation_auroc
     assert json.loads((tmp_path / "learned" / "line.json").read_text())["code"] == after.code
+
+
+def test_versus_rebuild_figures_and_report_work_without_the_plugin(prunebench, plugin, source, tmp_path, monkeypatch):
+    plugin.write_text(PLUGIN.replace("LearnablePruner", "Pruner").replace("@ self.weights_", "@ np.array([1.0, 0.0])"))
+    prunebench("import", "plain", source, "--out", "store")
+    compare = ("compare", "--store", "store", "--prefix", 4, "--plugin", "./mine.py", "--methods", "line,length,none")
+    assert prunebench(*compare, "--out", "made")[0] == 0
+    monkeypatch.setattr(PRUNERS, "_entries", {n: e for n, e in PRUNERS._entries.items() if n != "line"})
+    code, said, _ = prunebench("rebuild", "made", "--out", "again")
+    assert code == 0 and "every number equals that of made" in said
+    for run in ("made", "again"):
+        code, said, _ = prunebench("versus", run, "line", "length")
+        assert code == 0 and "line minus the other" in said
+    assert "line is held against itself" in refused(prunebench("versus", "made", "line", "line"))
+    code, said, _ = prunebench("figures", "again", "score_quality", "main_table")
+    assert code == 0 and "score_quality.png" in said
+    assert prunebench("report", "again")[0] == 0
+    results = Results.read(tmp_path / "made" / "results.json")
+    assert results.setup["plugins"] == [str(plugin.resolve())]
+    for name in (plugin, "mine.py", "./mine.py"):
+        code, said, _ = prunebench("reproduce", "made", "--trust", name, "--out", "third")
+        assert code == 0 and "reproduced" in said
+
+
+def test_ten_differences_and_a_count_are_told(prunebench, source, tmp_path):
+    prunebench("import", "plain", source, "--out", "store")
+    prunebench("compare", "--store", "store", "--prefix", 4, "--methods", "length,none", "--out", "made")
+    file = tmp_path / "made" / "results.json"
+    content = json.loads(file.read_text())
+    for row in content["rows"]:
+        row["metrics"] = {name: {**value, "mean": 1.5} for name, value in row["metrics"].items()}
+    file.write_text(json.dumps(content))
+    code, said, _ = prunebench("rebuild", "made", "--out", "again")
+    *shown, more, count = said.splitlines()
+    assert code == 1 and len(shown) == 10 and count.startswith("NOT rebuilt: ")
+    assert more == f"... and {int(count.split()[2]) - 10} more"
