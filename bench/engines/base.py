@@ -216,7 +216,7 @@ class Engine(Generator, Protocol):
 
     @property
     def reasons(self) -> bool:
-        """Whether it thinks between marks, which have to be closed before an answer can be forced."""
+        """Whether it may think between marks, which have to be closed before an answer can be forced."""
         ...
 
     @property
@@ -245,8 +245,11 @@ class Engine(Generator, Protocol):
         """Ids -> text without special tokens; a last character that is cut in its bytes is left out."""
         ...
 
-    def closing_ids(self, token_ids: NDArray[np.int64]) -> tuple[int, ...]:
-        """What closes the reasoning that is open at the end of these ids (prompt and prefix); empty if none is."""
+    def closing_ids(self, token_ids: NDArray[np.int64], prompt_tokens: int = 0) -> tuple[int, ...]:
+        """What closes the reasoning that is open at the end of these ids, of which the first are the prompt's.
+
+        Empty if none is open. Raises ValueError where nobody knows how to close it.
+        """
         ...
 
     # Launch, Resume, continuations

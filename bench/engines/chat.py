@@ -1,21 +1,30 @@
 """How a model is asked, and how its reasoning is closed so that an answer can be forced.
 
-Three formats are told apart by what the tokenizer knows: Harmony (gpt-oss: channels between special tokens),
-``<think>`` tags, and plain text. A prefix may be cut anywhere: what is open is read from the text of prompt and prefix.
+Harmony (gpt-oss: channels between special tokens) is told by what the tokenizer knows, thinking between marks by the
+text. A prefix may be cut anywhere: what is open is read from the text of prompt and prefix.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
+from prunebench.tasks.answer_types.thinking import ANSWERS, PAIRS, open_thinking, opened_in
+from prunebench.tasks.errors import first_line
 
 HARMONY = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
 _FINAL = "<|start|>assistant<|channel|>final<|message|>"
-_FINAL_MARK = "<|channel|>"
-_OPENED, _CLOSED = "<think>", "</think>"
+_LIKE_A_MARK = re.compile(r"[<\[◁].*(?:think|thought|reason).*[>\]▷]", re.IGNORECASE)
+_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+"""A tag that only transformers knows."""
+_SWITCHES = {"reasoning_effort": ("reasoning_effort",), "enable_thinking": ("enable_thinking", "thinking")}
+"""By option: what templates call it."""
 
 
 def template_of(tokenizer: Any, options: ModelOptions) -> str | None:
@@ -36,18 +45,19 @@ def template_of(tokenizer: Any, options: ModelOptions) -> str | None:
 def prompt_ids(tokenizer: Any, prompt: str, options: ModelOptions) -> list[int]:
     """The prompt through the chat template, or as it is behind the beginning-of-text token.
 
-    Raises UserError where the template refuses the message, and where a system message has no template to go into.
+    Raises UserError where the template refuses the message, and for an option that it makes no use of.
     """
     from jinja2 import TemplateError
 
     template = template_of(tokenizer, options)
     if template is None:
-        if options.system is not None:
-            raise UserError("system = ...: a system message needs a chat template; this model has none")
+        for name in ("system", *_SWITCHES):
+            if getattr(options, name) is not None:
+                raise UserError(f"{name} = ...: needs a chat template; this model has none")
         ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         return ids if tokenizer.bos_token_id is None else [tokenizer.bos_token_id, *ids]
     messages = [] if options.system is None else [{"role": "system", "content": options.system}]
-    extra = {} if options.reasoning_effort is None else {"reasoning_effort": options.reasoning_effort}
+    extra = _switched(template, options)
     try:
         return list(
             tokenizer.apply_chat_template(
@@ -59,25 +69,92 @@ def prompt_ids(tokenizer: Any, prompt: str, options: ModelOptions) -> list[int]:
         raise UserError(f"the chat template refuses the prompt ({error}); give another one as chat_template") from error
 
 
+def _switched(template: str, options: ModelOptions) -> dict[str, Any]:
+    """The options that go to the template, by the names that it knows. Raises UserError for one that it does not."""
+    switched: dict[str, Any] = {}
+    for name, called in _SWITCHES.items():
+        value = getattr(options, name)
+        known = [each for each in called if value is not None and each in _variables(template)]
+        if value is not None and not known:
+            raise UserError(
+                f"{name} = {value}: the chat template makes no use of it; leave it out, or give another one"
+            )
+        switched |= dict.fromkeys(known, value)
+    return switched
+
+
+@lru_cache(maxsize=8)
+def _variables(template: str) -> set[str]:
+    """What a template asks to be given. Raises UserError for one that is no Jinja."""
+    from jinja2 import Environment, TemplateError, meta
+
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True)
+    try:
+        return meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", template)))
+    except TemplateError as error:
+        raise UserError(f"the chat template is not valid Jinja ({first_line(error)})") from error
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How a model can think, by its tokenizer: in Harmony's channels, or between marks.
+
+    ``tokens``: opening marks that are one token each. ``written``: marks can be spelled letter by letter. ``strange``:
+    tokens that look like marks where none is known.
+    """
+
+    harmony: bool
+    tokens: frozenset[str]
+    written: bool
+    strange: tuple[str, ...]
+
+
+@lru_cache(maxsize=8)
+def marks_of(tokenizer: Any) -> Marks:
+    """The marks that a tokenizer knows."""
+    vocabulary = tokenizer.get_vocab()
+    tokens = frozenset(mark for mark in PAIRS if mark in vocabulary)
+    ids = tokenizer("<think>", add_special_tokens=False)["input_ids"]
+    written = str(tokenizer.decode(ids)).replace(" ", "") == "<think>"
+    strange = () if tokens else tuple(sorted(filter(_LIKE_A_MARK.fullmatch, tokenizer.get_added_vocab())))
+    return Marks(all(token in vocabulary for token in HARMONY), tokens, written, strange)
+
+
 def has_reasoning_marks(tokenizer: Any) -> bool:
-    """Whether the tokenizer knows Harmony's channels or ``<think>``."""
-    vocabulary = tokenizer.get_vocab()
-    return _OPENED in vocabulary or all(token in vocabulary for token in HARMONY)
+    """Whether it knows channels or marks of thinking, or can write some."""
+    marks = marks_of(tokenizer)
+    return marks.harmony or marks.written or bool(marks.tokens or marks.strange)
 
 
-def longest_closing(tokenizer: Any) -> str:
-    """The most that may have to be put before a question, for the ledger."""
-    return f"<|message|><|end|>{_FINAL}" if _FINAL_MARK in tokenizer.get_vocab() else f"\n{_CLOSED}\n\n"
+def longest_closing(tokenizer: Any, texts: Iterable[str] = ()) -> str:
+    """The most that may have to be put before a question behind prefixes of these texts, for the ledger."""
+    marks = marks_of(tokenizer)
+    if marks.harmony:
+        return f"<|message|><|end|>{_FINAL}"
+    return max(map(_closing, marks.tokens.union(*map(opened_in, texts))), key=len, default="")
 
 
-def closing(tokenizer: Any, text: str) -> str:
-    """What must follow ``text`` (prompt and prefix, special tokens kept) before the answer can be asked for."""
-    vocabulary = tokenizer.get_vocab()
-    if all(token in vocabulary for token in HARMONY):
-        return _harmony_closing(text)
-    if text.rfind(_OPENED) > text.rfind(_CLOSED):
-        return f"\n{_CLOSED}\n\n"
+def closing(tokenizer: Any, path: str, prompt: str = "") -> str:
+    """What must follow ``prompt`` and ``path`` (special tokens kept) before the answer can be asked for.
+
+    Raises ValueError for a model whose marks of thinking are not known.
+    """
+    marks = marks_of(tokenizer)
+    if marks.harmony:
+        return _harmony_closing(prompt + path)
+    if opened := open_thinking(prompt, path):
+        return _closing(opened)
+    if marks.strange:
+        raise ValueError(
+            f"the model thinks between marks that are not known ({', '.join(marks.strange)}); an answer that is forced "
+            "would be a part of its thinking"
+        )
     return ""
+
+
+def _closing(opened: str) -> str:
+    closed = PAIRS[opened]
+    return "\n\n".join([f"\n{closed}", *filter(None, [ANSWERS.get(closed)]), ""])
 
 
 def _harmony_closing(text: str) -> str:

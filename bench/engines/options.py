@@ -29,9 +29,10 @@ class ModelOptions(BaseModel):
     """``dtype`` None: float32 for a shipped reasoner and on a CPU, else that of the checkpoint.
 
     ``chat_template``: ``auto`` (the tokenizer's own where it has one), ``none``, or the path of a Jinja file.
-    ``system`` is the system message, ``reasoning_effort`` goes to the template (gpt-oss: low, medium, high). ``stop``
-    holds further tokens that end a path: single tokens as text, or ids. ``tools``: blocks of Python that a
-    path writes are run in a sandbox and answered. Code of a checkpoint runs only with ``trust_remote_code``.
+    ``system`` is the system message; ``reasoning_effort`` (gpt-oss: low, medium, high) and ``enable_thinking`` (Qwen3
+    and others) go to the template. ``stop`` holds further tokens that end a path: single tokens as text, or ids.
+    ``tools``: blocks of Python that a path writes are run in a sandbox and answered. Code of a checkpoint runs only
+    with ``trust_remote_code``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,7 @@ class ModelOptions(BaseModel):
     chat_template: str = "auto"
     system: str | None = None
     reasoning_effort: str | None = None
+    enable_thinking: bool | None = None
     tools: Literal["python"] | None = None
     stop: Annotated[tuple[int | str, ...], Field(strict=False)] = ()
 

@@ -50,13 +50,16 @@ class Tokenization(ABC):
 
     @property
     def reasons(self) -> bool:
-        """Whether it thinks between marks, which have to be closed before an answer can be forced."""
+        """Whether it may think between marks, which have to be closed before an answer can be forced."""
         return has_reasoning_marks(self.tokenizer)
 
-    def closing_ids(self, token_ids: NDArray[np.int64]) -> tuple[int, ...]:
-        """What closes the reasoning that is open at the end of these ids (prompt and prefix); empty if none is."""
-        text = str(self.tokenizer.decode(token_ids.tolist(), skip_special_tokens=False))
-        return tuple(self.tokenizer(closing(self.tokenizer, text), add_special_tokens=False)["input_ids"])
+    def closing_ids(self, token_ids: NDArray[np.int64], prompt_tokens: int = 0) -> tuple[int, ...]:
+        """See :class:`bench.engines.base.Engine`."""
+        prompt, path = (
+            str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=False))
+            for ids in (token_ids[:prompt_tokens], token_ids[prompt_tokens:])
+        )
+        return tuple(self.tokenizer(closing(self.tokenizer, path, prompt), add_special_tokens=False)["input_ids"])
 
 
 def distinct_rows(pool: Pool) -> tuple[list[int], NDArray[np.int64]]:

@@ -103,7 +103,8 @@ class PoolGenerator:
             return [(list(range(len(pool))), suffix)]
         groups: dict[tuple[int, ...], list[int]] = {}
         for row, ids in enumerate(pool.token_ids):
-            groups.setdefault(self._asked.closing_ids(np.concatenate([pool.prompt_ids, ids])), []).append(row)
+            closing = self._asked.closing_ids(np.concatenate([pool.prompt_ids, ids]), len(pool.prompt_ids))
+            groups.setdefault(closing, []).append(row)
         return [(rows, (*closing, *suffix)) for closing, rows in groups.items()]
 
     @classmethod
@@ -130,14 +131,14 @@ class PoolGenerator:
         return [min(right) if number in right else number for number in classes[: len(answers)]]
 
 
-def phrases_of(engine: Engine, task: Task) -> Phrases:
-    """What the task's model is asked with, in the engine's tokens."""
+def phrases_of(engine: Engine, task: Task, texts: Sequence[str] = ()) -> Phrases:
+    """What the task's model is asked with behind prefixes of these texts, in the engine's tokens."""
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(engine.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     question, yes, no = task.self_check
-    closing = len(ids(longest_closing(engine.tokenizer))) if engine.reasons else 0
+    closing = len(ids(longest_closing(engine.tokenizer, texts))) if engine.reasons else 0
     return Phrases(ids(task.answer_suffix), ids(question), ids(yes)[0], ids(no)[0], ids(task.step_end)[-1], closing)
 
 
@@ -179,12 +180,19 @@ def pool_of(
         answer_class=stated,
         signals=signals,
         generator=generator if engine else None,
-        phrases=phrases_of(engine, generator.task) if engine else None,
+        phrases=None
+        if engine is None
+        else phrases_of(engine, generator.task, [_asked(engine, stored), *(texts or ())]),
     )
     missing = frozenset(reads) - frozenset(pool.signals)
     if engine is None or not engine.reads or not missing:
         return pool
     return replace(pool, signals={**signals, **engine.reread(pool, missing)})
+
+
+def _asked(engine: Engine, stored: StoredProblem) -> str:
+    """The prompt as the model gets it."""
+    return str(engine.tokenizer.decode(stored.prompt_ids))
 
 
 def _prefix_texts(engine: Engine | None, paths: Sequence[StoredPath], position: int) -> tuple[str, ...] | None:

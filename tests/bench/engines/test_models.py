@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from prunebench.bench.engines.base import NOTHING, Request, Sampling
-from prunebench.bench.engines.chat import closing
+from prunebench.bench.engines.chat import closing, has_reasoning_marks, longest_closing
 from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.caches import CacheForward
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.pools import PoolGenerator
+from prunebench.tasks import catalogue
 from tests.bench.engines.checkpoints import CHANNELS, CHATML, HARMONY, NO_SYSTEM, THINKING, checkpoint, tokenizer
 
 KINDS = ("qwen2", "qwen3", "llama", "mistral", "granite", "gemma", "gemma2", "gpt-oss")
@@ -99,28 +102,110 @@ def test_harmony_is_closed_from_wherever_it_was_cut(path, wanted):
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("prompt", "path", "wanted"),
     [
-        ("<think>\nLet", "\n</think>\n\n"),
-        ("<think>a</think>b", ""),
-        ("", ""),
-        ("<think>a</think><think>b", "\n</think>\n\n"),
+        ("", "<think>\nLet", "\n</think>\n\n"),
+        ("Q<think>\n", "so x", "\n</think>\n\n"),  # by the template
+        ("Q", "<think>a</think>b", ""),
+        ("", "", ""),
+        ("", "<think>a</think><think>b", "\n</think>\n\n"),
+        ("Q<think>\n\n</think>\n\n", "It is", ""),  # thinking switched off
+        ("Think within <think> tags.", "so x", ""),  # spoken of
+        ("Think within <think> tags.", "<think>so x", "\n</think>\n\n"),
+        ("", "[THINK]so x", "\n[/THINK]\n\n"),
+        ("", "[THINK]so x[/THINK]It", ""),
+        ("", "<seed:think>so x", "\n</seed:think>\n\n"),
+        ("", "◁think▷so x", "\n◁/think▷\n\n"),
+        ("", "<|begin_of_thought|>\n\nso x", "\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n"),
+        ("<|START_THINKING|>", "so x", "\n<|END_THINKING|>\n\n<|START_RESPONSE|>\n\n"),
+        ("", "<reasoning>so x", "\n</reasoning>\n\n"),
+        ("", "<Thought>so x", "\n</Thought>\n\n"),
+        ("", "<|thought_start|>so x", "\n<|thought_end|>\n\n"),
+        ("", "<think>the mark </thought> is none of mine", "\n</think>\n\n"),
     ],
 )
-def test_thinking_is_closed_when_it_is_open(text, wanted):
-    assert closing(tokenizer(["<think>", "</think>"], THINKING), text) == wanted
-    assert closing(tokenizer(), "no marks") == ""
+@pytest.mark.parametrize("special", [(), ("<think>", "</think>")])
+def test_thinking_is_closed_when_it_is_open(prompt, path, wanted, special):
+    """In whatever words, as tokens or as plain text."""
+    assert closing(tokenizer(special, THINKING), path, prompt) == wanted
+    assert wanted == "" or longest_closing(tokenizer(special), [prompt, path]) != ""
 
 
-def test_a_template_that_opens_the_thinking_is_closed_before_an_answer_is_forced(tmp_path):
-    engine = load(checkpoint(tmp_path, "qwen2", THINKING, ["<think>", "</think>"]))
+@pytest.mark.parametrize("special", [(), ("<think>", "</think>")])
+def test_a_template_that_opens_the_thinking_is_closed_before_an_answer_is_forced(tmp_path, special):
+    engine = load(checkpoint(tmp_path, "qwen2", THINKING, special))
     prompt = engine.encode_prompt(PROMPT)
     assert engine.tokenizer.decode(prompt).endswith("<think>\n") and engine.reasons
     inside = np.array(engine.tokenizer("so x", add_special_tokens=False)["input_ids"])
     behind = np.array(engine.tokenizer("so x</think>It", add_special_tokens=False)["input_ids"])
-    assert engine.tokenizer.decode(engine.closing_ids(np.concatenate([prompt, inside]))) == "\n</think>\n\n"
-    assert engine.closing_ids(np.concatenate([prompt, behind])) == ()
+    assert (
+        engine.tokenizer.decode(engine.closing_ids(np.concatenate([prompt, inside]), len(prompt))) == "\n</think>\n\n"
+    )
+    assert engine.closing_ids(np.concatenate([prompt, behind]), len(prompt)) == ()
     assert not TransformersEngine.load("embedded").reasons
+
+
+def test_a_model_that_thinks_between_unknown_marks_is_not_forced(tmp_path):
+    words = tokenizer(["<think_fast>", "</think_fast>"])
+    assert has_reasoning_marks(words)
+    with pytest.raises(ValueError, match=r"thinks between marks that are not known \(</think_fast>, <think_fast>\)"):
+        closing(words, "so x")
+    assert closing(tokenizer(["<think>", "</think>", "<nothink>"]), "so x") == ""
+    assert closing(tokenizer(), "no marks") == ""
+
+
+def test_each_path_is_asked_behind_its_own_closing(tmp_path):
+    engine = load(checkpoint(tmp_path, "qwen2", CHATML))
+
+    def ids(text):
+        return np.array(engine.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    pool = pool_of_ids((ids("[THINK]so x"), ids("It is"), ids("<think>so x</think>"), ids("<think>y")), ids("Q"))
+    asking = PoolGenerator(engine, catalogue.get("synthetic/power"), [])._asking(pool, (7, 8))
+    assert {tuple(rows): engine.tokenizer.decode(suffix[:-2]) for rows, suffix in asking} == {
+        (0,): "\n[/THINK]\n\n", (1, 2): "", (3,): "\n</think>\n\n",
+    }  # fmt: skip
+    assert all(suffix[-2:] == (7, 8) for _, suffix in asking)
+
+
+def test_only_what_may_have_to_be_closed_is_charged():
+    assert longest_closing(tokenizer(["<think>", "</think>"])) == "\n</think>\n\n"
+    assert longest_closing(tokenizer(HARMONY)).endswith("<|channel|>final<|message|>")
+    assert longest_closing(tokenizer()) == longest_closing(tokenizer(), ["no marks"]) == ""
+    assert longest_closing(tokenizer(), ["a", "<reasoning>so", "<think>b"]) == "\n</reasoning>\n\n"
+
+
+SWITCH = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+SWITCHED = CHATML.replace("assistant\n", "assistant\n" + SWITCH)
+
+
+def test_thinking_is_switched_where_the_template_has_a_switch(tmp_path):
+    checkpoint(tmp_path / "a", template=SWITCHED)
+    ends = [
+        engine.tokenizer.decode(engine.encode_prompt(PROMPT)).partition("assistant\n")[2]
+        for engine in (
+            load(tmp_path / "a"),
+            load(tmp_path / "a", enable_thinking=True),
+            load(tmp_path / "a", enable_thinking=False),
+        )
+    ]
+    assert ends == ["", "", "<think>\n\n</think>\n\n"]
+    assert len({load(tmp_path / "a", enable_thinking=value).digest for value in (None, True, False)}) == 3
+    other = CHATML.replace("{% for", "{% if thinking %}Think.{% endif %}{% for", 1)
+    engine = load(checkpoint(tmp_path / "b", template=other), enable_thinking=True)
+    assert engine.tokenizer.decode(engine.encode_prompt(PROMPT)).startswith("Think.")
+
+
+@pytest.mark.parametrize("option", [{"enable_thinking": False}, {"reasoning_effort": "low"}])
+def test_an_option_that_the_template_makes_no_use_of_is_refused(tmp_path, option):
+    (name,) = option
+    spoken = CHATML.replace("{{ m.content }}", "{{ m.content }}{{ m.thinking }} thinking, reasoning_effort")
+    engine = load(checkpoint(tmp_path, template=spoken), **option)
+    with pytest.raises(UserError, match=rf"{name} = .*: the chat template makes no use of it"):
+        engine.encode_prompt(PROMPT)
+    engine = load(tmp_path, chat_template="none", **option)
+    with pytest.raises(UserError, match=rf"{name} = \.\.\.: needs a chat template; this model has none"):
+        engine.encode_prompt(PROMPT)
 
 
 def test_stop_tokens_are_those_of_the_model_and_those_that_are_named(tmp_path):
@@ -160,7 +245,7 @@ def test_a_cut_inside_a_character_is_exact_and_readable(tmp_path):
     ("options", "sentence"),
     [
         ({"chat_template": "nowhere.jinja"}, r"chat_template nowhere\.jinja: cannot be read"),
-        ({"system": "x", "chat_template": "none"}, r"a system message needs a chat template"),
+        ({"system": "x", "chat_template": "none"}, r"system = \.\.\.: needs a chat template"),
         ({"system": "Be brief."}, r"the chat template refuses the prompt \(no system message\)"),
     ],
 )
