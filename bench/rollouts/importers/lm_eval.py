@@ -76,9 +76,10 @@ def _paths(record: Record, metric: str | None) -> list[SourcePath]:
 
 
 def _metric(record: Record) -> str:
-    """The metric of a verdict: the only one there is, else exact_match."""
+    """The metric of a verdict: the only one there is, if it tells right from wrong, else exact_match."""
     names = record.get("metrics")
-    return names[0] if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) else METRIC
+    only = names[0] if isinstance(names, list) and len(names) == 1 else None
+    return only if isinstance(only, str) and record.get(only) in (0, 1) else METRIC
 
 
 def _answers(record: Record, texts: list[str]) -> list[str | None]:

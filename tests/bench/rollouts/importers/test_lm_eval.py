@@ -185,6 +185,11 @@ def test_the_only_metric_holds_the_verdict(json_lines, imported):
     assert imported("lm-eval", path)[1].disagreements.total() == 1
 
 
+def test_a_metric_that_is_a_share_is_no_verdict(json_lines, imported):
+    path = json_lines([sample(0, ["\\boxed{5}"], GSM8K, bleu=0.37)])
+    assert imported("lm-eval", path)[1].verdicts == 0
+
+
 def test_another_metric_may_hold_the_verdict(json_lines, imported):
     path = json_lines([sample(0, ["\\boxed{5}"], GSM8K, exact_match=0, math_verify=1)])
     assert imported("lm-eval", path)[1].disagreements.total() == 1

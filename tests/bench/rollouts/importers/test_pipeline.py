@@ -203,6 +203,44 @@ def test_answers_of_an_import_are_read_by_their_type_and_the_rule_is_kept(json_l
     assert (before.answer_type, before.strict, before.answer_of("The answer is 5.")) == ("math", True, None)
 
 
+def of_choices(format, tmp_path, json_lines, parquet):
+    """A file of that format with one multiple choice, whose answer is C, and one path that says so."""
+    text = "It is water. Answer: C"
+    if format == "plain":
+        return json_lines([{"problem": "a", "answer": "C", "text": text}])
+    if format == "lm-eval":
+        return json_lines([{"doc_id": 0, "target": "(C)", "resps": [[text]], "filtered_resps": ["(C)"]}])
+    if format == "lighteval":
+        doc = {"query": "?", "choices": ["A", "B", "C", "D"], "gold_index": 2}
+        return parquet([{"doc": doc, "model_response": {"text": [text]}}])
+    if format == "matharena":
+        return parquet([{"problem_idx": 1, "model_name": "A", "answer": text, "gold_answer": "C"}])
+    path = tmp_path / ("m.json" if format == "matrix" else "d.pkl")
+    if format == "matrix":
+        path.write_text(json.dumps([{"gold_answer": "C", "probe_freq": 5, "each_branch": [[["C"], 5, "(C)"]]}]))
+    else:
+        trace = {"text": text, "token_ids": [1]}
+        path.write_bytes(pickle.dumps({"qid": 1, "ground_truth": "C", "all_traces": [trace]}))
+    return path
+
+
+@pytest.mark.parametrize("answer_type", ["choice", None])
+@pytest.mark.parametrize("format", IMPORTERS)
+def test_every_format_holds_choices(format, answer_type, tmp_path, json_lines, parquet, imported):
+    path = of_choices(format, tmp_path, json_lines, parquet)
+    (problem,) = imported(format, path, answer_type=answer_type)[0].values()
+    assert [(stored.answer, stored.correct) for stored in problem.paths] == [("C", True)]
+    assert RolloutStore.open(tmp_path / "out").manifest["answer_type"] == "choice"
+
+
+@pytest.mark.parametrize("format", IMPORTERS)
+def test_every_format_refuses_gold_answers_of_another_type(format, tmp_path, json_lines, parquet, imported):
+    path = of_choices(format, tmp_path, json_lines, parquet)
+    with pytest.raises(UserError, match=r"is '\(?C\)?', not an integer, as --answer-type integer wants"):
+        imported(format, path, answer_type="integer")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_answer_of_the_source_goes_before_what_the_text_boxes():
     source = SourcePath(text="\\boxed{6}", final_answer="5")
     problem = settle(SourceProblem("t", "a", "", "5", [source]), WordTokens(), ImportedTask("t"), Report("words"))
