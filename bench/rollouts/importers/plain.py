@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.importers.chosen import ChosenGolds
 from prunebench.bench.rollouts.importers.contract import (
     Importer,
     Options,
@@ -22,10 +23,7 @@ from prunebench.bench.rollouts.importers.golds import gold_of
 from prunebench.bench.rollouts.importers.logprobs import logprobs_of
 from prunebench.bench.rollouts.importers.records import Record, records_of
 from prunebench.methods.base import Signal
-from prunebench.tasks.answer_types.golds import accepted, any_of
-from prunebench.tasks.choices import Choices, choices_of, counted_from
-from prunebench.tasks.errors import shown
-from prunebench.tasks.rows import DataRow, kind_of, unwritten
+from prunebench.tasks.rows import kind_of, unwritten
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 TABLES = (".csv", ".tsv")
@@ -43,41 +41,14 @@ LONGEST_NAME = 80
 
 def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """The problems in the order of their first rows. Raises UserError for a malformed row."""
-    gathering, choices = Gathering(options.task_of(path)), dict[str, Choices]()
+    gathering, chosen = Gathering(options.task_of(path)), ChosenGolds(path)
     for row in records_of(files_of(path, SUFFIXES), options.fields):
         record = _typed(row) if kind_of(row.file) in TABLES else row
         paths = _paths(record)
         problem, prompt = _named(record, _prompt(record, paths[0]))
-        if record.get("choices") is not None and record.words("answer"):
-            place = DataRow(str(record.file), record.place, record.values)
-            choices[problem] = choices_of(place, record.names.get("choices", "choices"), record.get("choices"))
-            gold = any_of(record.words("answer"))
-        else:
-            gold = gold_of(record, "answer", options)
+        gold = chosen.gold(record, problem) or gold_of(record, "answer", options)
         gathering.add(record, problem, prompt, gold, list(map(_path, paths)))
-    problems = list(gathering.problems())
-    _letter(path, [problem for problem in problems if problem.problem in choices], choices)
-    yield from problems
-
-
-def _letter(path: Path, problems: Sequence[SourceProblem], choices: Mapping[str, Choices]) -> None:
-    """Give problems with choices the letters of the right ones as gold answers. Raises UserError for none of them."""
-    answers = [(choices[problem.problem], gold) for problem in problems for gold in accepted(problem.gold)]
-    try:
-        start = counted_from(answers)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; write their letters in the field 'answer'") from error
-    for problem in problems:
-        listed, letters = choices[problem.problem], list[str]()
-        for gold in accepted(problem.gold):
-            places = listed.places(gold, start)
-            if len(places) != 1:
-                raise UserError(
-                    f"{path}: problem {shown(problem.problem)} has the answer {shown(gold)}, which is not one of its "
-                    f"choices {shown(list(listed.texts))}; write the letter of the right one"
-                )
-            letters += listed.letters(places.pop())
-        problem.gold = any_of(letters)
+    yield from chosen.lettered(gathering.problems())
 
 
 def _typed(row: Record) -> Record:

@@ -97,3 +97,15 @@ def test_answers_that_are_no_choice_are_told(json_lines, answers, complaint):
     ]
     with pytest.raises(UserError, match=complaint):
         list(read(json_lines(rows), Options()))
+
+
+def test_the_choices_of_a_problem_are_in_one_order(json_lines):
+    row = {"problem": "p", "answer": "ice", "text": "Answer: A"}
+    rows = [{**row, "choices": ["ice", "water"]}, {**row, "choices": ["water", "ice"]}]
+    with pytest.raises(UserError, match=r"line 2: field 'choices' is .*, not what it is above for problem 'p'"):
+        list(read(json_lines(rows), Options()))
+
+
+def test_no_choices_are_none(json_lines):
+    rows = [{"problem": "p", "answer": "5", "text": "x", "choices": listed} for listed in ([], None, "")]
+    assert next(read(json_lines(rows), Options())).gold == "5"
