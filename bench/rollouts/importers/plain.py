@@ -116,7 +116,7 @@ def _path(record: Record) -> SourcePath:
     logprobs = logprobs_of(record, "logprobs", ids)
     if text is None and record.get("messages") is not None:
         text = answer_of(record, "messages")[1]
-    if logprobs is not None and ids is None and tokens is None:
+    if logprobs is not None and tokens is None and (ids is None or len(ids) == len(logprobs.values)):
         tokens = logprobs.tokens
     return SourcePath(
         text=text,

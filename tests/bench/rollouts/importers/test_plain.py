@@ -161,6 +161,20 @@ def test_tokens_of_openai_s_log_probabilities_are_those_of_the_path(json_lines, 
     assert report.tokens == "source"
 
 
+def test_tokens_of_vllm_s_log_probabilities_give_prefixes_their_text(json_lines, imported):
+    candidates = [
+        {"4": {"logprob": -0.5, "decoded_token": "so"}},
+        {"9": {"logprob": -1, "decoded_token": r" \boxed{5}"}},
+    ]
+    row = {"problem": "a", "answer": "5", "text": r"so \boxed{5}", "token_ids": [4, 9], "logprobs": candidates}
+    problems, _ = imported("plain", json_lines([row, {**row, "token_ids": [4]}]))
+    first, second = problems["a"].paths
+    assert (first.token_ids.tolist(), first.ends.tolist(), list(first.signals)) == ([4, 9], [2, 12], ["logprobs"])
+    assert (second.token_ids.tolist(), second.ends, second.signals) == ([4], None, {}), (
+        "there are two values for a token"
+    )
+
+
 @pytest.mark.parametrize("kind", ["json", "csv", "json.gz", "csv.gz", "jsonl.gz"])
 def test_other_files_hold_the_same_rows(tmp_path, imported, kind):
     rows = [
