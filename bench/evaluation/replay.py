@@ -57,7 +57,7 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) ->
     checks: list[Check] = []
     first: Array | None = None
     answers = complete.answer_class
-    stop = False
+    settled, silent, stopped = np.zeros_like(alive), np.zeros_like(alive), False
     for checkpoint in policy.checkpoints(position):
         pool = visible(complete.at(checkpoint), pruner)
         rows = None if alive.all() else np.flatnonzero(alive)
@@ -69,18 +69,21 @@ def replay(pruner: Pruner, policy: Policy, complete: Complete, position: int) ->
         first = scores if first is None else first
         history.append(CheckRecord(checkpoint, scores, complete.lengths <= checkpoint, stated, alive))
         decision = policy.decide(history)
-        at_most = np.minimum(complete.lengths, checkpoint)
-        stopped_at = np.where(alive & ~decision.keep, at_most, stopped_at)
-        alive = decision.keep.copy()
-        if decision.stop_all:
-            stop = True
-            stopped_at = np.where(alive, at_most, stopped_at)
-            answers = np.where(complete.lengths <= checkpoint, complete.answer_class, stated)
+        stopped_at = np.where(alive & ~decision.goes_on, np.minimum(complete.lengths, checkpoint), stopped_at)
+        ending = alive & decision.keep & ~decision.goes_on
+        early = ending & (complete.lengths > checkpoint)
+        answers, stopped = np.where(early, stated, answers), stopped or bool(early.any())
+        settled |= ending
+        alive &= decision.goes_on
+        if decision.silent is not None:
+            silent = decision.silent
+        if not alive.any():
             break
     assert first is not None
+    keep = (alive | settled) & ~silent
     launched = np.minimum(complete.lengths, history[0].position)
     cost, seconds = sum((checked.cost for checked in checks), Cost()), sum(checked.seconds for checked in checks)
-    return Replay(alive, stopped_at, launched, answers, stop, first, cost, seconds, checks[0].charges)
+    return Replay(keep, stopped_at, launched, answers, stopped, first, cost, seconds, checks[0].charges)
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.int64], count: int, missing: float) -> NDArray[Any]:
@@ -107,8 +110,9 @@ def _over_completed(pruner: Pruner, policy: Policy, complete: Complete) -> Repla
         if decision.stop_all or launched == count or decision.launch_more < 1:
             break
         launched = min(count, launched + decision.launch_more)
-    keep = np.arange(count) < launched
-    decoded = np.where(keep, complete.lengths, 0)
+    decoded = np.where(np.arange(count) < launched, complete.lengths, 0)
+    keep = np.zeros(count, np.bool_)
+    keep[:launched] = decision.keep
     return Replay(
         keep,
         decoded,

@@ -283,7 +283,7 @@ class _Simulation:
         self.history[problem].append(record)
         decision = self.policy.decide(self.history[problem])
         self.kept[paths] = decision.keep
-        gone = paths[~decision.keep] if not decision.stop_all else paths
+        gone = paths[~decision.goes_on]
         self.state[gone], self.resident[gone] = DONE, False
         self.checks[problem] += 1
         self._aim(problem)

@@ -5,6 +5,7 @@ it where paths that have ended are not to be ranked; ``str()`` gives that text, 
 """
 
 from prunebench.bench.policies.adaptive_consistency import AdaptiveConsistency
+from prunebench.bench.policies.answer_streak import AnswerStreak
 from prunebench.bench.policies.contract import (
     POLICIES,
     CheckRecord,
@@ -31,6 +32,7 @@ from prunebench.bench.policies.warmup_percentile import WarmupPercentile
 
 __all__ = [
     "AdaptiveConsistency",
+    "AnswerStreak",
     "CheckRecord",
     "Decision",
     "EarlyStoppingConsistency",

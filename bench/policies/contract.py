@@ -42,13 +42,25 @@ class CheckRecord:
 
 @dataclass(frozen=True)
 class Decision:
-    """``keep`` bool (N,): which of the paths alive go on; ``launch_more``: how many new ones to start; ``stop_all``:
-    enough, what is kept votes as it is.
+    """``keep`` bool (N,): which of the paths alive are kept; the others are dropped. ``launch_more``: how many new ones
+    to start; ``stop_all``: enough, what is kept votes as it is.
+
+    ``settled`` bool (N,): of the kept, those that end here and vote with their present answers (None: none);
+    ``silent``: of the kept, those that go on and do not vote.
     """
 
     keep: NDArray[np.bool_]
     launch_more: int = 0
     stop_all: bool = False
+    settled: NDArray[np.bool_] | None = None
+    silent: NDArray[np.bool_] | None = None
+
+    @property
+    def goes_on(self) -> NDArray[np.bool_]:
+        """bool (N,): which paths are decoded further."""
+        if self.stop_all:
+            return np.zeros_like(self.keep)
+        return self.keep if self.settled is None else self.keep & ~self.settled
 
 
 class Policy(ABC):

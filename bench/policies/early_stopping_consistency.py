@@ -15,7 +15,7 @@ from prunebench.bench.policies.contract import CheckRecord, Decision, Policy, po
 class EarlyStoppingConsistency(Policy):
     """ESC (arXiv 2401.10480): complete paths come in windows; the first window of one mind ends the sampling.
 
-    All paths launched so far vote. A path without an answer agrees with nobody.
+    Its answer is the answer; without such a window all paths vote. A path without an answer agrees with nobody.
     """
 
     kind = "esc"
@@ -36,6 +36,8 @@ class EarlyStoppingConsistency(Policy):
 
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
         answers = history[-1].answer_class
-        window = answers[(len(answers) - 1) // self.window * self.window :]
+        start = (len(answers) - 1) // self.window * self.window
+        window = answers[start:]
         unanimous = len(window) == self.window and window[0] >= 0 and bool((window == window[0]).all())
-        return Decision(np.ones(len(answers), np.bool_), 0 if unanimous else self.window, bool(unanimous))
+        voters = np.arange(len(answers)) >= (start if unanimous else 0)
+        return Decision(voters, 0 if unanimous else self.window, bool(unanimous))

@@ -14,13 +14,13 @@ from prunebench.bench.policies.repeated import Repeated
 @policy
 @dataclass(frozen=True)
 class Patience(Repeated):
-    """Parallel-Probe (arXiv 2602.03845) and Dynasor (hao-ai-lab/Dynasor); every check probes for answers.
+    """Parallel-Probe (arXiv 2602.03845); every check probes for answers.
 
     A path whose answer is not the mode of the answers alive has missed; ``misses`` misses in a row drop it, those of
     the first ``warmup_checks`` checks not counted. When the mode has been the same at ``stable`` checks in a row,
     everything stops and the paths that are alive vote with their present answers. Equally frequent answers: the
-    smallest class. No answer is a miss when another path has one, and never the mode. A path that has ended is asked
-    like the others.
+    smallest class. No answer is a miss when another path has one, and never the mode. A path that has ended has its say
+    in the mode and is never dropped.
     """
 
     kind = "patience"
@@ -42,7 +42,8 @@ class Patience(Repeated):
         keep = history[-1].alive.copy()
         if len(history) >= self.warmup_checks + self.misses:
             recent = zip(history[-self.misses :], modes[-self.misses :], strict=True)
-            keep &= np.any([record.answer_class == mode for record, mode in recent], axis=0)
+            agreed = np.any([record.answer_class == mode for record, mode in recent], axis=0)
+            keep &= agreed | history[-1].finished
         same = modes[-self.stable :]
         settled = len(same) == self.stable and same[-1] >= 0 and len(set(same)) == 1
         return Decision(keep, stop_all=settled)

@@ -11,6 +11,7 @@ import numpy as np
 
 from prunebench.bench.policies import (
     AdaptiveConsistency,
+    AnswerStreak,
     EarlyStoppingConsistency,
     KeepAll,
     MemoryTriggered,
@@ -62,6 +63,13 @@ class Procedure:
 NONE = Procedure("none", lambda n, k, position: KeepAll(), "control", "none")
 """The control ``none``: whatever the others run under, it keeps all paths."""
 
+_CHECKS = 6
+"""Of a procedure that probes all along its paths, which are six to eight times as long as the first checkpoint.
+
+Parallel-Probe's numbers are those of its source by the length of a path, of about 40 of its rounds: it warms up for 15,
+drops after 7 misses, and stops when the mode was the same for 40.
+"""
+
 PROCEDURES: dict[str, Procedure] = {
     "esc": Procedure(
         None, lambda n, k, position: EarlyStoppingConsistency(window=5), "arXiv 2401.10480", "whole paths, in windows"
@@ -71,13 +79,13 @@ PROCEDURES: dict[str, Procedure] = {
     ),
     "parallel-probe": Procedure(
         "agreement",
-        lambda n, k, position: Patience(misses=2, warmup_checks=1, stable=3, every=position, checks=3),
+        lambda n, k, position: Patience(misses=1, warmup_checks=2, stable=6, every=position, checks=_CHECKS),
         "arXiv 2602.03845",
         "probes at every check (<= 20 tokens)",
     ),
     "dynasor": Procedure(
         "agreement",
-        lambda n, k, position: Patience(misses=n + 1, warmup_checks=0, stable=2, every=position, checks=3),
+        lambda n, k, position: AnswerStreak(2, every=position, checks=_CHECKS),
         "hao-ai-lab/Dynasor",
         "probes at every check (<= 20 tokens)",
     ),

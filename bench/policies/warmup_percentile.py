@@ -27,9 +27,9 @@ class WarmupPercentile(Repeated):
     """DeepConf online (arXiv 2508.15260): the first ``warmup`` paths run to their end and set the bar for the others.
 
     The bar at a check is the (100 - eta)th percentile of the warm-up paths' lowest scores so far: eta 90 is lenient, 10
-    strict. Another path goes on while its score is at least the bar. The source takes the minima of whole warm-up
-    paths, and looks after every token; here the minima are those of the checks up to this one, since scores at other
-    lengths are not comparable.
+    strict. Another path goes on while its score is at least the bar; a warm-up path under it does not vote. The source
+    takes the minima of whole warm-up paths, and looks after every token; here the minima are those of the checks up to
+    this one, since scores at other lengths are not comparable.
     """
 
     kind = "warmup"
@@ -55,4 +55,6 @@ class WarmupPercentile(Repeated):
         first = np.arange(count) < self.warmup
         lowest = np.min([finite_scores(record)[first] for record in history], axis=0)
         bar = float(np.percentile(lowest, 100 - self.eta))
-        return Decision(reach(record, bar, self.finished) | (first & record.alive))
+        under = np.zeros(count, np.bool_)
+        under[: self.warmup] = lowest < bar
+        return Decision(reach(record, bar, self.finished) | (first & record.alive), silent=under)

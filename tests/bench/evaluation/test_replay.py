@@ -118,6 +118,32 @@ def test_paths_that_are_stopped_vote_with_their_answer_of_then():
     assert played.answer_class.tolist() == [0, 1, 4, 2], "the first two had ended with 0 and 1"
 
 
+@dataclass(frozen=True)
+class Separately(Halving):
+    """At 20 the second and third path end; at 30 the fourth goes on without a vote."""
+
+    reads_answers = True
+
+    def decide(self, history):
+        at = history[-1].position
+        rows = np.arange(4)
+        return Decision(
+            history[-1].alive,
+            settled=np.isin(rows, (1, 2)) if at == 20 else None,
+            silent=rows == 3 if at == 30 else None,
+        )
+
+
+def test_a_path_may_end_alone_or_go_on_without_a_vote():
+    tokens = {10: [9, 8, 5, 7], 20: [9, 6, 8, 4], 30: [1, 9, 9, 9]}
+    played = replay(LastToken(), Separately((10, 20, 30)), complete(tokens), 10)
+    assert played.stopped
+    assert played.keep.tolist() == [True, True, True, False]
+    assert played.decoded.tolist() == [5, 20, 20, 40]
+    assert played.answer_class.tolist()[:3] == [0, 1, 4], "path 2 had not ended"
+    assert played.cost == Cost(check_tokens=3 * 4 + 3 * 4 + 3 * 2), "who has settled is not checked again"
+
+
 def test_paths_are_launched_one_after_another_until_the_policy_has_enough():
     played = replay(LastToken(), TwoThenOne(), complete({}), 10)
     assert played.keep.tolist() == [True, True, True, False]

@@ -13,6 +13,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.policies import (
     POLICIES,
     AdaptiveConsistency,
+    AnswerStreak,
     CheckRecord,
     EarlyStoppingConsistency,
     Funnel,
@@ -227,6 +228,12 @@ def test_eta_90_is_lenient_and_10_strict():
     assert len(kept(WarmupPercentile(10, 16), scores)) - 16 == sum(s >= 13.5 for s in range(16))
 
 
+def test_warm_up_paths_under_the_bar_go_on_without_a_vote():
+    decision = WarmupPercentile(75, 5).decide([record([10, 20, 30, 40, 50, 19, 20, 21])])
+    assert np.flatnonzero(decision.silent).tolist() == [0]
+    assert decision.goes_on[0]
+
+
 def test_a_warm_up_with_all_paths_leaves_none_to_prune():
     with pytest.raises(UserError, match="warms up with all of 16 paths; choose warmup < n"):
         kept(WarmupPercentile(90, 16), range(16))
@@ -257,6 +264,24 @@ def test_the_mode_is_that_of_the_paths_alive_and_the_smallest_class_of_equals():
     first, second = asked(policy, [1, 1, 1, 2, 2], [3, 3, 4, 4, 4])
     assert rows(first) == [0, 1, 2]
     assert rows(second) == [0, 1], "the dropped paths have no say"
+
+
+def test_a_path_that_has_ended_is_no_dissenter():
+    history = [record([0, 0, 0], [False, False, True], answers=[1, 1, 2])]
+    assert rows(Patience(1, stable=9).decide(history)) == [0, 1, 2]
+    history = [record([0, 0, 0, 0], [False, True, True, False], answers=[1, 2, 2, 1])]
+    assert rows(Patience(1, stable=9).decide(history)) == [0, 1, 2, 3], "class 1, the smallest of equals, is the mode"
+
+
+def test_a_path_ends_at_its_own_streak_of_one_answer():
+    decisions = asked(AnswerStreak(2), [1, -1, 3, 2], [1, -1, 4, 2], [5, 6, 4, 7], [5, 6, 4, 7])
+    assert all(decision.keep.all() and not decision.stop_all for decision in decisions), "nobody is dropped"
+    assert [np.flatnonzero(decision.settled).tolist() for decision in decisions] == [[], [0, 3], [2], [0, 1, 2, 3]]
+
+
+def test_a_streak_of_one_needs_an_answer():
+    (decision,) = asked(AnswerStreak(1), [-1, 2])
+    assert (decision.settled.tolist(), decision.goes_on.tolist()) == ([False, True], [True, False])
 
 
 def test_a_settled_mode_stops_everything():
@@ -301,8 +326,8 @@ def test_esc_stops_at_the_first_window_of_one_mind():
     ]:
         decision = policy.decide(complete(*answers))
         assert (decision.launch_more, decision.stop_all) == (more, stop), answers
-        assert decision.keep.all(), "all that is launched votes"
-        assert len(decision.keep) == len(answers)
+        voters = rows(decision)
+        assert voters == list(range(len(answers) - 3 if stop else 0, len(answers))), "the window, or all"
 
 
 def sampled(policy, draws):
@@ -434,7 +459,7 @@ def test_without_ties_the_order_of_the_paths_does_not_matter(policy, seed):
 @given(policy=OVER_COMPLETED, answers=st.lists(st.integers(-1, 2), min_size=1, max_size=40))
 def test_over_completed_paths_a_policy_either_launches_or_stops(policy, answers):
     decision = policy.decide(complete(*answers))
-    assert decision.keep.all()
+    assert decision.keep.all() or (decision.stop_all and decision.keep[-1])
     assert decision.stop_all == (decision.launch_more == 0)
 
 
@@ -462,7 +487,7 @@ def test_the_example_of_every_kind_is_one(kind):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "unknown policy ''; write one such as adaptive:0.95,most=40, esc:5, funnel:"),
+        ("", "unknown policy ''; write one such as adaptive:0.95,most=40, streak:2,every=40,checks=6, esc:5, funnel:"),
         ("best:3", "unknown policy 'best:3'; write one such as adaptive:"),
         ("pacience:3", "unknown policy 'pacience:3'; did you mean patience:2,warmup_checks=1"),
         ("topk", "policy 'topk' needs a k; write it as in topk:8"),
