@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,37 @@ class Phrases:
 
 @dataclass(frozen=True)
 class Probe:
-    """A forced continuation of N prefixes: per row token ids and their log-probabilities; ``answer_class`` int64[N]."""
+    """A forced continuation of N prefixes: per row token ids and their log-probabilities; ``answer_class`` int64[N].
+
+    ``answered`` int64[N]: so many of the first tokens are the answer itself; what closes it comes behind them.
+    """
 
     token_ids: tuple[NDArray[np.int64], ...]
     token_logprobs: tuple[NDArray[np.float64], ...]
     answer_class: NDArray[np.int64]
+    answered: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[Answer]:
+        rows = zip(self.token_ids, self.token_logprobs, self.answer_class.tolist(), self.answered.tolist(), strict=True)
+        return (Answer(*row) for row in rows)
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer]) -> Probe:
+        return cls(
+            tuple(answer.token_ids for answer in answers),
+            tuple(answer.token_logprobs for answer in answers),
+            np.array([answer.answer_class for answer in answers], np.int64),
+            np.array([answer.answered for answer in answers], np.int64),
+        )
+
+
+class Answer(NamedTuple):
+    """One row of a :class:`Probe`."""
+
+    token_ids: NDArray[np.int64]
+    token_logprobs: NDArray[np.float64]
+    answer_class: int
+    answered: int
 
 
 @dataclass(frozen=True)

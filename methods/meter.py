@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.methods.generator import Answer
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -96,10 +98,6 @@ class Charge:
             flops=None if self.flops is None else self.flops[rows],
             names=None if self.names is None else self.names[rows],
         )
-
-
-Answer = tuple[NDArray[np.int64], NDArray[np.float64], int]
-"""What one path told a probe: token ids, their log-probabilities, answer class."""
 
 
 class Meter:

@@ -24,7 +24,7 @@ class Generator(Protocol):
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe: ...
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        """(N, len(token_ids)): log-probability of each of ``token_ids`` right after prefix + suffix."""
+        """(N, len(token_ids)): log-probability of each of ``token_ids`` right after complete steps + suffix."""
         ...
 
     def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache: ...
@@ -182,18 +182,19 @@ class Pool:
         if new:
             asked = self if len(new) == len(self) else self.take(new)
             probe = generator.probe(asked, phrases.answer, max_new_tokens)
-            rows = zip(probe.token_ids, probe.token_logprobs, probe.answer_class.tolist(), strict=True)
-            answers.update(zip(asked.paths.tolist(), rows, strict=True))
+            answers.update(zip(asked.paths.tolist(), probe, strict=True))
             suffix = phrases.closing + len(phrases.answer)
             written = np.array([len(ids) for ids in probe.token_ids])
             names = [f"probe {max_new_tokens} {path}" for path in asked.paths.tolist()]
             meter.charge(asked.paths, (0, suffix + written, 0), read=names)
-        known = [answers[path] for path in self.paths.tolist()]
-        ids, logprobs, classes = zip(*known, strict=True) if known else ((), (), ())
-        return Probe(ids, logprobs, np.array(classes, np.int64))
+        return Probe.of([answers[path] for path in self.paths.tolist()])
 
     def opinion(self) -> NDArray[np.float64]:
-        """(N, 2) log-probabilities of yes and no when the generator is asked whether a prefix is right so far."""
+        """(N, 2) log-probabilities of yes and no when the generator is asked whether a prefix is right so far.
+
+        It is asked behind the last step that is complete, where a question can stand; behind the whole prefix where no
+        step is.
+        """
         generator, phrases = self._asked()
         self.charge(probe_tokens=phrases.closing + len(phrases.question))
         return generator.next_logprobs(self, phrases.question, (phrases.yes, phrases.no))

@@ -14,7 +14,7 @@ from prunebench.bench.engines.chat import closing, has_reasoning_marks, prompt_i
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.methods.base import Signal
-from prunebench.methods.generator import Probe
+from prunebench.methods.generator import Answer, Probe
 from prunebench.methods.pool import Pool
 
 
@@ -83,7 +83,7 @@ def forced_answers(
 ) -> Probe:
     """Greedy decoding after prefix + suffix by ``ask``, equal prefixes once, prefixes of one length together.
 
-    ``answer_class`` is left to the harness, which can grade: all -1.
+    ``answer_class`` is left to the harness, which can grade: all -1; so is where an answer ends.
     """
     distinct, inverse = distinct_rows(pool)
     ids: dict[int, NDArray[np.int64]] = {}
@@ -98,7 +98,7 @@ def forced_answers(
         for row, path in zip(rows, rollout.paths, strict=True):
             ids[row], logprobs[row] = path.token_ids, path.signals["logprobs"].astype(np.float64)
     source = [distinct[place] for place in inverse]
-    return Probe(tuple(ids[row] for row in source), tuple(logprobs[row] for row in source), np.full(len(pool), -1))
+    return Probe.of([Answer(ids[row], logprobs[row], -1, len(ids[row])) for row in source])
 
 
 def pool_of_ids(prefixes: tuple[NDArray[np.int64], ...], prompt: NDArray[np.int64]) -> Pool:

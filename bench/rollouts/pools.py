@@ -15,8 +15,7 @@ from prunebench.bench.rollouts.cache import ByteLimitedCache
 from prunebench.bench.rollouts.label_store import Labels
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
-from prunebench.methods.generator import LearnedTokens, Phrases, PrefixCache, Probe
-from prunebench.methods.meter import Answer
+from prunebench.methods.generator import Answer, LearnedTokens, Phrases, PrefixCache, Probe
 from prunebench.methods.pool import Columns, Pool
 from prunebench.methods.signals import Signal, signal_named
 from prunebench.tasks import catalogue
@@ -70,6 +69,7 @@ class PoolGenerator:
         return self._asked.behind(pool, learned)
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        pool = complete_steps(pool)
         logprobs = np.empty((len(pool), len(token_ids)))
         for rows, suffix in self._asking(pool, suffix_ids):
             logprobs[rows] = self._asked.next_logprobs(pool.take(rows), suffix, token_ids)
@@ -83,18 +83,11 @@ class PoolGenerator:
                 suffix = np.array(asked, np.int64)
                 texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
                 classes = self.classes([self.task.answer_of(text) for text in texts])
-                answers.update(
-                    (int(path), (ids, logprobs, int(number)))
-                    for path, ids, logprobs, number in zip(
-                        pool.paths[group], probe.token_ids, probe.token_logprobs, classes, strict=True
-                    )
-                )
-        rows = [answers[int(path)] for path in pool.paths]
-        return Probe(
-            tuple(ids for ids, _, _ in rows),
-            tuple(logprobs for _, logprobs, _ in rows),
-            np.array([number for _, _, number in rows], np.int64),
-        )
+                opened = self._asked.decode(suffix)
+                answered = [answer_length(ids, opened, self._asked.decode) for ids in probe.token_ids]
+                told = replace(probe, answer_class=classes, answered=np.array(answered, np.int64))
+                answers.update(zip(pool.paths[group].tolist(), told, strict=True))
+        return Probe.of([answers[int(path)] for path in pool.paths])
 
     def _asking(self, pool: Pool, suffix_ids: Sequence[int]) -> list[tuple[list[int], tuple[int, ...]]]:
         """Rows and what is put behind their prefixes: where the reasoning is still open, it is closed first."""
@@ -129,6 +122,30 @@ class PoolGenerator:
         classes = self.task.classes([*answers, *self.golds])
         right = {number for number in classes[len(answers) :] if number >= 0}
         return [min(right) if number in right else number for number in classes[: len(answers)]]
+
+
+def complete_steps(pool: Pool) -> Pool:
+    """The prefixes up to the last end of a step, as token ids only; one without a complete step stays whole."""
+    assert pool.phrases is not None, "nothing is asked without phrases"
+    ends = [np.flatnonzero(ids == pool.phrases.step_end) for ids in pool.token_ids]
+    ids = tuple(row[: end[-1] + 1] if len(end) else row for row, end in zip(pool.token_ids, ends, strict=True))
+    return replace(pool, lengths=np.array([len(row) for row in ids]), signals={Signal.TOKEN_IDS: ids})
+
+
+def answer_length(ids: NDArray[np.int64], opened: str, decode: Callable[[NDArray[np.int64]], str]) -> int:
+    """How many of the first forced tokens are the answer: up to the brace that closes the one that ``opened`` left
+    open, the end of the line, or a special token. A token that holds the answer's last character and what closes it
+    belongs to it."""
+    depth = opened.count("{") - opened.count("}")
+    for number in range(len(ids)):
+        text = decode(ids[number : number + 1])
+        for place, character in enumerate(text):
+            depth += {"{": 1, "}": -1}.get(character, 0)
+            if (character == "}" and depth == 0) or (character == "\n" and number):
+                return number + bool(text[:place].strip())
+        if not text:
+            return number
+    return len(ids)
 
 
 def phrases_of(engine: Engine, task: Task, texts: Sequence[str] = ()) -> Phrases:

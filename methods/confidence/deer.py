@@ -21,11 +21,9 @@ class Deer(Pruner):
 
     arXiv 2504.15895 (iie-ycx/DEER); higher = keep, as in the source, which ends a path above 0.95. ``average``:
     ``arithmetic``, (1/m) sum_t p_t over the m tokens, or ``geometric``, (prod_t p_t)^(1/m), the source's choice for
-    models that are too sure of themselves. 0 where nothing was generated.
+    models that are too sure of themselves. 0 where no answer was generated; what closes the answer does not count.
 
-    Every generated token counts, the closing and the stop token too: which they are is the tokenizer's knowledge, and
-    whether the model holds its answer for complete is part of its confidence. The source tries at the ends of thoughts;
-    here the checkpoint decides. Finished paths are asked like the others.
+    The source tries at the ends of thoughts; here the checkpoint decides. Finished paths are asked like the others.
     """
 
     name = "deer"
@@ -44,7 +42,7 @@ class Deer(Pruner):
         return [cls(average="arithmetic"), cls(average="geometric")]
 
     def score(self, pool: Pool) -> Scores:
-        return np.array([self._of(logprobs) for logprobs in pool.probe(self.answer_tokens).token_logprobs])
+        return np.array([self._of(row.token_logprobs[: row.answered]) for row in pool.probe(self.answer_tokens)])
 
     def _of(self, logprobs: NDArray[np.float64]) -> float:
         if not len(logprobs):

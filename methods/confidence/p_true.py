@@ -16,8 +16,9 @@ from prunebench.methods.registry import pruner
 class PTrue(Pruner):
     """p(yes) / (p(yes) + p(no)) for the next token after the question whether the prefix is right so far.
 
-    arXiv 2207.05221, where the question is about a complete answer; higher = keep, as in the source. One forward pass
-    over the question behind the cache of the prefix; nothing is generated.
+    arXiv 2207.05221, where the question is about a complete answer; higher = keep, as in the source. It is about the
+    steps that are complete (:meth:`prunebench.methods.pool.Pool.opinion`). One forward pass over the question behind
+    the cache of the prefix; nothing is generated.
     """
 
     name = "p-true"

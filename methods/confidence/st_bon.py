@@ -20,21 +20,21 @@ _SMALLEST = 1e-8
 class SelfTruncation(Pruner):
     """Minus the mean squared distance of a path's Chain-of-Embedding feature to those of the other paths.
 
-    arXiv 2503.01422 (Alsace08/ST-BoN). With h^l the state after l of L blocks,
+    arXiv 2503.01422 (Alsace08/ST-BoN). With h^l the state after l of L blocks, its mean over the tokens so far,
     F = mean_l [ |h^l - h^(l+1)| / |h^0 - h^L| - angle(h^l, h^(l+1)) / angle(h^0, h^L) ], l = 0..L-1. Needs the whole
     pool; a path alone scores 0. The source keeps the smallest distance: lower = better there.
 
-    Differences: the source averages the states over the tokens so far and lets the steps of a window vote for one path;
-    here the states are those at the last prefix token, and the checkpoint is the only step.
+    Difference: the source lets the steps of a window vote for one path; here the checkpoint is the only step.
     """
 
     name = "st-bon"
     source = Source.INTERNAL
-    requires = frozenset({Signal.ALL_LAYERS})
+    requires = frozenset({Signal.STATES})
     paper = "arXiv 2503.01422"
 
     def score(self, pool: Pool) -> Scores:
-        feature = chain_of_embedding(pool.all_layers.astype(np.float64))
+        layers = [pool.states(layer) for layer in sorted(pool.read(Signal.STATES))]
+        feature = chain_of_embedding(np.stack([[path.mean(0, np.float64) for path in layer] for layer in layers]))
         distances = (feature[:, None] - feature[None, :]) ** 2
         return np.asarray(-distances.sum(axis=1) / max(1, len(feature) - 1), np.float64)
 

@@ -171,9 +171,12 @@ def test_margin_says_what_is_wrong():
 
 
 def layers_of(states):
-    """A pool with the given (layers + 1, N, H) states."""
-    column = dict(enumerate(np.asarray(states, np.float32)))
-    return replace(example_pool(len(column[0])), signals={Signal.ALL_LAYERS: column})
+    """A pool of paths of three tokens whose states have the given means (layers + 1, N, H)."""
+    spread = np.array([-1.0, 0.25, 0.75], np.float32)[:, None]
+    column = {
+        layer: tuple(mean + spread for mean in means) for layer, means in enumerate(np.asarray(states, np.float32))
+    }
+    return replace(example_pool(len(column[0])), signals={Signal.STATES: column})
 
 
 def test_st_bon_by_hand():

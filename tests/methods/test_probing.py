@@ -21,12 +21,16 @@ PHRASES = Phrases(answer=(8, 9, 7), question=(10, 13), yes=11, no=12, step_end=4
 
 @dataclass
 class Scripted:
-    """What each path answers, by path id: probabilities of its tokens, its class, and (p_yes, p_no)."""
+    """What each path answers, by path id: probabilities of its tokens, its class, and (p_yes, p_no).
+
+    Of the tokens at most ``answered`` are the answer itself.
+    """
 
     answers: dict[int, tuple[list[float], int]] = field(default_factory=dict)
     opinions: dict[int, tuple[float, float]] = field(default_factory=dict)
     asked: list[tuple[list[int], tuple[int, ...], int]] = field(default_factory=list)
     replay_seconds: float = 0.0
+    answered: int = 99
 
     def probe(self, pool, suffix_ids, max_new_tokens):
         self.asked.append((pool.paths.tolist(), tuple(suffix_ids), max_new_tokens))
@@ -35,6 +39,7 @@ class Scripted:
             tuple(np.arange(len(p)) for p, _ in answers),
             tuple(np.log(np.array(p, np.float64)) for p, _ in answers),
             np.array([answer for _, answer in answers], np.int64),
+            np.array([min(self.answered, len(p)) for p, _ in answers], np.int64),
         )
 
     def next_logprobs(self, pool, suffix_ids, token_ids):
@@ -63,6 +68,11 @@ def test_deer_is_the_mean_probability_of_the_answer():
     geometric = Deer(average="geometric").score(pool_of(script))
     assert geometric == pytest.approx([(0.5 * 0.25 * 0.25) ** (1 / 4), 0.9, 0.0])
     assert script.asked[0] == ([10, 11, 12], PHRASES.answer, 20)
+
+
+def test_what_closes_an_answer_is_no_part_of_its_probability():
+    script = Scripted({10: ([0.5, 0.25, 1.0, 1.0], 0), 11: ([0.9], 1), 12: ([], -1)}, answered=2)
+    assert Deer().score(pool_of(script)) == pytest.approx([0.375, 0.9, 0.0])
 
 
 def test_one_unlikely_token_tells_the_averages_apart():

@@ -8,7 +8,7 @@ import torch
 
 from prunebench.bench.engines.base import Recording, Sampling
 from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
-from prunebench.bench.rollouts.pools import pool_of, record_of
+from prunebench.bench.rollouts.pools import answer_length, complete_steps, pool_of, record_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.methods.base import Signal
 from prunebench.tasks import catalogue
@@ -138,3 +138,38 @@ def test_labels_are_attached_when_every_prefix_has_one(engine, stored, tmp_path)
     np.testing.assert_allclose(record.halves[:, 2], [2 / 2, 1 / 2])
     some = record_of(engine, stored, POSITION, labels_for(tmp_path / "some", stored, range(3)))
     assert some.halves is None
+
+
+@pytest.mark.parametrize(
+    ("opened", "tokens", "own"),
+    [
+        ("\\boxed{", ["4", "2", "}", "$.", "\n"], 2),
+        ("\\boxed{", ["\\frac{", "1", "}{", "2", "}", "}"], 5),
+        ("\\boxed{", ["4", "2}", "."], 2),
+        ("\\boxed{", ["}", "."], 0),
+        ("The answer is", [" 14", ".", "\n", "Next"], 2),
+        ("\\boxed{", ["7", ""], 1),
+        ("\\boxed{", ["7", "8"], 2),
+    ],
+)
+def test_an_answer_ends_at_what_closes_it(opened, tokens, own):
+    assert answer_length(np.arange(len(tokens)), opened, lambda ids: tokens[ids[0]]) == own
+
+
+def test_an_opinion_is_asked_behind_the_last_complete_step(engine, stored):
+    whole = pool_of(engine, stored, POSITION)
+    assert whole.phrases is not None
+    end = whole.phrases.step_end
+    ids = tuple(map(np.array, ([5, end, 6, end, 7], [5, 6], [5, end])))
+    expected = ([5, end, 6, end], [5, 6], [5, end])
+
+    def asked(rows):
+        lengths = np.array([len(row) for row in rows])
+        return replace(whole.take([0, 1, 2]), lengths=lengths, signals={Signal.TOKEN_IDS: tuple(map(np.array, rows))})
+
+    assert [row.tolist() for row in complete_steps(asked(ids)).token_ids] == [*expected]
+    assert np.array_equal(asked(ids).opinion(), asked(expected).opinion())
+    assert not np.allclose(
+        asked(ids).opinion(),
+        engine.next_logprobs(asked(ids), whole.phrases.question, (whole.phrases.yes, whole.phrases.no)),
+    )
