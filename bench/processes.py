@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_SECONDS_BETWEEN_LOOKS = 0.5
+_counter: Any = None
+"""In a process of a :class:`Crew` the number that all of them add to."""
 
 
 def process_pool(count: int) -> ProcessPoolExecutor:
@@ -13,13 +21,64 @@ def process_pool(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
 
 
-def _end_with_parent() -> None:
-    """Otherwise the queue that it waits at stays open, since its siblings hold it too."""
+class Crew:
+    """A pool of processes that tell how far they are while they work; see :func:`crew_of`."""
+
+    def __init__(self, pool: ProcessPoolExecutor, counter: Any, tick: Callable[[int], None]) -> None:
+        self.submit, self._counter, self._tick, self._told = pool.submit, counter, tick, 0
+
+    def results(self, futures: list[Future[T]]) -> Iterator[T]:
+        """What the jobs give, in their order; meanwhile what the processes count is told."""
+        for future in futures:
+            while not wait([future], _SECONDS_BETWEEN_LOOKS).done:
+                self._tell()
+            self._tell()
+            yield future.result()
+
+    def _tell(self) -> None:
+        counted = int(self._counter.value)
+        self._tick(counted - self._told)
+        self._told = counted
+
+
+@contextmanager
+def crew_of(count: int, tick: Callable[[int], None]) -> Iterator[Crew]:
+    """``count`` fresh processes; ``tick`` is told what they :func:`count`. An error ends them in the midst of a job."""
+    context = get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    counter = context.Value("q", 0)
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(theirs, counter)) as pool:
+        try:
+            yield Crew(pool, counter, tick)
+        except BaseException:
+            ours.close()  # which is how they know
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    ours.close()
+
+
+def count(steps: int) -> None:
+    """Called in a process of a crew: so much more is done."""
+    with _counter.get_lock():
+        _counter.value += steps
+
+
+def _begin(parents: connection.Connection, counter: Any) -> None:
+    global _counter
+    _counter = counter
+    _end_with_parent(parents)
+
+
+def _end_with_parent(*others: connection.Connection) -> None:
+    """Or when the other side of another connection is closed.
+
+    Otherwise the queue that it waits at stays open, since its siblings hold it too.
+    """
     parent = parent_process()
     assert parent is not None, "called in a process that another one started"
 
     def watch(sentinel: int = parent.sentinel) -> None:
-        connection.wait([sentinel])
+        connection.wait([sentinel, *others])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.progress import Tick
+
+if TYPE_CHECKING:
+    from prunebench.bench.cli.bars import Bars
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,12 +26,15 @@ app = typer.Typer(
 LOOK, RUN, BRING, EXTEND, CHECK = "Look at results", "Run", "Bring your own", "Extend", "Check"
 """The groups of the help page, in its order."""
 
+FORCED = ("rollouts", "compare", "run", "advise")
+"""The commands that stop at a first problem which has next to no answers, unless --force says to go on."""
+
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 def main() -> None:
     """Entry point."""
-    reported(lambda: app(plugins_first(sys.argv[1:]), prog_name="prunebench"))
+    reported(lambda: app(common_first(sys.argv[1:]), prog_name="prunebench"))
 
 
 @app.callback()
@@ -42,9 +47,18 @@ def prunebench(
             help="A Python file that adds methods, votes, answer types, figures, ...; several times, anywhere.",
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="rollouts, compare, run, advise: go on though the first problem has next to no answers; anywhere.",
+        ),
+    ] = False,
 ) -> None:
     """Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals."""
     context.obj = tuple(plugin or ())
+    if force and context.invoked_subcommand not in FORCED:
+        raise UserError(f"--force: {context.invoked_subcommand} makes no use of it; leave it out")
     if plugin:
         from prunebench.bench.plugins import load_plugin
 
@@ -52,8 +66,8 @@ def prunebench(
             load_plugin(path)
 
 
-def plugins_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with every ``--plugin FILE`` in front: they belong to no single command."""
+def common_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--force`` and every ``--plugin FILE`` in front: they belong to no single command."""
     front: list[str] = []
     rest = iter(arguments)
     others: list[str] = []
@@ -61,7 +75,7 @@ def plugins_first(arguments: Sequence[str]) -> list[str]:
         if argument == "--plugin":
             front += [argument, *islice(rest, 1)]
         else:
-            (front if argument.startswith("--plugin=") else others).append(argument)
+            (front if argument == "--force" or argument.startswith("--plugin=") else others).append(argument)
     return [*front, *others]
 
 
@@ -89,34 +103,10 @@ def command_line() -> str:
     return " ".join(["prunebench", *sys.argv[1:]])
 
 
-class Bars:
-    """Bars on stderr and sentences on stdout: a :class:`prunebench.bench.progress.Progress`."""
-
-    def __init__(self, bars: Any) -> None:
-        self._bars = bars
-
-    def stretch(self, name: str, total: int | None = None, /) -> Tick:
-        bar = self._bars.add_task(name, total=total)
-        return lambda count: self._bars.advance(bar, count)
-
-    def say(self, sentence: str, /) -> None:
-        typer.echo(sentence)
-
-
 @contextmanager
 def watching() -> Iterator[Bars]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    """A progress on stderr."""
+    from prunebench.bench.cli.bars import bars
 
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        yield Bars(bars)
+    with bars() as progress:
+        yield progress

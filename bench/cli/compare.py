@@ -32,6 +32,7 @@ from prunebench.bench.cli.options import (
     RunSettings,
     Task,
     data_of,
+    first_look,
     judged,
 )
 from prunebench.bench.cli.settings import config_from, names_of, overrides_of
@@ -110,7 +111,7 @@ def compare(
         context.obj,
         store,
     )
-    compare_with(run, out, inputs, device or "cpu", kind)
+    compare_with(run, out, inputs, device or "cpu", kind, first_look(context))
 
 
 def _stored(

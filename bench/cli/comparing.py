@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prunebench.bench.engines.registry import EngineKind
     from prunebench.bench.evaluation.inputs import Inputs
     from prunebench.bench.evaluation.results import Results
+    from prunebench.bench.rollouts.first_look import FirstLook
 
 
 def compare_with(
@@ -23,6 +24,7 @@ def compare_with(
     inputs: Inputs,
     device: str,
     kind: EngineKind | None = None,
+    look: FirstLook | None = None,
 ) -> Results:
     from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
     from prunebench.bench.engines.ray import Cluster
@@ -46,6 +48,7 @@ def compare_with(
             progress=progress,
             processes=processes_on(device),
             cluster=Cluster.of(kind, device, config.gpus_per_worker),
+            look=look,
         )
         tick = progress.stretch("tables and figures", 1)
         write_outputs(results, out)

@@ -11,7 +11,17 @@ import typer
 from prunebench.bench.cli.app import BRING, RUN, app, command_line, watching
 from prunebench.bench.cli.at_hand import known, label_plan, learned_for, processes_on, shipped_labels
 from prunebench.bench.cli.comparing import compare_with
-from prunebench.bench.cli.options import RUN_KEYS, Device, Judge, Model, Prefix, RunSettings, Task, judged
+from prunebench.bench.cli.options import (
+    RUN_KEYS,
+    Device,
+    Judge,
+    Model,
+    Prefix,
+    RunSettings,
+    Task,
+    first_look,
+    judged,
+)
 from prunebench.bench.cli.settings import config_from, keys_of, names_of, set_option, settings_of
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.base import Engine
     from prunebench.bench.evaluation.inputs import Inputs
+    from prunebench.bench.rollouts.first_look import FirstLook
 
 ADVISED = "step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random"
 SWEPT = ("stop", "step", "text-classifier", "entropy", "perplexity", "deepconf", "random")
@@ -35,6 +46,7 @@ class PlanSettings:
 
 @app.command(rich_help_panel=BRING)
 def advise(
+    context: typer.Context,
     task: Annotated[list[str], typer.Option("--task", help="A file of your own or a task's name.")],
     model: Model = None,
     methods: Annotated[
@@ -80,7 +92,7 @@ def advise(
     with watching() as progress:
         recommendation = advice(
             engine, config, recipe, taught, [name for name in names if name not in taught], out, budget=config.budget,
-            processes=processes_on(device), command=command_line(), progress=progress,
+            processes=processes_on(device), command=command_line(), progress=progress, look=first_look(context),
         )  # fmt: skip
     for line in recommendation.lines():
         typer.echo(line)
@@ -89,6 +101,7 @@ def advise(
 
 @app.command(rich_help_panel=RUN)
 def run(
+    context: typer.Context,
     config: Annotated[
         str | None,
         typer.Argument(
@@ -117,8 +130,9 @@ def run(
         raise UserError(f"--set {of_plan[0]}: a plan counts with it; add --plan-only, or leave it out")
     out = out or Path("runs") / (config or "experiment")
     engine = load_engine(experiment.model, device, experiment.model_options)
-    inputs = _prepared(engine, experiment, judged(judge), device, out)
-    compare_with(experiment, out, inputs, device)
+    look = first_look(context)
+    inputs = _prepared(engine, experiment, judged(judge), device, out, look)
+    compare_with(experiment, out, inputs, device, look=look)
     _swept(engine, experiment, inputs, device, out)
 
 
@@ -132,7 +146,9 @@ def _plan(config: RunConfig, extent: PlanSettings, device: str) -> None:
         typer.echo(line)
 
 
-def _prepared(engine: Engine, config: RunConfig, judges: dict[str, str], device: str, out: Path) -> Inputs:
+def _prepared(
+    engine: Engine, config: RunConfig, judges: dict[str, str], device: str, out: Path, look: FirstLook
+) -> Inputs:
     """Learned files and labels: what is shipped, or for any other model what is made now, in ``out``."""
     from prunebench.bench.evaluation.inputs import Inputs
     from prunebench.bench.rollouts.sampling import sample_split
@@ -150,8 +166,9 @@ def _prepared(engine: Engine, config: RunConfig, judges: dict[str, str], device:
         learned = learn(
             engine, config, recipe, [name for name in wanted if name in tunable()], out / "training",
             judges=Judges(judges, device, shipped=shipped), processes=processes, progress=progress,
+            look=look,
         )  # fmt: skip
-        store = sample_split(engine, config, out / "rollouts", progress=progress, processes=processes)
+        store = sample_split(engine, config, out / "rollouts", progress=progress, processes=processes, look=look)
         labels = [label_test_prefixes(engine, config, recipe, store, out / "labels", progress=progress)]
     return Inputs(learned, tuple(labels), judges)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunebench.bench.cli.settings import pairs_of, set_option
+
+if TYPE_CHECKING:
+    from prunebench.bench.rollouts.first_look import FirstLook
 
 Config = Annotated[
     str | None,
@@ -64,3 +67,10 @@ def data_of(values: list[str] | None) -> dict[str, str] | None:
 def judged(pairs: list[str] | None) -> dict[str, str]:
     """Method -> folder or hub id."""
     return pairs_of("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
+
+
+def first_look(context: typer.Context) -> FirstLook:
+    """At the first problem of what is sampled; --force goes on all the same."""
+    from prunebench.bench.rollouts.first_look import FirstLook
+
+    return FirstLook(bool(context.find_root().params["force"]))

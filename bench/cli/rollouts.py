@@ -22,6 +22,7 @@ from prunebench.bench.cli.options import (
     Store,
     Task,
     data_of,
+    first_look,
 )
 from prunebench.bench.cli.settings import (
     config_from,
@@ -66,6 +67,7 @@ class CheckpointSettings:
 
 @app.command(rich_help_panel=RUN)
 def rollouts(
+    context: typer.Context,
     config: Config = None,
     task: Task = None,
     data: Data = None,
@@ -91,8 +93,9 @@ def rollouts(
     cluster = Cluster.of(kind, device, run.gpus_per_worker)
     with watching() as progress:
         store = sample_configured(
-            sampler, run, chosen, out, progress=progress, processes=processes_on(device), cluster=cluster
-        )
+            sampler, run, chosen, out, progress=progress, processes=processes_on(device), cluster=cluster,
+            look=first_look(context),
+        )  # fmt: skip
     typer.echo(f"{len(store.problems())} problems x {run.n} paths in {out}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
@@ -153,7 +154,16 @@ def config_from(
     if config is not None:
         return (load_config if config.endswith((".yaml", ".yml")) else preset)(config, **overrides)
     model = overrides.get("model", "embedded")
-    return preset(REASONERS[model].preset, **overrides) if model in REASONERS else load_config(STANDARD, **overrides)
+    load = partial(preset, REASONERS[model].preset) if model in REASONERS else partial(load_config, STANDARD)
+    return load(**overrides, **_checkpoint_inside(overrides, load(model=model)))
+
+
+def _checkpoint_inside(overrides: Mapping[str, Any], usual: RunConfig) -> dict[str, int]:
+    """Where paths are cut earlier than usual and no checkpoint is named: at an eighth of them, as in the paper."""
+    cap = overrides.get("max_new_tokens", usual.max_new_tokens)
+    if "prefix_tokens" in overrides or 2 * usual.prefix_tokens <= cap:
+        return {}
+    return {"prefix_tokens": max(1, cap // 8)}
 
 
 def overrides_of(pairs: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:

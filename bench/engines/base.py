@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.engines.arithmetic import Arithmetic, ModelShape
 from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.progress import Tick, uncounted
 from prunebench.methods.pool import Generator, Pool
 from prunebench.methods.signals import SIGNALS, Signal, recorded_signals, signal_from
 
@@ -117,7 +118,8 @@ class Request:
 
     ``paths`` names the rows (they key the sampling noise, so they must be distinct within a problem and seed);
     ``prefixes`` is (rows, L) int64 or None. Sampled steps are numbered from the prompt's end, prefix included.
-    ``pause`` says where a path ends with ``call``.
+    ``pause`` says where a path ends with ``call``. ``tick`` may be told new tokens as they are drawn, by an engine that
+    knows; what it raises ends sampling.
     """
 
     problem: str
@@ -125,6 +127,7 @@ class Request:
     paths: tuple[int, ...]
     prefixes: NDArray[np.int64] | None = None
     pause: Pause | None = None
+    tick: Tick = field(default=uncounted, compare=False)
 
 
 @dataclass

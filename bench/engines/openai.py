@@ -145,7 +145,9 @@ class OpenAIEngine(ServedEngine):
                     "skip_special_tokens": False,
                 },
             ).choices
-        return _recorded(path, choice, recording, len(prefix))
+        recorded_path = _recorded(path, choice, recording, len(prefix))
+        request.tick(len(recorded_path.token_ids))
+        return recorded_path
 
     @contextmanager
     def _in_a_sentence(self) -> Iterator[None]:

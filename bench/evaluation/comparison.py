@@ -24,6 +24,7 @@ from prunebench.bench.files import file_digest, write_atomically
 from prunebench.bench.policies.votes import VOTES
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.provenance import code_digest, environment, versions
+from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import IMPORTED
@@ -51,11 +52,12 @@ def run_comparison(
     progress: Progress = SILENT,
     processes: int = 1,
     cluster: Cluster | None = None,
+    look: FirstLook | None = None,
 ) -> Results:
     """Results of ``config``, written to ``out``; rollouts, replays and finished results there are not made again.
 
     Without an engine the rollouts come from elsewhere: what needs the model is left out. Sampling takes so many
-    ``processes``, or the workers of a ``cluster``.
+    ``processes``, or the workers of a ``cluster``. ``look``: at the first problem of the rollouts.
     """
     _require_context(engine, config)
     device = engine.device if engine else "none"
@@ -63,7 +65,7 @@ def run_comparison(
     judges = Judges(inputs.judges, engine.device if engine else "cpu", shipped=shipped)
     model_hash, readable = engine.digest if engine else IMPORTED, engine is None or engine.reads
     candidates, left_out = choose(config, inputs.learned, model_hash, judges, readable)
-    rollouts = rollouts_for(engine, config, inputs, out, candidates, progress, processes, cluster)
+    rollouts = rollouts_for(engine, config, inputs, out, candidates, progress, processes, cluster, look)
     stores = [LabelStore.open(path) for path in inputs.labels]
     hashes = {
         "model": model_hash,

@@ -16,6 +16,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.files import file_digest
 from prunebench.bench.progress import Progress
+from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import stored_problems, task_of, too_short
@@ -119,24 +120,27 @@ def rollouts_for(
     progress: Progress,
     processes: int,
     cluster: Cluster | None,
+    look: FirstLook | None = None,
 ) -> Rollouts:
     """Rollouts that are there, or sampled now. Raises UserError first when a candidate was trained on them."""
     if inputs.store is not None:
         store = RolloutStore.open(inputs.store)
         wanted = stored_problems(store, config.tasks, config.problems, config.n)
         _refuse_leak(candidates, inputs.learned, wanted)
+        stored_tasks = {name: task_of(store, name) for name in config.tasks}
+        if look is not None:
+            look.at_stored(store, wanted, stored_tasks, progress.say)
         remark = too_short(store, config.tasks, config.n)
-        return Rollouts(
-            store, wanted, {name: task_of(store, name) for name in config.tasks}, [remark] if remark else []
-        )
+        return Rollouts(store, wanted, stored_tasks, [remark] if remark else [])
     problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     wanted = [(task.name, problem.id) for task, problem in problems]
     _refuse_leak(candidates, inputs.learned, wanted)
     if engine is None:
         raise ValueError("without an engine nothing can be sampled: name a store")
     store = sample_configured(
-        engine, config, problems, out / "rollouts", progress=progress, processes=processes, cluster=cluster
-    )
+        engine, config, problems, out / "rollouts",
+        progress=progress, processes=processes, cluster=cluster, look=look,
+    )  # fmt: skip
     tasks = {task.name: task for task, _ in problems}
     return Rollouts(store, wanted, tasks, [remark for task in tasks.values() for remark in task.remarks()])
 

@@ -13,6 +13,7 @@ from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import GAMMAS, Grid, playable_of, sweep_by_name
 from prunebench.bench.progress import SILENT, Progress, left_out_lines
+from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.sampling import sample_split
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.bench.training.learn import learn, nothing_to_learn_from
@@ -33,11 +34,12 @@ def advice(
     processes: int = 1,
     command: str = "",
     progress: Progress = SILENT,
+    look: FirstLook | None = None,
 ) -> Recommendation:
     """Train ``taught``, sample the test problems, sweep all methods at one budget and less, and recommend.
 
     Without a ``budget`` it is what keeping all of a quarter of the paths costs. Too few problems to learn from train
-    nothing, and ``progress`` says so.
+    nothing, and ``progress`` says so. ``look``: at the first problem of every split, see :class:`FirstLook`.
     """
     judges = Judges({}, engine.device, shipped=engine.name in REASONERS)
     learned = out / "training"
@@ -51,9 +53,10 @@ def advice(
         taught = ()
     if taught:
         learned = learn(
-            engine, config, plan, taught, out / "training", judges=judges, processes=processes, progress=progress
-        )
-    store = sample_split(engine, config, out / "rollouts", processes=processes, progress=progress)
+            engine, config, plan, taught, out / "training",
+            judges=judges, processes=processes, progress=progress, look=look,
+        )  # fmt: skip
+    store = sample_split(engine, config, out / "rollouts", processes=processes, progress=progress, look=look)
     lengths = [length for paths in store.lengths().values() for length in paths]
     whole = float(np.mean(lengths)) * max(1, config.n // 4) if budget is None else budget
     gammas = tuple(gamma for gamma in GAMMAS if gamma >= SMALLEST_GAMMA)

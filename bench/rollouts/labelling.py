@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import in_groups
-from prunebench.bench.progress import SILENT, Progress, Tick
+from prunebench.bench.progress import SILENT, Progress, Tick, TokenCount, uncounted
 from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
 from prunebench.bench.rollouts.store import StoredProblem
 from prunebench.tasks.task import Task
@@ -110,7 +110,7 @@ def label_prefixes(
     work = Continued(continuations, sampling, seed)
     groups = work.groups(missing, engine.rows_in_flight)
     if cluster is None:
-        sampled = work.stream(engine, groups)
+        sampled = work.stream(engine, groups, progress.tokens())
     else:
         sampled = cluster.run(engine, list(in_groups(groups, _JOB_GROUPS)), work)
     with store.shards:
@@ -149,12 +149,14 @@ class Continued:
     def __call__(self, engine: Engine, job: Sequence[list[Prefix]]) -> list[Label]:
         return list(self.stream(engine, job))
 
-    def stream(self, engine: Engine, groups: Sequence[list[Prefix]]) -> Iterator[Label]:
-        """Label by label, as soon as a group's continuations are there."""
+    def stream(self, engine: Engine, groups: Sequence[list[Prefix]], tokens: Tick = uncounted) -> Iterator[Label]:
+        """Label by label, as soon as a group's continuations are there; ``tokens`` counts them as they are drawn."""
         count = self.continuations
-        requests = (_request(group, count) for group in groups)
+        counts = [TokenCount(tokens) for _ in groups]
+        requests = (_request(group, count, tick) for group, tick in zip(groups, counts, strict=True))
         rollouts = engine.sample(requests, self.sampling, self.seed, purpose=PURPOSE)
-        for group, rollout in zip(groups, rollouts, strict=True):
+        for group, rollout, told in zip(groups, rollouts, counts, strict=True):
+            told.ended(sum(len(path.token_ids) for path in rollout.paths))
             for number, prefix in enumerate(group):
                 paths = rollout.paths[number * count : (number + 1) * count]
                 verdicts = [_verdict(engine, prefix, path.token_ids) for path in paths]
@@ -168,11 +170,11 @@ def _groups(prefixes: Sequence[Prefix], size: int) -> Iterator[list[Prefix]]:
         yield from in_groups(alike, size)
 
 
-def _request(group: Sequence[Prefix], continuations: int) -> Request:
+def _request(group: Sequence[Prefix], continuations: int, tick: Tick) -> Request:
     first = group[0]
     starts = np.repeat(np.stack([prefix.token_ids for prefix in group]), continuations, axis=0)
     paths = tuple((int(prefix.hash[:12], 16) << 16) + k for prefix in group for k in range(continuations))
-    return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, starts)
+    return Request(f"{first.task.name}/{first.problem}", first.prompt_ids, paths, starts, tick=tick)
 
 
 def _verdict(engine: Engine, prefix: Prefix, continuation: NDArray[np.int64]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -17,8 +18,9 @@ from prunebench.bench.engines.load import load_engine, require_digest
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import in_groups
-from prunebench.bench.processes import process_pool
-from prunebench.bench.progress import SILENT, Progress, Tick
+from prunebench.bench.processes import count, crew_of
+from prunebench.bench.progress import SILENT, Progress, Tick, TokenCount, uncounted
+from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks import catalogue
 from prunebench.tasks.catalogue import UnknownTaskError
@@ -61,32 +63,57 @@ def sample_rollouts(
     progress: Progress = SILENT,
     processes: int = 1,
     cluster: Cluster | None = None,
+    look: FirstLook | None = None,
 ) -> RolloutStore:
     """Sample ``n`` paths of every problem that the store in ``folder`` does not hold yet.
 
     ``progress`` counts the paths. A kill loses at most the shard that is being filled, or one of each of
-    several ``processes`` or workers of a ``cluster``. The paths do not depend on their number.
+    several ``processes`` or workers of a ``cluster``. The paths do not depend on their number. ``look``: at the first
+    problem, before anything is stored; it raises UserError where nothing can come of the others.
     """
     recording = engine.recordable(recording)
     store = RolloutStore.create_or_open(folder, rollout_manifest(engine, sampling, recording, seed, n))
-    store.keep_tasks({task.name: task for task, _ in problems}.values())
+    tasks = {task.name: task for task, _ in problems}
+    store.keep_tasks(tasks.values())
     done = store.problems()
-    tick = progress.stretch(f"sampling {len(problems)} problems x {n} paths", n * len(problems))
-    tick(n * sum((task.name, problem.id) in done for task, problem in problems))
     missing = [(task, problem) for task, problem in problems if (task.name, problem.id) not in done]
+    held = [(task.name, problem.id) for task, problem in problems if (task.name, problem.id) in done]
+    if look is not None and held:
+        look.at_stored(store, held, tasks, progress.say)
+    tick = progress.stretch(f"sampling {len(problems)} problems x {n} paths", n * len(problems))
+    tick(n * len(held))
     if not missing:
         return store
-    work = Sampled(n, sampling, seed, recording)
-    with store.shards:
-        if cluster is not None:
-            sampled = cluster.run(engine, list(in_groups(missing, SHARD_PROBLEMS)), work)
-        elif processes > 1 and not engine.backend and len(missing) > SHARD_PROBLEMS:
-            sampled = _sampled_by(processes, engine, missing, work)
-        else:
-            sampled = work.stream(engine, missing)
-        for chunk in in_groups(_counted(sampled, tick), SHARD_PROBLEMS):
+    work, looked_at = Sampled(n, sampling, seed, recording), look if not held else None
+    sampled = _sampled(engine, missing, work, processes, cluster, progress.tokens(), alone=looked_at is not None)
+    with store.shards, closing(sampled):
+        finished = sampled if looked_at is None else looked_at.through(sampled, tasks, progress.say)
+        for chunk in in_groups(_counted(finished, tick), SHARD_PROBLEMS):
             store.append(chunk)
     return store
+
+
+def _sampled(
+    engine: Engine,
+    problems: Sequence[tuple[Task, Problem]],
+    work: Sampled,
+    processes: int,
+    cluster: Cluster | None,
+    tokens: Tick,
+    *,
+    alone: bool,
+) -> Generator[StoredProblem]:
+    """Problem by problem; the first one ``alone`` before all that are handed over together, to be looked at early."""
+    first = 1 if alone else 0
+    jobs = [*([list(problems[:1])] if alone else []), *in_groups(problems[first:], SHARD_PROBLEMS)]
+    if cluster is not None:
+        yield from _told(cluster.run(engine, jobs, work), tokens)
+    elif processes > 1 and not engine.backend and len(problems) > SHARD_PROBLEMS:
+        yield from _sampled_by(processes, engine, jobs, work, tokens)
+    else:
+        first = first if engine.backend else 0  # a backend gets many together, and gives them back so
+        for part in (problems[:first], problems[first:]):
+            yield from work.stream(engine, part, tokens)
 
 
 def sample_configured(
@@ -98,6 +125,7 @@ def sample_configured(
     progress: Progress = SILENT,
     processes: int = 1,
     cluster: Cluster | None = None,
+    look: FirstLook | None = None,
 ) -> RolloutStore:
     """Sample ``problems`` as the configuration says; see :func:`sample_rollouts`."""
     return sample_rollouts(
@@ -111,21 +139,35 @@ def sample_configured(
         progress=progress,
         processes=processes,
         cluster=cluster,
+        look=look,
     )
 
 
 def sample_split(
-    engine: Engine, config: RunConfig, folder: Path, *, progress: Progress = SILENT, processes: int = 1
+    engine: Engine,
+    config: RunConfig,
+    folder: Path,
+    *,
+    progress: Progress = SILENT,
+    processes: int = 1,
+    look: FirstLook | None = None,
 ) -> RolloutStore:
     """Sample the problems of the configuration's split."""
     problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
-    return sample_configured(engine, config, problems, folder, progress=progress, processes=processes)
+    return sample_configured(engine, config, problems, folder, progress=progress, processes=processes, look=look)
 
 
 def _counted(problems: Iterable[StoredProblem], tick: Tick) -> Iterator[StoredProblem]:
     for stored in problems:
         yield stored
         tick(len(stored.paths))
+
+
+def _told(problems: Iterable[StoredProblem], tokens: Tick) -> Iterator[StoredProblem]:
+    """From elsewhere tokens are known when their problem is."""
+    for stored in problems:
+        tokens(sum(path.length for path in stored.paths))
+        yield stored
 
 
 @dataclass(frozen=True)
@@ -140,31 +182,29 @@ class Sampled:
     def __call__(self, engine: Engine, job: Sequence[tuple[Task, Problem]]) -> list[StoredProblem]:
         return list(self.stream(engine, job))
 
-    def stream(self, engine: Engine, problems: Sequence[tuple[Task, Problem]]) -> Iterator[StoredProblem]:
-        """Problem by problem, as soon as its paths are there."""
+    def stream(
+        self, engine: Engine, problems: Sequence[tuple[Task, Problem]], tokens: Tick = uncounted
+    ) -> Iterator[StoredProblem]:
+        """Problem by problem, as soon as its paths are there; ``tokens`` counts them as they are drawn."""
+        counts = [TokenCount(tokens) for _ in problems]
         requests = [
-            Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(self.n)))
-            for task, problem in problems
+            Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), tuple(range(self.n)), tick=tick)
+            for (task, problem), tick in zip(problems, counts, strict=True)
         ]
         rollouts = engine.sample(requests, self.sampling, self.seed, self.recording)
-        for (task, problem), request, rollout in zip(problems, requests, rollouts, strict=True):
+        for (task, problem), request, rollout, told in zip(problems, requests, rollouts, counts, strict=True):
+            told.ended(sum(len(path.token_ids) for path in rollout.paths))
             yield stored_problem(engine, task, problem, request, rollout)
 
 
 def _sampled_by(
-    processes: int, engine: Engine, problems: Sequence[tuple[Task, Problem]], work: Sampled
+    processes: int, engine: Engine, jobs: Sequence[Sequence[tuple[Task, Problem]]], work: Sampled, tokens: Tick
 ) -> Iterator[StoredProblem]:
     """Sampling takes one CPU thread (see the engine), so more cores are used by more processes."""
-    pool = process_pool(processes)
-    try:
-        jobs = [
-            pool.submit(_job, engine.name, engine.options, engine.digest, job, work)
-            for job in in_groups(problems, SHARD_PROBLEMS)
-        ]
-        for job in jobs:
-            yield from job.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with crew_of(processes, tokens) as crew:
+        asked = [crew.submit(_job, engine.name, engine.options, engine.digest, job, work) for job in jobs]
+        for problems in crew.results(asked):
+            yield from problems
 
 
 def _job(
@@ -173,7 +213,7 @@ def _job(
     """One process's share. The model is loaded once per process."""
     engine = engine_in_process(model, options)
     require_digest(engine, digest)
-    return work(engine, problems)
+    return list(work.stream(engine, problems, count))
 
 
 @cache

@@ -54,14 +54,15 @@ class Shards:
 
     @classmethod
     def create_or_open(cls, folder: Path, kind: str, manifest: Mapping[str, Any]) -> Shards:
-        """Start a folder, or go on with one that has the same manifest.
+        """Start a folder, or go on with one that has the same manifest. One that holds nothing yet takes any.
 
         Raises UserError that names the first differing field. A listed shard that is damaged is taken off the list
         with a warning: the same command then makes that one again.
         """
         wanted = json.loads(json.dumps({"kind": kind, "schema_version": SCHEMA_VERSION, **manifest}))
-        if not (folder / MANIFEST).exists():
-            if folder.exists() and any(path.suffix == ".parquet" for path in folder.iterdir()):
+        parquet = folder.exists() and any(path.suffix == ".parquet" for path in folder.iterdir())
+        if not (folder / MANIFEST).exists() or (not parquet and cls.open(folder, kind).manifest != wanted):
+            if parquet:
                 raise UserError(f"{folder}: holds Parquet files but no {MANIFEST}; use another folder")
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / MANIFEST, (json.dumps(wanted, indent=1, sort_keys=True) + "\n").encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from prunebench.bench.engines.base import NOTHING, Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.label_store import KIND as LABELS
+from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import task_of
@@ -42,40 +44,37 @@ def training_lengths(prefix_tokens: int) -> tuple[int, int, int]:
 # --- making -------------------------------------------------------------------------------------------------------
 
 
-def is_usable(stored: StoredProblem, plan: LabelPlan) -> bool:
-    """Neither too easy nor too hard to learn from."""
-    return plan.correct_at_least <= sum(path.correct is True for path in stored.paths) <= plan.correct_at_most
+def why_dropped(right: int, plan: LabelPlan) -> str | None:
+    """Why a problem is not learned from of whose paths so many are right; None where it is."""
+    if plan.correct_at_least <= right <= plan.correct_at_most:
+        return None
+    if right in (0, plan.train_paths):
+        return "always solved" if right else "never solved"
+    if right < plan.correct_at_least:
+        return f"too hard (right in fewer than {plan.correct_at_least} of {plan.train_paths} paths)"
+    return f"too easy (right in more than {plan.correct_at_most} of {plan.train_paths} paths)"
 
 
-def make_train_data(engine: Engine, task: Task, folder: Path, config: RunConfig, plan: LabelPlan, label: bool) -> str:
+def make_train_data(
+    engine: Engine,
+    task: Task,
+    folder: Path,
+    config: RunConfig,
+    plan: LabelPlan,
+    label: bool,
+    *,
+    progress: Progress = SILENT,
+    look: FirstLook | None = None,
+) -> str:
     """Sample problems until enough are usable, then label the first prefixes of these at L/2, L and 2L."""
-    asked, drawn, usable = 0, 0, list[StoredProblem]()
-    while len(usable) < plan.train_problems and drawn == asked:  # fewer came than were asked for: that is all there is
-        asked += plan.batch
-        if asked > 20 * plan.train_problems:
-            raise UserError(
-                f"task {task.name}: {asked} training problems hold too few usable ones; it is too easy or too hard"
-            )
-        problems = [(task, problem) for problem in task.problems("train", asked, TRAIN_SEED)]
-        drawn = len(problems)
-        store = sample_rollouts(
-            engine,
-            problems,
-            folder / "rollouts",
-            n=plan.train_paths,
-            sampling=config.sampling,
-            seed=TRAIN_SEED,
-            recording=config.recording if plan.record else NOTHING,
-        )
-        named = {problem.id for _, problem in problems}
-        usable = [stored for stored in store.read(hidden=False) if stored.problem in named and is_usable(stored, plan)]
-    if not usable:
-        raise UserError(
-            f"task {task.name}: none of {drawn} training problems is neither too easy nor too hard (right in "
-            f"{plan.correct_at_least} to {plan.correct_at_most} of {plan.train_paths} paths); there is nothing to learn"
-        )
+    usable, dropped = _drawn(engine, task, folder, config, plan, progress, look)
     chosen = usable[: plan.train_problems]
-    said = f"{task.name}: {drawn} training problems sampled, {len(chosen)} kept"
+    said = f"{task.name}: {len(usable) + dropped.total()} training problems sampled, {len(chosen)} kept"
+    dropped += Counter({"more than are wanted": len(usable) - len(chosen)})
+    if dropped:
+        said += ": " + ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    if not chosen:
+        raise UserError(f"{said}; there is nothing to learn")
     if not label:
         return said
     amounts = zip(training_lengths(config.prefix_tokens), plan.train_prefixes, strict=True)
@@ -89,12 +88,65 @@ def make_train_data(engine: Engine, task: Task, folder: Path, config: RunConfig,
         continuations=plan.train_continuations,
         sampling=config.sampling,
         seed=LABEL_SEED,
+        progress=progress,
     )
-    return f"{said}, {len(labels)} prefixes labelled"
+    return f"{said}; {len(labels)} prefixes labelled"
+
+
+def _drawn(
+    engine: Engine,
+    task: Task,
+    folder: Path,
+    config: RunConfig,
+    plan: LabelPlan,
+    progress: Progress,
+    look: FirstLook | None,
+) -> tuple[list[StoredProblem], Counter[str]]:
+    """The usable training problems of as many as it takes, or of all that there are; why how many others are dropped.
+
+    Raises UserError where too many would have to be sampled.
+    """
+    asked, usable, dropped = 0, list[StoredProblem](), Counter[str]()
+    while len(usable) < plan.train_problems and len(usable) + dropped.total() == asked:  # fewer: that is all there is
+        asked += plan.batch
+        if asked > 20 * plan.train_problems:
+            raise UserError(
+                f"task {task.name}: {asked - plan.batch} training problems hold too few usable ones "
+                f"({', '.join(f'{count} {reason}' for reason, count in dropped.items())})"
+            )
+        problems = [(task, problem) for problem in task.problems("train", asked, TRAIN_SEED)]
+        store = sample_rollouts(
+            engine,
+            problems,
+            folder / "rollouts",
+            n=plan.train_paths,
+            sampling=config.sampling,
+            seed=TRAIN_SEED,
+            recording=config.recording if plan.record else NOTHING,
+            progress=progress,
+            look=look,
+        )
+        named = {problem.id for _, problem in problems}
+        usable, dropped = [], Counter()
+        for stored in store.read(hidden=False):
+            if stored.problem in named:
+                reason = why_dropped(sum(path.correct is True for path in stored.paths), plan)
+                usable += [stored] if reason is None else []
+                dropped += Counter([reason] if reason else [])
+    return usable, dropped
 
 
 def make_held_data(
-    engine: Engine, task: Task, split: str, folder: Path, config: RunConfig, plan: LabelPlan, label: bool
+    engine: Engine,
+    task: Task,
+    split: str,
+    folder: Path,
+    config: RunConfig,
+    plan: LabelPlan,
+    label: bool,
+    *,
+    progress: Progress = SILENT,
+    look: FirstLook | None = None,
 ) -> str:
     """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix of its own paths."""
     wide = split == "test"
@@ -108,6 +160,8 @@ def make_held_data(
         sampling=config.sampling,
         seed=config.seed,
         recording=config.recording if plan.record else NOTHING,
+        progress=progress,
+        look=look,
     )
     said = f"{task.name}: {len(problems)} {split} problems"
     if not label:
@@ -126,6 +180,7 @@ def make_held_data(
         continuations=plan.test_continuations if wide else plan.validation_continuations,
         sampling=config.sampling,
         seed=LABEL_SEED,
+        progress=progress,
     )
     return f"{said}, {len(labels)} distinct prefixes labelled"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import as_completed
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine
-from prunebench.bench.processes import process_pool
-from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.processes import count, crew_of
+from prunebench.bench.progress import SILENT, Progress, Spoken
+from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.sampling import engine_in_process, tasks_of
 from prunebench.bench.training.data import make_held_data, make_train_data
 from prunebench.bench.training.label_plans import LabelPlan
@@ -48,36 +50,66 @@ def learn(
     judges: Judges,
     processes: int = 1,
     progress: Progress = SILENT,
+    look: FirstLook | None = None,
 ) -> Path:
     """Label what :func:`training_tasks` hold and train ``names``; the folder of learned files.
 
-    Everything lies in ``work``, by model and sampling settings, and what is there is not made again.
+    Everything lies in ``work``, by model and sampling settings, and what is there is not made again. ``look``: at the
+    first problem of every split.
     """
-    data = work / f"{engine.digest}-{config.sampling.digest}-{config.prefix_tokens}"
+    data = training_folder(engine, config, work)
     learned = data / "learned"
-    jobs = [(task, split, data / split / task.name.replace("/", "-")) for task in training_tasks(config)
-            for split in ("train", "validation")]  # fmt: skip
+    jobs = [
+        _Job(task, split, data / split / task.name.replace("/", "-"), config, plan, look)
+        for task in training_tasks(config)
+        for split in ("train", "validation")
+    ]
     if processes > 1 and len(jobs) > 1:
-        with process_pool(min(processes, len(jobs))) as pool:
-            futures = [pool.submit(_make_in_process, config, plan, *job) for job in jobs]
-            for future in as_completed(futures):
-                progress.say(future.result())
+        tick = progress.stretch("sampling and labelling training data", len(jobs))
+        with crew_of(min(processes, len(jobs)), progress.tokens()) as crew:
+            for said in crew.results([crew.submit(_in_process, job) for job in jobs]):
+                tick(1)
+                for sentence in said:
+                    progress.say(sentence)
     else:
         for job in jobs:
-            progress.say(_make(engine, config, plan, *job))
+            progress.say(job.done_by(engine, progress))
     for card in train_methods(engine, data, names, learned, config.prefix_tokens, seed=config.seed, judges=judges):
         progress.say(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
     return learned
 
 
-def _make(engine: Engine, config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
-    if split == "train":
-        return make_train_data(engine, task, folder, config, plan, label=True)
-    return make_held_data(engine, task, split, folder, config, plan, label=True)
+def training_folder(engine: Engine, config: RunConfig, work: Path) -> Path:
+    """Where in ``work`` the data lie from which methods learn for this model and these settings."""
+    return work / f"{engine.digest}-{config.sampling.digest}-{config.prefix_tokens}"
 
 
-def _make_in_process(config: RunConfig, plan: LabelPlan, task: Task, split: str, folder: Path) -> str:
+@dataclass(frozen=True)
+class _Job:
+    """A split of a task that is sampled and labelled; it may be another process that does it."""
+
+    task: Task
+    split: str
+    folder: Path
+    config: RunConfig
+    plan: LabelPlan
+    look: FirstLook | None
+
+    def done_by(self, engine: Engine, progress: Progress) -> str:
+        """What came of it, in a sentence."""
+        make = make_train_data if self.split == "train" else partial(make_held_data, split=self.split)
+        return make(
+            engine, self.task, folder=self.folder, config=self.config, plan=self.plan, label=True, progress=progress,
+            look=self.look,
+        )  # fmt: skip
+
+
+def _in_process(job: _Job) -> list[str]:
+    """All that is said of a job."""
     import torch
 
     torch.set_num_threads(1)
-    return _make(engine_in_process(config.model, config.model_options), config, plan, task, split, folder)
+    said: list[str] = []
+    engine = engine_in_process(job.config.model, job.config.model_options)
+    said.append(job.done_by(engine, Spoken(said.append, count)))
+    return said

@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from prunebench.bench.processes import process_pool
+import pytest
+
+from prunebench.bench.processes import count, crew_of, process_pool
 
 STARTS = """
 import os, time
@@ -47,6 +49,30 @@ def test_a_kill_leaves_nobody_at_work(tmp_path):
 def test_what_they_are_given_comes_back():
     with process_pool(1) as pool:
         assert pool.submit(abs, -3).result() == 3
+
+
+def _counting(steps):
+    for _ in range(steps):
+        count(1)
+    return os.getpid()
+
+
+def test_a_crew_tells_what_it_counts_and_answers_in_order():
+    told = []
+    with crew_of(2, told.append) as crew:
+        found = list(crew.results([crew.submit(pow, 2, 3), crew.submit(_counting, 50), crew.submit(pow, 2, 4)]))
+    assert (found[0], found[2], sum(told)) == (8, 16, 50)
+
+
+def test_an_error_ends_a_crew_in_the_midst_of_a_job():
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError), crew_of(2, int) as crew:
+        process = next(crew.results([crew.submit(_counting, 1)]))
+        long = crew.submit(time.sleep, 600)
+        while not long.running():
+            time.sleep(0.01)
+        raise ZeroDivisionError
+    assert time.monotonic() - began < 60 and not _runs(process)
 
 
 def _runs(process):

@@ -92,6 +92,7 @@ class PoolInFlight:
         if self.step >= self.limit:
             self.lengths[rows[~ends[going]]] = self.step
             self.paused[rows] = False
+        self.request.tick(len(rows))
 
     def _written(self, row: int) -> NDArray[np.int64]:
         """All tokens of a path so far, its given prefix included."""

@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 import prunebench.bench.cli  # noqa: F401 - registers every command
-from prunebench.bench.cli.app import BRING, CHECK, EXTEND, LOOK, RUN, app, plugins_first
+from prunebench.bench.cli.app import BRING, CHECK, EXTEND, LOOK, RUN, app, common_first
 from prunebench.bench.cli.experiment import PlanSettings
 from prunebench.bench.cli.guideline import SweepSettings
 from prunebench.bench.cli.perf import MEASUREMENTS
@@ -98,7 +98,7 @@ def lines_of(text):
 def refusal(line, whole):
     """What the application says of a line, without running it; nothing of a span that leaves something out."""
     words = [word for word in shlex.split(line.partition(" > ")[0], comments=True) if word != "..."]
-    words = plugins_first(words)
+    words = common_first(words)
     while words[0] == "--plugin":
         words = words[2:]
     if words == ["--help"]:
@@ -214,5 +214,6 @@ def test_every_option_that_an_error_names_is_one():
 
 def test_a_plugin_may_be_named_anywhere():
     typed = ["compare", "--plugin", "a.py", "--n", "8", "--plugin=b.py", "--k"]
-    assert plugins_first(typed) == ["--plugin", "a.py", "--plugin=b.py", "compare", "--n", "8", "--k"]
-    assert plugins_first(["compare", "--plugin"]) == ["--plugin", "compare"], "which is refused, as nothing follows"
+    assert common_first(typed) == ["--plugin", "a.py", "--plugin=b.py", "compare", "--n", "8", "--k"]
+    assert common_first(["compare", "--force", "--n", "8"]) == ["--force", "compare", "--n", "8"]
+    assert common_first(["compare", "--plugin"]) == ["--plugin", "compare"], "which is refused, as nothing follows"

@@ -98,3 +98,18 @@ def test_k_is_1024_tokens():
     for text in ("", "k", "nan", "inf", "infM", "1G"):
         with pytest.raises(UserError, match="write a number of tokens"):
             tokens_of(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "pairs", "prefix"),
+    [
+        ("mine", (), 2048),
+        ("mine", ("max_new_tokens=4096",), 2048),
+        ("mine", ("max_new_tokens=1024",), 128),
+        ("mine", ("max_new_tokens=1024", "prefix_tokens=500"), 500),
+        ("embedded", ("max_new_tokens=79",), 9),
+        ("embedded", ("max_new_tokens=80",), 40),
+    ],
+)
+def test_where_paths_are_shorter_than_usual_the_checkpoint_lies_inside_them(model, pairs, prefix):
+    assert config_from(None, pairs, model=model).prefix_tokens == prefix

@@ -21,7 +21,7 @@ from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.comparison import run_comparison
 from prunebench.bench.evaluation.inputs import Inputs
-from prunebench.bench.progress import SILENT
+from prunebench.bench.progress import SILENT, uncounted
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import Sampled, problems_of, sample_rollouts, tasks_of
 from tests.bench.conftest import refused
@@ -126,6 +126,9 @@ def test_a_run_whose_worker_is_killed_ends_with_the_table_of_a_single_process(no
                     os.kill(killed[0], signal.SIGKILL)
 
             return progress
+
+        def tokens(self):
+            return uncounted
 
     single = run_comparison(engine, config, tmp_path / "single", inputs)
     many = run_comparison(

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from prunebench.bench.engines.base import Recording, Sampling
+from prunebench.bench.engines.base import NOTHING, Recording, Sampling
+from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
+from prunebench.bench.progress import uncounted
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.tasks import catalogue
@@ -123,3 +127,26 @@ def test_several_processes_sample_the_same_paths(engine, tmp_path):
     )
     assert sum(told) == len(more) * SETTINGS["n"]
     assert facts(together) == facts(alone)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_tokens_are_counted_while_they_are_drawn(engine, problems, tmp_path, processes):
+    paths: list[int] = []
+    tokens: list[int] = []
+    progress = Counted(paths.append, lambda count: tokens.append(count if not sum(paths) else 0))
+    store = sample_rollouts(engine, problems, tmp_path, progress=progress, processes=processes, **SETTINGS)
+    whole = sum(length for lengths in store.lengths().values() for length in lengths)
+    assert 0 < sum(tokens) <= whole, "before the first path is finished"
+    if processes == 1:
+        assert sum(tokens) == whole and len(tokens) > SETTINGS["sampling"].max_new_tokens
+
+
+def test_an_engine_that_tells_nothing_is_counted_by_its_finished_paths(engine, problems, tmp_path):
+    class Mute(TransformersEngine):
+        def sample(self, requests, sampling, seed, recording=NOTHING, purpose="rollout"):
+            return super().sample([replace(r, tick=uncounted) for r in requests], sampling, seed, recording, purpose)
+
+    mute = Mute(engine.model, engine.tokenizer, engine.name, engine.digest)
+    tokens: list[int] = []
+    store = sample_rollouts(mute, problems, tmp_path, progress=Counted(uncounted, tokens.append), **SETTINGS)
+    assert sum(tokens) == sum(length for lengths in store.lengths().values() for length in lengths)

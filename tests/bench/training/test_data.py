@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from prunebench.bench.training.data import labelled_pools, training_lengths
+import pytest
+
+from prunebench.bench.training.data import labelled_pools, training_lengths, why_dropped
+from prunebench.bench.training.label_plans import LabelPlan
 from tests.bench.rollouts.test_pools import POSITION, labels_for, stored  # noqa: F401 - a fixture
 
 
@@ -16,3 +19,18 @@ def test_labelled_pools_hold_each_distinct_labelled_prefix_once(engine, stored, 
     assert labelled.final_class.tolist() == [0, 0]
     assert labelled.pool.paths.tolist() == [0, 2]
     assert labelled.continuations == 4
+
+
+@pytest.mark.parametrize(
+    ("right", "reason"),
+    [
+        (0, "never solved"),
+        (1, "too hard (right in fewer than 2 of 16 paths)"),
+        (2, None),
+        (14, None),
+        (15, "too easy (right in more than 14 of 16 paths)"),
+        (16, "always solved"),
+    ],
+)
+def test_a_problem_that_is_not_learned_from_has_a_reason(right, reason):
+    assert why_dropped(right, LabelPlan(train_paths=16, correct_at_least=2, correct_at_most=14)) == reason

@@ -1,0 +1,100 @@
+"""How far a command is: bars on a terminal, and a line from time to time where nobody would see them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from prunebench.bench.progress import Tick
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Bars:
+    """Bars on stderr and sentences on stdout: a :class:`prunebench.bench.progress.Progress`."""
+
+    def __init__(self, console: Console) -> None:
+        self.tokens_of: Counter[TaskID] = Counter()
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(), _Tokens(self.tokens_of),
+        )  # fmt: skip
+        self.shown = Progress(*columns, console=console)
+        self._latest: TaskID | None = None
+        self._lock, self._said = threading.Lock(), time.monotonic()
+
+    def stretch(self, name: str, total: int | None = None, /) -> Tick:
+        self._latest = bar = self.shown.add_task(name, total=total)
+
+        def tick(steps: int) -> None:
+            self.shown.advance(bar, steps)
+            self._line(bar)
+
+        return tick
+
+    def tokens(self) -> Tick:
+        bar = self._latest
+        assert bar is not None, "tokens belong to a stretch"
+
+        def tick(tokens: int) -> None:
+            with self._lock:
+                self.tokens_of[bar] += tokens
+            self._line(bar)
+
+        return tick
+
+    def say(self, sentence: str, /) -> None:
+        typer.echo(sentence)
+
+    def _line(self, bar: TaskID) -> None:
+        """In a file or a pipe the bars come at the end only."""
+        now = time.monotonic()
+        if self.shown.console.is_terminal or now - self._said < SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        (task,) = (task for task in self.shown.tasks if task.id == bar)
+        of_all = "" if task.total is None else f" of {task.total:,.0f}"
+        counted = (f"{task.completed:,.0f}{of_all}", tokens_of(task, self.tokens_of[bar]), f"{task.elapsed:,.0f} s")
+        typer.echo(f"{task.description}: {', '.join(filter(None, counted))}", err=True)
+
+
+class _Tokens(ProgressColumn):
+    """The tokens of a stretch, and how many in a second."""
+
+    def __init__(self, tokens: Counter[TaskID]) -> None:
+        super().__init__()
+        self._tokens = tokens
+
+    def render(self, task: Task) -> Text:
+        return Text(tokens_of(task, self._tokens[task.id]))
+
+
+def tokens_of(task: Task, tokens: int) -> str:
+    """``12,345 tokens, 410/s``; nothing where none were counted."""
+    return f"{tokens:,} tokens, {tokens / task.elapsed:,.0f}/s" if tokens and task.elapsed else ""
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Shown while the block runs."""
+    progress = Bars(Console(stderr=True))
+    with progress.shown:
+        yield progress
