@@ -60,7 +60,7 @@ def test_a_task_that_could_not_say_strict_was_strict(tmp_path):
     del old["spec"]["strict"], old["spec"]["last_number"]
     assert catalogue.as_of_today(old) == described
     assert catalogue.from_description(old).answer_of("The answer is 5.") is None
-    store = RolloutStore.create_or_open(tmp_path / "store", MANIFEST)
+    store = stored(tmp_path / "store", [("5", None)])
     store.keep_tasks([task(tmp_path, strict=True)])
     with pytest.raises(UserError, match=r"its answers were read from boxes only, which strict: true in the task says"):
         store.keep_tasks([task(tmp_path)])
