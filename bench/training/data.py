@@ -15,8 +15,8 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import NOTHING, Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT, Progress
-from prunebench.bench.rollouts.label_store import KIND as LABELS
 from prunebench.bench.rollouts.first_look import FirstLook
+from prunebench.bench.rollouts.label_store import KIND as LABELS
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import task_of
