@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.store import NONE, RolloutStore, StoredPath, StoredProblem
-from prunebench.tasks.answer_types import FoundAnswer
 from prunebench.tasks.task import Task
 
 STOPS, WARNS = 0.9, 0.1
@@ -112,14 +111,11 @@ def _of_silent(task: Task, silent: Sequence[StoredPath]) -> str:
     look = f"then see: prunebench check {task.name} --model MODEL"
     if type(task).answer_of is not Task.answer_of:
         return f"its task reads answers by its own answer_of, which finds none there; mend it, {look}"
-    for key, strict, last_number in (("strict: false", False, task.last_number), ("last_number: true", False, True)):
-        read = _read_by(task, silent, strict, last_number)
-        if 2 * len(read) >= len(silent):
-            (answer, _), *_others = Counter(found.answer for found in read).most_common(1)
-            return f"with '{key}' in a task's file {len(read)} of them have one, such as {answer!r}; {look}"
+    loose = "strict: false, " if task.strict else ""
+    for keys, last_number in ((loose.rstrip(", "), task.last_number), (f"{loose}last_number: true", True)):
+        found = [task.answers.find(path.text or "", last_number=last_number) for path in silent]
+        answers = Counter(each.answer for each in found if each)
+        if keys and 2 * answers.total() >= len(silent):
+            ((answer, _),) = answers.most_common(1)
+            return f"with '{keys}' in a task's file {answers.total()} of them have one, such as {answer!r}; {look}"
     return f"ask for an answer in the task's prompt, as in {task.answers.prompt!r}, {look}"
-
-
-def _read_by(task: Task, silent: Sequence[StoredPath], strict: bool, last_number: bool) -> list[FoundAnswer]:
-    found = (task.answers.find(path.text or "", strict=strict, last_number=last_number) for path in silent)
-    return [each for each in found if each]

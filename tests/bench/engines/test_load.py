@@ -140,8 +140,8 @@ def test_an_engine_is_added_from_a_single_file(prunebench, tmp_path, monkeypatch
         monkeypatch.setattr(ENGINES, table, dict(getattr(ENGINES, table)))
     plugin, out = tmp_path / "cut.py", tmp_path / "store"
     plugin.write_text(PLUGIN)
-    command = ["rollouts", "--plugin", str(plugin), "--engine", "cut:7", "--task", "synthetic/power", "--problems", "1",
-               "--n", "8", "--out", str(out)]  # fmt: skip
+    command = ["rollouts", "--force", "--plugin", str(plugin), "--engine", "cut:7", "--task", "synthetic/power",
+               "--problems", "1", "--n", "8", "--out", str(out)]  # fmt: skip
     done = prunebench(*command)
     assert done[0] == 0, done
     store = RolloutStore.open(out)
@@ -194,7 +194,7 @@ def test_an_engine_that_only_samples_is_a_class_with_one_verb(prunebench, tmp_pa
         monkeypatch.setattr(ENGINES, table, dict(getattr(ENGINES, table)))
     plugin, run = tmp_path / "parrot.py", tmp_path / "run"
     plugin.write_text(PARROT)
-    common = ["compare", "--plugin", str(plugin), "--set", "draws=0"]
+    common = ["compare", "--force", "--plugin", str(plugin), "--set", "draws=0"]
     command = [*common, "--engine", "parrot", "--task", "synthetic/power", "--problems", "1", "--n", "8", "--out",
                str(run)]  # fmt: skip
     done = prunebench(*command, "--methods", "agreement")
