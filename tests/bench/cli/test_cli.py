@@ -106,7 +106,7 @@ def test_a_prefix_beyond_the_context_is_refused(prunebench, tmp_path):
 def test_a_store_of_another_seed_or_model_is_refused_and_kept(prunebench, tmp_path, checkpoint):
     store = tmp_path / "store"
     config = write_config(tmp_path, max_new_tokens=48, tasks=["synthetic/power"], problems=1, n=2, k=1)
-    assert prunebench("rollouts", "--config", config, "--out", store)[0] == 0
+    assert prunebench("rollouts", "--force", "--config", config, "--out", store)[0] == 0
     before = {path.name: path.read_bytes() for path in store.iterdir()}
     assert "was made with seed = 0, now it is 5" in refused(
         prunebench("rollouts", "--config", config, "--set", "seed=5", "--out", store)
@@ -120,14 +120,14 @@ def test_a_store_of_another_seed_or_model_is_refused_and_kept(prunebench, tmp_pa
 def test_a_truncated_shard_is_named_and_made_again(prunebench, tmp_path):
     store = tmp_path / "store"
     config = write_config(tmp_path, max_new_tokens=48, tasks=["synthetic/power"], problems=1, n=2, k=1)
-    assert prunebench("rollouts", "--config", config, "--out", store)[0] == 0
+    assert prunebench("rollouts", "--force", "--config", config, "--out", store)[0] == 0
     shard = store / "shard-00000.parquet"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-20])
     sentence = refused(prunebench("label", store, "--out", tmp_path / "labels"))
     assert "shard-00000.parquet does not match its checksum; run the command that made this store again" in sentence
     with pytest.warns(UserWarning, match="shard-00000 is damaged"):
-        assert prunebench("rollouts", "--config", config, "--out", store)[0] == 0
+        assert prunebench("rollouts", "--force", "--config", config, "--out", store)[0] == 0
     (stored,) = RolloutStore.open(store).read()
     assert len(stored.paths) == 2
 
