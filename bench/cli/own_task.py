@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prunebench.bench.cli.trial import shown_paths
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
 from prunebench.tasks.answer_types.golds import accepted
@@ -23,6 +24,7 @@ from prunebench.tasks.rows import rows_of
 from prunebench.tasks.task import Problem, Task
 
 if TYPE_CHECKING:
+    from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.base import Engine
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -86,8 +88,10 @@ def _scalar(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def examination(task: Task, engine: Engine | None = None) -> Iterator[str]:
+def examination(task: Task, engine: Engine | None = None, config: RunConfig | None = None) -> Iterator[str]:
     """Lines about a task: splits, prompts, gold answers, duplicates; lengths in a model's tokens if there is one.
+
+    With a ``config`` two short paths of the model as well.
 
     Raises UserError for rows that do not serve.
     """
@@ -109,6 +113,8 @@ def examination(task: Task, engine: Engine | None = None) -> Iterator[str]:
     yield from _alike(splits)
     if engine is not None:
         yield from _tokens(everything, engine)
+    if engine is not None and config is not None:
+        yield from shown_paths(engine, task, (splits.get("test") or everything)[0], config)
     test = splits.get("test", [])
     if not task.train_only and len(test) < FEW:
         yield f"{len(test)} test problems: intervals will be wide, few differences between methods can be established"

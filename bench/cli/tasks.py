@@ -11,10 +11,13 @@ import typer
 
 from prunebench.bench.cli.app import CHECK, EXTEND, app
 from prunebench.bench.cli.options import Data, data_of
-from prunebench.bench.cli.settings import keys_of, set_option, settings_of
+from prunebench.bench.cli.rollouts import OF_COMPARISONS
+from prunebench.bench.cli.settings import config_from, keys_of, set_option, settings_of
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 
+NOT_TRIED = OF_COMPARISONS | {"n", "k", "prefix_tokens", "problems", "split", "record", "gpus_per_worker"}
+"""Keys that two paths of one problem do not look at."""
 KINDS = ("task", "python-task", "pruner")
 
 
@@ -77,9 +80,10 @@ def check(
     ] = None,
     data: Data = None,
     model: Annotated[
-        str | None, typer.Option(help="Of a task: count tokens as this model does (folder, id, shipped).")
+        str | None,
+        typer.Option(help="Of a task: count tokens as it does, sample two short paths of it (folder, id, shipped)."),
     ] = None,
-    settings: Annotated[list[str] | None, set_option("the options of that model, such as revision")] = None,
+    settings: Annotated[list[str] | None, set_option("how that model is loaded and sampled, as for rollouts")] = None,
 ) -> None:
     """A task before anything is spent on it; the conformance suite on the pruners of a file; the installation.
 
@@ -109,23 +113,17 @@ def _is_plugin(path: Path) -> bool:
 
 
 def _task(name: str, data: list[str] | None, model: str | None, settings: list[str] | None) -> None:
-    """Prompts, gold answers, duplicates and lengths."""
+    """Prompts, gold answers, duplicates and lengths, and what is read out of two paths of the model."""
     from prunebench.bench.cli.own_task import examination
-    from prunebench.bench.cli.settings import sorted_settings
-    from prunebench.bench.config import configured
     from prunebench.bench.engines.load import load_engine
-    from prunebench.bench.engines.options import ModelOptions
     from prunebench.bench.rollouts.sampling import tasks_of
 
     if settings and model is None:
         raise UserError(f"--set {settings[0]}: the options of a model; name it with --model")
-    (options,) = sorted_settings(settings, ModelOptions)
-    looked_at = {"tasks": [name], "model": model or "embedded", "n": 2, "k": 1, "prefix_tokens": 1, "temperature": 1.0,
-                 "max_new_tokens": 2, "data": data_of(data) or {}}  # fmt: skip
-    config = configured("options", looked_at, looked_at)
-    engine = None if model is None else load_engine(model, "cpu", ModelOptions(**options))
+    config = config_from(None, settings, NOT_TRIED, tasks=[name], data=data_of(data), model=model)
+    engine = None if model is None else load_engine(model, "cpu", config.model_options)
     for task in tasks_of(config):
-        for line in examination(task, engine):
+        for line in examination(task, engine, config):
             typer.echo(line)
 
 

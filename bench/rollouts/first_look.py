@@ -67,8 +67,8 @@ class FirstLook:
         if len(worse) < STOPS * len(paths):
             say(f"note: {counted}")
             return
-        remedy = _of_cut(cut) if len(cut) >= STOPS * len(paths) else _of_silent(task, silent)
-        sentence = f"{counted}: no table can come of that; one of them: {_shown(worse[0])}; {remedy}"
+        cure = _of_cut(cut) if len(cut) >= STOPS * len(paths) else remedy(task, silent)
+        sentence = f"{counted}: no table can come of that; one of them: {_shown(worse[0])}; {cure}"
         if not self.forced:
             raise UserError(f"{sentence}; or go on all the same: --force")
         say(f"note: {sentence}")
@@ -106,8 +106,8 @@ def _of_cut(cut: Sequence[StoredPath]) -> str:
     )
 
 
-def _of_silent(task: Task, silent: Sequence[StoredPath]) -> str:
-    """What would have read them, else how to ask."""
+def remedy(task: Task, silent: Sequence[StoredPath]) -> str:
+    """What would have read an answer out of paths that state none, else how to ask for one."""
     look = f"then see: prunebench check {task.name} --model MODEL"
     if type(task).answer_of is not Task.answer_of:
         return f"its task reads answers by its own answer_of, which finds none there; mend it, {look}"

@@ -127,7 +127,6 @@ def kinds_of(name, values):
         "train": lambda: [TrainSettings, ModelOptions],
         "import": lambda: [CheckpointSettings, ModelOptions],
         "new": lambda: [Columns],
-        "check": lambda: [ModelOptions],
         "run": lambda: [RunConfig, ModelOptions, PlanSettings],
     }.get(name, lambda: [RunConfig, ModelOptions])()
 

@@ -108,3 +108,32 @@ def test_an_answer_type_of_ones_own_is_guessed_and_checked(prunebench, tmp_path)
     assert 'prompt: "{problem}\\n\\nEnd with the date, as in 2024-02-29."' in (tmp_path / "days.yaml").read_text()
     code, out, _ = prunebench("check", "days.yaml", "--plugin", "date.py")
     assert code == 0 and "gold answer '2024-02-29'" in out
+
+
+@pytest.fixture
+def sums(tmp_path):
+    """Two problems of the shipped reasoner."""
+    content = [{"question": "power mod 11 : g = 2 ; e = 3 ; find g ^ e", "answer": "8"},
+               {"question": "power mod 11 : g = 3 ; e = 2 ; find g ^ e", "answer": "9"}]  # fmt: skip
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, content)))
+    write_task("sums", tmp_path / "p.jsonl", tmp_path, problem=None, answer=None, shipped_model=True)
+
+
+@pytest.mark.usefixtures("sums")
+def test_two_short_paths_show_what_is_read_out_of_them(prunebench):
+    code, out, err = prunebench("check", "sums.yaml", "--model", "embedded")
+    assert code == 0, err
+    assert "as embedded really gets it, without a chat template, " in out
+    assert out.count("=> read out of it: '") == 2 and "seconds per path on this machine" in out
+    assert "cut off" not in out and "would take" not in out
+
+
+@pytest.mark.usefixtures("sums")
+def test_the_prompt_is_shown_behind_its_chat_template(prunebench, tmp_path):
+    (tmp_path / "t.jinja").write_text("{{ bos_token }}plan : {{ messages[0]['content'] }}")
+    code, out, err = prunebench("check", "sums.yaml", "--model", "embedded", "--set", "chat_template=t.jinja",
+                                "--set", "max_new_tokens=3")  # fmt: skip
+    assert code == 0, err
+    assert "really gets it, through its chat template, " in out and "plan : power mod 11" in out.partition("really")[2]
+    assert out.count("3 tokens, then cut off here:\n") == 2 and out.count("=> no answer is read out of it") == 2
+    assert "a path that runs to max_new_tokens = 3 would take" in out
