@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.base import Engine
     from prunebench.bench.evaluation.inputs import Inputs
+    from prunebench.bench.guideline.advise import Advised
     from prunebench.bench.rollouts.first_look import FirstLook
 
 ADVISED = "step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random"
@@ -50,7 +53,8 @@ def advise(
     task: Annotated[list[str], typer.Option("--task", help="A file of your own or a task's name.")],
     model: Model = None,
     methods: Annotated[
-        str, typer.Option(help="Methods to try, joined by commas; those that learn are trained first.")
+        str,
+        typer.Option(help="Methods to try, joined by commas; what learns and is not shipped is trained first."),
     ] = ADVISED,
     prefix: Prefix = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Say what it would take, and stop.")] = False,
@@ -70,16 +74,13 @@ def advise(
     from prunebench.bench.guideline.advise import advice
     from prunebench.methods.registry import PRUNERS
 
-    config = config_from(
-        None,
-        settings,
-        ("prefix_tokens", "methods", "policy", "vote", "draws"),
-        {"recipe": "small"},
-        tasks=task,
-        model=model,
-    )
+    config = _own_config(settings, task, model)
     recipe, names = label_plan(config.recipe), names_of(methods)
-    taught = [name for name in names if "(" not in name and known(lambda name=name: PRUNERS.get(name)).learnable]  # type: ignore[misc]
+    at_its_own = config.model in REASONERS and not config.model_options.changes
+    shipped = REASONERS[config.model].learned if at_its_own else None
+    learning = [name for name in names if "(" not in name and known(lambda name=name: PRUNERS.get(name)).learnable]  # type: ignore[misc]
+    taught = [name for name in learning if not (shipped and (shipped / f"{name}.json").exists())]
+    at_hand = [name for name in learning if name not in taught]
     engine = load_engine(config.model, device, config.model_options)
     pilot = Pilot.of(engine, config)
     config = pilot.fitted(config, engine, prefix)
@@ -87,16 +88,47 @@ def advise(
     typer.echo(f"plan ({config.n} paths, checkpoint at {config.prefix_tokens} tokens, everything goes to {out}):")
     for line in plan_of(config, recipe, extent, control=False):
         typer.echo(f"  {line}")
+    if at_hand:
+        typer.echo(f"  shipped for {config.model} and not trained again: {', '.join(at_hand)}")
     if plan_only:
         return
     with watching() as progress:
-        recommendation = advice(
-            engine, config, recipe, taught, [name for name in names if name not in taught], out, budget=config.budget,
-            processes=processes_on(device), command=command_line(), progress=progress, look=first_look(context),
+        advised = advice(
+            engine, config, recipe, taught, [name for name in names if name not in taught], out, shipped=shipped,
+            budget=config.budget, processes=processes_on(device), command=command_line(), progress=progress,
+            look=first_look(context),
         )  # fmt: skip
-    for line in recommendation.lines():
+    for line in advised.recommendation.lines():
         typer.echo(line)
-    typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; a table: prunebench compare --store {out}/rollouts")
+    typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; all in one table:")
+    typer.echo(_table(out, config, advised, context.obj))
+
+
+def _own_config(settings: Sequence[str] | None, task: Sequence[str], model: str | None) -> RunConfig:
+    """The settings of an advice: tasks that have problems to learn from are learned from, not those of the preset."""
+    from prunebench.bench.rollouts.sampling import tasks_of
+
+    unused = ("prefix_tokens", "methods", "policy", "vote", "draws")
+    config = config_from(None, settings, unused, {"recipe": "small"}, tasks=task, model=model)
+    named = any(pair.partition("=")[0].strip() == "train_tasks" for pair in settings or ())
+    if named or not all("train" in found.splits for found in tasks_of(config)):
+        return config
+    return config.model_copy(update={"train_tasks": ()})
+
+
+def _table(out: Path, config: RunConfig, advised: Advised, plugins: Sequence[Path]) -> str:
+    """The command that makes a table of the same methods on the same paths, at the ratio that was chosen."""
+    options: list[object] = ["--store", out / "rollouts", "--methods", ",".join([*advised.methods, "none"])]
+    options += ["--prefix", config.prefix_tokens, "--k", max(1, round(advised.recommendation.choice.gamma * config.n))]
+    if advised.learned.is_dir() or config.model not in REASONERS:
+        options += ["--learned", advised.learned]
+    if config.budget is not None:
+        options += ["--set", f"budget={config.budget:g}"]
+    if config.model_options.trust_remote_code:
+        options += ["--set", "trust_remote_code=true"]
+    for plugin in plugins:
+        options += ["--plugin", plugin]
+    return shlex.join(["prunebench", "compare", *map(str, options), "--out", str(out / "table")])
 
 
 @app.command(rich_help_panel=RUN)

@@ -153,8 +153,8 @@ def rebuilt(run: WrittenRun, out: Path | None = None) -> Results:
         return results
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "ledger.csv", ledger_csv(made.ledger).encode())
-    for name in (DECISIONS, "timings.csv"):
-        shutil.copyfile(run.folder / name, out / name)
+    for file in filter(Path.exists, (run.folder / DECISIONS, run.folder / "timings.csv")):
+        shutil.copyfile(file, out / file.name)
     if (run.folder / "labels").is_dir():
         shutil.copytree(run.folder / "labels", out / "labels", dirs_exist_ok=True)
     inputs = replace(Inputs.of(results.setup), store=run.store.resolve())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,23 @@ from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import GAMMAS, Grid, playable_of, sweep_by_name
 from prunebench.bench.progress import SILENT, Progress, left_out_lines
 from prunebench.bench.rollouts.first_look import FirstLook
-from prunebench.bench.rollouts.sampling import sample_split
+from prunebench.bench.rollouts.sampling import problems_of, sample_split, tasks_of
+from prunebench.bench.training.cards import learned_problems
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.bench.training.learn import learn, nothing_to_learn_from
 from prunebench.bench.training.loading import Judges, entry_of
+from prunebench.tasks.near_duplicates import near_duplicates, note
 
 SMALLEST_GAMMA = 1 / 8
+
+
+@dataclass(frozen=True)
+class Advised:
+    """A recommendation, the folder of what was trained for it, and the methods that were swept."""
+
+    recommendation: Recommendation
+    learned: Path
+    methods: Sequence[str]
 
 
 def advice(
@@ -30,16 +42,18 @@ def advice(
     untaught: Sequence[str],
     out: Path,
     *,
+    shipped: Path | None = None,
     budget: float | None = None,
     processes: int = 1,
     command: str = "",
     progress: Progress = SILENT,
     look: FirstLook | None = None,
-) -> Recommendation:
+) -> Advised:
     """Train ``taught``, sample the test problems, sweep all methods at one budget and less, and recommend.
 
-    Without a ``budget`` it is what keeping all of a quarter of the paths costs. Too few problems to learn from train
-    nothing, and ``progress`` says so. ``look``: at the first problem of every split, see :class:`FirstLook`.
+    ``shipped`` holds what others have learned for this model. Without a ``budget`` it is what keeping all of a quarter
+    of the paths costs. ``progress`` is told when there are too few problems to learn from, and when some nearly repeat
+    what others have learned. ``look``: at the first problem of every split, see :class:`FirstLook`.
     """
     judges = Judges({}, engine.device, shipped=engine.name in REASONERS)
     learned = out / "training"
@@ -56,6 +70,8 @@ def advice(
             engine, config, plan, taught, out / "training",
             judges=judges, processes=processes, progress=progress, look=look,
         )  # fmt: skip
+    if shipped is not None and (alike := _alike(config, shipped)):
+        progress.say(alike)
     store = sample_split(engine, config, out / "rollouts", processes=processes, progress=progress, look=look)
     lengths = [length for paths in store.lengths().values() for length in paths]
     whole = float(np.mean(lengths)) * max(1, config.n // 4) if budget is None else budget
@@ -65,7 +81,7 @@ def advice(
         engine,
         out / "rollouts",
         [*taught, *untaught],
-        learned,
+        (learned, shipped) if shipped else learned,
         config.prefix_tokens,
         grid,
         out / "sweep",
@@ -75,4 +91,11 @@ def advice(
     )
     recommendation = recommend(sweep, whole, command)
     recommendation.save(out / "recommendation.json", indent=1)
-    return recommendation
+    return Advised(recommendation, learned, sweep.methods)
+
+
+def _alike(config: RunConfig, learned: Path) -> str | None:
+    """The sentence about evaluated problems that nearly repeat one in ``learned``."""
+    chosen = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+    evaluated = {problem.id: problem.prompt for _, problem in chosen}
+    return note(near_duplicates(evaluated, learned_problems(learned)), len(evaluated))

@@ -209,6 +209,9 @@ def sweep_by_name(
     """The sweep of named methods over stored rollouts. Raises UserError where one was trained on these problems."""
     digest = engine.digest if engine else IMPORTED
     methods = {name: load_method(name, learned, digest, trained_for, judges) for name in names}
+    for name, method in methods.items():
+        if method.card is not None and method.card.tuned_at not in grid.prefixes:
+            progress.say(f"{name}: tuned at {method.card.tuned_at} tokens, checked at {list(grid.prefixes)}")
     refuse_leak(
         {name: method.card for name, method in methods.items()},
         [problem for _, problem in first_problems(RolloutStore.open(store), problems)],

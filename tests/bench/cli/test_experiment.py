@@ -58,9 +58,25 @@ def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folde
         if command.endswith("--plan-only"):
             assert "27 problems x 16 paths = 432 paths of expected" in out and not (folder / "runs").exists()
         elif " advise " in command:
-            assert "PRUNE" in out and "step: validation AUROC" in out
+            assert "PRUNE" in out and "shipped for embedded and not trained again: step, text-classifier" in out
+            assert "validation AUROC" not in out
+            table = shlex.split(out.splitlines()[-1])
     advice = Recommendation.read(folder / "runs/advice/recommendation.json")
     assert advice.problems == 27 and advice.stored_paths == 16 and advice.candidates == 3 * 7
+    swept = "step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random,none"
+    assert table[:8] == [
+        "prunebench",
+        "compare",
+        "--store",
+        "runs/advice/rollouts",
+        "--methods",
+        swept,
+        "--prefix",
+        "40",
+    ]
+    code, out, err = prunebench(*table[1:])
+    rows = Results.read(folder / "runs/advice/table/results.json").rows
+    assert code == 0 and {row.k for row in rows if row.method == "step"} == {round(advice.choice.gamma * 16)}, err
     repeated = prunebench("advise", "--task", "sums.yaml", "--set", "n=16")[1]
     assert all(line in repeated for line in advice.lines()), "nothing is made again, and nothing changes"
 
@@ -77,13 +93,18 @@ def five(tmp_path, monkeypatch):
     return spec
 
 
-def test_five_problems_work_and_conclude_nothing(prunebench, five):
+def test_five_problems_of_another_model_work_and_conclude_nothing(prunebench, five, tmp_path):
+    shutil.copytree(REASONERS["embedded"].weights, tmp_path / "mine")
     code, out, _ = prunebench(
-        "advise", "--task", "five.yaml", "--set", "n=8", "--methods", "step,text-classifier,entropy,random"
-    )
+        "advise", "--task", "five.yaml", "--model", "mine", "--methods", "step,text-classifier,entropy,random",
+        "--set", "n=8", "--set", "temperature=0.8",
+    )  # fmt: skip
     assert code == 0
     assert "2 training problems are too few to learn from; not trained: step, text-classifier" in out
     assert "2 problems are too few to conclude anything" in out and "PRUNE" not in out
+    table = shlex.split(out.splitlines()[-1])
+    assert "entropy,random,none" in table and "runs/advice/training" in table
+    assert prunebench(*table[1:])[0] == 0, "what was not trained is not in it"
 
 
 def test_an_own_task_keeps_its_definition_with_its_paths(prunebench, five, tmp_path):
