@@ -10,10 +10,12 @@ from typing import Any
 
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.task import Task, task_in
-from prunebench.tasks.task_spec import BENCHMARKS, checked, read_spec
+from prunebench.tasks.task_spec import BENCHMARKS, checked, checked_as, content_of
 
 FILES = (".yaml", ".yml", ".py")
 """A task that is named by a path with one of these endings is of one's own."""
+GYM = "reasoning-gym:"
+"""A task of this name and the name of a data set of that package."""
 Data = Mapping[str, Path]
 """Files or folders that stand for the data of tasks, by their names.
 
@@ -60,8 +62,13 @@ def get(name: str, data: Data | None = None) -> Task:
         return _synthetic()[name]
     if name in benchmarks():
         return load_task(BENCHMARKS / f"{name}.yaml", data)
+    if name.startswith(GYM):
+        from prunebench.tasks.reasoning_gym import ReasoningGymSpec, ReasoningGymTask
+
+        described = {"name": name, "reasoning_gym": name.removeprefix(GYM)}
+        return ReasoningGymTask(checked_as(ReasoningGymSpec, "task", described)).require()
     near = difflib.get_close_matches(name, [*names(), *_groups()], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names())}"
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names())}, {GYM}NAME"
     raise UnknownTaskError(f"unknown task '{name}': {hint} (one of your own is named by its file, .yaml or .py)")
 
 
@@ -70,10 +77,14 @@ def load_task(path: Path, data: Data | None = None) -> Task:
     if path.suffix == ".py":
         return task_in(path)
     from prunebench.tasks.dataset_task import DatasetTask
+    from prunebench.tasks.reasoning_gym import ReasoningGymSpec, ReasoningGymTask
 
-    spec = read_spec(path)
-    if path.parent != BENCHMARKS and spec.name in names():
-        raise UserError(f"{path}: name = {spec.name!r} is that of a shipped task; choose another")
+    content = content_of(path)
+    if path.parent != BENCHMARKS and content.get("name") in names():
+        raise UserError(f"{path}: name = {content['name']!r} is that of a shipped task; choose another")
+    if "reasoning_gym" in content:
+        return ReasoningGymTask(checked_as(ReasoningGymSpec, str(path), content), path.parent).require()
+    spec = checked(str(path), content)
     without = get(spec.without, data) if spec.without else None
     return DatasetTask(spec, path.parent, _data_of(spec.name, data), without)
 
@@ -93,12 +104,15 @@ def as_of_today(described: Mapping[str, Any]) -> dict[str, Any]:
 def from_description(described: Mapping[str, Any]) -> Task:
     """The task that a store keeps (see :meth:`Task.described`). Raises UserError where its file is gone."""
     from prunebench.tasks.dataset_task import DatasetTask
+    from prunebench.tasks.reasoning_gym import ReasoningGymSpec, ReasoningGymTask
 
     match as_of_today(described):
         case {"python": str() as file}:
             return load_task(Path(file))
         case {"spec": dict() as spec, "folder": str() as folder}:
             return DatasetTask(checked("the task in the store", spec), Path(folder))
+        case {"reasoning_gym": dict() as spec, "folder": str() as folder}:
+            return ReasoningGymTask(checked_as(ReasoningGymSpec, "the task in the store", spec), Path(folder))
     raise UserError("the description of the task in the store is damaged; use another store")
 
 
@@ -127,6 +141,9 @@ def expand(wanted: Sequence[str], data: Data | None = None) -> list[Task]:
         for member in members:
             task = get(member, data)
             tasks.setdefault(task.name, task)
+    for name in data or {}:
+        if name in tasks and not hasattr(tasks[name], "data"):
+            raise UserError(f"--data {name}=...: its problems are made here, no data can stand for them; leave it out")
     unused = [name for name in data or {} if name != "*" and name not in tasks and name not in _excluded(tasks)]
     if unused:
         raise UserError(f"--data {unused[0]}=...: no task of this run is called so; they are {', '.join(tasks)}")

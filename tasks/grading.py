@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import json
-import os
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from prunebench.tasks.answering_process import AnsweringProcess
 from prunebench.tasks.expression import UnreadError, expression
 from prunebench.tasks.spelling import SQUARED, UNIT, tidy
 
@@ -259,73 +254,29 @@ def classes(answers: Sequence[str | None]) -> list[int]:
     return result
 
 
-class MathVerify:
-    """Math-Verify in a child process: a hanging expression costs the time limit and one process, nothing else.
-
-    The child starts with the first question, and again after one that killed it. Threads take turns.
-    """
+class MathVerify(AnsweringProcess):
+    """Math-Verify in a child process: a hanging expression costs the time limit and one process, nothing else."""
 
     def __init__(self, limit_seconds: float = LIMIT_SECONDS) -> None:
+        super().__init__(Path(__file__).with_name("math_verify_process.py"))
         self.limit_seconds = limit_seconds
-        self._process: subprocess.Popen[str] | None = None
-        self._owner = 0
-        self._turn = threading.Lock()
 
     @cached_property
     def name(self) -> str:
         return f"math-verify {version('math-verify')} rules {RULES}"
 
     def verify(self, answer: str, gold: str) -> Verdict:
-        with self._turn:
+        """Never right for what is not read in full: then Math-Verify's reading of a part may only tell them apart."""
+        try:
             try:
-                return Verdict(self._verdict(answer, gold), self.name)
-            except (BrokenPipeError, EOFError):
-                self.stop()
-                return Verdict(None, self.name)
-
-    def _verdict(self, answer: str, gold: str) -> bool | None:
-        """Never True for what is not read in full: then Math-Verify's reading of a part may only tell them apart."""
-        try:
-            verdict = self._ask(expression(tidy(answer)), expression(tidy(gold)), in_full=True)
-        except UnreadError:
+                (verdict,) = self.ask(expression(tidy(answer)), expression(tidy(gold)), True, self.limit_seconds)
+            except UnreadError:
+                verdict = None
+            if verdict is None:
+                (verdict,) = self.ask(answer, gold, False, self.limit_seconds)
+        except EOFError:
             verdict = None
-        return self._ask(answer, gold, in_full=False) if verdict is None else verdict
-
-    def _ask(self, answer: str, gold: str, in_full: bool) -> bool | None:
-        mine = self._process is not None and self._owner == os.getpid()  # after a fork it is the parent's
-        if not mine or self._process is None or self._process.poll() is not None:
-            self._start()
-        assert self._process is not None and self._process.stdin is not None
-        print(json.dumps([answer, gold, in_full, self.limit_seconds]), file=self._process.stdin, flush=True)
-        return self._reply()
-
-    def _reply(self) -> bool | None:
-        assert self._process is not None and self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise EOFError
-        (verdict,) = json.loads(line)
-        return None if verdict is None else bool(verdict)
-
-    def _start(self) -> None:
-        script = Path(__file__).with_name("math_verify_process.py")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
-        )  # fmt: skip
-        self._owner = os.getpid()
-        try:
-            self._reply()
-        except EOFError as error:
-            self.stop()
-            raise RuntimeError("the Math-Verify process did not start; its message is above") from error
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
-            process.kill()
-            process.communicate()
+        return Verdict(verdict, self.name)
 
 
 _MATH_VERIFY = MathVerify()
-atexit.register(_MATH_VERIFY.stop)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.tasks.answer_types import AnswerType, FoundAnswer, answer_type_of, with_answer_type
+from prunebench.tasks.answer_types.golds import accepted
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.grading import Verdict
 from prunebench.tasks.python_files import file_of, module_of
@@ -96,6 +97,14 @@ class Task(ABC):
     def grade(self, answer: str | None, gold: str) -> Verdict:
         """The verdict on a final answer; no answer is wrong."""
         return self.answers.grade(answer, gold)
+
+    def verdict(self, problem: str, answer: str | None, gold: str) -> Verdict:
+        """The verdict where it may depend on the problem (by its id), and not on the gold answer alone."""
+        return self.grade(answer, gold)
+
+    def several_right(self, gold: str) -> bool:
+        """Whether answers that differ may be right, so that a vote counts them as one."""
+        return len(accepted(gold)) > 1
 
     def classes(self, answers: Sequence[str | None]) -> list[int]:
         """Equivalence classes of answers, numbered by first appearance; -1 for None."""

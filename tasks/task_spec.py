@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -136,22 +136,29 @@ class TaskSpec(BaseModel):
         return not any(isinstance(value, str) for value in self.splits.values())
 
 
-def read_spec(path: Path) -> TaskSpec:
-    """The task in a YAML file. Raises UserError with file, key, value and what to do."""
+def content_of(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file with a task. Raises UserError with what to do."""
     hint = "write one with: prunebench new task"
-    content = read_settings(path, hint, f"describes no task; {hint}")
-    return checked(str(path), content)
+    return read_settings(path, hint, f"describes no task; {hint}")
+
+
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
 def checked(source: str, content: Mapping[str, Any]) -> TaskSpec:
-    """A task of named values. Raises UserError for the first that does not serve."""
+    """A task over a data set, of named values. Raises UserError for the first that does not serve."""
+    return checked_as(TaskSpec, source, content)
+
+
+def checked_as(kind: type[Spec], source: str, content: Mapping[str, Any]) -> Spec:
+    """Named values as a description of that kind. Raises UserError for the first that does not serve."""
     try:
-        return TaskSpec(**{str(key): value for key, value in content.items()})
+        return kind(**{str(key): value for key, value in content.items()})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UserError(f"{source}: unknown key '{key}'; {_nearest(key)}") from error
+            raise UserError(f"{source}: unknown key '{key}'; {_nearest(key, kind)}") from error
         if first["type"] == "missing":
             raise UserError(f"{source}: {key} is missing") from error
         if not key:
@@ -159,6 +166,6 @@ def checked(source: str, content: Mapping[str, Any]) -> TaskSpec:
         raise UserError(f"{source}: {key} = {shown(first['input'])}: {first['msg'].lower()}") from error
 
 
-def _nearest(key: str) -> str:
-    near = get_close_matches(key, TaskSpec.model_fields, n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(TaskSpec.model_fields)}"
+def _nearest(key: str, kind: type[BaseModel]) -> str:
+    near = get_close_matches(key, kind.model_fields, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(kind.model_fields)}"

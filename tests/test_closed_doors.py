@@ -38,6 +38,7 @@ IMPORTS = {
 CALLS = {
     ("bench/plugins.py", "exec_module"): "a plugin that was named on the command line",
     ("tasks/python_files.py", "exec_module"): "a task file or grader that was named",
+    ("tasks/reasoning_gym_process.py", "compile"): "arithmetic of constants, in the process that scores",
     ("tasks/answer_types/function.py", "import_module"): "a grader that was named",
     ("tasks/answer_types/registry.py", "import_module"): "our own modules",
     ("methods/entries.py", "import_module"): "our own packages, and what added an entry, in a process that was started",

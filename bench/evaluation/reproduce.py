@@ -15,7 +15,7 @@ from prunebench.bench.evaluation.columns import METRICS
 from prunebench.bench.evaluation.inputs import Inputs
 from prunebench.bench.evaluation.results import Results, Row
 from prunebench.tasks.catalogue import is_file
-from prunebench.tasks.task_spec import read_spec
+from prunebench.tasks.task_spec import content_of
 
 TABLES: dict[str, tuple[str, ...]] = {
     "rows": ("task", "method"),
@@ -47,7 +47,8 @@ def code_in(config: RunConfig, inputs: Inputs) -> list[str]:
     """The options that name the code of other people which a run of this would start."""
     options = [f"--trust {path}" for path in inputs.plugins]
     for name in (*config.tasks, *config.train_tasks):
-        grades_itself = is_file(name) and Path(name).suffix != ".py" and ":" in read_spec(Path(name)).answer_type
+        described = content_of(Path(name)) if is_file(name) and Path(name).suffix != ".py" else {}
+        grades_itself = ":" in str(described.get("answer_type", ""))
         if name.endswith(".py") or grades_itself:
             options.append(f"--trust {name}")
     if config.model_options.trust_remote_code:

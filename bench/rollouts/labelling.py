@@ -179,4 +179,4 @@ def _request(group: Sequence[Prefix], continuations: int, tick: Tick) -> Request
 
 def _verdict(engine: Engine, prefix: Prefix, continuation: NDArray[np.int64]) -> bool:
     answer = prefix.task.answer_of(engine.decode(np.concatenate([prefix.token_ids, continuation])))
-    return bool(prefix.task.grade(answer, prefix.gold).correct)
+    return bool(prefix.task.verdict(prefix.problem, answer, prefix.gold).correct)

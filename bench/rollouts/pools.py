@@ -50,7 +50,9 @@ class PoolGenerator:
     task: Task
     known: list[str | None]
     recall: bool = False
-    golds: tuple[str, ...] = ()
+    problem: str = ""
+    gold: str = ""
+    _right: dict[str, bool] = field(default_factory=dict)
     _answers: dict[tuple[int, tuple[int, ...], int], dict[int, Answer]] = field(default_factory=dict)
 
     @property
@@ -102,7 +104,7 @@ class PoolGenerator:
 
     @classmethod
     def of(cls, engine: Engine | None, task: Task, stored: StoredProblem) -> PoolGenerator:
-        return cls(engine, task, [path.answer for path in stored.paths], golds=tuple(accepted(stored.gold)))
+        return cls(engine, task, [path.answer for path in stored.paths], problem=stored.problem, gold=stored.gold)
 
     def classes(self, answers: Sequence[str | None]) -> NDArray[np.int64]:
         """int64: classes of ``answers`` among the known ones."""
@@ -116,12 +118,22 @@ class PoolGenerator:
         return np.array(classes[before:], np.int64)
 
     def _classed(self, answers: Sequence[str | None]) -> list[int]:
-        """Classes of ``answers``; where several gold answers are accepted, what equals one of them is one class."""
-        if len(self.golds) < 2:
-            return self.task.classes(answers)
-        classes = self.task.classes([*answers, *self.golds])
-        right = {number for number in classes[len(answers) :] if number >= 0}
-        return [min(right) if number in right else number for number in classes[: len(answers)]]
+        """Classes of ``answers``; where answers that differ may be right, those that are right are one class."""
+        classes = self.task.classes(answers)
+        if not self.task.several_right(self.gold):
+            return classes
+        right = {
+            number for answer, number in zip(answers, classes, strict=True) if number >= 0 and self._is_right(answer)
+        }
+        return [min(right) if number in right else number for number in classes]
+
+    def _is_right(self, answer: str | None) -> bool:
+        """Whether it is; an answer is judged once."""
+        if answer is None:
+            return False
+        if answer not in self._right:
+            self._right[answer] = self.task.verdict(self.problem, answer, self.gold).correct is True
+        return self._right[answer]
 
 
 def complete_steps(pool: Pool) -> Pool:

@@ -244,7 +244,7 @@ def _stored_path(engine: Engine, task: Task, problem: Problem, path: SampledPath
     text = engine.decode(path.token_ids)
     found = task.found_in(text)
     answer = found.answer if found else None
-    verdict = task.grade(answer, problem.answer)
+    verdict = task.verdict(problem.id, answer, problem.answer)
     return StoredPath(
         path=path.path,
         token_ids=path.token_ids,
