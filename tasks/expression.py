@@ -13,6 +13,10 @@ from prunebench.tasks.spelling import SQUARED, UNIT
 
 LONGEST_WORD = 40
 
+PLAIN_LOG = r"\log_{?}"
+"""How a logarithm without its base is written: to base e, or to base 10."""
+_DEGREE = r"\cdot \frac{\pi}{180}"
+_ANGLED = {r"\sin", r"\cos", r"\tan", r"\cot", r"\sec", r"\csc"}
 _FUNCTIONS = "sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|exp"
 _GREEK = (
     "pi|alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|varphi"
@@ -24,6 +28,7 @@ _TOKEN = re.compile(
     rf"|\\(?:(?P<value>(?:{_GREEK}|infty|emptyset)(?![A-Za-z])|mathbb ?\{{[RZNQC]\}})"
     rf"|(?P<function>(?:{_FUNCTIONS})(?![A-Za-z]))|(?P<built>(?:frac|sqrt|binom)(?![A-Za-z]))"
     r"|(?P<matrix>(?:begin|end) ?\{[pbv]?matrix\})"
+    r"|(?P<degree>degree)"
     r"|(?P<sign>(?:cdot|times|div|pm|le|ge|ne|lt|gt|cup|cap|in|setminus)(?![A-Za-z])|\\)"
     r"|(?P<fence>[{}]|[lr](?:floor|ceil)(?![A-Za-z])))"
     r"|(?P<plain>[-+*/^_!(){}\[\],;=<>|&])"
@@ -43,12 +48,18 @@ _WORDS = [
         (r"\\(?:lt)(?![A-Za-z])", "<"),
         (r"\\(?:gt)(?![A-Za-z])", ">"),
         (r"\\mid(?![A-Za-z])", "|"),
-        (r"\^ ?(?:\{ ?\\circ ?\}|\\circ)$|°$", ""),
+        (r"\^ ?(?:\{ ?\\circ ?\}|\\circ(?![A-Za-z]))|°| ?\\degree(?![A-Za-z])", r"\\degree "),
         (r"\\lvert(?![A-Za-z])|\\rvert(?![A-Za-z])|\\vert(?![A-Za-z])", "|"),
     )
 ]
 _AND = re.compile(r",? (?:and|or) |,? ?\\(?:land|lor)(?![A-Za-z])", re.IGNORECASE)
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|in)(?![A-Za-z])")
+_ORDER = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z]))")
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_UNSURE = re.compile(
+    r"\\(?:sum|prod|i*int|oint|lim|limsup|liminf|log|lg|equiv|p?mod|bmod|degree|circ|angle)(?![A-Za-z])"
+    r"|\\begin ?\{(?:cases|array|align)"
+)
 _BUILT_SET = re.compile(r"\\\{ ?([A-Za-z])(?: ?\\in ?\\mathbb ?\{R\})? ?[|:] ?([^{}|:,;]+)\\\}")
 _OVER = re.compile(r"\{ ?([^{}]+?) ?\\over(?![A-Za-z]) ?([^{}]+?) ?\}")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
@@ -71,9 +82,11 @@ def expression(text: str) -> str:
         if not _RELATION.search(built[2]):
             raise UnreadError(text)
         text = built[2]
-    if _AND.search(text):
-        if _RELATION.search(text):  # x>5 and x<3, or one of them?
-            raise UnreadError(text)
+    if not _AND.search(text):
+        text = _rising(text)
+    elif _RELATION.search(text):
+        text = _joined(text)
+    else:
         text = _AND.sub(", ", text)
     if not re.search(r"[(\[{]", text):
         text = _GROUPED.sub(lambda found: found[0].replace(",", ""), text)
@@ -81,6 +94,54 @@ def expression(text: str) -> str:
     if text.endswith("%"):
         text = f"({text[:-1]})/100"
     return _Writer(text).written()
+
+
+def unsure(text: str) -> bool:
+    """Whether a parser's reading of a part says nothing about the whole ``text``: something in it works on the rest."""
+    return _UNSURE.search(text) is not None or bool(_AND.search(text) and _RELATION.search(text))
+
+
+def _rising(text: str) -> str:
+    """A chain of inequalities from its least side on: ``1<x<2`` for ``2>x>1``."""
+    parts = [part.strip() for part in _ORDER.split(text)]
+    whole = all(part.count(mark) == part.count(other) for part in parts for mark, other in ("{}", "()", "[]"))
+    if len(parts) < 5 or not set(parts[1::2]) <= {">", r"\ge"} or not whole or re.search("[,;=]", text):
+        return text
+    return " ".join(_FLIPPED.get(part, part) for part in reversed(parts))
+
+
+def _joined(text: str) -> str:
+    """Inequalities of one variable as a set: ``x<2 or x>5``, ``x>1 and x<2``. Raises UnreadError for others."""
+    words = {word.strip(", \\").lower().removeprefix("l") for word in _AND.findall(text)}
+    variables, lows, highs = zip(*map(_interval, _AND.split(text)), strict=True)
+    if len(set(variables)) > 1:
+        raise UnreadError(text)
+    if words == {"or"}:
+        return r" \cup ".join(f"{low},{high}" for low, high in zip(lows, highs, strict=True))
+    low, high = ([bound for bound in bounds if "infty" not in bound] for bounds in (lows, highs))
+    if words != {"and"} or len(low) != 1 or len(high) != 1:
+        raise UnreadError(text)
+    return f"{low[0]},{high[0]}"
+
+
+def _interval(condition: str) -> tuple[str, str, str]:
+    """The variable of an inequality with numbers as bounds, and the two ends of where it may lie."""
+    sides = [side.strip() for side in _ORDER.split(_rising(condition))]
+    if len(sides) == 3 and re.fullmatch("[A-Za-z]", sides[2]):
+        sides = [sides[2], _FLIPPED[sides[1]], sides[0]]
+    match sides:
+        case [variable, ("<" | r"\le") as sign, bound]:
+            low, high = r"(-\infty", bound + (")" if sign == "<" else "]")
+        case [variable, (">" | r"\ge") as sign, bound]:
+            low, high = ("(" if sign == ">" else "[") + bound, r"\infty)"
+        case [least, ("<" | r"\le") as first, variable, ("<" | r"\le") as second, most]:
+            low, high = ("(" if first == "<" else "[") + least, most + (")" if second == "<" else "]")
+        case _:
+            raise UnreadError(condition)
+    bounds = re.sub(r"\\[A-Za-z]+", "", low + high)
+    if not re.fullmatch("[A-Za-z]", variable) or re.search(r"[A-Za-z,;=]", bounds):
+        raise UnreadError(condition)
+    return variable, low, high
 
 
 class _Writer:
@@ -91,6 +152,7 @@ class _Writer:
         self.place = 0
         self.depth = 0
         self.closed = ""
+        self.angle = False
 
     def written(self) -> str:
         out = self.sequence(None)
@@ -128,6 +190,11 @@ class _Writer:
                         divided = mark in ("/", r"\div")
                     out, before = f"{out}{_spelt_sign(mark)}", ""
                 continue
+            if kind == "degree":
+                self.take()
+                out += self.degrees(before, divided)
+                before = "degree"
+                continue
             if mixed and mark in (")", "]"):
                 break
             if mark in _CLOSING or mark.startswith(r"\end"):
@@ -142,6 +209,16 @@ class _Writer:
             if self.closed == "":
                 raise UnreadError(f"no {end}")
         return out
+
+    def degrees(self, before: str, divided: bool) -> str:
+        """What a degree sign adds: the unit counts where a function takes the angle; elsewhere it only ends a value."""
+        if before not in ("integer", "decimal", "group", "proper", "improper", "letter") or divided:
+            raise UnreadError("degrees of nothing")
+        if self.angle:
+            return _DEGREE
+        if self.peek()[1] not in ("", ",", ";", ")", "]", r"\}"):
+            raise UnreadError("degrees within an expression")
+        return ""
 
     def script(self, sign: str, before: str) -> str:
         if not before or (sign == "^" and before in ("script", "!")) or (sign == "_" and before != "letter"):
@@ -226,16 +303,22 @@ class _Writer:
             sign = self.take()[1]
             scripts += self.script(sign, "letter")
         if mark == r"\log" and "_" not in scripts:
-            raise UnreadError("a logarithm without its base")
+            mark = PLAIN_LOG
         if "^" in scripts and "-" in scripts:
             raise UnreadError("an inverse or a reciprocal")
+        around, self.angle = self.angle, mark in _ANGLED
         if self.peek()[1] in ("(", "{"):
             closer = ")" if self.take()[1] == "(" else "}"
             inside = self.sequence(closer)
+            self.angle = around
         else:
             inside, kind = self.value()
+            self.angle = around
             if kind == "integer" and self.peek()[0] in ("letter", "value"):
                 inside += rf"\cdot {self.value()[0]}"
+            if mark in _ANGLED and self.peek()[0] == "degree":
+                self.take()
+                inside += _DEGREE
             follower, closer = self.peek()
             if follower not in ("operator", "function", "") and closer not in _CLOSING:
                 raise UnreadError("where the argument ends is not said")

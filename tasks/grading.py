@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from prunebench.tasks.answering_process import AnsweringProcess
-from prunebench.tasks.expression import UnreadError, expression
+from prunebench.tasks.expression import UnreadError, expression, unsure
 from prunebench.tasks.spelling import SQUARED, UNIT, tidy
 
 LIMIT_SECONDS = 5.0
 LONGEST = 1000
 """Math-Verify sees no more characters than this: what is longer is no final answer and would only use up its time."""
-RULES = "3"
+RULES = "4"
 """The version of our own rules and of how Math-Verify is asked, as verdicts carry it: raised when they change."""
 
 _BRACES = re.compile(r"(\\{1,2}boxed\s*\{)|\\.|[{}]", re.DOTALL)  # an escaped brace opens and closes nothing
@@ -43,14 +43,15 @@ _AMOUNTS = [
     )
 ]
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_ANGLE = r" ?(?:°|\^ ?\\circ|\^ ?\{ ?\\circ ?\}|(?<![A-Za-z])deg(?:ree)?s?)"
 _UNITS = (  # a single letter without a blank before it is a variable: 12m
     rf"(?: ?(?:(?:square|cubic|sq) )?{UNIT}| [mgshL]){SQUARED}(?: ?(?:/|per) ?(?:{UNIT}|[mgsh]){SQUARED})?"
-    r"| ?(?:°|\^ ?\\circ|\^ ?\{ ?\\circ ?\})"
 )
 _MEASURED = re.compile(
     r"(?P<sign>[+-]?) ?[$€£¥]? ?(?P<amount>.+?)"
-    rf"(?: (?P<scale>{'|'.join(_SCALES)}))?(?:(?P<percent> ?(?:\\?%|percent))|{_UNITS})?"
+    rf"(?: (?P<scale>{'|'.join(_SCALES)}))?(?:(?P<percent> ?(?:\\?%|percent))|(?P<angle>{_ANGLE})|{_UNITS})?"
 )
+_CLOCK = re.compile(r"(?:[01]?\d|2[0-4])(?::[0-5]\d){1,2}")
 _CHOICE = re.compile(r"\(?([A-Ha-h])\)?")
 _NO_NUMBER = re.compile(
     r"[+-]?\d+(?:\.\d+)?[A-Za-z]{1,3}|[+-]?\d*\.\d+ ?(?:\.\.+|…|\\l?dots)"
@@ -58,7 +59,7 @@ _NO_NUMBER = re.compile(
 )
 _LETTERS = re.compile(r"(?!.* (?:and|or) )[A-Za-z]+(?: [A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z][a-z]{2}|[A-Za-z]{5}|(?i:^(?:yes|no|true|false|none|even|odd)$)")
-_PLAIN = {"number", "percent", "base", "choice", "word"}
+_PLAIN = {"number", "percent", "degrees", "base", "ratio", "choice", "word"}
 """A reading of these kinds is all there is to know about the answer."""
 
 
@@ -75,10 +76,12 @@ class Reading:
     """What an answer plainly is. Equal readings are equal answers; ``exact`` is what has no plainer reading.
 
     ``letters`` may be a word or a product of variables; ``no number`` begins like a number and goes on (``2m``,
-    ``0.3...``) or bounds one (``>5``, ``5 or more``).
+    ``0.3...``) or bounds one (``>5``, ``5 or more``); a ``clock`` may be a ratio or a time of day.
     """
 
-    kind: Literal["number", "percent", "base", "choice", "word", "letters", "no number", "exact"]
+    kind: Literal[
+        "number", "percent", "degrees", "base", "ratio", "clock", "choice", "word", "letters", "no number", "exact"
+    ]
     value: Fraction | str
 
 
@@ -125,6 +128,27 @@ def _in_base(text: str) -> Reading | None:
         return None
 
 
+def _ratio(text: str) -> Reading | None:
+    """Numbers with colons between them: what each is to the first, or what a clock shows."""
+    if ":" not in text:
+        return None
+    if _CLOCK.fullmatch(text):
+        return Reading("clock", ":".join(str(int(part)) for part in text.split(":")))
+    try:
+        values = [_amount(part.strip()) for part in text.split(":")]
+    except (ValueError, ZeroDivisionError):
+        return None
+    if not all(values):  # a part that is none, or nothing
+        return None
+    return Reading("ratio", ":".join(str(value / values[0]) for value in values if value and values[0]))
+
+
+def _as_ratio(clock: str) -> str | None:
+    """The ratio that a clock's digits would be."""
+    first, *others = map(int, clock.split(":"))
+    return ":".join(["1", *(str(Fraction(other, first)) for other in others)]) if first and all(others) else None
+
+
 def _amount(text: str) -> Fraction | None:
     """The unsigned rational that ``text`` writes: integer, decimal, fraction, mixed number or scientific notation."""
     amount = next(filter(None, (form.fullmatch(text) for form in _AMOUNTS)), None)
@@ -147,7 +171,7 @@ def _measured(text: str) -> Reading | None:
     if parts is None or value is None:
         return None
     value *= (-1 if parts["sign"] == "-" else 1) * _SCALES.get(parts["scale"], 1)
-    return Reading("percent" if parts["percent"] else "number", value)
+    return Reading("percent" if parts["percent"] else "degrees" if parts["angle"] else "number", value)
 
 
 def read(answer: str) -> Reading:
@@ -158,7 +182,7 @@ def read(answer: str) -> Reading:
         return exact
     if measured := _measured(text):
         return measured
-    if based := _in_base(text):
+    if based := _in_base(text) or _ratio(text):
         return based
     if choice := _CHOICE.fullmatch(text):
         return Reading("choice", choice[1].upper())
@@ -172,7 +196,7 @@ def read(answer: str) -> Reading:
 def number(answer: str) -> Fraction | None:
     r"""The rational number that ``answer`` plainly writes (``025``, ``1,000``, ``-\frac34``, ``12 cm``), else None."""
     reading = read(answer)
-    return reading.value if reading.kind == "number" and isinstance(reading.value, Fraction) else None
+    return reading.value if reading.kind in ("number", "degrees") and isinstance(reading.value, Fraction) else None
 
 
 def _settled(ours: Reading, theirs: Reading) -> bool | None:
@@ -181,16 +205,24 @@ def _settled(ours: Reading, theirs: Reading) -> bool | None:
         return False
     if ours == theirs:
         return True
+    if ours.kind == theirs.kind == "clock":
+        return None if _as_ratio(str(ours.value)) == _as_ratio(str(theirs.value)) else False
     if ours.kind == theirs.kind:
         return False if ours.kind in _PLAIN else None
     match {ours.kind: ours.value, theirs.kind: theirs.value}:
         case {"number": Fraction() as plain, "percent": Fraction() as percent}:
             return plain in (percent, percent / 100)  # 50 % is an answer to "what percentage" and to "what share"
+        case {"number": plain, "degrees": angle}:
+            return plain == angle  # without the sign, the same angle
         case {"word": str() as word, "letters": str() as letters}:
             return word == letters.casefold()
         case {"number": plain, "base": based}:
             return True if plain == based else None  # digits without their index may be meant in the same base
-        case {"no number": _, "number": _} | {"no number": _, "percent": _}:
+        case {"clock": str() as clock, "ratio": ratio}:
+            return _as_ratio(clock) == ratio
+        case {"number": Fraction() as plain, "ratio": str() as ratio}:
+            return None if plain and ratio == f"1:{1 / plain}" else False
+        case {"no number": _, "number": _} | {"no number": _, "percent": _} | {"no number": _, "degrees": _}:
             return False
     return False if {ours.kind, theirs.kind} <= _PLAIN else None
 
@@ -203,7 +235,10 @@ def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
         return Verdict(None, f"unreadable {RULES}")
     if {ours.kind, theirs.kind} == {"base", "number"}:
         return _MATH_VERIFY.verify(answer, gold)  # the same digits, or others?
-    return _MATH_VERIFY.verify(_spelt(answer, ours), _spelt(gold, theirs))
+    verdict = _MATH_VERIFY.verify(_spelt(answer, ours), _spelt(gold, theirs))
+    if verdict.correct is False and "degrees" in (ours.kind, theirs.kind):
+        return _MATH_VERIFY.verify(_spelt(answer, ours, radians=True), _spelt(gold, theirs, radians=True))
+    return verdict
 
 
 def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
@@ -212,9 +247,14 @@ def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
     return _verdict(answer, ours, other, theirs).correct is True
 
 
-def _spelt(answer: str, reading: Reading) -> str:
-    """How Math-Verify gets an answer: a number without the spelling or unit that it might read otherwise."""
-    if reading.kind not in ("number", "base") or not isinstance(reading.value, Fraction):
+def _spelt(answer: str, reading: Reading, radians: bool = False) -> str:
+    """How Math-Verify gets an answer: a number without the spelling or unit that it might read otherwise.
+
+    With ``radians`` degrees are an angle, and no longer a unit to be left out.
+    """
+    if radians and reading.kind == "degrees":
+        return rf"\frac{{\pi}}{{180}} \cdot ({reading.value})"
+    if reading.kind not in ("number", "degrees", "base") or not isinstance(reading.value, Fraction):
         return answer
     if "." in answer:  # a decimal stays one, as it computes with floats
         return f"{Decimal(reading.value.numerator) / reading.value.denominator:f}"
@@ -272,7 +312,7 @@ class MathVerify(AnsweringProcess):
                 (verdict,) = self.ask(expression(tidy(answer)), expression(tidy(gold)), True, self.limit_seconds)
             except UnreadError:
                 verdict = None
-            if verdict is None:
+            if verdict is None and not unsure(tidy(answer)) and not unsure(tidy(gold)):
                 (verdict,) = self.ask(answer, gold, False, self.limit_seconds)
         except EOFError:
             verdict = None

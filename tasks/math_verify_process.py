@@ -26,6 +26,8 @@ OPTIONS = {
     "timeout_seconds": None,
 }
 _MARKED = re.compile(r"\\text\{[^{}]*\}|\\[A-Za-z]+(?: ?\{(?:[pbv]?matrix|[RZNQC])\})?|\d+|[A-Za-z]")
+PLAIN_LOG = r"\log_{?}"
+"""A logarithm without its base, as :mod:`tasks.expression` writes it."""
 LARGE_BITS = 100
 """Numbers with more bits can make a difference that is smaller than ``DIGITS`` digits show."""
 
@@ -81,6 +83,8 @@ def reading(text: str) -> Any:
     value = parsed(text)
     if value is sympy.nan or value is sympy.zoo:
         raise UndecidedError("no value")
+    if isinstance(value, sympy.Union | sympy.Intersection | sympy.Complement):
+        value = value.doit()
     imaginary = sympy.Symbol("i", real=True)
     if getattr(value, "free_symbols", set()) == {imaginary}:
         value = value.subs(imaginary, sympy.I)
@@ -153,6 +157,14 @@ def either_way(first: Any, second: Any) -> bool:
 
 
 def verify(answer: str, gold: str) -> bool | None:
+    """Whether ``answer`` means ``gold``, whatever base logarithms without one have; None where it depends on that."""
+    if PLAIN_LOG not in answer + gold:
+        return same(answer, gold)
+    verdicts = {same(answer.replace(PLAIN_LOG, log), gold.replace(PLAIN_LOG, log)) for log in (r"\ln", r"\log_{10}")}
+    return verdicts.pop() if len(verdicts) == 1 else None
+
+
+def same(answer: str, gold: str) -> bool | None:
     """Whether ``answer`` means ``gold``; None when one of them cannot be read in full, or nobody can tell."""
     try:
         values = [reading(gold), reading(answer)]

@@ -42,13 +42,14 @@ _SYNONYMS = [
         (r"\\(?:leqslant|leqq|leq)(?![A-Za-z])", r"\\le "),
         (r"\\(?:geqslant|geqq|geq)(?![A-Za-z])", r"\\ge "),
         (r"\\neq(?![A-Za-z])", r"\\ne "),
+        (r"\\colon(?![A-Za-z])", ":"),
         (r"\\(?:lbrace|rbrace)(?![A-Za-z])", lambda found: r"\{" if found[0] == r"\lbrace" else r"\}"),
         (r"\\(?:dots|cdots|dotsc|dotsb|hdots)(?![A-Za-z])", r"\\ldots "),
         (r"\\operatorname\*? ?\{(sin|cos|tan|log|ln|exp|arctan|arcsin|arccos)\}", r"\\\1 "),
     )
 ]
 _STYLES = (
-    r"text|textbf|textit|textrm|textsf|texttt|textup|textnormal|emph|mbox|hbox|fbox|boxed|mathrm|mathbf|mathit|mathsf"
+    r"text|textbf|textit|textrm|textsf|texttt|textup|textnormal|emph|mbox|hbox|fbox|framebox|boxed|mathrm|mathbf|mathit|mathsf"
     r"|mathtt|mathnormal|boldsymbol|bm|pmb|underline|textcolor"
 )
 _STYLE = re.compile(rf"\\(?:{_STYLES}) ?\{{([^{{}}]*)\}}")
@@ -56,6 +57,7 @@ _BRACED = re.compile(rf"\\(?:{_STYLES}) ?\{{")
 _COLOUR = re.compile(r"\\textcolor(?![A-Za-z{])")
 _BLANK = re.compile(r"\\(?:q?quad|thinspace|space|enspace)(?![A-Za-z])|(?<!\\)\\[,:;> ]|~")
 _INFINITY = re.compile(r"^([+-]?)inf(?:inity)?$", re.IGNORECASE)
+_REALS = re.compile(r"(?:the )?(?:set of )?(?:all )?(?:the )?real numbers|(?:all )?(?:the )?reals", re.IGNORECASE)
 _BOLD = re.compile(r"(\*\*|__)(.+)\1", re.DOTALL)
 _LETTERED = re.compile(r"\(?[A-H]\):? (?=\$|[+-]?[\d.]|[+-]?\\(?:frac|sqrt|pi)(?![A-Za-z]))(.+)", re.DOTALL)
 
@@ -129,10 +131,10 @@ def tidy(answer: str) -> str:
         for pattern, replacement in _SYNONYMS:
             text = pattern.sub(replacement, text)
         text = _BLANK.sub(" ", _without_styles(_without_noun(text)))
-    text = " ".join(text.replace("{,}", ",").replace("~", " ").split()).strip("$ ")
+    text = " ".join(text.replace("{,}", ",").replace("{:}", ":").replace("~", " ").split()).strip("$ ")
     if bold := _BOLD.fullmatch(text):
         text = bold[2].strip("$ ")
     if lettered := _LETTERED.fullmatch(text):
         text = lettered[1].strip("$ ")
-    text = _INFINITY.sub(r"\1\\infty", text)
+    text = r"\mathbb{R}" if _REALS.fullmatch(text) else _INFINITY.sub(r"\1\\infty", text)
     return text if text.endswith("..") else text.removesuffix(".").strip("$ ")  # 0.33... goes on

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_BOX = r"\\{1,2}(?:boxed|fbox)"
+_BOX = r"\\{1,2}(?:boxed|fbox|framebox)"
 _MARKS = re.compile(
     rf"(?P<opened>{_BOX}\s{{0,3}}\{{)"
     rf"|{_BOX}\s{{0,3}}(?P<bare>[+-]?\d[\d.,]*|[A-Z]|\\[dt]?frac(?:\d\d|\{{[^{{}}]{{1,40}}\}}\{{[^{{}}]{{1,40}}\}}))"

@@ -64,7 +64,7 @@ def expression_alone(line: str) -> str | None:
     if not text or len(text) > LONGEST or text[-1] in "?:" or "\\boxed" in text or "\\fbox" in text:
         return None
     text = _last_side(text)
-    if read(text).kind in ("number", "percent"):
+    if read(text).kind in ("number", "percent", "degrees"):
         return text
     plain = _COMMANDS.sub("", text)
     return text if _MATHEMATICS.search(text) and _PROSE.search(plain) is None else None

@@ -38,6 +38,9 @@ AT_LEAST = "a bound is not the number; Math-Verify drops the relation"
 NAMES = "a left side may name the answer or work it out; between two equations it counts"
 LAYOUT = "what only changes the look of an answer is no part of it"
 REPEATS = "digits under a bar repeat for ever; Math-Verify drops the bar with what stands under it"
+RATIO = "colons part the numbers of a ratio; Math-Verify reads one of them, or nothing"
+REALS = "the set in words"
+RADIANS = "60 degrees are 60 where degrees are asked for, and a third of pi where radians are"
 
 INTEGERS = [
     Row("25", "25", True),
@@ -481,6 +484,110 @@ EQUATIONS_AND_INEQUALITIES = [
     Row("5", r"5\text{ or more}", False, AT_LEAST),
 ]
 
+RATIOS = [
+    Row("3:4", "3 : 4", True),
+    Row("3:4", "6:8", True),
+    Row("3:4", r"3{:}4", True, RATIO),
+    Row("3:4", r"3\colon 4", True, RATIO),
+    Row("3:4", "$3:4$", True),
+    Row("3:4", "4:3", False),
+    Row("3:4", "3:5", False),
+    Row("3:4", "3", False),
+    Row("4:2", "4", False),
+    Row("1:2:3", "2:4:6", True, RATIO),
+    Row("1:2:3", "1:2:4", False),
+    Row("1:2:3", "1:2", False),
+    Row("1:2", "0.5:1", True),
+    Row("3:2", r"\frac{1}{2}:\frac{1}{3}", True),
+    Row("3:2", "1/2 : 1/3", True, RATIO),
+    Row("2:5", "12:30", True),
+    Row("1{,}000:1", "1000:1", True, RATIO),
+    Row("3:45", "03:45", True),
+    Row("3:45", "3:46", False),
+    Row("11:05", "11:50", False),
+]
+
+CHAINS = [
+    Row("1<x<2", "2>x>1", True),
+    Row("1<x<2", r"2 \gt x \gt 1", True),
+    Row("(1,2)", "2>x>1", True),
+    Row("(1,2]", r"2 \geq x > 1", True),
+    Row("[1,2]", r"2\ge x\ge 1", True),
+    Row("1<x<2", "2>x>0", False),
+    Row("1<x<2", "2>x", False),
+    Row("(1,2]", "2>x>1", False),
+    Row("a<b<c", "c>b>a", True),
+    Row("a<b<c", "a>b>c", False),
+    Row("0<1<x<2", "2>x>1>0", True),
+    Row("(1,2)", "x>1 and x<2", True),
+    Row("(1,2)", r"x<2 \text{ and } x>1", True),
+    Row("1<x<2", "x>1 and x<2", True),
+    Row("(1,2)", "x>1 and x<3", False),
+    Row(r"(-\infty,2)\cup(5,\infty)", "x<2 or x>5", True),
+    Row(r"(-\infty,2)\cup(5,\infty)", r"x < 2 \text{ or } x > 5", True),
+    Row(r"(-\infty,2)\cup(5,\infty)", "x>5 or x<2", True),
+    Row(r"(-\infty,2)\cup(5,\infty)", "5<x or 2>x", True),
+    Row(r"(-\infty,2)\cup(5,\infty)", r"x<2 \lor x>5", True),
+    Row(r"(-\infty,2]\cup(5,\infty)", "x<2 or x>5", False),
+    Row(r"(-\infty,2)\cup(5,\infty)", "x<2 and x>5", False),
+    Row(r"(-\infty,2)\cup(5,\infty)", "x<2 or x>6", False),
+    Row(r"(-\infty,-\sqrt{2}]\cup[\sqrt{2},\infty)", r"x \le -\sqrt{2} \text{ or } x \ge \sqrt{2}", True),
+    Row(r"(-1,0)\cup(1,\infty)", r"-1<x<0 \text{ or } x>1", True),
+    Row(r"(-1,0)\cup(1,\infty)", r"-1<x<0 \text{ or } x>2", False),
+    Row("(2,5)", r"(1,5)\cap(2,7)", True),
+    Row("(1,5)", r"(1,3)\cup(2,5)", True),
+    Row("(1,5)", r"(1,3)\cup(3,5)", False),
+    Row(r"\{1,2,3\}", r"\{1,2\}\cup\{3\}", True),
+    Row(r"\mathbb{R}", "all real numbers", True, REALS),
+    Row(r"\mathbb{R}", r"\text{the set of all real numbers}", True, REALS),
+    Row(r"(-\infty,\infty)", "all real numbers", True),
+    Row(r"(0,\infty)", "all real numbers", False),
+]
+
+ANGLES = [
+    Row("60", "60 deg", True),
+    Row("60", r"60^\circ", True),
+    Row(r"\frac{\pi}{3}", r"60^\circ", True, apart=RADIANS),
+    Row(r"-45^\circ", r"-\frac{\pi}{4}", True),
+    Row(r"22.5^\circ", r"\frac{\pi}{8}", True),
+    Row(r"30^\circ", r"\arcsin\frac{1}{2}", True),
+    Row("60", r"\frac{\pi}{3}", False),
+    Row(r"61^\circ", r"\frac{\pi}{3}", False),
+    Row(r"60^\circ", "61", False),
+    Row(r"60^\circ", "x", False),
+    Row(r"22.5, 67.5", r"22.5^\circ, 67.5^\circ", True),
+    Row(r"22.5, 67.5", r"22.5^\circ, 66.5^\circ", False),
+    Row("60", r"(60^\circ)", True),
+    Row("60", r"x=60^\circ", True),
+    Row(r"\frac{\sqrt{3}}{2}", r"\sin 60^\circ", True),
+    Row(r"\frac{\sqrt{3}}{2}", r"\sin(60^{\circ})", True),
+    Row(r"\frac{\sqrt{3}}{2}", "sin(60°)", True),
+    Row(r"\frac{\sqrt{3}}{2}", r"\sin 60", False),
+    Row(r"\frac{\sqrt{3}}{2}", r"\sin 61^\circ", False),
+    Row("1", r"2\cos 60^\circ", True),
+    Row("2", r"\tan 45^\circ + 1", True),
+    Row(r"\frac{3}{4}", r"\sin^2 60^\circ", True),
+    Row(r"\frac{3}{4}", r"\sin 60^\circ \cos 30^\circ", True),
+    Row(r"\sin 30^\circ", r"\sin 30", False),
+    Row("30", r"\sin 30^\circ", False),
+    Row(r"\sin(x+\frac{\pi}{3})", r"\sin(x+60^\circ)", True),
+]
+
+LOGARITHMS = [
+    Row(r"\log 8", r"3\log 2", True),
+    Row(r"\log 8", r"\log(8)", True),
+    Row(r"\log 8", "log 8", True),
+    Row(r"\log 10", r"\log 2 + \log 5", True),
+    Row("3", r"\frac{\log 8}{\log 2}", True),
+    Row(r"\log_2 3", r"\frac{\log 3}{\log 2}", True),
+    Row(r"\log^2 2", r"(\log 2)^2", True),
+    Row(r"\log 2", r"\log 3", False),
+    Row(r"\log 2", "2", False),
+    Row(r"\log 8", r"2\log 2", False),
+    Row("0", r"\log 1", True),
+    Row(r"\log(x)+\log(x+1)", r"\log(x+1)+\log x", True),
+]
+
 EMPTY = [
     Row("25", "", False, NOTHING),
     Row("25", " ", False, NOTHING),
@@ -492,16 +599,42 @@ EMPTY = [
 
 ROWS = [
     *INTEGERS, *THOUSANDS, *DECIMALS, *FRACTIONS, *ROOTS_POWERS_PI, *SCIENTIFIC, *PERCENTAGES_AND_DEGREES,
-    *MONEY_AND_UNITS, *CHOICES_AND_WORDS, *INTERVALS, *TUPLES_AND_SETS, *MATRICES, *EQUATIONS_AND_INEQUALITIES, *EMPTY,
+    *MONEY_AND_UNITS, *CHOICES_AND_WORDS, *INTERVALS, *TUPLES_AND_SETS, *MATRICES, *EQUATIONS_AND_INEQUALITIES, *RATIOS,
+    *CHAINS, *ANGLES, *LOGARITHMS, *EMPTY,
 ]  # fmt: skip
+
+NOT_GRADED = [
+    # Two meanings, or something in it works on the rest and is not read.
+    ("3:45", "1:15"),  # times of day, or ratios
+    ("3:4", "3/4"),
+    ("3:4", "0.75"),
+    (r"\sqrt{2}:1", r"2:\sqrt{2}"),
+    (r"\log 2", r"\ln 2"),
+    (r"\log 100", "2"),
+    (r"\log 5", r"\log_{10} 5"),
+    (r"x\log x", r"x\ln x"),
+    (r"\lg 100", "2"),
+    ("55", r"\sum_{k=1}^{10} k"),
+    ("56", r"\sum_{k=1}^{10} k"),
+    (r"\frac{n(n+1)}{2}", r"\sum_{i=1}^{n} i"),
+    (r"\frac{1}{2}", r"\int_0^1 x\,dx"),
+    ("24", r"\prod_{k=1}^4 k"),
+    ("1", r"\lim_{x\to 0}\frac{\sin x}{x}"),
+    ("3", r"3 \pmod 7"),
+    (r"x \equiv 3 \pmod{7}", r"x\equiv 3\pmod 7"),
+    ("90", r"60^\circ+30^\circ"),
+    (r"x<2 \text{ or } y>5", "y>5 or x<2"),
+    (r"(-\infty,2)", "x<2 and x<5"),
+    ("(1,2)", "x=1 or x>2"),
+    (r"\angle A", "A"),
+    ("(1,2)", r"\begin{cases} x=1 \\ y=2 \end{cases}"),
+]
 
 LIMITS = [
     # What a careful grader says and we do not, because no rule is worth it.
     Row("12 cm", "12 m", False),  # the number is graded, its unit is not
     Row("12", "12 marbles", True),  # a unit that nobody lists, without \text
     Row(r"\frac{1}{3}", "0.333...", True),
-    Row(r"\frac{\pi}{3}", r"60^\circ", True),
-    Row("1<x<2", "2>x>1", True),
     Row("5", "5=x", True),  # Math-Verify takes the right side
     Row("B", "Option B", True),
     Row("B", "(B) 12", True),

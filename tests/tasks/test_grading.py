@@ -132,17 +132,17 @@ def test_an_answer_that_says_nothing_is_wrong_even_beside_its_like_and_has_no_cl
 
 def test_plain_integers_start_no_process(monkeypatch):
     monkeypatch.setattr(grading, "_MATH_VERIFY", None)
-    assert equal("007", "7") == Verdict(True, "number 3")
-    assert equal("7", "7") == Verdict(True, "number 3")
-    assert equal("8", "7") == Verdict(False, "number 3")
-    assert equal("x+1", "x + 1") == Verdict(True, "exact 3")
+    assert equal("007", "7") == Verdict(True, f"number {RULES}")
+    assert equal("7", "7") == Verdict(True, f"number {RULES}")
+    assert equal("8", "7") == Verdict(False, f"number {RULES}")
+    assert equal("x+1", "x + 1") == Verdict(True, f"exact {RULES}")
     assert classes(["7", "007", None, "8", "7.0"]) == [0, 0, -1, 1, 0]
 
 
 def test_a_verdict_names_the_grader_with_its_version():
     from importlib.metadata import version
 
-    assert equal(r"\sqrt{4}", "2") == Verdict(True, f"math-verify {version('math-verify')} rules 3")
+    assert equal(r"\sqrt{4}", "2") == Verdict(True, f"math-verify {version('math-verify')} rules {RULES}")
 
 
 def test_classes_are_numbered_by_first_appearance_and_see_through_latex():

@@ -73,6 +73,41 @@ def test_numbers_that_differ_by_little_are_told_apart_however_small(power, top):
     assert equal(rf"\frac{{{2 * top}}}{{2^{{{power + 1}}}}}", rf"\frac{{{top}}}{{2^{{{power}}}}}").correct is True
 
 
+BOUNDS = st.sampled_from(["-3", "-1", "0", r"\frac{1}{2}", "1", "0.5", r"\sqrt{2}", "2", r"\pi", "4"])
+
+
+@SLOW
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=3), st.lists(st.integers(1, 30), min_size=2, max_size=3))
+def test_ratios_are_right_where_their_numbers_are_in_proportion(first, second):
+    in_proportion = len(first) == len(second) and all(
+        a * second[0] == b * first[0] for a, b in zip(first, second, strict=True)
+    )
+    verdict = equal(":".join(map(str, first)), ":".join(map(str, second))).correct
+    assert verdict in ((True, None) if in_proportion else (False,))
+    assert verdict is not None or min(first[1], second[1]) > 9, "only what may be a time of day is not told"
+
+
+@SLOW
+@given(BOUNDS, BOUNDS, BOUNDS, BOUNDS, st.sampled_from("<≤"), st.sampled_from("<≤"))
+def test_inequalities_are_right_where_they_hold_for_the_same_numbers(a, b, c, d, first, second):
+    def holds(low, high, one, two):
+        values = [sympy.sympify(bound.replace("\\", "").replace("frac{1}{2}", "1/2").replace("sqrt{2}", "sqrt(2)"))
+                  for bound in (low, high)]  # fmt: skip
+        return sympy.Interval(*values, one == "<", two == "<")
+
+    flipped = {"<": ">", "≤": "≥"}
+    chain, falling = f"{a}{first}x{second}{b}", f"{d}{flipped[second]}x{flipped[first]}{c}"
+    between = holds(a, b, first, second)
+    if between != sympy.EmptySet:
+        same = between == holds(c, d, first, second)
+        assert equal(falling, chain).correct in ((True, None) if same else (False, None))
+    joined, union = f"x{first}{a} or x{flipped[second]}{b}", f"x{flipped[second]}{d} or x{first}{c}"
+    same = sympy.Union(holds("-oo", a, "<", first), holds(b, "oo", second, "<")) == sympy.Union(
+        holds("-oo", c, "<", first), holds(d, "oo", second, "<")
+    )
+    assert equal(union, joined).correct in ((True, None) if same else (False, None))
+
+
 TOKENS = [
     "!", "x", "y", "i", "²", "³", "^2", "_7", "^{-1}", "√2", r"\sqrt{2}", "π", "pi", r"\pi", "+1", "-1", "·2", "*3",
     "/2", "...", r"\ldots", ", 1", "; 3", r"\text{ or }8", r"\text{ million}", r"\text{ factorial}", r"\mathrm{i}",

@@ -10,7 +10,7 @@ import pytest
 from prunebench.tasks import grading
 from prunebench.tasks.grading import LONGEST, MathVerify, classes, equal, read
 from tests.tasks.grading_spellings import SPELLINGS
-from tests.tasks.grading_table import HOSTILE, LIMITS, Row
+from tests.tasks.grading_table import HOSTILE, LIMITS, NOT_GRADED, Row
 from tests.tasks.grading_table import ROWS as MEANINGS
 
 ROWS = [*MEANINGS, *SPELLINGS]
@@ -81,6 +81,12 @@ def test_a_known_limit_moves_into_the_table_when_it_falls(row):
     assert equal(row.answer, row.gold).correct is not row.equal
 
 
+@pytest.mark.parametrize(("gold", "answer"), NOT_GRADED)
+def test_what_has_two_meanings_or_is_not_read_is_neither_right_nor_wrong(gold, answer):
+    assert equal(answer, gold).correct is None and equal(gold, answer).correct is None
+    assert classes([gold, answer]) == [0, 1]
+
+
 def spellings(rows: list[Row]) -> list[set[str]]:
     """Sets of answers that the rows connect as equal."""
     groups: list[set[str]] = []
@@ -147,6 +153,6 @@ def test_a_hostile_answer_is_never_right_and_costs_no_more_than_the_limit(answer
 )
 def test_what_no_one_can_read_is_not_graded_and_wakes_no_process(answer, monkeypatch):
     monkeypatch.setattr(grading, "_MATH_VERIFY", None)
-    assert equal(answer, "25") == grading.Verdict(None, "unreadable 3")
+    assert equal(answer, "25") == grading.Verdict(None, f"unreadable {grading.RULES}")
     assert equal("25", answer).correct is None
     assert classes(["25", answer, "25"]) == [0, 1, 0]
