@@ -6,6 +6,7 @@ About 2,000 inputs; PRUNEBENCH_FUZZ=100000 asks for so many (``make torture``).
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import os
 import pickle
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 import prunebench.bench.evaluation.decisions
 import prunebench.bench.rollouts.label_store
 import prunebench.bench.rollouts.store
+from prunebench.bench.cli.own_task import examination, write_task
 from prunebench.bench.config import PRESETS, load_config
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
@@ -214,7 +216,7 @@ def test_an_importer_reads_or_refuses(format_):
 CONFIG = yaml.safe_load((PRESETS / "demo.yaml").read_text())
 TASK = {
     "name": "sums", "prompt": "{problem}", "data": "rows.csv", "answer_type": "integer",
-    "fields": {"problem": "question", "answer": "answer"}, "splits": {"test": 1.0},
+    "problem": "question", "answer": "answer", "splits": {"test": 1.0},
 }  # fmt: skip
 
 
@@ -241,6 +243,54 @@ def test_a_task_is_read_or_refused(content):
         (Path(folder) / "rows.csv").write_text("question,answer\n2+3,5\n1+1,2\n")
         task = catalogue.load_task(yaml_file(folder, content))
         task.problems("test", 2)
+
+
+TABLES = {
+    "rows.csv": "sep=;\nquestion;options;answer\n\"2;3?\";\"['5', '6']\";0\n1+1?;\"['1', '2']\";1\n".encode("utf-16"),
+    "rows.tsv": b"question\tA\tB\tanswer\n2+3?\t5\t6\tA\n1+1?\t1\t2\tB\n",
+    "rows.jsonl": b'{"question": "2+3?", "choices": {"text": ["5", "6"], "label": ["1", "2"]}, "answer": "1"}\n' * 2,
+    "rows.json": b'[{"problem": "2+3?", "solution": "Add.\\n#### 5"}, {"problem": "1+1?", "solution": "\\\\boxed 2"}]',
+    "rows.csv.gz": gzip.compress(b"question,answer\n2+3?,5\n"),
+}
+CELLS = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-2, 5), st.floats(), st.sampled_from(["A", "(b)", "x", "#### 4", "1,5"])
+    ),
+    lambda cell: st.one_of(
+        st.lists(cell, max_size=3), st.dictionaries(st.sampled_from(["A", "B", "text", "label"]), cell)
+    ),
+    max_leaves=6,
+)
+
+
+def described_by_itself(file):
+    """A data file, by the description that its rows suggest."""
+    write_task("mine", file, file.parent, problem=None, answer=None, shipped_model=False)
+    list(examination(catalogue.load_task(file.parent / "mine.yaml")))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_data_file_is_read_or_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(TABLES[name])
+    described_by_itself(tmp_path / name)
+
+    @inputs(0.03)
+    @given(damaged(TABLES[name]))
+    def changed(content):
+        with tempfile.TemporaryDirectory() as folder, one_sentence():
+            (Path(folder) / name).write_bytes(content)
+            described_by_itself(Path(folder) / name)
+
+    changed()
+
+
+@inputs(0.1)
+@given(st.lists(st.fixed_dictionaries({"question": CELLS, "answer": CELLS}, optional={"choices": CELLS}), min_size=1))
+def test_rows_of_any_values_are_read_or_refused(content):
+    content = [{**row, "question": f"{number}: {row['question']}"} for number, row in enumerate(content)]
+    with tempfile.TemporaryDirectory() as folder, one_sentence():
+        (Path(folder) / "rows.json").write_text(json.dumps(content))
+        described_by_itself(Path(folder) / "rows.json")
 
 
 BITS = [
