@@ -44,24 +44,28 @@ def guessed_spec(rows: Sequence[DataRow], problem: str | None = None, answer: st
     """A description of ``rows``; ``problem`` and ``answer`` are columns that are known. Raises UserError."""
     columns = {"problem": _column(rows[0], problem, "problem"), "answer": _column(rows[0], answer, "answer")}
     keys: dict[str, object] = {**columns}
-    texts = [str(text) for row in rows for text in _reader(keys).stated(row)]
     if places := _with_choices(rows, keys):
         keys |= places
         about = "answers are choices"
         if (start := places.get("choice_index")) is not None:
             about += f", by their places counted from {start}; look whether that is so"
-        return GuessedSpec(keys, answer_type_of("choice"), (_counted(rows, _reader(keys, "choice")), about))
-    golds = {kind: [gold for text in texts if (gold := kind.gold_in(text))] for kind in answer_types.answer_types()}
+        answered = sum(map(bool, map(_reader(keys, "choice").golds, rows)))
+        return GuessedSpec(keys, answer_type_of("choice"), (f"{len(rows)} rows, {answered} with an answer", about))
+    reader = _reader(keys)
+    stated = [[str(text) for text in reader.stated(row)] for row in rows]
+    texts = [text for each in stated for text in each]
+    known = {kind: {text: kind.gold_in(text) for text in texts} for kind in answer_types.answer_types()}
+    golds = {kind: [gold for text in texts if (gold := found[text])] for kind, found in known.items()}
     kind = max(golds, key=lambda kind: kind.guess(golds[kind]))
     if not golds[kind]:
         stands = f"; the first holds {shown(texts[0])}" if texts else ""
         column = f"no answer in column '{keys['answer']}' of any row{stands}"
         raise UserError(f"{rows[0].file}: {column}; name another: --set answer=COLUMN")
-    reader = FieldReader(_reader(keys).spec, kind)
-    remarks = [_counted(rows, reader), _about_type(kind, golds[kind])]
+    answered = sum(any(known[kind][text] for text in each) for each in stated)
+    remarks = [f"{len(rows)} rows, {answered} with an answer", _about_type(kind, golds[kind])]
     if all((match := re.search(BEHIND_HASHES, text)) and match[1].strip() == behind_hashes(text) for text in texts):
         keys["gold"] = BEHIND_HASHES
-    if found := sum(kind.gold_in(text) != text for text in texts):
+    if found := sum(known[kind][text] != text for text in texts):
         remarks.append(f"{found} answers were found within longer texts" + (", behind ####" if "gold" in keys else ""))
     if kind.name == "choice" and not any(_OPTION.search(reader.question(row) or "") for row in rows):
         remarks.append("no column holds the choices, so that the prompt shows none; if there is one: choices: COLUMN")
@@ -72,10 +76,6 @@ def _reader(keys: Mapping[str, object], answer_type: str = "text") -> FieldReade
     prompt = "{problem}{choices}"
     spec = TaskSpec.model_validate({"name": "guess", "data": "-", "prompt": prompt, "answer_type": answer_type, **keys})
     return FieldReader(spec, answer_type_of(answer_type))
-
-
-def _counted(rows: Sequence[DataRow], reader: FieldReader) -> str:
-    return f"{len(rows)} rows, {sum(bool(reader.golds(row)) for row in rows)} with an answer"
 
 
 def _column(row: DataRow, named: str | None, key: str) -> str:
