@@ -76,6 +76,8 @@ def _labelled(listed: object) -> Choices | None:
         return Choices(_texts(listed.values()), _texts(listed)) if len(listed) > 1 else None
     if not isinstance(listed, list | tuple):
         return None
+    while listed and listed[-1] in (None, ""):  # a table as wide as its longest row
+        listed = listed[:-1]
     if listed and all(isinstance(each, dict) for each in listed):
         pairs = [_labelled({name: [value] for name, value in each.items()}) for each in listed]
         if not all(pair is not None and pair.labels and len(pair.texts) == 1 for pair in pairs):

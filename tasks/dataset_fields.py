@@ -14,7 +14,7 @@ from prunebench.tasks.answer_types import AnswerType
 from prunebench.tasks.answer_types.golds import any_of
 from prunebench.tasks.choices import Choices, choices_of, counted_from, without_letters
 from prunebench.tasks.errors import UserError, shown
-from prunebench.tasks.rows import DataRow
+from prunebench.tasks.rows import DataRow, unwritten
 from prunebench.tasks.task_spec import TaskSpec
 
 MISSING = {"nan", "null", "n/a", "#n/a"}
@@ -85,6 +85,10 @@ class FieldReader:
         """What stands in the field of the answer: a text, a number for choices, each of a list; nothing where empty."""
         names = self.spec.choices[:1] if self._right_one_first else self.spec.answer
         value = value_of(row, names, "answer")
+        if isinstance(value, str) and value.lstrip().startswith(("['", '["')) and value.rstrip().endswith("]"):
+            value = unwritten(value.strip())
+            if not isinstance(value, list):
+                raise UserError(f"{row.where}: answer {shown(value)} is a list neither of JSON nor of Python; mend it")
         stated: list[str | int] = []
         for item in value if isinstance(value, list | tuple) else [value]:
             text = _text(row, names, str(item) if isinstance(item, bool) else item)

@@ -16,18 +16,20 @@ from prunebench.tasks.rows import DataRow
 from prunebench.tasks.task_spec import TaskSpec
 
 USUAL = {
-    "problem": ("problem", "question", "prompt", "input"),
+    "context": ("context", "passage", "puzzle"),
+    "problem": ("problem", "question", "question stem", "prompt", "input"),
     "answer": (
-        "answer", "final_answer", "answerKey", "answer_key", "correct_answer", "expected_answer", "gold", "target",
-        "solution",
+        "answer", "final answer", "answer key", "correct answer", "expected answer", "correct", "gold", "ground truth",
+        "target", "label", "solution",
     ),
-    "choices": ("choices", "options", "answer_choices", "endings"),
+    "choices": ("choices", "options", "answer choices", "endings"),
 }  # fmt: skip
-"""What columns are often called, the likeliest first."""
+"""What columns are often called, the likeliest first, however their words are joined."""
 MOST = 0.9
 """What holds for this share of the rows holds for the data; the rest are blemishes."""
 BEHIND_HASHES = rf"{HASHES}\s*(.+)"
 _SERIES = re.compile(r"(?P<stem>.*?)[ _-]?(?P<last>[A-Za-z]|\d)")
+_WRONG = re.compile(r"distractor|incorrect|wrong|false", re.IGNORECASE)
 _OPTION = re.compile(r"(?:^|\s)\(?B[).:]\s")
 
 
@@ -44,13 +46,18 @@ def guessed_spec(rows: Sequence[DataRow], problem: str | None = None, answer: st
     """A description of ``rows``; ``problem`` and ``answer`` are columns that are known. Raises UserError."""
     columns = {"problem": _column(rows[0], problem, "problem"), "answer": _column(rows[0], answer, "answer")}
     keys: dict[str, object] = {**columns}
+    remarks = []
+    if context := _usual([column for column in rows[0].values if column not in columns.values()], "context"):
+        keys["context"] = context
+        remarks.append(f"the text of column '{context}' stands before the question")
     if places := _with_choices(rows, keys):
         keys |= places
         about = "answers are choices"
         if (start := places.get("choice_index")) is not None:
             about += f", by their places counted from {start}; look whether that is so"
         answered = sum(map(bool, map(_reader(keys, "choice").golds, rows)))
-        return GuessedSpec(keys, answer_type_of("choice"), (f"{len(rows)} rows, {answered} with an answer", about))
+        remarks = [f"{len(rows)} rows, {answered} with an answer", about, *remarks]
+        return GuessedSpec(keys, answer_type_of("choice"), tuple(remarks))
     reader = _reader(keys)
     stated = [[str(text) for text in reader.stated(row)] for row in rows]
     texts = [text for each in stated for text in each]
@@ -62,7 +69,7 @@ def guessed_spec(rows: Sequence[DataRow], problem: str | None = None, answer: st
         column = f"no answer in column '{keys['answer']}' of any row{stands}"
         raise UserError(f"{rows[0].file}: {column}; name another: --set answer=COLUMN")
     answered = sum(any(known[kind][text] for text in each) for each in stated)
-    remarks = [f"{len(rows)} rows, {answered} with an answer", _about_type(kind, golds[kind])]
+    remarks = [f"{len(rows)} rows, {answered} with an answer", _about_type(kind, golds[kind]), *remarks]
     if all((match := re.search(BEHIND_HASHES, text)) and match[1].strip() == behind_hashes(text) for text in texts):
         keys["gold"] = BEHIND_HASHES
     if found := sum(known[kind][text] != text for text in texts):
@@ -84,16 +91,25 @@ def _column(row: DataRow, named: str | None, key: str) -> str:
         if named not in row.values:
             raise UserError(f"{row.file}: no column '{named}'; it has {held}")
         return named
-    usual = (column for name in USUAL[key] for column in row.values if str(column).casefold() == name.casefold())
-    column = next(usual, None)
+    column = _usual(list(row.values), key)
     if column is None:
         raise UserError(f"{row.file}: has {held}; say which is the {key}: --set {key}=COLUMN")
-    return str(column)
+    return column
+
+
+def _usual(columns: Sequence[str], key: str) -> str | None:
+    """The column whose name is the likeliest for a key."""
+
+    def plain(name: str) -> str:
+        return re.sub(r"[\W_]", "", str(name)).casefold()
+
+    return next((str(column) for name in USUAL[key] for column in columns if plain(column) == plain(name)), None)
 
 
 def _with_choices(rows: Sequence[DataRow], keys: Mapping[str, object]) -> dict[str, object] | None:
     """The columns of the choices, and from where the answers count them if they are places."""
-    for columns in _columns_of_choices([column for column in rows[0].values if column not in keys.values()]):
+    others = [column for column in rows[0].values if column not in keys.values()]
+    for columns in _columns_of_choices(others, str(keys["answer"])):
         found: dict[str, object] = {"choices": columns}
         reader = _reader({**keys, **found}, "choice")
         readable = [row for row in rows if _reads(reader, row)]
@@ -116,19 +132,19 @@ def _reads(reader: FieldReader, row: DataRow, answers: bool = False) -> bool:
     return True
 
 
-def _columns_of_choices(columns: Sequence[str]) -> Iterator[list[str]]:
-    """A column with a usual name; columns that a letter or a digit tells apart, from the first on."""
-    for name in USUAL["choices"]:
-        yield from ([column] for column in columns if str(column).casefold() == name)
+def _columns_of_choices(columns: Sequence[str], answer: str) -> Iterator[list[str]]:
+    """A column with a usual name; columns that a letter or a digit tells apart, and ``answer`` before wrong ones."""
+    if (column := _usual(columns, "choices")) is not None:
+        yield [column]
     series: dict[str, dict[str, str]] = {}
     for column in columns:
         if parts := _SERIES.fullmatch(str(column)):
             series.setdefault(parts["stem"], {})[parts["last"].upper()] = str(column)
-    for named in series.values():
+    for stem, named in series.items():
         for first in "A01":
             run = [chr(ord(first) + place) for place in range(len(named))]
             if len(named) > 1 and sorted(named) == run:
-                yield [named[last] for last in run]
+                yield [*([answer] if _WRONG.search(stem) else []), *(named[last] for last in run)]
 
 
 def _about_type(kind: AnswerType, golds: Sequence[str]) -> str:

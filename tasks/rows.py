@@ -26,6 +26,7 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".xml", ".parquet")
 """How names of data files end; texts may be packed, with ``.gz`` behind."""
 
 _NO_NUMBER = re.compile(r"(?<![\w\"'])(?:nan|inf)(?![\w\"'])")
+_TORN = re.compile(r"(?P<quote>['\"])\s+(?P=quote)")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def unwritten(text: str) -> Any:
     spelled = {"nan": "NaN", "inf": "Infinity"}
     for read in (
         json.loads,
-        ast.literal_eval,
+        _of_python,
         lambda text: json.loads(_NO_NUMBER.sub(lambda no: spelled[no[0]], text)),
     ):
         try:
@@ -95,6 +96,12 @@ def unwritten(text: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return text
+
+
+def _of_python(text: str) -> Any:
+    if _TORN.search(text):  # as numpy writes lists: to Python 'a' 'b' is one text
+        raise ValueError(text)
+    return ast.literal_eval(text)
 
 
 @contextmanager
@@ -126,7 +133,8 @@ def _json(file: Path) -> Iterator[DataRow]:
     content = json_of(file)
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
-        content = lists[0] if len(lists) == 1 else content
+        objects = [value for value in lists if value and all(isinstance(item, dict) for item in value)]
+        content = next((found[0] for found in (objects, lists) if len(found) == 1), content)
     if not isinstance(content, list):
         raise UserError(f"{file}: no list of problems; write [{{...}}, {{...}}], or one object per line (.jsonl)")
     for number, item in enumerate(content, 1):

@@ -177,6 +177,14 @@ def test_columns_of_choices_stay_in_their_order_where_another_says_which_is_righ
     assert problem.prompt == "Which?\nA) x\nB) {problem}" and problem.answer == "B"
 
 
+def test_lists_of_answers_may_be_written_as_texts(written):
+    content = [{"question": f"q{i}", "answer": text} for i, text in enumerate(["['1/2', '0.5']", '["3"]', "[1, 2]"])]
+    first, second, third = written(content, answer_type="math").problems("test")
+    assert (first.answer, second.answer, third.answer) == ('["1/2", "0.5"]', "3", "[1, 2]")  # the last is an interval
+    with pytest.raises(UserError, match=r"line 2: answer \"\['1/2' '0.5'\]\" is a list neither of JSON nor of Python"):
+        written([{"question": "q", "answer": "['1/2' '0.5']"}], answer_type="math").problems("test")
+
+
 def test_several_right_choices_are_accepted(written):
     content = [{"question": "Which?", "choices": ["x", "y", "z"], "answer": ["C", "A"]}]
     spec = {"file": "c.jsonl", "answer_type": "choice", "choices": "choices", "prompt": "{problem}\n{choices}"}

@@ -38,6 +38,7 @@ def answers(*values, column="answer"):
         (answers("We add both. The answer is 4.", "The answer is 5."), "integer", {}, "2 answers were found"),
         (answers(r"\frac{1}{2}", "3"), "math", {}, "answers of mixed form; 1 of them are integers"),
         (answers(["1/2", "0.5"], [3]), "math", {}, "2 rows, 2 with an answer"),
+        (answers("['1/2']", '["0.5", "1/2"]'), "math", {}, "2 rows, 2 with an answer"),
         (answers("A", "C"), "choice", {}, "no column holds the choices"),
     ],
 )  # fmt: skip
@@ -64,6 +65,16 @@ def test_choices_in_the_question_need_no_column():
         (rows({"A": "w", "B": "x", "C": "y", "answer": "C"}), {"choices": ["A", "B", "C"]}, "answers are choices"),
         (rows({"option1": "w", "option2": "x", "answer": "x"}), {"choices": ["option1", "option2"]}, "are choices"),
         (
+            rows({"correct_answer": "u", "distractor1": "v", "distractor2": "w"}),
+            {"choices": ["correct_answer", "distractor1", "distractor2"]},
+            "answers are choices",
+        ),
+        (
+            rows({"Correct Answer": "u", "Incorrect Answer 1": "v", "Incorrect Answer 2": "w"}),
+            {"choices": ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2"]},
+            "answers are choices",
+        ),
+        (
             rows({"opt_a": "w", "opt_b": "x", "answer": "0"}),
             {"choices": ["opt_a", "opt_b"], "choice_index": 0},
             "counted from 0",
@@ -78,6 +89,13 @@ def test_choices_are_found_in_their_columns(given, keys, remark):
         "choices": [column], **keys,
     }  # fmt: skip
     assert any(remark in each for each in guess.remarks), guess.remarks
+
+
+def test_what_stands_before_the_question_is_found():
+    guess = guessed_spec(rows({"passage": "Ann is tall.", "answer": True}, {"passage": "Bob is not.", "answer": False}))
+    assert guess.keys["context"] == "passage" and "the text of column 'passage' stands before" in "; ".join(
+        guess.remarks
+    )
 
 
 def test_a_column_that_does_not_hold_what_the_answers_choose_from_is_no_column_of_choices():

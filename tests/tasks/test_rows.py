@@ -17,7 +17,7 @@ PROBLEMS = [{"question": 'say "a, b"', "answer": "025"}, {"question": "two\nline
 def test_every_format_gives_the_same_rows_and_their_places(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, PROBLEMS)) + "\n\n")
     (tmp_path / "a.json").write_text(json.dumps(PROBLEMS))
-    (tmp_path / "b.json").write_text(json.dumps({"version": 1, "rows": PROBLEMS}))
+    (tmp_path / "b.json").write_text(json.dumps({"version": 1, "authors": ["Ann"], "rows": PROBLEMS}))
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfquestion,answer\r\n"say ""a, b""",025\r\n"two\nlines",1/2\r\n')
     (tmp_path / "a.xml").write_text(
         "<?xml version='1.0'?>\n<set><about>two problems</about><problems>\n"
