@@ -1,0 +1,147 @@
+"""The whole way from questions to answers, for a notebook or the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prunebench.bench.config import STANDARD, RunConfig, load_config, preset
+from prunebench.bench.engines.base import Engine
+from prunebench.bench.engines.load import load_engine, parse_engine
+from prunebench.bench.engines.served import refusal
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.errors import UserError
+from prunebench.bench.policies import KeepAll, TopK
+from prunebench.bench.provenance import code_digest
+from prunebench.bench.solving.solver import Ledger, Solution, Solver
+from prunebench.bench.training.loading import Judges, Learned, load_method, reads_of
+from prunebench.methods.controls.none import NoPruning
+from prunebench.methods.signals import PRIVILEGED
+from prunebench.tasks.questions import Questions
+from prunebench.tasks.task import Problem, Task
+
+REASONER_PROMPT, REASONER_SUFFIX = "{problem} \n\n", "\n\n \\boxed{"
+"""How the shipped reasoners are asked: they know no instructions."""
+
+Asked = Path | Task | Iterable[str | Mapping[str, Any]]
+
+
+def solve(
+    problems: Asked,
+    *,
+    model: str = "embedded",
+    method: str = "stop",
+    n: int | None = None,
+    k: int | None = None,
+    prefix: int | None = None,
+    learned: Learned | None = None,
+    judges: Mapping[str, str] = {},
+    engine: str | Engine = "transformers",
+    device: str = "cpu",
+    answer_type: str = "math",
+    out: Path | None = None,
+    **settings: Any,
+) -> Iterator[Solution]:
+    """Answer ``problems`` with ``n`` paths each, of which ``method`` keeps ``k`` after ``prefix`` tokens.
+
+    ``problems``: texts, mappings with a ``question`` and perhaps an ``id``, a file of such rows, or a task. ``settings``
+    are keys of :class:`prunebench.bench.config.RunConfig` (``seed``, ``temperature``, ``max_new_tokens``, ``vote``, ...).
+    What is not given is the shipped reasoner's own, or the standard setting for another model. ``learned``: the folder of
+    what the method learned (None: what is shipped with the model). With ``out`` every solution is a line of
+    ``out/answers.jsonl``, and what is there is not solved again.
+
+    Yields a :class:`Solution` per problem, in order. Raises UserError for what cannot be run, before anything is sampled.
+    """
+    given = {"model": model, "n": n, "k": k, "prefix_tokens": prefix, **settings}
+    config = configured({name: value for name, value in given.items() if value is not None})
+    loaded = (
+        load_engine(model, device, config.model_options, parse_engine(engine)) if isinstance(engine, str) else engine
+    )
+    solver, identity = prepared(loaded, config, method, learned or shipped_learned(model), judges)
+    return answered(solver, chosen(problems, model, answer_type, config), identity, out)
+
+
+def configured(given: Mapping[str, Any]) -> RunConfig:
+    """The settings of a run whose problems are no task's. Raises UserError."""
+    model = str(given.get("model", "embedded"))
+    settings = {"tasks": ["questions"], "problems": None, **given}
+    return preset(REASONERS[model].preset, **settings) if model in REASONERS else load_config(STANDARD, **settings)
+
+
+def shipped_learned(model: str) -> Path:
+    """What is shipped with a reasoner, or where training puts what is learned."""
+    return REASONERS[model].learned if model in REASONERS else Path("runs/learned")
+
+
+def chosen(problems: Asked, model: str, answer_type: str, config: RunConfig) -> list[tuple[Task, Problem]]:
+    """The problems to solve, each with the task that reads its answers."""
+    if isinstance(problems, Task):
+        return [(problems, problem) for problem in problems.problems(config.split, config.problems, config.seed)]
+    prompt, suffix = (REASONER_PROMPT, REASONER_SUFFIX) if model in REASONERS else (None, None)
+    task = Questions(problems, answer_type, prompt, suffix)
+    return [(task, problem) for problem in task.problems()]
+
+
+def prepared(
+    engine: Engine, config: RunConfig, method: str, learned: Learned, judges: Mapping[str, str]
+) -> tuple[Solver, str]:
+    """A solver that is ready, and what tells its answers from those of other settings. Raises UserError."""
+    reads = reads_of([method])
+    if hidden := sorted(signal.name for signal in reads & PRIVILEGED):
+        raise UserError(f"--method {method}: it reads {', '.join(hidden)}, which nobody knows of a new problem")
+    if not engine.reads and (reason := refusal(method, reads)):
+        raise UserError(reason)
+    if config.prefix_tokens >= engine.context:
+        raise UserError(f"--prefix {config.prefix_tokens}: the context of {engine.name} is {engine.context} tokens")
+    bound = Judges(judges, engine.device, shipped=engine.name in REASONERS)
+    ready = load_method(method, learned, engine.digest, config.prefix_tokens, bound)
+    policy = KeepAll() if isinstance(ready.pruner, NoPruning) else TopK(config.k)
+    content = [
+        engine.digest, method, ready.pruner.hyperparameters(), asdict(ready.card) if ready.card else None, bound.digests,
+        config.n, config.k, config.prefix_tokens, config.sampling.digest, config.seed, config.vote, code_digest(),
+    ]  # fmt: skip
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return Solver(engine, ready.pruner, policy, config, reads), digest
+
+
+def answered(
+    solver: Solver, problems: Iterable[tuple[Task, Problem]], identity: str, out: Path | None
+) -> Iterator[Solution]:
+    """What is in ``out`` already, then the rest as it is solved. Raises UserError for answers of other settings."""
+    asked = list(problems)
+    file = out / "answers.jsonl" if out is not None else None
+    held = _held(file, identity) if file is not None else {}
+    yield from (held[key] for task, problem in asked if (key := _key(task, problem)) in held)
+    missing = [(task, problem) for task, problem in asked if _key(task, problem) not in held]
+    for solution in solver.solutions(missing):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("ab") as stream:  # the newline first: it ends what a kill may have cut off
+                stream.write(
+                    b"\n" * (stream.tell() > 0) + json.dumps({"settings": identity, **asdict(solution)}).encode()
+                )
+        yield solution
+
+
+def _key(task: Task, problem: Problem) -> tuple[str, str, str]:
+    return task.name, problem.id, problem.prompt
+
+
+def _held(file: Path, identity: str) -> dict[tuple[str, str, str], Solution]:
+    held = {}
+    for line in file.read_bytes().split(b"\n") if file.exists() else ():
+        try:
+            row = json.loads(line)
+            settings = row.pop("settings")
+            row |= {name: tuple(row[name]) for name in ("kept", "answers", "scores")}
+            solution = Solution(**{**row, "ledger": Ledger(**row["ledger"])})
+        except (ValueError, KeyError, TypeError):
+            continue
+        if settings != identity:
+            raise UserError(f"{file}: holds answers of other settings; choose another --out")
+        held[solution.task, solution.problem, solution.prompt] = solution
+    return held
