@@ -2,6 +2,7 @@
 
 cli          the commands, one file per group
 guideline    how many paths to keep: sweeps, fitted laws, advice
+solving      problems answered with pruning, online
 perf         how fast it is
 evaluation   stored paths become tables: replay, grade, compare
 reasoner     the language model that is shipped

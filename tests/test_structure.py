@@ -23,7 +23,7 @@ FLOORS = (
     ("bench.rollouts",),
     ("bench.training",),
     ("bench.evaluation", "bench.reasoner"),
-    ("bench.guideline", "bench.perf", "bench.plugins"),
+    ("bench.guideline", "bench.perf", "bench.plugins", "bench.solving"),
     ("figures",),
     ("bench.cli",),
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunebench.bench.cli.trial import shown_paths
+from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
 from prunebench.tasks.answer_types.golds import accepted
@@ -32,8 +33,6 @@ SHOWN = 3
 """So many prompts of a task are shown in full."""
 FEW = 20
 """With fewer evaluated problems an interval is wider than what methods differ by."""
-REASONER_PROMPT, REASONER_SUFFIX = "{problem} \n\n", "\n\n \\boxed{"
-"""How the shipped reasoners are asked: they know no instructions."""
 
 
 def write_task(

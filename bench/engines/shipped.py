@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 HOME = Path(__file__).parents[1] / "reasoner"
+REASONER_PROMPT, REASONER_SUFFIX = "{problem} \n\n", "\n\n \\boxed{"
+"""How the shipped reasoners are asked, and made to answer: they know no instructions."""
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,17 @@ from prunebench.bench.config import STANDARD, RunConfig, load_config, preset
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import load_engine, parse_engine
 from prunebench.bench.engines.served import refusal
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX, REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import KeepAll, TopK
 from prunebench.bench.provenance import code_digest
+from prunebench.bench.rollouts.sampling import problems_of
 from prunebench.bench.solving.solver import Ledger, Solution, Solver
 from prunebench.bench.training.loading import Judges, Learned, load_method, reads_of
 from prunebench.methods.controls.none import NoPruning
 from prunebench.methods.signals import PRIVILEGED
 from prunebench.tasks.questions import Questions
 from prunebench.tasks.task import Problem, Task
-
-REASONER_PROMPT, REASONER_SUFFIX = "{problem} \n\n", "\n\n \\boxed{"
-"""How the shipped reasoners are asked: they know no instructions."""
 
 Asked = Path | Task | Iterable[str | Mapping[str, Any]]
 
@@ -44,25 +42,27 @@ def solve(
     device: str = "cpu",
     answer_type: str = "math",
     out: Path | None = None,
+    limit: int | None = None,
     **settings: Any,
 ) -> Iterator[Solution]:
     """Answer ``problems`` with ``n`` paths each, of which ``method`` keeps ``k`` after ``prefix`` tokens.
 
-    ``problems``: texts, mappings with a ``question`` and perhaps an ``id``, a file of such rows, or a task. ``settings``
-    are keys of :class:`prunebench.bench.config.RunConfig` (``seed``, ``temperature``, ``max_new_tokens``, ``vote``, ...).
-    What is not given is the shipped reasoner's own, or the standard setting for another model. ``learned``: the folder of
-    what the method learned (None: what is shipped with the model). With ``out`` every solution is a line of
-    ``out/answers.jsonl``, and what is there is not solved again.
+    ``problems``: texts, mappings with a ``question`` and perhaps an ``id``, a file of such rows, or a task; at most
+    ``limit`` of them. ``settings`` are keys of :class:`prunebench.bench.config.RunConfig` (``seed``, ``temperature``,
+    ``max_new_tokens``, ``vote``, ...). What is not given is the shipped reasoner's own, or the standard setting for
+    another model. ``learned``: the folder of what the method learned (None: what is shipped with the model). With
+    ``out`` every solution is a line of ``out/answers.jsonl``, and what is there is not solved again.
 
-    Yields a :class:`Solution` per problem, in order. Raises UserError for what cannot be run, before anything is sampled.
+    Yields a :class:`Solution` per problem, in order. Raises UserError for what cannot be run.
     """
     given = {"model": model, "n": n, "k": k, "prefix_tokens": prefix, **settings}
     config = configured({name: value for name, value in given.items() if value is not None})
-    loaded = (
-        load_engine(model, device, config.model_options, parse_engine(engine)) if isinstance(engine, str) else engine
-    )
+    asked = chosen(problems, config, answer_type, limit)
+    loaded = engine
+    if isinstance(loaded, str):
+        loaded = load_engine(model, device, config.model_options, parse_engine(loaded))
     solver, identity = prepared(loaded, config, method, learned or shipped_learned(model), judges)
-    return answered(solver, chosen(problems, model, answer_type, config), identity, out)
+    return answered(solver, asked, identity, out)
 
 
 def configured(given: Mapping[str, Any]) -> RunConfig:
@@ -77,13 +77,12 @@ def shipped_learned(model: str) -> Path:
     return REASONERS[model].learned if model in REASONERS else Path("runs/learned")
 
 
-def chosen(problems: Asked, model: str, answer_type: str, config: RunConfig) -> list[tuple[Task, Problem]]:
-    """The problems to solve, each with the task that reads its answers."""
+def chosen(problems: Asked, config: RunConfig, answer_type: str, limit: int | None) -> list[tuple[Task, Problem]]:
+    """The problems to solve, each with the task that reads its answers. Raises UserError where there are none."""
     if isinstance(problems, Task):
-        return [(problems, problem) for problem in problems.problems(config.split, config.problems, config.seed)]
-    prompt, suffix = (REASONER_PROMPT, REASONER_SUFFIX) if model in REASONERS else (None, None)
-    task = Questions(problems, answer_type, prompt, suffix)
-    return [(task, problem) for problem in task.problems()]
+        return problems_of([problems], config.split, limit, config.seed)
+    prompt, suffix = (REASONER_PROMPT, REASONER_SUFFIX) if config.model in REASONERS else (None, None)
+    return problems_of([Questions(problems, answer_type, prompt, suffix)], "test", limit, config.seed)
 
 
 def prepared(
@@ -100,9 +99,10 @@ def prepared(
     bound = Judges(judges, engine.device, shipped=engine.name in REASONERS)
     ready = load_method(method, learned, engine.digest, config.prefix_tokens, bound)
     policy = KeepAll() if isinstance(ready.pruner, NoPruning) else TopK(config.k)
+    card = asdict(ready.card) if ready.card else None
     content = [
-        engine.digest, method, ready.pruner.hyperparameters(), asdict(ready.card) if ready.card else None, bound.digests,
-        config.n, config.k, config.prefix_tokens, config.sampling.digest, config.seed, config.vote, code_digest(),
+        engine.digest, engine.backend, method, ready.pruner.hyperparameters(), card, bound.digests, config.n, config.k,
+        config.prefix_tokens, config.sampling.digest, config.seed, config.vote, code_digest(),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Solver(engine, ready.pruner, policy, config, reads), digest

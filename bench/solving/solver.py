@@ -225,7 +225,9 @@ def _ledger(
         launched,
         cost.check_tokens + cost.probe_tokens + cost.reencoded_tokens,
         resumed,
-        *(float(phase) for phase in seconds),
+        float(seconds[0]),
+        float(seconds[1]),
+        float(seconds[2]),
         float(whole.sum()),
         decoding * float(whole.sum()) / max(1, launched + resumed),
     )
