@@ -17,6 +17,7 @@ Beside them: ``config`` (one experiment, checked), ``plugins`` (what a file from
 
 import os
 from pathlib import Path
+from typing import Any
 
 # On a CPU a path does not depend on the batch that it is in, to the last bit. Kernels of Intel keep to that only where
 # they are told so before the first product: few rows would take others, which round otherwise.
@@ -24,3 +25,12 @@ _PROCESSORS = Path("/proc/cpuinfo")
 
 if _PROCESSORS.exists() and "GenuineIntel" in _PROCESSORS.read_text(encoding="utf-8", errors="replace"):
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
+
+def __getattr__(name: str) -> Any:
+    """``from prunebench.bench import solve``: looked up when it is asked for, since it loads most of the harness."""
+    if name not in ("solve", "Solution"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from prunebench.bench import solving
+
+    return getattr(solving, name)

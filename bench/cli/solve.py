@@ -1,0 +1,118 @@
+"""Solving problems with pruning: from a benchmark's winner, or an advice, to answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunebench.bench.cli.app import RUN, app, watching
+from prunebench.bench.cli.options import RUN_KEYS, Device, Engine, Model, Paths, Prefix, judged
+from prunebench.bench.cli.settings import keys_of, set_option, sorted_settings
+from prunebench.bench.errors import UserError
+
+if TYPE_CHECKING:
+    from prunebench.bench.solving import Asked, Solution
+
+
+@dataclass(frozen=True)
+class SolveSettings:
+    """``answer_type`` of questions; ``learned``: folder of what methods learned; ``judge``: METHOD=FOLDER_OR_ID."""
+
+    answer_type: str = "math"
+    learned: str | None = None
+    judge: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+@app.command(rich_help_panel=RUN)
+def solve(
+    problems: Annotated[str, typer.Argument(help="A file with a question per row, a task, or one question.")],
+    model: Model = None,
+    method: Annotated[str | None, typer.Option(help="What scores the prefixes (default: stop).")] = None,
+    n: Paths = None,
+    k: Annotated[int | None, typer.Option("--k", help="Paths that go on.")] = None,
+    prefix: Prefix = None,
+    recommended: Annotated[
+        Path | None, typer.Option(help="Folder of an advice: its method, N, k, prefix and learned files.")
+    ] = None,
+    engine: Engine = "transformers",
+    device: Device = "cpu",
+    settings: Annotated[list[str] | None, set_option(f"{keys_of(SolveSettings)}; {RUN_KEYS}")] = None,
+    out: Annotated[Path, typer.Option(help="Where answers.jsonl goes; the same command resumes.")] = Path("runs/solve"),
+) -> None:
+    """Answer problems with pruning: N paths begun, the best k finished, their vote; needs no gold answers."""
+    from prunebench.bench.config import RunConfig
+    from prunebench.bench.engines.options import ModelOptions
+    from prunebench.bench.solving import solve as solutions
+
+    own, of_run, of_model = sorted_settings(settings, SolveSettings, RunConfig, ModelOptions)
+    given: dict[str, Any] = {"model": model, "method": method, "n": n, "k": k, "prefix": prefix}
+    given |= {"learned": Path(own["learned"]) if "learned" in own else None}
+    options = _recommended(recommended) if recommended is not None else {}
+    options |= {name: value for name, value in given.items() if value is not None}
+    options |= of_run | ({"model_options": of_model} if of_model else {})
+    asked = _asked(problems)
+    found = solutions(
+        asked, **options, judges=judged(list(own.get("judge", ()))), engine=engine, device=device,
+        answer_type=own.get("answer_type", "math"), out=out, limit=own.get("limit"),
+    )  # fmt: skip
+    done = []
+    with watching() as progress:
+        tick = progress.stretch("solving", None)
+        for solution in found:
+            typer.echo(_line(solution))
+            done.append(solution)
+            tick(1)
+    typer.echo(f"{_total(done)}; in {out / 'answers.jsonl'}")
+
+
+def _asked(text: str) -> Asked:
+    """What the argument names. Raises UserError for a name that is nothing."""
+    from prunebench.tasks import catalogue
+    from prunebench.tasks.catalogue import UnknownTaskError
+    from prunebench.tasks.rows import is_data_file
+
+    if is_data_file(Path(text)):
+        return Path(text)
+    if len(text.split()) > 1:
+        return [text]
+    try:
+        return catalogue.get(text)
+    except UnknownTaskError as error:
+        raise UserError(f"{text}: no file of questions (.jsonl, .csv, ...) and no question; {error}") from error
+
+
+def _recommended(folder: Path) -> dict[str, Any]:
+    """The settings of an advice. Where it says not to prune, all of its paths are kept."""
+    from prunebench.bench.guideline.recommendation import Recommendation
+
+    advice = Recommendation.read(folder)
+    if not advice.worth_it:
+        typer.echo(f"{folder}: says not to prune on its evidence; all {advice.none_paths} paths are kept")
+        paths = advice.none_paths
+        return {"model": advice.model, "method": "none", "n": paths, "k": paths, "prefix": advice.choice.prefix}
+    choice = advice.choice
+    learned = sorted(card.parent for card in (folder / "training").glob(f"*/learned/{choice.method}.json"))
+    found = {"learned": learned[-1]} if learned else {}
+    return {
+        "model": advice.model, "method": choice.method, "n": choice.n, "k": choice.k, "prefix": choice.prefix, **found
+    }  # fmt: skip
+
+
+def _line(solution: Solution) -> str:
+    ledger = solution.ledger
+    answer = "no answer" if solution.answer is None else solution.answer
+    return (
+        f"{solution.problem}: {answer} ({solution.share:.0%} of {len(solution.kept)} votes; {ledger.tokens:,} tokens, "
+        f"about {solution.tokens_saved:.0%} saved; {ledger.seconds:.1f} s, about {solution.seconds_saved:.0%} saved)"
+    )
+
+
+def _total(solutions: Sequence[Solution]) -> str:
+    tokens, whole = sum(s.ledger.tokens for s in solutions), sum(s.ledger.whole_tokens for s in solutions)
+    seconds, all_seconds = sum(s.ledger.seconds for s in solutions), sum(s.ledger.whole_seconds for s in solutions)
+    return f"{len(solutions)} problems: {tokens:,} of about {whole:,.0f} tokens, {seconds:.1f} of about {all_seconds:.1f} s"
