@@ -224,14 +224,18 @@ def test_results_start_no_code_that_the_command_line_does_not_name(prunebench, t
     setup = read_results(file).setup
     assert code_in(configured(str(file), setup["config"], {}), Inputs.of(setup)) == wanted
     for given in ([], ["--trust", plugin], ["--trust", plugin, "--trust", task]):
-        for command in (["reproduce", tmp_path], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
+        for command in (
+            ["rebuild", "--sampling", tmp_path],
+            ["rebuild", tmp_path],
+            ["versus", tmp_path, "stop", "none"],
+        ):
             sentence = refused(prunebench(*command, *given))
             assert "it runs code of its own; look at it" in sentence
-            asked = command[0] == "reproduce" and not given
+            asked = "--sampling" in command and not given
             assert (f"--trust {plugin}" in sentence) == asked, "what runs no method asks for no plugin"
     assert not (tmp_path / "it-ran").exists()
     everything = ["--trust", plugin, "--trust", task, "--trust", "trust_remote_code"]
-    assert f"{plugin}:1: registers no pruner" in refused(prunebench("reproduce", tmp_path, *everything))
+    assert f"{plugin}:1: registers no pruner" in refused(prunebench("rebuild", "--sampling", tmp_path, *everything))
     assert (tmp_path / "it-ran").exists(), "named, it runs"
 
 
@@ -240,6 +244,6 @@ def test_code_that_a_run_does_not_name_is_not_asked_for(prunebench, tmp_path):  
               "temperature": 1.0, "max_new_tokens": 9}  # fmt: skip
     setup = {"config": config, "learned": "none", "labels": [], "judges": {}, "plugins": [], "store": None}
     results(row(), setup=setup).write(tmp_path / "results.json")
-    for command in (["reproduce", tmp_path], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
+    for command in (["rebuild", "--sampling", tmp_path], ["rebuild", tmp_path], ["versus", tmp_path, "stop", "none"]):
         sentence = refused(prunebench(*command, "--trust", "other.py"))
         assert f"--trust other.py: {tmp_path}/results.json names no such code; it names none" in sentence

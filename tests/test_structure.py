@@ -81,14 +81,17 @@ def room(module: str) -> str:
 
 
 def upward(root: Path) -> set[tuple[str, str]]:
-    """(module, imported module) of every import of a higher floor or of another room of the same one."""
+    """(module, imported module) of every import of a higher floor or of another room of the same one.
+
+    The front door, ``bench`` itself, names what is looked up behind it when somebody asks for it.
+    """
     height = {name: number for number, floor in enumerate(FLOORS) for name in floor}
     known = sources(root)
     return {
         (module, target)
         for module, path in known.items()
         for target in imports(module, path, known) | named(path, known)
-        if room(target) != room(module) and height[room(target)] >= height[room(module)]
+        if module != "bench" and room(target) != room(module) and height[room(target)] >= height[room(module)]
     }
 
 

@@ -26,6 +26,11 @@ app = typer.Typer(
 LOOK, RUN, BRING, EXTEND, CHECK = "Look at results", "Run", "Bring your own", "Extend", "Check"
 """The groups of the help page, in its order."""
 
+ON_DEVICE = (
+    "compare", "run", "rollouts", "label", "train", "sweep", "study", "solve", "advise", "rebuild", "perf",
+)  # fmt: skip
+"""The commands that compute on a --device."""
+
 FORCED = ("rollouts", "compare", "run", "advise")
 """The commands that stop at a first problem which has next to no answers, unless --force says to go on."""
 
@@ -54,11 +59,17 @@ def prunebench(
             help="rollouts, compare, run, advise: go on though the first problem has next to no answers; anywhere.",
         ),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help=f"cpu or cuda (default: cpu), of {', '.join(ON_DEVICE)}; anywhere."),
+    ] = None,
 ) -> None:
     """Compare path pruning methods for parallel reasoning: same rollouts, same grader, honest intervals."""
     context.obj = tuple(plugin or ())
     if force and context.invoked_subcommand not in FORCED:
         raise UserError(f"--force: {context.invoked_subcommand} makes no use of it; leave it out")
+    if device is not None and context.invoked_subcommand not in ON_DEVICE:
+        raise UserError(f"--device {device}: {context.invoked_subcommand} makes no use of it; leave it out")
     if plugin:
         from prunebench.bench.plugins import load_plugin
 
@@ -67,15 +78,17 @@ def prunebench(
 
 
 def common_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with ``--force`` and every ``--plugin FILE`` in front: they belong to no single command."""
+    """The arguments with ``--force``, ``--device NAME`` and every ``--plugin FILE`` in front: they belong to no single
+    command."""
     front: list[str] = []
     rest = iter(arguments)
     others: list[str] = []
     for argument in rest:
-        if argument == "--plugin":
+        if argument in ("--plugin", "--device"):
             front += [argument, *islice(rest, 1)]
         else:
-            (front if argument == "--force" or argument.startswith("--plugin=") else others).append(argument)
+            common = argument == "--force" or argument.startswith(("--plugin=", "--device="))
+            (front if common else others).append(argument)
     return [*front, *others]
 
 

@@ -32,6 +32,7 @@ from prunebench.bench.cli.options import (
     RunSettings,
     Task,
     data_of,
+    device_given,
     first_look,
     judged,
 )
@@ -84,7 +85,6 @@ def compare(
     learned: Learned = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Label stores of these problems.")] = None,
     engine: Engine = "transformers",
-    device: Annotated[str | None, typer.Option(help="cpu (default) or cuda.")] = None,
     settings: RunSettings = None,
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/compare"),
 ) -> None:
@@ -96,7 +96,7 @@ def compare(
         "tasks": task, "data": data_of(data), "model": model, "problems": problems, "n": n, "k": k,
         "prefix_tokens": prefix, "methods": None if methods is None else names_of(methods), "policy": policy,
     }  # fmt: skip
-    kind = parse_engine(engine)
+    kind, device = parse_engine(engine), device_given(context)
     if store is None:
         run = config_from(config, settings, OF_EXPERIMENTS, **asked)
         sampling: str | None = run.sampling.digest

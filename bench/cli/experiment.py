@@ -15,12 +15,12 @@ from prunebench.bench.cli.at_hand import known, label_plan, learned_for, process
 from prunebench.bench.cli.comparing import compare_with
 from prunebench.bench.cli.options import (
     RUN_KEYS,
-    Device,
     Judge,
     Model,
     Prefix,
     RunSettings,
     Task,
+    device_of,
     first_look,
     judged,
 )
@@ -58,7 +58,6 @@ def advise(
     ] = ADVISED,
     prefix: Prefix = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Say what it would take, and stop.")] = False,
-    device: Device = "cpu",
     settings: RunSettings = None,
     out: Annotated[Path, typer.Option(help="Where everything goes; the same command goes on from there.")] = Path(
         "runs/advice"
@@ -81,6 +80,7 @@ def advise(
     learning = [name for name in names if "(" not in name and known(lambda name=name: PRUNERS.get(name)).learnable]  # type: ignore[misc]
     taught = [name for name in learning if not (shipped and (shipped / f"{name}.json").exists())]
     at_hand = [name for name in learning if name not in taught]
+    device = device_of(context)
     engine = load_engine(config.model, device, config.model_options)
     pilot = Pilot.of(engine, config)
     config = pilot.fitted(config, engine, prefix)
@@ -146,7 +146,6 @@ def run(
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Say how many paths, tokens, hours and memory it takes, and stop.")
     ] = False,
-    device: Device = "cpu",
     settings: Annotated[list[str] | None, set_option(f"{RUN_KEYS}; with --plan-only: {keys_of(PlanSettings)}")] = None,
     out: Annotated[Path | None, typer.Option(help="Where everything goes (default: runs/PRESET).")] = None,
 ) -> None:
@@ -155,6 +154,7 @@ def run(
 
     of_plan = [pair for pair in settings or () if pair.partition("=")[0] in PlanSettings.__dataclass_fields__]
     experiment = config_from(config, [pair for pair in settings or () if pair not in of_plan], tasks=task, model=model)
+    device = device_of(context)
     if plan_only:
         _plan(experiment, settings_of(PlanSettings, of_plan), device)
         return

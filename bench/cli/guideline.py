@@ -10,7 +10,7 @@ import typer
 
 from prunebench.bench.cli.app import LOOK, RUN, app, command_line, watching
 from prunebench.bench.cli.at_hand import engine_of_store, learned_for
-from prunebench.bench.cli.options import Device, Judge, Learned, judged
+from prunebench.bench.cli.options import Judge, Learned, device_of, judged
 from prunebench.bench.cli.settings import keys_of, names_of, set_option, settings_of
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
@@ -39,11 +39,11 @@ class SweepSettings:
 
 @app.command(rich_help_panel=RUN)
 def sweep(
+    context: typer.Context,
     store: Annotated[Path, typer.Option(help="Rollouts with many paths per problem (prunebench rollouts --n 256).")],
     methods: Annotated[str, typer.Option(help="Names joined by commas.")] = DEFAULT,
     learned: Learned = None,
     judge: Judge = None,
-    device: Device = "cpu",
     settings: Annotated[list[str] | None, set_option(keys_of(SweepSettings))] = None,
     out: Annotated[Path, typer.Option(help="Where the sweep and the guideline go.")] = Path("runs/sweep"),
 ) -> None:
@@ -63,7 +63,7 @@ def sweep(
         asked.draws,
         asked.seed,
     )
-    opened = RolloutStore.open(store)
+    opened, device = RolloutStore.open(store), device_of(context)
     model = str(opened.manifest["model"])
     engine = None if is_imported(opened) else engine_of_store(opened, device, asked.trust_remote_code)
     if engine is not None:

@@ -50,7 +50,6 @@ Engine = Annotated[
         "transformers,workers=4 (see docs/engines.md).",
     ),
 ]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 RUN_KEYS = (
     "any key of a preset (temperature, top_p, top_k, min_p, max_new_tokens, seed, split, record, ...) or of a model "
     "(revision, dtype, device_map, trust_remote_code, chat_template, system, reasoning_effort, stop, tools)"
@@ -67,6 +66,17 @@ def data_of(values: list[str] | None) -> dict[str, str] | None:
 def judged(pairs: list[str] | None) -> dict[str, str]:
     """Method -> folder or hub id."""
     return pairs_of("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
+
+
+def device_given(context: typer.Context) -> str | None:
+    """That of ``--device``; None where it was not given."""
+    given: str | None = context.find_root().params["device"]
+    return given
+
+
+def device_of(context: typer.Context) -> str:
+    """``cpu`` unless ``--device`` says otherwise."""
+    return device_given(context) or "cpu"
 
 
 def first_look(context: typer.Context) -> FirstLook:

@@ -10,6 +10,7 @@ import typer
 
 from prunebench.bench.cli.app import CHECK, app
 from prunebench.bench.cli.at_hand import require_weights
+from prunebench.bench.cli.options import device_given
 from prunebench.bench.cli.settings import keys_of, set_option, settings_of
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import Progress, Spoken
@@ -259,10 +260,8 @@ MEASUREMENTS = {
 
 @app.command(rich_help_panel=CHECK)
 def perf(
+    context: typer.Context,
     what: Annotated[str, typer.Argument(help=f"{', '.join(MEASUREMENTS)}.")] = "goals",
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda (default: cpu; agreement: what is held against the CPU, cuda).")
-    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object; sentences go to standard error.")
     ] = False,
@@ -273,13 +272,14 @@ def perf(
 ) -> None:
     """Speed as ratios within one run, against its goals; the reasoner's card; devices and engines side by side.
 
+    agreement holds the CPU against --device (default: cuda).
     Exit code 1 where a device does not tell what the CPU tells.
     """
     import json
 
     if what not in MEASUREMENTS:
         raise UserError(f"nothing is called '{what}': measure {', '.join(MEASUREMENTS)}")
-    measurement = MEASUREMENTS[what]
+    measurement, device = MEASUREMENTS[what], device_given(context)
     if device is not None and measurement.device is None:
         raise UserError(f"--device {device}: perf {what} takes no device; leave it out")
     content = measurement.run(

@@ -9,7 +9,6 @@ import typer
 
 from prunebench.bench.cli.app import reported
 from prunebench.bench.cli.at_hand import label_plan
-from prunebench.bench.cli.options import Device
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import Spoken
 
@@ -24,7 +23,7 @@ def reasoner(
         str | None, typer.Option(help="Plan of the labels: small, cpu, cpu-base, gpu, paper, toy (default: its own).")
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
-    device: Device = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     until: Annotated[str, typer.Option(help="weights, rollouts, labels or all.")] = "all",
 ) -> None:
     """Rebuild a shipped reasoner and all that hangs on it: weights, labels, learned pruners, test labels, card."""

@@ -11,7 +11,7 @@ import typer
 from prunebench.bench.cli.app import LOOK, app, watching
 from prunebench.bench.cli.at_hand import load_plugins
 from prunebench.bench.cli.comparing import compare_with
-from prunebench.bench.cli.options import Device
+from prunebench.bench.cli.options import device_given
 from prunebench.bench.cli.settings import pairs_of
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import left_out_lines
@@ -122,6 +122,9 @@ def rebuild(
     run: Run,
     store: Store = None,
     trust: Trust = None,
+    sampling: Annotated[
+        bool, typer.Option("--sampling", help="From its settings instead: sample and score once more.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/rebuilt"),
 ) -> None:
     """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
@@ -130,7 +133,13 @@ def rebuild(
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.figures.outputs import write_outputs
 
-    _refuse_itself(run, out)
+    if out.resolve() == run.resolve():
+        raise UserError(f"--out {out}: this is the comparison itself; choose another folder")
+    if sampling:
+        _reproduced(context, run, store, trust, out)
+        return
+    if (device := device_given(context)) is not None:
+        raise UserError(f"--device {device}: no model runs without --sampling; leave it out")
     _, config, inputs = _written(context, run, trust, runs=False)
     written = reopened(run, store, code_in(config, inputs))
     (out / RESULTS).unlink(missing_ok=True)
@@ -142,19 +151,13 @@ def rebuild(
     typer.echo(f"{out}: every number equals that of {run}; {kept}")
 
 
-@app.command(rich_help_panel=LOOK)
-def reproduce(
-    context: typer.Context,
-    run: Run,
-    trust: Trust = None,
-    device: Device = "cpu",
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/reproduced"),
-) -> None:
-    """A comparison once more from its settings, sampling included; says whether the numbers are equal."""
-    _refuse_itself(run, out)
+def _reproduced(context: typer.Context, run: Path, store: Path | None, trust: list[str] | None, out: Path) -> None:
+    """A comparison once more from its settings; says whether the numbers are equal."""
+    if store is not None:
+        raise UserError(f"--store {store}: with --sampling the paths are sampled again; leave it out")
     before, config, inputs = _written(context, run, trust)
     (out / "results.json").unlink(missing_ok=True)  # what an earlier reproduction left is no run
-    after = compare_with(config, out, inputs, device)
+    after = compare_with(config, out, inputs, device_given(context) or "cpu")
     path = run / "results.json"
     _hold_together(before, after, f"NOT reproduced: {{}} differences to {path}")
     typer.echo(f"reproduced: every number equals that of {path} (measured seconds aside)")
@@ -168,11 +171,6 @@ def _beside(data: list[str] | None) -> dict[str, Path]:
     for name in folders.keys() - set(COMMANDS):
         raise UserError(f"--data {name}={folders[name]}: nothing is called '{name}'; known are {', '.join(COMMANDS)}")
     return {name: Path(folder) for name, folder in folders.items()}
-
-
-def _refuse_itself(run: Path, out: Path) -> None:
-    if out.resolve() == run.resolve():
-        raise UserError(f"--out {out}: this is the comparison itself; choose another folder")
 
 
 def _written(

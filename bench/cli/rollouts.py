@@ -13,7 +13,6 @@ from prunebench.bench.cli.at_hand import engine_of_store, processes_on
 from prunebench.bench.cli.options import (
     Config,
     Data,
-    Device,
     Engine,
     Model,
     Paths,
@@ -22,6 +21,7 @@ from prunebench.bench.cli.options import (
     Store,
     Task,
     data_of,
+    device_of,
     first_look,
 )
 from prunebench.bench.cli.settings import (
@@ -75,7 +75,6 @@ def rollouts(
     problems: Problems = None,
     n: Paths = None,
     engine: Engine = "transformers",
-    device: Device = "cpu",
     settings: RunSettings = None,
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
@@ -84,7 +83,7 @@ def rollouts(
     from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 
-    kind = parse_engine(engine)
+    kind, device = parse_engine(engine), device_of(context)
     run = config_from(
         config, settings, OF_COMPARISONS, tasks=task, data=data_of(data), model=model, problems=problems, n=n
     )
@@ -101,11 +100,11 @@ def rollouts(
 
 @app.command(rich_help_panel=RUN)
 def label(
+    context: typer.Context,
     store: Store,
     continuations: Annotated[int, typer.Option(help="K: continuations per prefix.")] = 32,
     prefix: Annotated[int, typer.Option(help="Tokens per prefix.")] = 40,
     engine: Engine = "transformers",
-    device: Device = "cpu",
     settings: Annotated[list[str] | None, set_option(keys_of(LabelSettings))] = None,
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
@@ -123,7 +122,7 @@ def label(
         raise UserError(
             f"{store}: imported rollouts; their model is not at hand, so their prefixes cannot be continued"
         )
-    kind = parse_engine(engine)
+    kind, device = parse_engine(engine), device_of(context)
     sampler = engine_of_store(rollout_store, device, asked.trust_remote_code, kind)
     require_model(rollout_store, store, sampler)
     cuts = [

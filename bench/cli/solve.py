@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunebench.bench.cli.app import RUN, app, watching
-from prunebench.bench.cli.options import RUN_KEYS, Device, Engine, Model, Paths, Prefix, judged
+from prunebench.bench.cli.options import RUN_KEYS, Engine, Model, Paths, Prefix, device_of, judged
 from prunebench.bench.cli.settings import keys_of, set_option, sorted_settings
 from prunebench.bench.errors import UserError
 
@@ -30,6 +30,7 @@ class SolveSettings:
 
 @app.command(rich_help_panel=RUN)
 def solve(
+    context: typer.Context,
     problems: Annotated[str, typer.Argument(help="A file with a question per row, a task, or one question.")],
     model: Model = None,
     method: Annotated[str | None, typer.Option(help="What scores the prefixes (default: stop).")] = None,
@@ -40,7 +41,6 @@ def solve(
         Path | None, typer.Option(help="Folder of an advice: its method, N, k, prefix and learned files.")
     ] = None,
     engine: Engine = "transformers",
-    device: Device = "cpu",
     settings: Annotated[list[str] | None, set_option(f"{keys_of(SolveSettings)}; {RUN_KEYS}")] = None,
     out: Annotated[Path, typer.Option(help="Where answers.jsonl goes; the same command resumes.")] = Path("runs/solve"),
 ) -> None:
@@ -55,13 +55,12 @@ def solve(
     options = _recommended(recommended) if recommended is not None else {}
     options |= {name: value for name, value in given.items() if value is not None}
     options |= of_run | ({"model_options": of_model} if of_model else {})
-    asked = _asked(problems)
-    found = solutions(
-        asked, **options, judges=judged(list(own.get("judge", ()))), engine=engine, device=device,
-        answer_type=own.get("answer_type", "math"), out=out, limit=own.get("limit"),
-    )  # fmt: skip
-    done = []
+    asked, done = _asked(problems), []
     with watching() as progress:
+        found = solutions(
+            asked, **options, judges=judged(list(own.get("judge", ()))), engine=engine, device=device_of(context),
+            answer_type=own.get("answer_type", "math"), out=out, limit=own.get("limit"), progress=progress,
+        )  # fmt: skip
         tick = progress.stretch("solving", None)
         for solution in found:
             typer.echo(_line(solution))
@@ -113,6 +112,9 @@ def _line(solution: Solution) -> str:
 
 
 def _total(solutions: Sequence[Solution]) -> str:
-    tokens, whole = sum(s.ledger.tokens for s in solutions), sum(s.ledger.whole_tokens for s in solutions)
-    seconds, all_seconds = sum(s.ledger.seconds for s in solutions), sum(s.ledger.whole_seconds for s in solutions)
-    return f"{len(solutions)} problems: {tokens:,} of about {whole:,.0f} tokens, {seconds:.1f} of about {all_seconds:.1f} s"
+    ledgers = [solution.ledger for solution in solutions]
+    tokens, whole_tokens = sum(it.tokens for it in ledgers), sum(it.whole_tokens for it in ledgers)
+    seconds, whole_seconds = sum(it.seconds for it in ledgers), sum(it.whole_seconds for it in ledgers)
+    of_tokens = f"{tokens:,} of about {whole_tokens:,.0f} tokens"
+    of_seconds = f"{seconds:.1f} of about {whole_seconds:.1f} s"
+    return f"{len(ledgers)} problems: {of_tokens}, {of_seconds}"

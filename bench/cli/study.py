@@ -11,6 +11,7 @@ import typer
 
 from prunebench.bench.cli.app import RUN, app, command_line, watching
 from prunebench.bench.cli.at_hand import engine_of_store, known, learned_for
+from prunebench.bench.cli.options import device_given
 from prunebench.bench.cli.settings import keys_of, model_options_of, set_option, settings_of
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import Spoken
@@ -165,11 +166,11 @@ STUDIES = {
 
 @app.command(rich_help_panel=RUN)
 def study(
+    context: typer.Context,
     what: Annotated[str, typer.Argument(help=f"{', '.join(STUDIES)}.")],
     source: Annotated[
         Path, typer.Argument(help="; ".join(f"{name}: {kind.source}" for name, kind in STUDIES.items()) + ".")
     ],
-    device: Annotated[str | None, typer.Option(help="cpu (default) or cuda.")] = None,
     settings: Annotated[
         list[str] | None,
         set_option("; ".join(f"{name}: {keys_of(kind.settings)}" for name, kind in STUDIES.items())),
@@ -182,7 +183,7 @@ def study(
     """
     if what not in STUDIES:
         raise UserError(f"no study is called '{what}': known are {', '.join(STUDIES)}")
-    chosen = STUDIES[what]
+    chosen, device = STUDIES[what], device_given(context)
     if chosen.out is None and (refused := [name for name, value in (("--out", out), ("--device", device)) if value]):
         raise UserError(f"{', '.join(refused)}: {what} writes nothing and runs no model; leave it out")
     chosen.run(source, out or chosen.out or Path(), device or "cpu", settings or ())

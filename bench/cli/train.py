@@ -10,7 +10,7 @@ import typer
 
 from prunebench.bench.cli.app import RUN, app
 from prunebench.bench.cli.at_hand import known
-from prunebench.bench.cli.options import Device, Judge, judged
+from prunebench.bench.cli.options import Judge, device_of, judged
 from prunebench.bench.cli.settings import keys_of, model_options_of, set_option
 from prunebench.bench.progress import Spoken
 
@@ -25,13 +25,13 @@ class TrainSettings:
 
 @app.command(rich_help_panel=RUN)
 def train(
+    context: typer.Context,
     methods: Annotated[list[str] | None, typer.Argument(help="Methods to tune and train; none: all of them.")] = None,
     data: Annotated[
         Path, typer.Option(help="Folder with train/ and validation/, each <name>/{rollouts,labels}.")
     ] = Path("runs/reasoner/data"),
     model: Annotated[str, typer.Option(help="A shipped reasoner, a checkpoint folder, or a hub id.")] = "embedded",
     judge: Judge = None,
-    device: Device = "cpu",
     settings: Annotated[list[str] | None, set_option(f"{keys_of(TrainSettings)}, and the options of a model")] = None,
     out: Annotated[Path, typer.Option(help="Where learned files, cards and curves go.")] = Path("runs/learned"),
 ) -> None:
@@ -51,6 +51,7 @@ def train(
     names = list(methods or tunable())
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+    device = device_of(context)
     judges, model_hash = Judges(judged(judge), device), options.digest(model_digest(source_of(model)))
     done, _ = already_trained(names, data, out, asked.prefix, model_hash=model_hash, seed=asked.seed, judges=judges)
     for name, card in done.items():

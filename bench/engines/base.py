@@ -147,6 +147,17 @@ class Path:
     tool_spans: tuple[tuple[int, int], ...] = ()
 
 
+def joined(launched: Path, rest: Path | None, recording: Recording) -> Path:
+    """A whole path from its two parts."""
+    if rest is None:
+        return launched
+    columns = {}
+    for name in {**launched.signals, **rest.signals}:
+        column = np.concatenate([path.signals[name] for path in (launched, rest) if name in path.signals])
+        columns[name] = column[: recording.topk_tokens] if column.ndim > 1 else column
+    return Path(launched.path, np.concatenate([launched.token_ids, rest.token_ids]), rest.finish, columns)
+
+
 @dataclass
 class Rollout:
     """The finished paths of one request, in the order of its ``paths``, and the seconds that its phases took.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import NOTHING, LivePool, Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.base import NOTHING, LivePool, Recording, Request, Rollout, Sampling, joined
+from prunebench.bench.engines.base import Path as SampledPath
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.shipped import source_of
 from prunebench.bench.engines.tokenization import Tokenization, distinct_rows, forced_answers
@@ -74,12 +76,27 @@ class ServedEngine(Tokenization):
     def launch(
         self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, until: int
     ) -> Iterator[LivePool]:
-        """Raises UserError: nobody keeps a server's cache between a checkpoint and what follows."""
-        raise UserError("a server does not stop at a checkpoint; prune online with --engine transformers or vllm")
+        """Paths that end at the checkpoint: what the server has in its prefix cache then is its own matter."""
+        asked = list(requests)
+        short = replace(sampling, max_new_tokens=min(until, sampling.max_new_tokens))
+        for request, rollout in zip(asked, self.sample(asked, short, seed, recording), strict=True):
+            yield ServedLivePool(self, request, rollout.paths, sampling, seed, recording)
 
     def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
-        """Nothing to go on with, see :meth:`launch`."""
-        return iter(())
+        """The kept paths that have not ended are asked for again, behind their prefixes; all pools together."""
+        pools: list[tuple[ServedLivePool, list[int]]] = []
+        for pool, keep in live:
+            assert isinstance(pool, ServedLivePool)
+            pools.append((pool, np.flatnonzero(keep).tolist()))
+        going = [[row for row in rows if pool.is_open(row)] for pool, rows in pools]
+        asked = [pool.behind_rows(rows) for (pool, _), rows in zip(pools, going, strict=True) if rows]
+        first = pools[0][0] if pools else None
+        rests = iter(()) if first is None else self.sample(asked, first.sampling, first.seed, first.recording)
+        for (pool, kept), rows in zip(pools, going, strict=True):
+            rest = dict(zip(rows, next(rests).paths, strict=True)) if rows else {}
+            yield Rollout(
+                pool.request.problem, [joined(pool.paths[row], rest.get(row), pool.recording) for row in kept]
+            )
 
     def forget(self) -> None:
         """Nothing is kept here."""
@@ -115,6 +132,41 @@ class ServedEngine(Tokenization):
     def reread(self, pool: Pool, signals: Collection[Signal]) -> dict[Signal, Any]:
         """Nothing: a server does not tell more than it did while sampling."""
         return {}
+
+
+@dataclass
+class ServedLivePool:
+    """Paths that a server wrote up to a checkpoint. What is asked behind them the server is asked."""
+
+    engine: ServedEngine
+    request: Request
+    paths: list[SampledPath]
+    sampling: Sampling
+    seed: int
+    recording: Recording
+    replay_seconds: float = 0.0
+
+    def is_open(self, row: int) -> bool:
+        """Whether a path goes on."""
+        path = self.paths[row]
+        return path.finish == "length" and len(path.token_ids) < self.engine.limit(self.request, self.sampling)
+
+    def behind_rows(self, rows: Sequence[int]) -> Request:
+        """What follows the prefixes of some open paths, which all reach to the checkpoint."""
+        prefixes = np.stack([self.paths[row].token_ids for row in rows])
+        return replace(self.request, paths=tuple(self.request.paths[row] for row in rows), prefixes=prefixes)
+
+    def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
+        return self.engine.probe(pool, suffix_ids, max_new_tokens)
+
+    def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
+        return self.engine.next_logprobs(pool, suffix_ids, token_ids)
+
+    def kv(self, pool: Pool, rows: Sequence[int]) -> PrefixCache:
+        return self.engine.kv(pool, rows)
+
+    def behind(self, pool: Pool, learned: LearnedTokens) -> None:
+        return None
 
 
 def refusal(name: str, reads: Collection[Signal]) -> str | None:

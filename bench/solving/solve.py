@@ -16,10 +16,12 @@ from prunebench.bench.engines.served import refusal
 from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX, REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import KeepAll, TopK
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.provenance import code_digest
 from prunebench.bench.rollouts.sampling import problems_of
-from prunebench.bench.solving.solver import Ledger, Solution, Solver
-from prunebench.bench.training.loading import Judges, Learned, load_method, reads_of
+from prunebench.bench.solving.answers import answered
+from prunebench.bench.solving.solver import Solution, Solver
+from prunebench.bench.training.loading import Judges, Learned, entry_of, load_method, reads_of
 from prunebench.methods.controls.none import NoPruning
 from prunebench.methods.signals import PRIVILEGED
 from prunebench.tasks.questions import Questions
@@ -43,6 +45,7 @@ def solve(
     answer_type: str = "math",
     out: Path | None = None,
     limit: int | None = None,
+    progress: Progress = SILENT,
     **settings: Any,
 ) -> Iterator[Solution]:
     """Answer ``problems`` with ``n`` paths each, of which ``method`` keeps ``k`` after ``prefix`` tokens.
@@ -51,17 +54,19 @@ def solve(
     ``limit`` of them. ``settings`` are keys of :class:`prunebench.bench.config.RunConfig` (``seed``, ``temperature``,
     ``max_new_tokens``, ``vote``, ...). What is not given is the shipped reasoner's own, or the standard setting for
     another model. ``learned``: the folder of what the method learned (None: what is shipped with the model). With
-    ``out`` every solution is a line of ``out/answers.jsonl``, and what is there is not solved again.
+    ``out`` every solution is a line of ``out/answers.jsonl``, and what is there is not solved again. ``progress`` says
+    what there is to say of the method, as that it was tuned at another length.
 
     Yields a :class:`Solution` per problem, in order. Raises UserError for what cannot be run.
     """
+    model = model if isinstance(engine, str) else engine.name
     given = {"model": model, "n": n, "k": k, "prefix_tokens": prefix, **settings}
     config = configured({name: value for name, value in given.items() if value is not None})
     asked = chosen(problems, config, answer_type, limit)
     loaded = engine
     if isinstance(loaded, str):
         loaded = load_engine(model, device, config.model_options, parse_engine(loaded))
-    solver, identity = prepared(loaded, config, method, learned or shipped_learned(model), judges)
+    solver, identity = prepared(loaded, config, method, learned or shipped_learned(model), judges, progress)
     return answered(solver, asked, identity, out)
 
 
@@ -86,9 +91,10 @@ def chosen(problems: Asked, config: RunConfig, answer_type: str, limit: int | No
 
 
 def prepared(
-    engine: Engine, config: RunConfig, method: str, learned: Learned, judges: Mapping[str, str]
+    engine: Engine, config: RunConfig, method: str, learned: Learned, judges: Mapping[str, str], progress: Progress
 ) -> tuple[Solver, str]:
     """A solver that is ready, and what tells its answers from those of other settings. Raises UserError."""
+    entry_of(method)  # refuses an unknown one
     reads = reads_of([method])
     if hidden := sorted(signal.name for signal in reads & PRIVILEGED):
         raise UserError(f"--method {method}: it reads {', '.join(hidden)}, which nobody knows of a new problem")
@@ -98,6 +104,8 @@ def prepared(
         raise UserError(f"--prefix {config.prefix_tokens}: the context of {engine.name} is {engine.context} tokens")
     bound = Judges(judges, engine.device, shipped=engine.name in REASONERS)
     ready = load_method(method, learned, engine.digest, config.prefix_tokens, bound)
+    if ready.note:
+        progress.say(f"{method}: {ready.note}")
     policy = KeepAll() if isinstance(ready.pruner, NoPruning) else TopK(config.k)
     card = asdict(ready.card) if ready.card else None
     content = [
@@ -106,42 +114,3 @@ def prepared(
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Solver(engine, ready.pruner, policy, config, reads), digest
-
-
-def answered(
-    solver: Solver, problems: Iterable[tuple[Task, Problem]], identity: str, out: Path | None
-) -> Iterator[Solution]:
-    """What is in ``out`` already, then the rest as it is solved. Raises UserError for answers of other settings."""
-    asked = list(problems)
-    file = out / "answers.jsonl" if out is not None else None
-    held = _held(file, identity) if file is not None else {}
-    yield from (held[key] for task, problem in asked if (key := _key(task, problem)) in held)
-    missing = [(task, problem) for task, problem in asked if _key(task, problem) not in held]
-    for solution in solver.solutions(missing):
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("ab") as stream:  # the newline first: it ends what a kill may have cut off
-                stream.write(
-                    b"\n" * (stream.tell() > 0) + json.dumps({"settings": identity, **asdict(solution)}).encode()
-                )
-        yield solution
-
-
-def _key(task: Task, problem: Problem) -> tuple[str, str, str]:
-    return task.name, problem.id, problem.prompt
-
-
-def _held(file: Path, identity: str) -> dict[tuple[str, str, str], Solution]:
-    held = {}
-    for line in file.read_bytes().split(b"\n") if file.exists() else ():
-        try:
-            row = json.loads(line)
-            settings = row.pop("settings")
-            row |= {name: tuple(row[name]) for name in ("kept", "answers", "scores")}
-            solution = Solution(**{**row, "ledger": Ledger(**row["ledger"])})
-        except (ValueError, KeyError, TypeError):
-            continue
-        if settings != identity:
-            raise UserError(f"{file}: holds answers of other settings; choose another --out")
-        held[solution.task, solution.problem, solution.prompt] = solution
-    return held

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.base import NOTHING, LivePool, Path, Recording, Request, Rollout, Sampling, joined
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.tokenization import Tokenization, distinct_rows, pool_of_ids
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.engines.vllm.checks import CachedPrefixes
-from prunebench.bench.engines.vllm.paths import by_request, joined, path_of
+from prunebench.bench.engines.vllm.paths import by_request, path_of
 from prunebench.bench.engines.vllm.process import VllmProcess, version
 from prunebench.bench.engines.vllm.self_test import differences
 from prunebench.bench.errors import UserError

@@ -1,4 +1,4 @@
-"""From vLLM's outputs to paths, and the two parts of a resumed path to one."""
+"""From vLLM's outputs to paths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import Path, Recording
+from prunebench.bench.engines.base import Path
 
 
 def by_request(columns: dict[str, NDArray[Any]], count: int) -> list[dict[str, NDArray[np.float32]]]:
@@ -30,14 +30,3 @@ def path_of(number: int, output: Any, signals: dict[str, NDArray[np.float32]], t
     most = {name: min(len(ids), topk_tokens) if column.ndim > 1 else len(ids) for name, column in signals.items()}
     columns = {name: column[: most[name]] for name, column in signals.items()}
     return Path(number, ids, "stop" if output.finish_reason == "stop" else "length", columns)
-
-
-def joined(launched: Path, rest: Path | None, recording: Recording) -> Path:
-    """A whole path from its two parts."""
-    if rest is None:
-        return launched
-    columns = {}
-    for name in {**launched.signals, **rest.signals}:
-        column = np.concatenate([path.signals[name] for path in (launched, rest) if name in path.signals])
-        columns[name] = column[: recording.topk_tokens] if column.ndim > 1 else column
-    return Path(launched.path, np.concatenate([launched.token_ids, rest.token_ids]), rest.finish, columns)

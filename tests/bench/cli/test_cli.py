@@ -18,7 +18,7 @@ from tests.bench.conftest import refused
 
 COMMANDS = (
     "demo", "list", "rollouts", "label", "train", "compare", "perf", "check", "sweep", "guideline", "figures", "study",
-    "report", "versus", "rebuild", "reproduce", "new", "import", "run", "advise",
+    "report", "versus", "rebuild", "solve", "new", "import", "run", "advise",
 )  # fmt: skip
 SMALL = ("--task", "synthetic/power", "--n", "8", "--k", "2", "--set", "split=validation")
 

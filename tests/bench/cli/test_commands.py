@@ -18,6 +18,7 @@ from prunebench.bench.cli.guideline import SweepSettings
 from prunebench.bench.cli.perf import MEASUREMENTS
 from prunebench.bench.cli.rollouts import CheckpointSettings, LabelSettings
 from prunebench.bench.cli.settings import sorted_settings
+from prunebench.bench.cli.solve import SolveSettings
 from prunebench.bench.cli.study import STUDIES
 from prunebench.bench.cli.tasks import Columns
 from prunebench.bench.cli.train import TrainSettings
@@ -72,14 +73,12 @@ def test_the_help_is_grouped(prunebench):
     groups = dict(zip(titles, re.split(r"^╭─ .* ─+╮$", out, flags=re.M)[1:], strict=True))
     shown = {title: re.findall(r"^│ ([a-z-]+) ", group, flags=re.M) for title, group in groups.items()}
     assert sorted(name for title in titles[1:] for name in shown[title]) == sorted(COMMANDS)
-    assert shown[LOOK] == ["figures", "report", "versus", "rebuild", "reproduce", "guideline"]
+    assert shown[LOOK] == ["figures", "report", "versus", "rebuild", "guideline"]
 
 
 def test_what_looks_at_a_run_names_it_first():
-    first = {
-        name: parameters(COMMANDS[name])[0].name for name in ("figures", "report", "versus", "rebuild", "reproduce")
-    }
-    assert first == {"figures": "run", "report": "runs", "versus": "run", "rebuild": "run", "reproduce": "run"}
+    first = {name: parameters(COMMANDS[name])[0].name for name in ("figures", "report", "versus", "rebuild")}
+    assert first == {"figures": "run", "report": "runs", "versus": "run", "rebuild": "run"}
 
 
 def lines_of(text):
@@ -99,8 +98,8 @@ def refusal(line, whole):
     """What the application says of a line, without running it; nothing of a span that leaves something out."""
     words = [word for word in shlex.split(line.partition(" > ")[0], comments=True) if word != "..."]
     words = common_first(words)
-    while words[0] == "--plugin":
-        words = words[2:]
+    while words[0] in ("--plugin", "--device", "--force"):
+        words = words[1 if words[0] == "--force" else 2 :]
     if words == ["--help"]:
         return None
     name, *rest = words
@@ -127,6 +126,7 @@ def kinds_of(name, values):
         "train": lambda: [TrainSettings, ModelOptions],
         "import": lambda: [CheckpointSettings, ModelOptions],
         "new": lambda: [Columns],
+        "solve": lambda: [SolveSettings, RunConfig, ModelOptions],
         "run": lambda: [RunConfig, ModelOptions, PlanSettings],
     }.get(name, lambda: [RunConfig, ModelOptions])()
 

@@ -120,16 +120,16 @@ def test_a_budget_may_be_written_in_thousands(prunebench, imported, tmp_path):
 def test_a_result_is_reproduced_and_a_changed_one_is_not(prunebench, imported, tmp_path):
     prunebench("compare", "--store", imported, "--prefix", 4, "--out", tmp_path / "o")
     path = tmp_path / "o" / "results.json"
-    code, out, _ = prunebench("reproduce", tmp_path / "o", "--out", tmp_path / "again")
+    code, out, _ = prunebench("rebuild", "--sampling", tmp_path / "o", "--out", tmp_path / "again")
     assert code == 0
     assert "reproduced: every number equals" in out
     content = json.loads(path.read_text())
     content["rows"][0]["metrics"]["avg_at_k"]["mean"] += 1
     path.write_text(json.dumps(content))
-    code, out, _ = prunebench("reproduce", tmp_path / "o", "--out", tmp_path / "again")
+    code, out, _ = prunebench("rebuild", "--sampling", tmp_path / "o", "--out", tmp_path / "again")
     assert code == 1
     assert "NOT reproduced: 1 differences" in out
-    assert "no such file" in refused(prunebench("reproduce", tmp_path / "none"))
+    assert "no such file" in refused(prunebench("rebuild", "--sampling", tmp_path / "none"))
 
 
 def test_results_say_what_they_were_made_of(prunebench, imported, tmp_path):

@@ -97,15 +97,21 @@ def test_written_runs_take_what_they_use():
     """There is no option of theirs that only a comparison reads."""
     from tests.bench.cli.test_commands import COMMANDS, parameters
 
-    taken = {name: {it.name for it in parameters(COMMANDS[name])} for name in ("versus", "rebuild", "reproduce")}
+    taken = {name: {it.name for it in parameters(COMMANDS[name])} for name in ("versus", "rebuild")}
     assert taken == {
         "versus": {"run", "methods", "store", "trust"},
-        "rebuild": {"run", "store", "trust", "out"},
-        "reproduce": {"run", "trust", "device", "out"},
+        "rebuild": {"run", "store", "trust", "sampling", "out"},
     }
 
 
-@pytest.mark.parametrize("command", ["rebuild", "reproduce"])
-def test_a_run_is_not_written_over_itself(prunebench, tmp_path, command):
-    sentence = refused(prunebench(command, tmp_path, "--out", tmp_path))
+@pytest.mark.parametrize("how", [(), ("--sampling",)])
+def test_a_run_is_not_written_over_itself(prunebench, tmp_path, how):
+    sentence = refused(prunebench("rebuild", tmp_path, *how, "--out", tmp_path))
     assert "this is the comparison itself; choose another folder" in sentence
+
+
+def test_a_device_is_asked_of_commands_that_compute(prunebench, tmp_path):
+    assert "--device cuda: figures makes no use of it" in refused(prunebench("figures", tmp_path, "--device", "cuda"))
+    assert "no model runs without --sampling" in refused(prunebench("rebuild", tmp_path, "--device", "cuda"))
+    sentence = refused(prunebench("--device", "cpu", "rebuild", tmp_path, "--sampling", "--store", "x"))
+    assert "with --sampling the paths are sampled again" in sentence

@@ -118,7 +118,7 @@ def test_versus_rebuild_figures_and_report_work_without_the_plugin(prunebench, p
     results = Results.read(tmp_path / "made" / "results.json")
     assert results.setup["plugins"] == [str(plugin.resolve())]
     for name in (plugin, "mine.py", "./mine.py"):
-        code, said, _ = prunebench("reproduce", "made", "--trust", name, "--out", "third")
+        code, said, _ = prunebench("rebuild", "--sampling", "made", "--trust", name, "--out", "third")
         assert code == 0 and "reproduced" in said
 
 
