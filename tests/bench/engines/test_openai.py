@@ -16,6 +16,7 @@ import warnings
 import numpy as np
 import pytest
 
+from prunebench.bench import solve
 from prunebench.bench.engines import openai as served
 from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
 from prunebench.bench.engines.openai import OpenAIEngine
@@ -138,6 +139,27 @@ def test_a_prefix_goes_on_as_if_it_had_not_been_cut(engine):
     ids = whole.paths[0].token_ids
     (rest,) = engine.sample([Request(request.problem, request.prompt_ids, (0,), ids[None, :20])], GREEDY, 0, NOTHING)
     np.testing.assert_array_equal(np.concatenate([ids[:20], rest.paths[0].token_ids]), ids)
+
+
+def test_paths_that_were_stopped_at_a_checkpoint_go_on_as_whole_ones(engine):
+    asked = requests(engine, 3)
+    whole = list(engine.sample(asked, GREEDY, 0, NOTHING))
+    live = list(engine.launch(asked, GREEDY, 0, NOTHING, 20))
+    assert [len(path.token_ids) for pool in live for path in pool.paths] == [20] * 6
+    for resumed, complete in zip(
+        engine.resume((pool, np.array([True, False, True])) for pool in live), whole, strict=True
+    ):
+        assert [path.path for path in resumed.paths] == [0, 2]
+        for path in resumed.paths:
+            np.testing.assert_array_equal(path.token_ids, complete.paths[path.path].token_ids)
+
+
+def test_problems_are_solved_by_what_a_server_tells(engine):
+    (solution,) = solve(catalogue.get("synthetic/power"), method="agreement", n=8, k=2, engine=engine, limit=1)
+    assert len(solution.kept) == 2
+    assert solution.ledger.launch_tokens <= 8 * 40 and solution.ledger.check_tokens > 0
+    with pytest.raises(UserError, match="'stop' reads kv_cache: a server tells"):
+        solve(catalogue.get("synthetic/power"), method="stop", n=8, k=2, engine=engine, limit=1)
 
 
 def test_answers_and_opinions_are_those_of_the_default_engine(reader, engine):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from prunebench.bench import solve
 from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
 from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.engines.options import ModelOptions
@@ -100,6 +101,28 @@ def test_a_prefix_goes_on_as_if_it_had_not_been_cut(engine):
             [Request(request.problem, request.prompt_ids, (0,), ids[None, :cut])], greedy, 0, NOTHING
         )
         np.testing.assert_array_equal(np.concatenate([ids[:cut], rest.paths[0].token_ids]), ids)
+
+
+def test_problems_are_solved_alike_and_only_the_kept_paths_go_on(reader, engine, monkeypatch):
+    """A request of a pruned path ends at the checkpoint; the others go on from vLLM's cache, nothing encoded again."""
+    rows, kept, submitted = 16, 4, []
+    generate = type(engine.process).generate
+    monkeypatch.setattr(
+        type(engine.process),
+        "generate",
+        lambda self, prompts, params: submitted.append((len(prompts), params)) or generate(self, prompts, params),
+    )
+    settings = {"method": "stop", "n": rows, "k": kept, "limit": 3}
+    ours, theirs = (
+        list(solve(catalogue.get("synthetic/power"), **settings, engine=which)) for which in (reader, engine)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.answer, a.kept, a.answers) == (b.answer, b.kept, b.answers)
+        assert (a.ledger.launch_tokens, a.ledger.resume_tokens) == (b.ledger.launch_tokens, b.ledger.resume_tokens)
+    written = [(count, params[0].max_tokens) for count, params in submitted if params[0].max_tokens > 1]
+    (launched, until), (resumed, _) = written
+    assert (launched, until) == (3 * rows, PREFIX), "all paths to the checkpoint"
+    assert resumed <= 3 * kept, "no more than the kept ones behind it"
 
 
 def test_filters_are_applied_as_by_the_default_engine(reader, engine):
