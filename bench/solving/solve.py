@@ -66,7 +66,7 @@ def solve(
     loaded = engine
     if isinstance(loaded, str):
         loaded = load_engine(model, device, config.model_options, parse_engine(loaded))
-    solver, identity = prepared(loaded, config, method, learned or shipped_learned(model), judges, progress)
+    solver, identity = prepared(loaded, config, method, learned or learned_with(loaded), judges, progress)
     return answered(solver, asked, identity, out)
 
 
@@ -77,9 +77,10 @@ def configured(given: Mapping[str, Any]) -> RunConfig:
     return preset(REASONERS[model].preset, **settings) if model in REASONERS else load_config(STANDARD, **settings)
 
 
-def shipped_learned(model: str) -> Path:
-    """What is shipped with a reasoner, or where training puts what is learned."""
-    return REASONERS[model].learned if model in REASONERS else Path("runs/learned")
+def learned_with(engine: Engine) -> Path:
+    """What is shipped with a reasoner, learned from its own cache; else where training puts what is learned."""
+    as_shipped = engine.name in REASONERS and engine.reads and not engine.options.changes
+    return REASONERS[engine.name].learned if as_shipped else Path("runs/learned")
 
 
 def chosen(problems: Asked, config: RunConfig, answer_type: str, limit: int | None) -> list[tuple[Task, Problem]]:
