@@ -86,7 +86,7 @@ def overhead_rows(
                 check_tokens=check_tokens / len(problems) if problems else math.nan,
                 flops=flops,
                 flops_percent=100 * flops / whole if whole > 0 else math.nan,
-                peak_kv_bytes=_peak(entries),
+                peak_kv_bytes=peak_kv_bytes(entries),
             )
         )
     if paper:
@@ -112,7 +112,8 @@ def _flops(entries: Sequence[LedgerRow]) -> float:
     return sum(entry.flops for entry in entries) / len(problems) if problems else math.nan
 
 
-def _peak(entries: Sequence[LedgerRow]) -> float:
+def peak_kv_bytes(entries: Sequence[LedgerRow]) -> float:
+    """The highest phase's, mean over the problems of one method's ``entries``."""
     peaks: dict[tuple[str, str], float] = {}
     for entry in entries:
         key = (entry.task, entry.problem)

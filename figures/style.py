@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from prunebench.bench.evaluation.results import QuadrantName, ResultRow, Results
 from prunebench.bench.files import write_atomically
@@ -195,7 +195,8 @@ def quadrant_legend(figure: Figure, present: Collection[QuadrantName], y: float)
 def cost_axis(ax: Axes, values: Sequence[float]) -> float:
     """A logarithmic x-axis over ``values`` (NaN left out) on which 0 has a place at the left; returns that place.
 
-    Ticks stand at powers of 1,000 where there are any: narrow panels have room for few.
+    Labels stand at powers of 1,000, or at the ends where there are fewer than two: narrow panels have room for few.
+    Small ticks at every power and between say that it is logarithmic.
     """
     positive = [value for value in values if value > 0]
     first = math.floor(math.log10(min(positive, default=1.0)))
@@ -204,10 +205,14 @@ def cost_axis(ax: Axes, values: Sequence[float]) -> float:
     zeros = any(value == 0 for value in values)
     ax.set_xscale("log")
     ax.set_xlim(10.0 ** (first - (1.0 if zeros else 0.3)), 10.0**last)
-    powers = range(first + 2 if zeros else first, math.floor(last) + 1)
-    chosen = [power for power in powers if power % 3 == 0] or list(powers)[-1:]
+    powers = range(first + 1 if zeros else first, math.floor(last) + 1)
+    thirds = [power for power in powers if power % 3 == 0]
+    chosen = thirds if len(thirds) > 1 else sorted({powers[0], powers[-1]})
+    between = [digit * 10.0**power for power in range(first, powers[-1] + 1) for digit in range(1, 10)]
     ax.xaxis.set_major_locator(FixedLocator([*([zero] if zeros else []), *(10.0**power for power in chosen)]))
-    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_locator(FixedLocator(between))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="x", which="minor", bottom=True, length=1.5, width=0.4, color=MUTED)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= 1.01 * zero else thousands(x, _)))
     return zero
 

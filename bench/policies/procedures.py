@@ -106,6 +106,6 @@ PROCEDURES: dict[str, Procedure] = {
         "step",
         lambda n, k, position: MemoryTriggered(tokens=n * position // 2, every=position, checks=3),
         "arXiv 2601.09093",
-        "none",
+        "a small network at every end of a step",
     ),
 }

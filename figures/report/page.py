@@ -22,6 +22,7 @@ from prunebench.figures.equal_cost_table import LEGEND as EQUAL_COST_LEGEND
 from prunebench.figures.equal_cost_table import EqualCostTable
 from prunebench.figures.gallery import draw_figures
 from prunebench.figures.main_table import columns
+from prunebench.figures.overhead import peak_kv_bytes
 from prunebench.figures.registry import figures
 from prunebench.figures.report.explorer import explorer, packed
 from prunebench.figures.report.summary import summary
@@ -176,7 +177,7 @@ def ledger_lines(run: RunFolder) -> list[dict[str, Any]]:
             mean_defined(pick(method, "launch", "decoded_tokens")), check_tokens,
             mean_defined(pick(method, "resume", "decoded_tokens")),
             sum(mean_defined(pick(method, phase, "flops")) for phase in ("launch", "check", "resume")) / 1e9,
-            mean_defined(pick(method, "launch", "peak_kv_bytes")) / 1e6, seconds,
+            peak_kv_bytes([row for row in rows if row.method == method]) / 1e6, seconds,
         ]  # fmt: skip
         lines.append({"method": method, "cells": [SortableCell(_short(value), _sortable(value)) for value in numbers]})
     return lines

@@ -28,6 +28,7 @@ class TextClassifier(LearnablePruner):
     source = Source.EXTERNAL
     requires = frozenset({Signal.TEXT})
     paper = "baseline (scikit-learn)"
+    extra_cost = "reads every text again, some operations a token"
     pointwise = True
 
     ngram_max: int = 3

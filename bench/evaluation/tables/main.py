@@ -135,7 +135,7 @@ def _notes(
 ) -> list[str]:
     """The statements under one table, about its ``problems``."""
     tested = [name for name, method in methods.items() if not method.candidate.is_control]
-    notes = [f"{len(tested)} candidates besides the controls; the best of them wins partly by their number"]
+    notes = [_number_of(len(tested))]
     notes.append(_detectable([methods[name].avg - base.avg for name in tested], problems))
     finished, leaky = (100 * float(share[problems].mean()) for share in (base.finished, base.leaky))
     stated = "without text nobody knows how many are leaky" if math.isnan(leaky) else f"{leaky:.1f} % are leaky"
@@ -163,6 +163,12 @@ def _notes(
     return notes
 
 
+def _number_of(candidates: int) -> str:
+    if candidates < 2:
+        return f"{('no candidate', 'one candidate')[candidates]} besides the controls"
+    return f"{candidates} candidates besides the controls; the best of them wins partly by their number"
+
+
 def _found_by(records: Sequence[ProblemRecord]) -> list[str]:
     """How the final answers of the paths were found, as one note; none where nobody counted."""
     counts = Counter(rule for record in records for rule in record.found_by or ())
@@ -173,13 +179,15 @@ def _found_by(records: Sequence[ProblemRecord]) -> list[str]:
 
 
 def _detectable(differences: Sequence[Array], problems: NDArray[np.int64]) -> str:
-    n = len(problems)
-    if not differences or n < 2:
-        return "minimum detectable difference to none: undefined (it needs 2 problems and a method)"
-    deviation = np.median([np.std(difference[problems], ddof=1) for difference in differences])
-    points = 100 * minimum_detectable_difference(float(deviation), n)
-    shown = "undefined (no difference varies)" if math.isnan(points) else f"{points:.1f} points"
-    return f"minimum detectable difference to none: {shown} (two-sided 5 %, 80 % power, {n=})"
+    n, what = len(problems), "minimum detectable difference to none"
+    if n < 2 or not differences:
+        return f"{what}: undefined (it needs {'2 problems' if n < 2 else 'a candidate besides the controls'})"
+    deviations = [np.std(difference[problems], ddof=1) for difference in differences]
+    varying = [deviation for deviation in deviations if deviation > 0]  # what never differs says nothing of the others
+    if not varying:
+        return f"{what}: undefined (every candidate differs from none by the same on all problems)"
+    points = 100 * minimum_detectable_difference(float(np.median(varying)), n)
+    return f"{what}: {points:.1f} points (two-sided 5 %, 80 % power, {n=})"
 
 
 def _duplicates(methods: Mapping[str, Graded], policy: Policy, problems: NDArray[np.int64]) -> list[list[str]]:

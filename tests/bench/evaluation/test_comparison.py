@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +112,21 @@ def test_the_controls_bracket_every_method(run):
     free = [name for name in rows if name in PRUNERS.names() and PRUNERS.get(name).extra_cost == "none"]
     assert all(rows[name]["reduction"].mean > 50 for name in free if name != "none")
     assert all(rows[name]["tokens"].mean < rows["none"]["tokens"].mean for name in PROCEDURES)
+
+
+def test_what_a_method_says_that_it_costs_is_what_is_charged(run):
+    out, _ = run
+    charged = Counter()
+    for row in csv.DictReader((out / "ledger.csv").open()):
+        if row["phase"] == "check":
+            charged[row["method"]] += sum(
+                float(row[name]) for name in ("reencoded_tokens", "probe_tokens", "check_tokens")
+            )
+            charged[row["method"]] += float(row["flops"])
+    said = {name: entry.extra_cost for name, entry in PRUNERS.items()}
+    said |= {name: procedure.extra_cost for name, procedure in PROCEDURES.items()}
+    free = {name for name, words in said.items() if words.startswith(("none", "whole paths"))}
+    assert {name for name in said if charged[name] == 0} == free
 
 
 def test_each_quadrant_has_a_representative_chosen_on_validation(run):
