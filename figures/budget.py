@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from prunebench.bench.evaluation.results import QuadrantName
-from prunebench.bench.evaluation.statistics import Interval, mean_interval
+from prunebench.bench.evaluation.statistics import PERCENT, Interval, mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.guideline import Guideline
 from prunebench.bench.guideline.sweep import Sweep, SweepCell
@@ -89,7 +89,7 @@ def _nearest(cells: list[SweepCell], gamma: Callable[[str], float]) -> list[Swee
 def _pooled(panel: str, method: str, budget: float, cells: list[SweepCell], tasks: int) -> list[Spent]:
     if len(cells) < tasks:
         return []
-    maj = mean_interval(100 * np.concatenate([cell.maj for cell in cells]))
+    maj = mean_interval(100 * np.concatenate([cell.maj for cell in cells]), bounds=PERCENT)
     cost = float(np.average([cell.cost for cell in cells], weights=[len(cell.maj) for cell in cells]))
     return [Spent(panel, method, budget, cost, maj)]
 

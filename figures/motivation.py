@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from prunebench.bench.evaluation.formats import number
+from prunebench.bench.evaluation.formats import with_interval
 from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Motivation
 from prunebench.bench.evaluation.statistics import Interval
 from prunebench.bench.files import csv_text
@@ -62,7 +62,8 @@ def motivation(measured: Motivation) -> Figure:
              (f"above {RISEN:g}", f"below {FALLEN:g}", measured.fell())),
             strict=True,
         ):  # fmt: skip
-            figure.text(0.02, y / HEIGHT, f"from {begin} to {end} one length later: {_percent(share)}",
+            percent = with_interval(share.scaled(100), 0)
+            figure.text(0.02, y / HEIGHT, f"from {begin} to {end} one length later: {percent} %",
                         fontsize=NAME_POINTS, color=MUTED)  # fmt: skip
     return figure
 
@@ -79,7 +80,3 @@ def _line(ax: Axes, lengths: list[int], values: list[Interval], color: str, name
     ax.plot(lengths, [value.mean for value in values], color=color, marker="o", markersize=2.6, zorder=3, label=name)
     for length, value in zip(lengths, values, strict=True):
         ax.plot([length] * 2, [value.low, value.high], color=color, linewidth=0.8, alpha=0.6, zorder=2)
-
-
-def _percent(share: Interval) -> str:
-    return f"{number(100 * share.mean, 0)} % [{number(100 * share.low, 0)}, {number(100 * share.high, 0)}]"

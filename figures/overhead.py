@@ -82,7 +82,7 @@ def overhead_rows(
                 method=method,
                 quadrant=quadrant,
                 n_problems=len(problems),
-                check_seconds=mean_interval(np.array(seconds)),
+                check_seconds=mean_interval(np.array(seconds), bounds=(0.0, math.inf)),
                 check_tokens=check_tokens / len(problems) if problems else math.nan,
                 flops=flops,
                 flops_percent=100 * flops / whole if whole > 0 else math.nan,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from prunebench.bench.evaluation.statistics import Interval, mean_interval
+from prunebench.bench.evaluation.statistics import PERCENT, Interval, mean_interval
 from prunebench.bench.files import csv_text
 from prunebench.bench.guideline.sweep import Sweep
 from prunebench.figures.registry import Drawing, figure
@@ -52,7 +52,7 @@ def retention_points(sweep: Sweep, method: str) -> list[RetentionPoint]:
     for (prefix, budget, gamma), parts in groups.items():
         if len(parts) == len(sweep.tasks):
             values = 100 * np.concatenate(parts)
-            points.append(RetentionPoint(prefix, budget, gamma, mean_interval(values), len(values)))
+            points.append(RetentionPoint(prefix, budget, gamma, mean_interval(values, bounds=PERCENT), len(values)))
     return points
 
 
@@ -76,7 +76,7 @@ def retention(sweep: Sweep, method: str) -> Figure:
     budgets = sorted({point.budget for point in points})
     colors = dict(zip(budgets, BUDGET_COLORS[-len(budgets) :], strict=True))
     wide = (WIDTH_INCHES - LEFT - 0.06 - 0.08 * (len(prefixes) - 1)) / len(prefixes)
-    low, high = min(p.maj.mean for p in points), max(p.maj.high for p in points)
+    low, high = min(p.maj.mean for p in points), max(np.nanmax([p.maj.mean, p.maj.high]) for p in points)
     with theme():
         figure = new_figure(HEIGHT)
         figure.text(0.02, 1 - 0.05 / HEIGHT, f"{method}: {points[0].problems} problems, pools drawn from "

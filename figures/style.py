@@ -205,7 +205,8 @@ def cost_axis(ax: Axes, values: Sequence[float]) -> float:
     zeros = any(value == 0 for value in values)
     ax.set_xscale("log")
     ax.set_xlim(10.0 ** (first - (1.0 if zeros else 0.3)), 10.0**last)
-    powers = range(first + 1 if zeros else first, math.floor(last) + 1)
+    top = math.floor(last)
+    powers = range(first + 1 if zeros and top > first + 1 else first, top + 1)
     thirds = [power for power in powers if power % 3 == 0]
     chosen = thirds if len(thirds) > 1 else sorted({powers[0], powers[-1]})
     between = [digit * 10.0**power for power in range(first, powers[-1] + 1) for digit in range(1, 10)]

@@ -65,6 +65,7 @@ class MatrixSettings:
 
 def _motivation(source: Path, out: Path, device: str, settings: Sequence[str]) -> None:
     """The potential of paths along their length, and the share that is doomed."""
+    from prunebench.bench.evaluation.formats import with_interval
     from prunebench.bench.evaluation.potential_curve import FALLEN, RISEN, Selection, measure_potential
     from prunebench.bench.rollouts.store import RolloutStore
 
@@ -75,13 +76,12 @@ def _motivation(source: Path, out: Path, device: str, settings: Sequence[str]) -
         curve = measure_potential(engine, source, selection, out, command=command_line(), progress=progress)
     for length in curve.lengths:
         doomed = curve.doomed(length)
-        typer.echo(f"at {length} tokens {100 * doomed.mean:.0f} % of the paths are doomed "
-                   f"[{100 * doomed.low:.0f}, {100 * doomed.high:.0f}]")  # fmt: skip
+        typer.echo(f"at {length} tokens {with_interval(doomed.scaled(100), 0)} % of the paths are doomed")
     for text, share in (
         (f"fallen below {FALLEN:g}, above {RISEN:g} at any later length", curve.recovered_later()),
         (f"above {RISEN:g}, below {FALLEN:g} at any later length", curve.fell_later()),
     ):
-        typer.echo(f"of the paths {text}: {100 * share.mean:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]")
+        typer.echo(f"of the paths {text}: {with_interval(share.scaled(100))} %")
     typer.echo(f"in {out}: motivation.json, .csv; draw: prunebench figures RUN motivation --data motivation={out}")
 
 

@@ -18,7 +18,7 @@ from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.formats import number, with_interval
 from prunebench.bench.evaluation.replay import check, visible
 from prunebench.bench.evaluation.results import Row, rows_csv
-from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
+from prunebench.bench.evaluation.statistics import PERCENT, POINTS, SHARE, Interval, Number, mean_interval
 from prunebench.bench.files import write_atomically
 from prunebench.bench.policies import CheckRecord, TopK
 from prunebench.bench.progress import SILENT, Progress
@@ -299,10 +299,10 @@ def _row(
         n=len(records[0].pool),
         k=k,
         train_prefixes=train_prefixes,
-        avg_at_k=mean_interval(avg.mean(axis=0)),
+        avg_at_k=mean_interval(avg.mean(axis=0), bounds=PERCENT),
         avg_at_k_sd=_deviation(avg),
-        delta=mean_interval((avg - none).mean(axis=0)),
-        auroc=mean_interval(auroc.mean(axis=0)),
+        delta=mean_interval((avg - none).mean(axis=0), bounds=POINTS),
+        auroc=mean_interval(auroc.mean(axis=0), bounds=SHARE),
         auroc_sd=_deviation(auroc),
     )
 

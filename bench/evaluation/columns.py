@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from prunebench.bench.evaluation.formats import number, p_value, seconds, with_interval
 from prunebench.bench.evaluation.grading import Baseline, Graded
-from prunebench.bench.evaluation.statistics import Interval, mean_interval, ratio_of_means
+from prunebench.bench.evaluation.statistics import (
+    PERCENT,
+    POINTS,
+    SHARE,
+    UNBOUNDED,
+    Bounds,
+    Interval,
+    mean_interval,
+    ratio_of_means,
+)
 from prunebench.methods.entries import Registry
 
 Array = NDArray[np.float64]
@@ -48,9 +57,9 @@ class Cell:
         """The mean of (problems,) shares over the table, from 0 to 100, without an interval."""
         return exactly(100 * float(values[self.problems].mean()))
 
-    def interval(self, values: Array) -> Interval:
-        """The mean of (problems,) values over the table, with its interval."""
-        return mean_interval(values[self.problems])
+    def interval(self, values: Array, bounds: Bounds = UNBOUNDED) -> Interval:
+        """The mean of (problems,) values over the table, with its interval; ``bounds`` are those of a value."""
+        return mean_interval(values[self.problems], bounds=bounds)
 
     def ratio(self, numerator: Array, denominator: Array) -> Interval:
         """A percentage: mean over mean, jointly bootstrapped."""
@@ -113,13 +122,13 @@ def avg_at_n(cell: Cell) -> Interval:
 @metric("avg_at_k", "avg@k [95 %]", priority=0)
 def avg_at_k(cell: Cell) -> Interval:
     """Mean accuracy of the kept paths."""
-    return cell.interval(100 * cell.method.avg)
+    return cell.interval(100 * cell.method.avg, PERCENT)
 
 
 @metric("delta", "Δ none [95 %]", partial(with_interval, signed=True), priority=0)
 def delta(cell: Cell) -> Interval:
     """Paired difference of avg@k to keeping all N."""
-    return cell.interval(100 * (cell.method.avg - cell.base.avg))
+    return cell.interval(100 * (cell.method.avg - cell.base.avg), POINTS)
 
 
 @single("p_holm", "p (Holm)", lambda value: p_value(value.mean), priority=1)
@@ -156,7 +165,7 @@ def reduction(cell: Cell) -> Interval:
 def auroc(cell: Cell) -> Interval:
     """Within problems, P(a right path scores above a wrong one); problems of one verdict have none."""
     ranked = cell.method.auroc[cell.problems]
-    return mean_interval(ranked[~np.isnan(ranked)])
+    return mean_interval(ranked[~np.isnan(ranked)], bounds=SHARE)
 
 
 @metric("headroom", "headroom % [95 %]", partial(with_interval, decimals=0), priority=6)
@@ -199,13 +208,13 @@ def avg_at_k_expected(cell: Cell) -> Interval:
 @metric("maj_delta")
 def maj_delta(cell: Cell) -> Interval:
     """Paired difference of the vote to that of all N."""
-    return cell.interval(100 * (cell.method.maj - cell.base.maj))
+    return cell.interval(100 * (cell.method.maj - cell.base.maj), POINTS)
 
 
 @metric("maj_delta_random")
 def maj_delta_random(cell: Cell) -> Interval:
     """Paired difference of the vote to that of ``random`` at the same k."""
-    return cell.interval(100 * (cell.method.maj - cell.base.random_maj))
+    return cell.interval(100 * (cell.method.maj - cell.base.random_maj), POINTS)
 
 
 @single("p_value")
@@ -217,13 +226,13 @@ def p_value_of_delta(cell: Cell) -> Interval:
 @metric("expected_delta")
 def expected_delta(cell: Cell) -> Interval:
     """``delta`` in held-out potential."""
-    return cell.interval(100 * (cell.method.expected - cell.base.expected))
+    return cell.interval(100 * (cell.method.expected - cell.base.expected), POINTS)
 
 
 @metric("potential_delta")
 def potential_delta(cell: Cell) -> Interval:
     """Paired difference of avg@k to the ``potential`` control."""
-    return cell.interval(100 * (cell.method.avg - cell.base.potential_avg))
+    return cell.interval(100 * (cell.method.avg - cell.base.potential_avg), POINTS)
 
 
 @single("spearman")

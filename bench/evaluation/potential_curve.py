@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.engines.base import Engine, Sampling
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.statistics import Interval, mean_interval
+from prunebench.bench.evaluation.statistics import SHARE, Interval, mean_interval
 from prunebench.bench.files import Document, csv_text, write_atomically
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.label_store import Labels
@@ -81,7 +81,7 @@ class Motivation(Document):
         for path in self.paths:
             parts[path.task, path.problem].append(path)
         values = np.array([value(part) for part in parts.values()])
-        return mean_interval(values[~np.isnan(values)])
+        return mean_interval(values[~np.isnan(values)], bounds=SHARE)
 
     def mean_potential(self, length: int, correct: bool) -> Interval:
         """Of the paths that end right or wrong, at a length of the experiment."""

@@ -16,6 +16,16 @@ Array = NDArray[np.float64]
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A number that may be undefined: NaN in memory and in CSV, null in JSON."""
 
+FEWEST_PROBLEMS = 8
+"""With fewer there is no interval, no guideline and no recommendation."""
+IMAGINED = 2
+"""Problems at each bound, as Agresti and Coull (1998) add to counts."""
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+SHARE: Bounds = (0.0, 1.0)
+PERCENT: Bounds = (0.0, 100.0)
+POINTS: Bounds = (-100.0, 100.0)
+"""Between two percentages."""
 EXACT_UP_TO = 15
 """Up to this many problems all 2^n sign patterns are counted."""
 
@@ -36,22 +46,35 @@ class Interval:
 UNDEFINED = Interval(math.nan, math.nan, math.nan)
 
 
-def mean_interval(values: Array, level: float = 0.95) -> Interval:
+def mean_interval(values: Array, level: float = 0.95, bounds: Bounds = UNBOUNDED) -> Interval:
     """Mean of (n,) values, one per problem, with its Student t interval.
 
-    No value, or one that is not finite, gives NaN; a single value gives NaN bounds. Equal values give an interval of
-    no width: that is what was seen, not that further problems would agree.
+    Where that reaches one of the ``bounds`` of a value it says too much: of twelve right answers it would make
+    certainty. Then two problems are imagined at each bound, and the interval ends there. No value, or one that is not
+    finite, gives NaN; fewer than :data:`FEWEST_PROBLEMS` give NaN bounds: of so few nobody knows the spread. Equal
+    values inside the bounds give an interval of no width: that is what was seen, not that further ones would agree.
     """
-    from scipy.stats import t
-
     n = len(values)
     if n == 0 or not np.isfinite(values).all():
         return UNDEFINED
     mean = float(np.mean(values))
-    if n < 2:
+    if n < FEWEST_PROBLEMS:
         return Interval(mean, math.nan, math.nan)
-    half = float(t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return Interval(mean, mean - half, mean + half)
+    low, high = _student(values, level, 1)
+    if bounds[0] < low and high < bounds[1]:
+        return Interval(mean, low, high)
+    if np.isfinite(bounds).all():
+        low, high = _student(np.concatenate([values, np.repeat(bounds, IMAGINED)]), level, 1 + 2 * IMAGINED)
+    return Interval(mean, min(mean, max(low, bounds[0])), max(mean, min(high, bounds[1])))
+
+
+def _student(values: Array, level: float, known: int) -> tuple[float, float]:
+    """The ends of the t interval; ``known``: numbers among the values that are not free."""
+    from scipy.stats import t
+
+    n = len(values)
+    half = t.ppf((1 + level) / 2, n - known) * np.std(values, ddof=int(known == 1)) / math.sqrt(n)
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def spread(values: Array) -> float:
@@ -99,9 +122,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def ratio_of_means(numerator: Array, denominator: Array, seed: int, draws: int = 2000) -> Interval:
     """mean(numerator) / mean(denominator) over problems, with a jointly bootstrapped 95 % interval.
 
-    Both are (n,), paired by problem. All NaN when n < 2, when a value is not finite, and when the denominator's own
-    95 % bootstrap interval includes 0: the ratio of anything to nothing says nothing. The percentile interval is
-    too narrow for few problems: measured coverage 90 % at n = 12, 93.6 % at n = 30, 94.6 % at n = 200.
+    Both are (n,), paired by problem. No interval below :data:`FEWEST_PROBLEMS`. All NaN when n < 2, when a value is
+    not finite, and when the denominator's own 95 % bootstrap interval includes 0: the ratio of anything to nothing says
+    nothing. The percentile interval is too narrow for few problems: measured coverage 90 % at n = 12, 93.6 % at n = 30,
+    94.6 % at n = 200.
     """
     n = len(numerator)
     if len(denominator) != n:
@@ -116,7 +140,7 @@ def ratio_of_means(numerator: Array, denominator: Array, seed: int, draws: int =
     above = numerator[rows].mean(axis=1)
     # A draw of the far tail may still have a denominator of exactly 0; it has no ratio.
     ratios = above[below != 0] / below[below != 0]
-    low, high = np.quantile(ratios, [0.025, 0.975])
+    low, high = np.quantile(ratios, [0.025, 0.975]) if n >= FEWEST_PROBLEMS else (math.nan, math.nan)
     return Interval(float(numerator.mean() / denominator.mean()), float(low), float(high))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
+from prunebench.bench.evaluation.statistics import POINTS, Interval, Number, mean_interval
 from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 Array = NDArray[np.float64]
@@ -78,9 +78,9 @@ def optimum_of(curve: Curve) -> Optimum:
     as_good = [
         gamma
         for row, gamma in enumerate(curve.gammas)
-        if row == best or not mean_interval(curve.maj[best] - curve.maj[row], LEVEL).low > 0
+        if row == best or not mean_interval(100 * (curve.maj[best] - curve.maj[row]), LEVEL, POINTS).low > 0
     ]
-    gain = mean_interval(100 * (curve.maj[best] - curve.maj[0]))
+    gain = mean_interval(100 * (curve.maj[best] - curve.maj[0]), bounds=POINTS)
     return Optimum(
         task=curve.task, task_length=curve.task_length, prefix=curve.prefix, budget=curve.budget,
         gamma=curve.gammas[best], as_good=as_good, maj=100 * float(curve.maj[best].mean()),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
+from prunebench.bench.evaluation.statistics import FEWEST_PROBLEMS, POINTS, Interval, Number, mean_interval
 from prunebench.bench.files import Document
 from prunebench.bench.guideline.curves import LEVEL, Curve, Optimum, curves_of, optimum_of, problems_needed
 from prunebench.bench.guideline.fits import Fit, fitted
@@ -21,8 +21,6 @@ from prunebench.bench.guideline.forms import FORMS, Form, inverse_of
 from prunebench.bench.guideline.regret import Regret, regrets_of
 from prunebench.bench.guideline.sweep import Sweep
 
-FEWEST_PROBLEMS = 8
-"""Per task: with fewer neither half of them gives an interval worth its name."""
 PATTERN = "guideline-*.json"
 
 
@@ -138,7 +136,7 @@ def _require_enough(sweep: Sweep, curves: Sequence[Curve]) -> None:
         )
     level = 1 - (1 - LEVEL) / sum(len(curve.gammas) - 1 for curve in curves)
     differences = [curve.maj[curve.best] - row for curve in curves for row in curve.maj]
-    if not any(mean_interval(difference, level).low > 0 for difference in differences):
+    if not any(mean_interval(100 * difference, level, POINTS).low > 0 for difference in differences):
         needed = min(problems_needed(curve, level) for curve in curves)
         raise UserError(
             f"{fewest} problems per task are too few to find an optimum: no retention ratio is significantly worse "

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.statistics import Interval, mean_interval
+from prunebench.bench.evaluation.statistics import FEWEST_PROBLEMS, PERCENT, POINTS, Interval, mean_interval
 from prunebench.bench.files import Document
 from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 Array = NDArray[np.float64]
 HALVINGS = 200
-FEWEST_PROBLEMS = 8
-"""With fewer evaluated problems nothing is recommended."""
 CONTROLS = ("random",)
 
 
@@ -135,12 +133,12 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
         problems=len(none),
         stored_paths=sweep.stored_paths,
         budget=budget,
-        none=mean_interval(100 * none),
+        none=mean_interval(100 * none, bounds=PERCENT),
         none_paths=round(float(np.mean([cell.n for cell in base]))),
         choice=Choice(method=best[0], prefix=best[1], gamma=best[2], **_size(cells)),
-        gain=mean_interval(100 * picked),
+        gain=mean_interval(100 * picked, bounds=POINTS),
         at_hand=100 * float((everything[best] - none).mean()),
-        chance=mean_interval(100 * (chance - none)),
+        chance=mean_interval(100 * (chance - none), bounds=POINTS),
         cheaper=_cheaper(sweep, budget, rivals, chosen, none),
         agreement=agreement[best[0]],
         needed=_needed(picked),
@@ -184,7 +182,7 @@ def _cheaper(
     for smaller in sorted({cell.budget for cell in sweep.cells if cell.budget < budget}, reverse=True):
         table = {_key(cell): cell for cell in sweep.cells if cell.budget == smaller}
         majs = np.array([_of([table[(*key, task)] for task in sweep.tasks]) for key in rivals])
-        gains[f"{smaller / budget:.0%}"] = mean_interval(100 * ((chosen * majs).sum(axis=0) - none))
+        gains[f"{smaller / budget:.0%}"] = mean_interval(100 * ((chosen * majs).sum(axis=0) - none), bounds=POINTS)
     return gains
 
 
@@ -196,4 +194,5 @@ def _needed(gains: Array) -> int | None:
 
 def _points(value: Interval, sign: bool = False) -> str:
     form = "+.1f" if sign else ".1f"
-    return f"{value.mean:{form}} points [{value.low:{form}}, {value.high:{form}}]"
+    interval = "" if math.isnan(value.low) else f" [{value.low:{form}}, {value.high:{form}}]"
+    return f"{value.mean:{form}} points{interval}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from prunebench.bench.evaluation.statistics import Interval, Number, mean_interval
+from prunebench.bench.evaluation.statistics import POINTS, Interval, Number, mean_interval
 from prunebench.bench.guideline.curves import Curve
 from prunebench.bench.guideline.fits import best_inverse, points_of
 from prunebench.bench.guideline.forms import Form, fit_form, inverse_of
@@ -115,8 +115,8 @@ def regrets_of(sweep: Sweep, curves: Sequence[Curve]) -> tuple[list[Regret], flo
     regrets = [
         Regret(
             rule=name,
-            held_out=mean_interval(values),
-            gain=mean_interval(held_out["keep all"] - values),
+            held_out=mean_interval(values, bounds=POINTS),
+            gain=mean_interval(held_out["keep all"] - values, bounds=POINTS),
             left_out_task=elsewhere.get(name, math.nan),
             refused=float(np.mean(refused[name])),
         )

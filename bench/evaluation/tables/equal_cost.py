@@ -16,7 +16,7 @@ from prunebench.bench.evaluation.grading import correct_of, elected
 from prunebench.bench.evaluation.ledger import entries, generator_token, in_generator_tokens, whole_cost
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.results import EqualCostRow
-from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.evaluation.statistics import PERCENT, POINTS, mean_interval
 from prunebench.bench.evaluation.subsampling import Subsamples
 from prunebench.bench.evaluation.tables.main import significance
 from prunebench.bench.policies import Policy
@@ -178,8 +178,8 @@ def _rows(
             cost=float(point.cost.mean()),
             capped=point.n == most,
             avg_at_k=100 * float(point.avg.mean()),
-            maj_at_k=mean_interval(100 * point.maj),
-            maj_delta=mean_interval(100 * differences[name]),
+            maj_at_k=mean_interval(100 * point.maj, bounds=PERCENT),
+            maj_delta=mean_interval(100 * differences[name], bounds=POINTS),
             p_value=p_values[name],
             p_holm=adjusted.get(name, math.nan),
             draws=budget.draws,

@@ -18,7 +18,7 @@ from prunebench.bench.evaluation.ledger import LedgerRow, generator_token
 from prunebench.bench.evaluation.metrics import ranks
 from prunebench.bench.evaluation.replays import Replays
 from prunebench.bench.evaluation.results import POOLED, Note, ResultRow
-from prunebench.bench.evaluation.statistics import holm, minimum_detectable_difference, sign_flip_p
+from prunebench.bench.evaluation.statistics import FEWEST_PROBLEMS, holm, minimum_detectable_difference, sign_flip_p
 from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -136,6 +136,9 @@ def _notes(
     """The statements under one table, about its ``problems``."""
     tested = [name for name, method in methods.items() if not method.candidate.is_control]
     notes = [_number_of(len(tested))]
+    if len(problems) < FEWEST_PROBLEMS:
+        few = f"{len(problems)} problems do not tell how much problems differ"
+        notes.append(f"no intervals: {few}; at least {FEWEST_PROBLEMS} are needed")
     notes.append(_detectable([methods[name].avg - base.avg for name in tested], problems))
     finished, leaky = (100 * float(share[problems].mean()) for share in (base.finished, base.leaky))
     stated = "without text nobody knows how many are leaky" if math.isnan(leaky) else f"{leaky:.1f} % are leaky"

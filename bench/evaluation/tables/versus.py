@@ -9,7 +9,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.grading import graded
 from prunebench.bench.evaluation.ledger import generator_token
 from prunebench.bench.evaluation.rebuild import WrittenRun
-from prunebench.bench.evaluation.statistics import Interval, holm, mean_interval, sign_flip_p
+from prunebench.bench.evaluation.statistics import POINTS, Interval, holm, mean_interval, sign_flip_p
 from prunebench.bench.evaluation.tables.main import tables_of
 
 
@@ -59,8 +59,8 @@ def versus(run: WrittenRun, method: str, others: Sequence[str]) -> list[VersusRo
                     task,
                     method,
                     other,
-                    mean_interval(100 * avg[other]),
-                    mean_interval(100 * maj[other]),
+                    mean_interval(100 * avg[other], bounds=POINTS),
+                    mean_interval(100 * maj[other], bounds=POINTS),
                     p,
                     adjusted,
                     len(problems),

@@ -12,7 +12,7 @@ from prunebench.bench.evaluation.grading import elected
 from prunebench.bench.evaluation.replay import Replay
 from prunebench.bench.evaluation.replays import Replays
 from prunebench.bench.evaluation.results import VoteRow
-from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.evaluation.statistics import POINTS, mean_interval
 from prunebench.bench.policies.votes import VOTES, Majority, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
 
@@ -50,8 +50,8 @@ def vote_rows(
                         voters="all" if of_all else "kept",
                         vote=vote.name,
                         accuracy=100 * float(accuracy.mean()),
-                        pruning_gain=mean_interval(100 * (majority - whole)),
-                        vote_gain=mean_interval(100 * (accuracy - majority)),
+                        pruning_gain=mean_interval(100 * (majority - whole), bounds=POINTS),
+                        vote_gain=mean_interval(100 * (accuracy - majority), bounds=POINTS),
                         tie_rate=100 * float(tied.mean()),
                         n_problems=len(records),
                     )

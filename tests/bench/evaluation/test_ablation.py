@@ -82,7 +82,7 @@ def record(number: int, correct=None) -> ProblemRecord:
     )
 
 
-RECORDS = [*(record(number) for number in range(6)), record(6, [1] * N)]
+RECORDS = [*(record(number) for number in range(16)), record(16, [1] * N)]
 TRAIN, VALIDATION = example_dataset(6, seed=1), example_dataset(3, seed=2)
 
 
@@ -95,7 +95,7 @@ def run(folder, axis="tokens", method=None, train=TRAIN, records=RECORDS, k=3, *
 
 def test_a_row_by_hand(tmp_path):
     (row,) = run(tmp_path, values=["2"], seeds=3)
-    kept, auroc = np.zeros((3, 7)), np.full((3, 7), np.nan)
+    kept, auroc = np.zeros((3, 17)), np.full((3, 17), np.nan)
     for seed in range(3):
         pruner = Weighing(2, seed).fit(TRAIN, VALIDATION)
         for problem, one in enumerate(RECORDS):
@@ -111,9 +111,9 @@ def test_a_row_by_hand(tmp_path):
 
     mean, gain = kept.mean(0), kept.mean(0) - none
     ranked = auroc[:, ~np.isnan(auroc[0])]
-    assert ranked.shape[1] < 7, "the last problem has one verdict only"
+    assert ranked.shape[1] < 17, "the last problem has one verdict only"
     assert (row.method, row.axis, row.value, row.seeds) == ("weighing", "tokens", "2", 3)
-    assert (row.n, row.k, row.n_problems, row.train_prefixes) == (7, 3, 7, len(TRAIN.success))
+    assert (row.n, row.k, row.n_problems, row.train_prefixes) == (7, 3, 17, len(TRAIN.success))
     assert (row.avg_at_k.mean, row.delta.mean, row.auroc.mean) == pytest.approx(
         (mean.mean(), gain.mean(), ranked.mean())
     )
@@ -163,7 +163,7 @@ def test_csv_and_markdown_hold_the_rows(tmp_path):
     lines = to_markdown(rows).splitlines()
     assert len({line.count("|") for line in lines[:4]}) == 1
     assert f"{rows[1].avg_at_k.mean:.1f} [{rows[1].avg_at_k.low:.1f}, {rows[1].avg_at_k.high:.1f}]" in lines[3]
-    assert "7 problems, 2 seeds" in lines[5]
+    assert "17 problems, 2 seeds" in lines[5]
 
 
 # --- labels ---

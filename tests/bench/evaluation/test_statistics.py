@@ -7,6 +7,8 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from prunebench.bench.evaluation.statistics import (
+    PERCENT,
+    POINTS,
     Interval,
     holm,
     mean_interval,
@@ -22,11 +24,31 @@ def undefined(interval):
 
 
 def test_mean_interval_by_hand():
-    # mean 2, standard error 1 / sqrt(3), t(0.975, 2) = 4.30265
-    interval = mean_interval(np.array([1.0, 2.0, 3.0]))
+    # mean 2, standard error sqrt(6 / 8) / 3, t(0.975, 8) = 2.30600
+    interval = mean_interval(np.repeat([1.0, 2.0, 3.0], 3))
     assert interval.mean == 2
-    assert interval.high - 2 == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
+    assert interval.high - 2 == pytest.approx(2.30600 * math.sqrt(0.75) / 3, rel=1e-5)
     assert interval.low + interval.high == pytest.approx(4)
+    assert mean_interval(np.repeat([1.0, 2.0, 3.0], 3), bounds=(0.0, 10.0)) == interval, "inside its bounds"
+
+
+def test_an_interval_ends_where_values_end():
+    # 8 right answers and 2 problems imagined at each bound: mean 10 / 12, deviation sqrt(20) / 12, t(0.975, 7) 2.36462
+    right = mean_interval(np.full(8, 100.0), bounds=PERCENT)
+    assert (right.mean, right.high) == (100, 100)
+    assert right.low == pytest.approx(100 * (10 / 12 - 2.36462 * math.sqrt(20) / 12 / math.sqrt(12)), rel=1e-5)
+    wrong = mean_interval(np.zeros(8), bounds=PERCENT)
+    assert (wrong.low, wrong.high) == pytest.approx((0, 100 - right.low))
+    assert mean_interval(np.zeros(8), bounds=POINTS) == Interval(0, 0, 0)
+    seconds = mean_interval(np.array([1e-4] * 7 + [1.0]), bounds=(0, math.inf))
+    assert seconds.low == 0 < seconds.mean < seconds.high
+
+
+def test_fewer_than_eight_problems_have_a_mean_and_no_interval():
+    few = mean_interval(np.array([0.0, 100, 0, 100, 0, 0, 0]), bounds=PERCENT)
+    assert few.mean == pytest.approx(200 / 7) and math.isnan(few.low) and math.isnan(few.high)
+    ratio = ratio_of_means(np.ones(7), np.full(7, 2.0), seed=0)
+    assert ratio.mean == 0.5 and math.isnan(ratio.low)
 
 
 def test_mean_interval_is_undefined_rather_than_zero():
@@ -38,7 +60,7 @@ def test_mean_interval_is_undefined_rather_than_zero():
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert mean_interval(np.full(5, 0.25)) == Interval(0.25, 0.25, 0.25)
+    assert mean_interval(np.full(8, 0.25)) == Interval(0.25, 0.25, 0.25)
 
 
 def test_spread_is_the_standard_deviation_over_draws():
