@@ -183,7 +183,7 @@ def test_a_vote(run):
 def test_a_metric(run):
     for row in run.rows("main_table"):
         assert float(row["wrong_at_k"]) == pytest.approx(100 - float(row["avg_at_k"]), abs=1e-3)
-        assert float(row["wrong_at_k_low"]) == pytest.approx(100 - float(row["avg_at_k_high"]), abs=1e-3)
+        assert row["wrong_at_k_low"] == row["avg_at_k_high"] == "nan", "of so few problems"
     assert "wrong@k" in (run.out / "main_table.md").read_text()
 
 

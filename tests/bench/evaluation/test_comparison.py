@@ -395,10 +395,9 @@ def test_a_method_held_against_none_and_random_has_the_differences_of_the_table(
     for row in found:
         expected = rows[row.task, "stop"]
         if row.other == "none":
-            assert (row.avg.mean, row.avg.low) == pytest.approx((expected["delta"].mean, expected["delta"].low))
-            assert (row.maj.mean, row.maj.high) == pytest.approx(
-                (expected["maj_delta"].mean, expected["maj_delta"].high)
-            )
+            assert row.avg.mean == pytest.approx(expected["delta"].mean)
+            assert row.maj.mean == pytest.approx(expected["maj_delta"].mean)
+            assert math.isnan(row.avg.low) and math.isnan(expected["delta"].low), "of so few problems"
             assert row.p == expected["p_value"].mean <= row.p_holm
         else:
             assert row.maj.mean == pytest.approx(expected["maj_delta_random"].mean)
