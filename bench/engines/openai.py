@@ -24,7 +24,7 @@ from prunebench.bench.engines.base import NOTHING, Path, Recording, Request, Rol
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.served import ServedEngine
-from prunebench.bench.engines.shipped import source_of
+from prunebench.bench.engines.sources import source_of
 from prunebench.bench.errors import UserError
 from prunebench.methods.base import Signal
 
@@ -46,7 +46,10 @@ class OpenAIEngine(ServedEngine):
         self.base_url = base_url
         if self.options.tools is not None:
             raise UserError("tool use with --engine openai is not there: leave out --set tools=python")
-        self._banned, self._stops = _banned(source_of(model)), self.options.stop_ids(self.tokenizer)
+        self._banned, self._stops = (
+            _banned(source_of(model, self.options).place()),
+            self.options.stop_ids(self.tokenizer),
+        )
 
     @property
     def context(self) -> int:

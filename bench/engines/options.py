@@ -32,12 +32,13 @@ class ModelOptions(BaseModel):
     ``system`` is the system message; ``reasoning_effort`` (gpt-oss: low, medium, high) and ``enable_thinking`` (Qwen3
     and others) go to the template. ``stop`` holds further tokens that end a path: single tokens as text, or ids.
     ``tools``: blocks of Python that a path writes are run in a sandbox and answered. Code of a checkpoint runs only
-    with ``trust_remote_code``.
+    with ``trust_remote_code``. ``base`` is the model that a LoRA is put on, where it is another than the LoRA names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     revision: str | None = None
+    base: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     device_map: str | None = None
     trust_remote_code: bool = False
@@ -65,9 +66,8 @@ class ModelOptions(BaseModel):
 
     def digest(self, model: str) -> str:
         """``model``, a hash of weights, with what else changes its samples: the same hash where nothing does."""
-        telling = {
-            name: value for name, value in self.changes.items() if name not in ("device_map", "trust_remote_code")
-        }
+        silent = ("device_map", "trust_remote_code", "base")  # the base is in the hash of the weights
+        telling = {name: value for name, value in self.changes.items() if name not in silent}
         if not telling:
             return model
         return hashlib.sha256(json.dumps([model, telling], sort_keys=True).encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prunebench.bench.engines.base import NOTHING, LivePool, Recording, Request, Rollout, Sampling, joined
 from prunebench.bench.engines.base import Path as SampledPath
 from prunebench.bench.engines.options import ModelOptions
-from prunebench.bench.engines.shipped import source_of
+from prunebench.bench.engines.sources import source_of
 from prunebench.bench.engines.tokenization import Tokenization, distinct_rows, forced_answers
 from prunebench.bench.errors import UserError
 from prunebench.methods.base import Signal
@@ -46,7 +46,9 @@ class ServedEngine(Tokenization):
 
         self.name, self.options = model, options or ModelOptions()
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(source_of(model), revision=self.options.revision)
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                source_of(model, self.options).place(), revision=self.options.revision
+            )
         except (OSError, ValueError) as error:
             raise UserError(
                 f"no tokenizer of '{model}' ({first_line(error)}); name the folder or hub id that the server's model "

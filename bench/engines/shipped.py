@@ -150,9 +150,4 @@ REASONERS = {
 """By the names that stand for them wherever a model is asked for."""
 
 
-def source_of(model: str) -> str:
-    """Where a model lies: the weights of a shipped reasoner, else the folder or hub id itself."""
-    return str(REASONERS[model].weights) if model in REASONERS else model
-
-
 WEIGHTS = REASONERS["embedded"].weights

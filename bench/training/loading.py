@@ -129,9 +129,10 @@ def all_on_engine(judges: Mapping[str, str], engine: str | None) -> dict[str, st
 
 
 def _source_digest(source: str) -> str:
-    from prunebench.bench.engines.options import model_digest
+    from prunebench.bench.engines.options import ModelOptions
+    from prunebench.bench.engines.sources import source_of
 
-    return model_digest(source)
+    return source_of(source, ModelOptions()).digest
 
 
 # --- methods ------------------------------------------------------------------------------------------------------

@@ -63,14 +63,11 @@ def test_it_learns_what_the_cache_tells(fitted):
     assert stop.history_[0]["loss"] > stop.history_[-1]["loss"]
 
 
-@pytest.mark.parametrize("lengths", [(10,) * 12, (10, 3, 7, 10, 1, 5)])
-def test_the_check_equals_a_full_forward_with_the_activated_adapter(engine, fitted, lengths):
-    """Cached check against PEFT's own aLoRA over prompt + prefix + [STOP], left-padded when lengths differ."""
-    stop, _ = fitted
-    pool = pool_of(engine, 999, lengths=lengths)
+def by_a_full_forward(engine, stop, pool: Pool):
+    """Scores by PEFT's own aLoRA over prompt + prefix + [STOP], left-padded when lengths differ."""
     reader = stop._reader(engine.model)
     embed = engine.model.get_input_embeddings()
-    width = len(pool.prompt_ids) + max(lengths) + stop.tokens
+    width = len(pool.prompt_ids) + max(map(len, pool.token_ids)) + stop.tokens
     rows, masks, places = [], [], []
     for ids in pool.token_ids:
         text = embed(torch.from_numpy(np.concatenate([pool.prompt_ids, ids])))
@@ -87,8 +84,14 @@ def test_the_check_equals_a_full_forward_with_the_activated_adapter(engine, fitt
             alora_offsets=[stop.tokens] * len(rows),
             output_hidden_states=True,
         )
-        expected = reader.head(out.hidden_states[-1][:, -1]).softmax(-1)[:, 1]
-    np.testing.assert_allclose(stop.score(pool), expected, atol=1e-5)
+        return reader.head(out.hidden_states[-1][:, -1]).softmax(-1)[:, 1]
+
+
+@pytest.mark.parametrize("lengths", [(10,) * 12, (10, 3, 7, 10, 1, 5)])
+def test_the_check_equals_a_full_forward_with_the_activated_adapter(engine, fitted, lengths):
+    stop, _ = fitted
+    pool = pool_of(engine, 999, lengths=lengths)
+    np.testing.assert_allclose(stop.score(pool), by_a_full_forward(engine, stop, pool), atol=1e-5)
 
 
 def test_the_adapter_is_really_on(engine, fitted):

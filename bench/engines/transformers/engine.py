@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from prunebench.bench.engines.arithmetic import Arithmetic, ModelShape
 from prunebench.bench.engines.base import NOTHING, LivePool, Recording, Request, Rollout, Sampling
 from prunebench.bench.engines.noise import noise_key
-from prunebench.bench.engines.options import ModelOptions, model_digest
-from prunebench.bench.engines.shipped import REASONERS, source_of
+from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.sources import source_of
 from prunebench.bench.engines.tokenization import Tokenization, forced_answers, pool_of_ids
 from prunebench.bench.engines.tools.sandbox import Sandbox
 from prunebench.bench.engines.tools.tool_use import ToolUse, format_of
@@ -85,16 +86,18 @@ class TransformersEngine(Tokenization):
         rows_in_flight: int = 256,
         options: ModelOptions = DEFAULTS,
     ) -> TransformersEngine:
-        """A hub id, a local folder, or the name of a shipped reasoner; ``dtype`` goes before that of the ``options``.
+        """A hub id, or whatever else :mod:`bench.engines.sources` knows; ``dtype`` goes before that of the ``options``.
 
         Raises UserError for what cannot be loaded whole, and for stop tokens that are none.
         """
-        source = source_of(model)
+        source = source_of(model, options)
         wanted = dtype or options.dtype or ("float32" if model in REASONERS or device == "cpu" else "auto")
-        network, tokenizer = load_model(model, source, "auto" if wanted == "auto" else getattr(torch, wanted), options)
+        network, tokenizer = load_model(
+            model, source.place(), "auto" if wanted == "auto" else getattr(torch, wanted), options
+        )
         if options.device_map is None:
             network = network.to(device)
-        return cls(network, tokenizer, model, options.digest(model_digest(source)), rows_in_flight, options)
+        return cls(network, tokenizer, model, options.digest(source.digest), rows_in_flight, options)
 
     # The model
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -18,15 +19,21 @@ from prunebench.bench.errors import UserError
 
 def load_model(model: str, source: str, dtype: Any, options: ModelOptions) -> tuple[Any, Any]:
     """(network, tokenizer) of what lies at ``source``. Raises UserError for what cannot be loaded whole."""
+    quiet()
+    _refuse_incomplete(Path(source))
+    named = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
+    place = {} if options.device_map is None else {"device_map": options.device_map}
+    with in_a_sentence(model):
+        tokenizer = AutoTokenizer.from_pretrained(source, **named)
+        return whole_network(AutoModelForCausalLM, source, dtype=dtype, **place, **named), tokenizer
+
+
+def quiet() -> None:
+    """Neither progress nor warnings of the library."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("datasets").setLevel(logging.ERROR)
-    _refuse_incomplete(Path(source))
-    named = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
-    with _in_a_sentence(model):
-        tokenizer = AutoTokenizer.from_pretrained(source, **named)
-        return _whole_network(source, dtype, options, named), tokenizer
 
 
 def _refuse_incomplete(folder: Path) -> None:
@@ -34,18 +41,21 @@ def _refuse_incomplete(folder: Path) -> None:
     if not folder.is_dir():
         return
     if not (folder / "config.json").exists():
-        raise UserError(f"model folder {folder}: no config.json; give a Hugging Face checkpoint folder or a hub id")
+        quantised = next((f"; name the file in it: {file}" for file in sorted(folder.glob("*.gguf"))), "")
+        raise UserError(
+            f"model folder {folder}: no config.json{quantised or '; give a Hugging Face checkpoint folder or a hub id'}"
+        )
     if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").exists():
         raise UserError(f"model folder {folder}: no tokenizer; save it there with tokenizer.save_pretrained({folder})")
 
 
 @contextmanager
-def _in_a_sentence(model: str) -> Iterator[None]:
+def in_a_sentence(model: str, hint: str = "give a local folder or a reachable hub id") -> Iterator[None]:
+    """What the library raises becomes a UserError with its first line and what to do."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
-        hint = "give a local folder or a reachable hub id"
         if "trust_remote_code" in str(error):
             hint = "it brings its own code: allow it with trust_remote_code, if you trust it"
         elif isinstance(error, ImportError):
@@ -53,12 +63,9 @@ def _in_a_sentence(model: str) -> Iterator[None]:
         raise UserError(f"model '{model}' could not be loaded: {first[:300]}; {hint}") from error
 
 
-def _whole_network(source: str, dtype: Any, options: ModelOptions, named: Mapping[str, Any]) -> Any:
+def whole_network(kind: Any, source: str, **named: Any) -> Any:
     """The network; refused where weights are missing, which transformers would only fill with noise."""
-    place = {} if options.device_map is None else {"device_map": options.device_map}
-    network, report = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, output_loading_info=True, **place, **named
-    )
+    network, report = kind.from_pretrained(source, output_loading_info=True, **named)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"{len(missing)} weights are missing from the checkpoint, such as {missing[0]}")

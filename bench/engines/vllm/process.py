@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.shipped import source_of
+from prunebench.bench.engines.sources import source_of
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 
@@ -54,7 +54,7 @@ class VllmProcess:
             placed["num_gpu_blocks_override"] = -(-kv_tokens // placed["block_size"])
         try:
             llm = vllm.LLM(
-                model=source_of(reader.name),
+                model=source_of(reader.name, reader.options).place(),
                 revision=reader.options.revision,
                 dtype=str(reader.model.dtype).removeprefix("torch."),
                 trust_remote_code=reader.options.trust_remote_code,
