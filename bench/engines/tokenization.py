@@ -17,6 +17,9 @@ from prunebench.methods.base import Signal
 from prunebench.methods.generator import Answer, Probe
 from prunebench.methods.pool import Pool
 
+MOST_UNKNOWN = 0.1
+"""So large a share of a prompt may be unknown words: a rare sign is no other language."""
+
 
 class Tokenization(ABC):
     """The tokenizer's side of an engine."""
@@ -31,7 +34,16 @@ class Tokenization(ABC):
         """The longest prompt + path that the model takes, in tokens."""
 
     def limit(self, request: Request, sampling: Sampling) -> int:
-        """The most tokens that a path can have. Raises UserError for a prompt that fills the context."""
+        """The most tokens that a path can have.
+
+        Raises UserError for a prompt that fills the context, or of whose words the tokenizer knows too few.
+        """
+        unknown = self._unknown(request.prompt_ids)
+        if unknown > MOST_UNKNOWN * len(request.prompt_ids):
+            raise UserError(
+                f"problem {request.problem}: {unknown} of the {len(request.prompt_ids)} tokens of its prompt stand for "
+                f"words that the tokenizer of {self.name} does not know; name a model that does: --model FOLDER_OR_ID"
+            )
         room = self.context - len(request.prompt_ids)
         if room < 1:
             raise UserError(
@@ -39,6 +51,14 @@ class Tokenization(ABC):
                 f"context of {self.context} tokens of {self.name}"
             )
         return min(sampling.max_new_tokens, room)
+
+    def _unknown(self, ids: NDArray[np.int64]) -> int:
+        """How many of these tokens stand for what has no token of its own."""
+        tokenizer = self.tokenizer
+        unknown = tokenizer.unk_token_id
+        if unknown is None or unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+            return 0  # a token that stands for more
+        return int(np.count_nonzero(np.asarray(ids) == unknown))
 
     def encode_prompt(self, prompt: str) -> NDArray[np.int64]:
         """Prompt text -> ids: through the chat template if there is one, else with the tokenizer's BOS in front."""

@@ -241,6 +241,15 @@ def test_a_prompt_that_fills_the_context_is_refused_in_a_sentence(engine):
         list(engine.sample([request], SAMPLING, 0))
 
 
+def test_a_question_in_words_that_the_model_does_not_know_is_refused_in_a_sentence():
+    embedded = TransformersEngine.load("embedded")
+    request = Request("t/q", embedded.encode_prompt("How many apples has Ann ?"), (0,))
+    with pytest.raises(
+        UserError, match=r"problem t/q: \d of the \d tokens .* the tokenizer of embedded does not know; name"
+    ):
+        list(embedded.sample([request], SAMPLING, 0))
+
+
 def test_a_folder_without_tokenizer_is_refused_in_a_sentence(checkpoint, tmp_path):
     for file in checkpoint.iterdir():
         if not file.name.startswith("tokenizer"):
