@@ -159,7 +159,7 @@ class ReasoningGymTask(Task):
         for place, entry in self.entries(split, seed):
             gold = None if entry["answer"] is None else str(entry["answer"]).strip()
             whole = gold is not None and _whole(gold)
-            fault = None if whole else self._fault(gold, entry)
+            fault = None if whole else self._fault(gold, place)
             if fault is not None:
                 self._left_out[place] = fault
                 if not given and len(self._left_out) >= FIRST:
@@ -169,13 +169,14 @@ class ReasoningGymTask(Task):
             identity = f"{place}-{digest(question)[:6]}"
             yield Problem(identity, self.name, self.spec.prompt.replace("{problem}", question), gold or ANY, split)
 
-    def _fault(self, gold: str | None, entry: Mapping[str, Any]) -> str | None:
+    def _fault(self, gold: str | None, place: int) -> str | None:
         """Why its data set cannot grade a problem, if so."""
-        if entry["nonsense"] >= 1.0:
+        trial = self._asked("trial", place)
+        if trial["nonsense"] >= 1.0:
             return "its own scoring takes anything"
-        if gold and entry["own"] < 1.0:
+        if gold and trial["own"] < 1.0:
             return f"its own scoring does not take its own answer {shown(gold)}"
-        return None if gold or self._asked("look")["scores"] else "there is neither an answer nor a scoring of its own"
+        return None if gold or trial["scores"] else "there is neither an answer nor a scoring of its own"
 
     def verdict(self, problem: str, answer: str | None, gold: str) -> Verdict:
         if answer is None:

@@ -3,8 +3,9 @@
 A question is [verb, data set, settings, ...]; the answers:
 
 - ``look``: {"fields": names of its settings}
-- ``entry``, number: {"question", "answer", "metadata", "own": what its own answer scores there, None without one,
-  "nonsense": what no answer should score}
+- ``entry``, number: {"question", "answer", "metadata"}
+- ``trial``, number: {"own": what its own answer scores, "nonsense": what no answer should, "scores": whether there is a
+  scoring of its own}
 - ``score``, number, answers: {"score": the best of them}
 
 Whatever is wrong is {"error": a sentence}. The process sets itself an alarm for every question and lets it kill. Some
@@ -29,7 +30,7 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-START_SECONDS, ENTRY_SECONDS, SCORE_SECONDS = 120.0, 300.0, 10.0
+START_SECONDS, DRAW_SECONDS, SCORE_SECONDS = 120.0, 300.0, 10.0
 MEMORY_BYTES = 8 << 30
 BLOCK = 500
 """Entries of one seed: a data set draws entry i of seed s by s + i."""
@@ -135,7 +136,6 @@ def score(name: str, settings: str, number: int, answers: list[str]) -> float:
 
 def look(name: str, settings: str) -> dict[str, Any]:
     """Whether data set and settings are known. Raises ValueError with a sentence where they are not."""
-    from reasoning_gym.dataset import ProceduralDataset
     from reasoning_gym.factory import DATASETS
 
     if name not in DATASETS:
@@ -150,17 +150,20 @@ def look(name: str, settings: str) -> dict[str, Any]:
             hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}"
             raise ValueError(f"{name} has no setting '{key}'; {hint}")
     try:
-        made = data_set(name, settings, 0)
+        data_set(name, settings, 0)
     except Exception as error:
         raise ValueError(f"{name} refuses its settings ({type(error).__name__}: {error})") from error
-    return {"fields": known, "scores": type(made).score_answer is not ProceduralDataset.score_answer}
+    return {"fields": known}
 
 
-def told(name: str, settings: str, number: int) -> dict[str, Any]:
-    drawn = entry(name, settings, number)
-    answer = drawn["answer"]
-    own = None if answer is None else score(name, settings, number, [str(answer)])
-    return {**drawn, "own": own, "nonsense": score(name, settings, number, [NONSENSE])}
+def trial(name: str, settings: str, number: int) -> dict[str, Any]:
+    """Whether the data set can grade an entry of its own."""
+    from reasoning_gym.dataset import ProceduralDataset
+
+    answer = str(entry(name, settings, number)["answer"])
+    own, nonsense = (score(name, settings, number, [text]) for text in (answer, NONSENSE))
+    scoring = type(data_set(name, settings, 0)).score_answer
+    return {"own": own, "nonsense": nonsense, "scores": scoring is not ProceduralDataset.score_answer}
 
 
 def serve() -> None:
@@ -177,10 +180,12 @@ def serve() -> None:
 
     signal.setitimer(signal.ITIMER_REAL, 0)
     print("[]", file=replies, flush=True)
-    verbs: dict[str, Any] = {"look": look, "entry": told, "score": lambda *asked: {"score": score(*asked)}}
+    verbs: dict[str, Any] = {
+        "look": look, "entry": entry, "trial": trial, "score": lambda *asked: {"score": score(*asked)},
+    }  # fmt: skip
     for line in sys.stdin:
         verb, name, settings, *rest = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, SCORE_SECONDS if verb == "score" else ENTRY_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, SCORE_SECONDS if verb == "score" else DRAW_SECONDS)
         try:
             reply = verbs[verb](name, json.dumps(settings, sort_keys=True), *rest)
         except Exception as error:

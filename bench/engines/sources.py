@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -119,7 +120,7 @@ def source_of(model: str, options: ModelOptions) -> Source:
 def _whole_gguf(file: Path) -> Path:
     if not file.is_file():
         raise UserError(f"model {file}: no such file; a GGUF file has to lie on this machine")
-    if "-of-" in file.stem:
+    if re.search(r"-\d+-of-\d+$", file.stem):
         raise UserError(f"model {file}: one of several parts; join them first: llama-gguf-split --merge")
     return file
 

@@ -209,6 +209,7 @@ def test_a_gguf_of_an_unknown_architecture_is_one_sentence(tmp_path):
     ("name", "content", "sentence"),
     [
         ("none.gguf", None, "model none.gguf: no such file; a GGUF file has to lie on this machine"),
+        pytest.param("best-of-breed.gguf", b"no weights here", "could not be loaded", marks=needs_gguf),
         ("big-00001-of-00003.gguf", b"", "one of several parts; join them first: llama-gguf-split --merge"),
         pytest.param("text.GGUF", b"no weights here", "could not be loaded", marks=needs_gguf),
     ],
