@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from prunebench.bench.engines.base import Recording, Sampling
+from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.sampling import sample_rollouts
@@ -21,6 +22,7 @@ from prunebench.tasks import catalogue, reasoning_gym
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.near_duplicates import near_duplicates
 from tests.bench.conftest import prunebench, refused  # noqa: F401
+from tests.bench.engines.checkpoints import checkpoint
 
 PRESENT = importlib.util.find_spec("reasoning_gym") is not None
 pytestmark = pytest.mark.skipif(not PRESENT, reason="NOT TESTED: pip install 'prunebench[reasoning-gym]'")
@@ -208,7 +210,8 @@ def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch):
         named("chain_sum")
 
 
-def test_paths_of_a_task_in_a_file_are_stored_and_graded_again(tmp_path, engine):
+def test_paths_of_a_task_in_a_file_are_stored_and_graded_again(tmp_path):
+    engine = TransformersEngine.load(str(checkpoint(tmp_path / "model")))
     (tmp_path / "sums.yaml").write_text("name: sums\nreasoning_gym: chain_sum\nsettings: {max_terms: 3}\nseed: 4\n")
     task = catalogue.get(str(tmp_path / "sums.yaml"))
     problems = [(task, problem) for problem in task.problems("test", 2)]
