@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import prunebench.bench.cli  # noqa: F401 - registers every command
-from prunebench.bench.cli.app import app
 from prunebench.bench.cli.registry import _listing
 from prunebench.bench.evaluation.results import FIRST_COLUMNS, Results
 from prunebench.figures.main_table import MainTable
+from prunebench.figures.quadrant_table import QuadrantTable
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -21,9 +21,11 @@ DEMO = ROOT / "docs" / "demo"
 
 
 def test_its_snippets_run(tmp_path):
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    run = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, cwd=tmp_path)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "Quadrant.III\n", "")
+    solving, adding = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    for snippet, said in ((solving, r"\d+ \d+% of the tokens saved\n"), (adding, r"Quadrant\.III\n")):
+        run = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, cwd=tmp_path)
+        assert (run.returncode, run.stderr) == (0, "")
+        assert re.fullmatch(said, run.stdout)
 
 
 @pytest.mark.parametrize("command", ["make demo", "make test"])
@@ -36,19 +38,12 @@ def test_continuous_integration_runs_the_test_command():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_command_of_the_table_exists():
-    commands = {command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands}
-    commands |= {group.name for group in app.registered_groups}
-    named = set(re.findall(r"^\| `prunebench ([\w-]+)", README, flags=re.M))
-    assert len(named) > 6
-    assert named <= commands
-
-
 def test_the_method_table_is_what_is_registered():
     columns, rows = _listing("methods")
     wanted = [row for row in rows if row[1] != "control"]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *wanted])
-    assert table in README, f"the README should hold (prunebench list | cat):\n{table}"
+    page = (ROOT / "docs" / "methods.md").read_text()
+    assert table in page, f"docs/methods.md should hold (prunebench list | cat):\n{table}"
 
 
 def test_the_task_table_is_what_is_registered():
@@ -63,7 +58,9 @@ def test_the_results_table_is_what_the_demo_wrote():
     tables = MainTable(results).markdown()
     assert (DEMO / "main_table.md").read_text() == tables
     assert (DEMO / "main_table.csv").read_text() == results.csv()
-    shown = tables.split("### ")[1].split("\n\n")[1]
+    representatives = (DEMO / "quadrant_table.md").read_text()
+    assert representatives == QuadrantTable(results, "all").markdown()
+    shown = "\n".join(row for row in representatives.splitlines() if "| oracle |" not in row)
     assert shown in README, f"the README should hold:\n{shown}"
 
 
@@ -86,7 +83,20 @@ def test_the_columns_of_the_table_are_those_agreed_on():
     assert ",".join(FIRST_COLUMNS) == agreed
 
 
-def test_every_link_leads_somewhere():
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert targets
-    assert all((ROOT / target).exists() for target in targets if "://" not in target)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def links(page):
+    """The files that a page leads to."""
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    return [(page.parent / target).resolve() for target in targets if "://" not in target]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page):
+    assert [target for target in links(page) if not target.exists()] == []
+
+
+def test_every_page_is_reached_from_the_documentations_front_door():
+    reached = {*links(ROOT / "docs" / "README.md"), ROOT / "docs" / "README.md"}
+    assert {page for page in PAGES if page.parent.name == "docs"} <= reached
