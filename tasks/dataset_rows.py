@@ -37,9 +37,10 @@ class DatasetRows:
 
         The one that it is named after, else ``test``.
         """
-        if self.data is None or self.data.suffix not in SUFFIXES or len(self._named) < 2:
+        if self.data is None or not is_data_file(self.data) or len(self._named) < 2:
             return None
-        after = [name for name, part in self._named.items() if self.data.stem in (name, Path(part).stem)]
+        stem = Path(self.data.name.removesuffix(".gz")).stem
+        after = [name for name, part in self._named.items() if stem in (name, Path(part).stem)]
         return next(iter([*after, *(name for name in self._named if name == "test"), *self._named]))
 
     @property
@@ -80,11 +81,13 @@ class DatasetRows:
         elif data is None and spec.data is None and spec.dataset is None:
             yield from ((name, rows_of(self.folder / file)) for name, file in named.items())
         elif spec.data is not None:
-            yield None, rows_of((data or self.folder) / spec.data)
+            places = [(data or self.folder) / name for name in (spec.data, Path(spec.data).name)]
+            yield None, rows_of(next((place for place in places if place.is_file()), places[0]))
         else:
             parts: list[tuple[str | None, str]] = [*named.items()] or [(None, spec.part)]
             for name, part in parts:
-                places = [data / f"{part}{end}" for end in SUFFIXES] if data is not None else []
+                ends = [end + packed for packed in ("", ".gz") for end in SUFFIXES]
+                places = [data / f"{part}{end}" for end in ends] if data is not None else []
                 file = next((place for place in places if place.is_file()), None)
                 yield name, self._hub_rows(part) if file is None else rows_of(file)
 

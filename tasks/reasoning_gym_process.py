@@ -140,9 +140,8 @@ def look(name: str, settings: str) -> dict[str, Any]:
 
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=3, cutoff=0.5)
-        raise ValueError(
-            f"no data set '{name}'; " + (f"did you mean {' or '.join(near)}?" if near else "see its gallery")
-        )
+        some = f"there are {len(DATASETS)}, such as chain_sum, gsm_symbolic and countdown"
+        raise ValueError(f"no data set '{name}'; " + (f"did you mean {' or '.join(near)}?" if near else some))
     known = [field.name for field in fields(DATASETS[name][1]) if field.name not in ("seed", "size")]
     for key in json.loads(settings):
         if key not in known:

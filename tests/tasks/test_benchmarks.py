@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -78,8 +79,14 @@ def test_gsm8k_from_the_files_of_its_repository(tmp_path):
     both = catalogue.get("gsm8k", {"gsm8k": tmp_path})
     assert [len(both.problems(split)) for split in ("train", "test")] == [2, 3]
     assert both.remarks() == ["task gsm8k: 3 test problems, but the benchmark has 1319"]
-    for file, split in (("test.jsonl", "test"), ("train.jsonl", "train"), ("mine.jsonl", "test")):
-        (tmp_path / "mine.jsonl").write_text((tmp_path / "test.jsonl").read_text())
+    (tmp_path / "mine.jsonl").write_text((tmp_path / "test.jsonl").read_text())
+    (tmp_path / "packed").mkdir()
+    for split in ("train", "test"):
+        packed = gzip.compress((tmp_path / f"{split}.jsonl").read_bytes())
+        (tmp_path / "packed" / f"{split}.jsonl.gz").write_bytes(packed)
+    assert catalogue.get("gsm8k", {"gsm8k": tmp_path / "packed"}).problems("test") == both.problems("test")
+    for file, split in (("test.jsonl", "test"), ("train.jsonl", "train"), ("mine.jsonl", "test"),
+                        ("packed/train.jsonl.gz", "train")):  # fmt: skip
         one = catalogue.get("gsm8k", {"gsm8k": tmp_path / file})
         assert one.problems(split)[0].prompt.startswith(f"{split} 0?")
         assert f"{file} stands for its split '{split}'; for train, test give a folder" in one.remarks()[-1]
@@ -103,12 +110,13 @@ WORD_PROBLEMS = {
 
 
 @pytest.mark.parametrize("name", WORD_PROBLEMS)
-@pytest.mark.parametrize("whole", [True, False], ids=["repository", "file"])
-def test_word_problems_are_read_as_they_lie_in_their_repositories(tmp_path, name, whole):
+@pytest.mark.parametrize("given", ["repository", "folder", "file"])
+def test_word_problems_are_read_as_they_lie_in_their_repositories(tmp_path, name, given):
     path, rows, question, gold, verdicts = WORD_PROBLEMS[name]
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_text(json.dumps(rows))
-    task = catalogue.get(name, {name: tmp_path if whole else tmp_path / path})
+    places = {"repository": tmp_path, "folder": (tmp_path / path).parent, "file": tmp_path / path}
+    task = catalogue.get(name, {name: places[given]})
     (problem,) = task.problems("test")
     assert problem.prompt.startswith(f"{question}\n\nPlease reason") and problem.answer == gold
     assert {answer: task.grade(answer, gold).correct for answer in verdicts} == verdicts

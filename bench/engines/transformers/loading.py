@@ -51,11 +51,12 @@ def _refuse_incomplete(folder: Path) -> None:
 
 @contextmanager
 def in_a_sentence(model: str, hint: str = "give a local folder or a reachable hub id") -> Iterator[None]:
-    """What the library raises becomes a UserError with its first line and what to do."""
+    """What the library raises becomes a UserError with its telling line and what to do."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        first = next((line for line in said if "size mismatch" in line), said[0])
         if "trust_remote_code" in str(error):
             hint = "it brings its own code: allow it with trust_remote_code, if you trust it"
         elif isinstance(error, ImportError):

@@ -112,7 +112,7 @@ def settings_of(adapter: Path, **changes) -> None:
         (lambda a: (a / "adapter_config.json").write_text("{"), {}, "adapter_config.json: cannot be read"),
         (lambda a: (a / "adapter_model.safetensors").unlink(), {}, "no adapter_model.safetensors; save the adapter as"),
         (lambda a: (a / "adapter_model.safetensors").write_bytes(b"no"), {}, "model 'adapter' could not be loaded"),
-        (lambda a: None, {"base": "wide"}, "model 'adapter' could not be loaded: Error(s) in loading state_dict"),
+        (lambda a: None, {"base": "wide"}, "model 'adapter' could not be loaded: size mismatch for base_model"),
         (lambda a: None, {"base": "short"}, "does not fit its base short: base_model.model.model.layers.1."),
         (lambda a: None, {"base": "nowhere"}, "model 'nowhere' could not be loaded"),
     ],
