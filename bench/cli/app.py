@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunebench.bench.errors import UserError
+from prunebench.bench.errors import CrashError, UserError
 
 if TYPE_CHECKING:
     from prunebench.bench.cli.bars import Bars
@@ -93,12 +93,13 @@ def common_first(arguments: Sequence[str]) -> list[str]:
 
 
 def reported(run: Callable[[], object]) -> None:
-    """Run; a UserError becomes one sentence and exit code 2, and so does a disk that takes nothing."""
+    """Run; a UserError becomes one sentence and exit code 2 (1 where a method of one's own crashed), and so does a disk
+    that takes nothing."""
     try:
         run()
     except UserError as error:
         typer.echo(f"prunebench: {error}", err=True)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, CrashError) else 2)
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise

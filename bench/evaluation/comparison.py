@@ -17,6 +17,7 @@ from prunebench.bench.evaluation.decisions import write_decisions
 from prunebench.bench.evaluation.inputs import Inputs, Rollouts, digest_of, identity, labels_for, rollouts_for
 from prunebench.bench.evaluation.ledger import ledger_csv
 from prunebench.bench.evaluation.replay_store import ReplayStore
+from prunebench.bench.evaluation.replays import require_rows
 from prunebench.bench.evaluation.results import Note, Results
 from prunebench.bench.evaluation.tables.main import Setting
 from prunebench.bench.evaluation.tables.representatives import representatives
@@ -84,6 +85,7 @@ def run_comparison(
     }
     held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
     analysis = analyse(records, config, candidates, setting_of(engine, config), progress, held)
+    _require_rows(config, analysis.replays.left_out)
     results = Results(
         command=command,
         seed=config.seed,
@@ -107,14 +109,29 @@ def _records(
     stores: Sequence[LabelStore],
     out: Path,
 ) -> tuple[list[ProblemRecord], dict[str, Candidate], dict[str, str]]:
-    """The problems with their labels, and the candidates; without labels ``potential`` is left out, with the reason."""
+    """The problems with their labels, and the candidates; without labels ``potential`` is left out, with the reason.
+
+    Raises UserError where that, or any other method that was asked for by name, cannot score these problems.
+    """
     reads = frozenset[Signal]().union(*(candidate.reads for candidate in candidates.values()))
     records = rollouts.records(engine, config.prefix_tokens, reads)
     labels, missing = labels_for(engine, rollouts, records, stores, out)
+    unlabelled: dict[str, str] = {}
     if labels is not None:
-        return [record.labelled(labels) for record in records], dict(candidates), {}
-    others = {name: candidate for name, candidate in candidates.items() if name != "potential"}
-    return records, others, {"potential": missing} if "potential" in candidates else {}
+        records = [record.labelled(labels) for record in records]
+    elif "potential" in candidates:
+        candidates = {name: candidate for name, candidate in candidates.items() if name != "potential"}
+        unlabelled = {"potential": missing}
+    _require_rows(config, unlabelled)
+    require_rows(candidates, records, config.methods)
+    return records, dict(candidates), unlabelled
+
+
+def _require_rows(config: RunConfig, left_out: Mapping[str, str]) -> None:
+    """Raises UserError where a method that was asked for by name has no row."""
+    for name in config.methods:
+        if name in left_out:
+            raise UserError(f"{name} has no row: {left_out[name]}; or leave it out of --methods")
 
 
 def setting_of(engine: Engine | None, config: RunConfig) -> Setting:

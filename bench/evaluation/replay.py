@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.policies import CheckRecord, Policy
 from prunebench.bench.rollouts.records import Complete
+from prunebench.bench.training.crashes import crashes_of
 from prunebench.methods.base import Pruner, Source
 from prunebench.methods.meter import Charge, Cost, Meter
 from prunebench.methods.pool import Pool
@@ -149,8 +150,13 @@ class Check:
 def check(pruner: Pruner, pool: Pool, answers: bool = False) -> Check:
     """Score a pool, timed and charged. With ``answers`` the pruner says what each prefix leads to, else its text does.
 
-    Raises ValueError for scores of a wrong shape or not finite (naming the path).
+    Raises ValueError for scores of a wrong shape or not finite (naming the path), CrashError for what a plugin raises.
     """
+    with crashes_of(pruner, f"on {pool.task}/{pool.problem}"):
+        return _check(pruner, pool, answers)
+
+
+def _check(pruner: Pruner, pool: Pool, answers: bool) -> Check:
     meter = Meter()
     pool = pool.metered(meter)
     replayed = pool.generator.replay_seconds if pool.generator else 0.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replay import Replay, replay, visible
 from prunebench.bench.evaluation.replay_store import ReplayStore
@@ -35,7 +36,7 @@ def replay_methods(
 
     What is ``held`` is not done again, and what is done is held from then on. A method sees no privileged signal,
     unless it is a control that declares it. One that lacks a signal or raises ValueError on any problem is left out
-    with a sentence; the others go on. Any other exception is a defect and passes.
+    with a sentence; the others go on. Any other exception is a defect and passes, and so does what a plugin raises.
     """
     left_out = {
         name: reason for name, candidate in candidates.items() if (reason := _missing(name, candidate.pruner, records))
@@ -65,6 +66,14 @@ def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None
         if held is not None:
             held.put(candidate, record, known)
     return [known]
+
+
+def require_rows(candidates: Mapping[str, Candidate], records: Sequence[ProblemRecord], asked: Collection[str]) -> None:
+    """Raises UserError where a method that was ``asked`` for by name cannot score these pools."""
+    for name in asked:
+        reason = _missing(name, candidates[name].pruner, records) if name in candidates else None
+        if reason is not None:
+            raise UserError(f"{name} has no row: {reason}; or leave it out of --methods")
 
 
 def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:

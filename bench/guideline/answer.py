@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.statistics import Interval
@@ -22,7 +22,8 @@ class Advice:
     """N paths, k of them kept. ``gain``: points of maj@k|N over keeping all at the same budget, on held-out problems.
 
     ``nearest`` is the measured cell nearby with its best ratio, chosen on the very problems that its gain rests on.
-    ``form`` is the one with the least regret on held-out problems; ``paper`` says what the paper's constants give.
+    ``form`` is the one with the least regret on held-out problems; ``others``: gains of methods that gained less;
+    ``paper`` says what the paper's constants give.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Advice:
     regret: Interval
     paper: str
     rests_on: str
+    others: Mapping[str, Interval] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """In words, the answer first."""
@@ -45,6 +47,7 @@ class Advice:
             f"sample N = {self.n} prefixes, keep k = {self.k} (gamma = {self.gamma:.3g}) by {self.method}",
             f"on held-out problems, mean of all budgets and lengths, following it {sign} {abs(self.gain.mean):.1f} "
             f"points [{self.gain.low:+.1f}, {self.gain.high:+.1f}] over keeping all at the same budget{honest}",
+            *self._beaten(),
             f"measured nearby (prefix {self.nearest.prefix}, budget {self.nearest.budget:g}, {self.nearest.task}): "
             f"gamma = {self.nearest.gamma:.3g} was best, {near.mean:+.1f} points [{near.low:+.1f}, {near.high:+.1f}] "
             "over keeping all, chosen on the same problems and so a little too good",
@@ -54,14 +57,23 @@ class Advice:
             f"paper's constants: {self.paper}",
         ]
 
+    def _beaten(self) -> list[str]:
+        """The gains of the others, to see by how little the best one is ahead."""
+        if not self.others:
+            return []
+        gains = ", ".join(
+            f"{name} {gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]" for name, gain in self.others.items()
+        )
+        return [f"the largest gain of {1 + len(self.others)} methods, which is partly luck; the others: {gains}"]
+
 
 def advise(
     guidelines: Sequence[Guideline], budget: float, prefix: float, task_length: float, method: str | None = None
 ) -> Advice:
     """The answer for a budget, a prefix length and a mean path length, in tokens.
 
-    Without a ``method`` the one with the largest measured accuracy nearby. Raises UserError outside the measured range
-    and for a ratio above 1.
+    Without a ``method`` the one whose guideline gained most on held-out problems. Raises UserError outside the measured
+    range and for a ratio above 1.
     """
     chosen = [guideline for guideline in guidelines if method in (None, guideline.method)]
     if not chosen:
@@ -79,7 +91,8 @@ def advise(
                 )
     if prefix > task_length:
         raise UserError(f"--prefix {prefix:,.0f}: longer than the mean path of {task_length:,.0f} tokens")
-    best = max(chosen, key=lambda guideline: nearest(guideline, budget, prefix, task_length).maj)
+    ranked = sorted(chosen, key=lambda guideline: -guideline.gain(guideline.best_form).mean)
+    best = ranked[0]
     form = best.best_form
     inverse = best.inverse_gamma(form, budget, prefix, task_length)
     if inverse < 1:
@@ -106,6 +119,7 @@ def advise(
         nearest=where,
         regret=best.regret(form),
         paper=_paper(budget, prefix, task_length),
+        others={other.method: other.gain(other.best_form) for other in ranked[1:]},
         rests_on=f"{problems}; {best.stored_paths} stored paths of {best.model}, {best.draws} draws",
     )
 

@@ -19,6 +19,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.provenance import method_code
 from prunebench.bench.training.cards import Card, describe, remember_problems
+from prunebench.bench.training.crashes import crashes_of
 from prunebench.bench.training.data import data_digest, labelled_folder, stores_digest
 from prunebench.bench.training.loading import Judges, entry_of, equip, parts_of, reads_of
 from prunebench.methods.base import LearnablePruner, Pruner, Setting
@@ -184,9 +185,10 @@ def _candidate(auroc: float, pruner: Pruner) -> dict[str, Any]:
 
 def _tried(pruner: Pruner, train: PrefixDataset, validation: PrefixDataset, state: Path) -> float:
     """How well a configuration ranks the validation prefixes, fitted where there is something to fit."""
-    if isinstance(pruner, LearnablePruner):
-        _fit(pruner, train, validation, state)
-    return within_problem_auroc(validation, [pruner.score(labelled.pool) for labelled in validation])
+    with crashes_of(pruner, f"as {describe(pruner)}, in training"):
+        if isinstance(pruner, LearnablePruner):
+            _fit(pruner, train, validation, state)
+        return within_problem_auroc(validation, [pruner.score(labelled.pool) for labelled in validation])
 
 
 def _counted(dataset: PrefixDataset) -> dict[int, int]:

@@ -71,9 +71,11 @@
         return {refused: `${name} ${Math.round(value)} lies outside what was measured (${Math.round(low)} to ${Math.round(high)} tokens); the guideline does not extrapolate.`};
       }
     }
-    const best = chosen.reduce((one, other) => (
-      nearest(other, budget, prefix, length).maj > nearest(one, budget, prefix, length).maj ? other : one));
-    const form = FORMS.reduce((one, other) => (regret(best, other).mean < regret(best, one).mean ? other : one));
+    const formOf = (guideline) => (
+      FORMS.reduce((one, other) => (regret(guideline, other).mean < regret(guideline, one).mean ? other : one)));
+    const gained = (guideline) => rule(guideline, formOf(guideline)).gain.mean;
+    const best = chosen.reduce((one, other) => (gained(other) > gained(one) ? other : one));
+    const form = formOf(best);
     const fit = best.fits.find((one) => one.form === form);
     const constants = Object.fromEntries(Object.entries(fit.constants).map(([name, one]) => [name, one.mean]));
     const value = inverse(form, constants, budget, prefix, length);

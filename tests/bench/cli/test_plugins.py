@@ -134,3 +134,32 @@ def test_ten_differences_and_a_count_are_told(prunebench, source, tmp_path):
     *shown, more, count = said.splitlines()
     assert code == 1 and len(shown) == 10 and count.startswith("NOT rebuilt: ")
     assert more == f"... and {int(count.split()[2]) - 10} more"
+
+
+def test_a_plugin_that_crashes_on_one_problem_is_one_sentence(prunebench, plugin, source, tmp_path):
+    text = PLUGIN.replace("LearnablePruner", "Pruner").replace("@ self.weights_", "@ np.array([1.0, 0.0])")
+    crash = "        if pool.problem == 'q1':\n            return pool.nothing\n        return self.features"
+    plugin.write_text(text.replace("        return self.features", crash))
+    line = plugin.read_text().splitlines().index("            return pool.nothing") + 1
+    prunebench("import", "plain", source, "--out", "store")
+    compare = ("compare", "--store", "store", "--prefix", 4, "--plugin", plugin, "--out", "made")
+    for methods, told in (("line,none", "line"), ("mean-rank(line,length),none", "mean-rank"), ("all", "line")):
+        code, _, err = prunebench(*compare, "--methods", methods)
+        (sentence,) = [said for said in err.splitlines() if said.startswith("prunebench: ")]
+        assert code == 1 and "Traceback" not in err
+        assert f"{plugin}:{line}: method '{told}' failed on mine/q1 (AttributeError: 'Pool' object has no" in sentence
+        assert not (tmp_path / "made" / "results.json").exists()
+    plugin.write_text(text.replace("return self.features(pool)", "return np.nan * self.features(pool)"))
+    code, _, err = prunebench(*compare, "--methods", "line,none")
+    assert code == 1 and "method 'line' failed on mine/q0 (ValueError: " in err
+
+
+def test_a_row_that_was_asked_for_and_cannot_be_had_is_an_error(prunebench, source, tmp_path):
+    prunebench("import", "plain", source, "--out", "store")
+    compare = ("compare", "--store", "store", "--prefix", 4, "--out", "made", "--methods")
+    sentence = refused(prunebench(*compare, "entropy,none"))
+    assert "entropy has no row: entropy needs the signal 'entropy', which mine/q0 does not hold" in sentence
+    sentence = refused(prunebench(*compare, "potential,none"))
+    assert "potential has no row: Monte Carlo labels need the model that sampled the rollouts" in sentence
+    assert not (tmp_path / "made" / "results.json").exists()
+    assert prunebench(*compare, "all")[0] == 0, "of all methods those that can"

@@ -182,11 +182,13 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
     assert again.hashes["rollouts"] == results.hashes["rollouts"]
 
 
-def test_without_labels_the_potential_control_is_left_out_with_its_reason(run, reasoner, config):
+def test_without_labels_the_potential_control_is_refused_where_it_was_asked_for(run, reasoner, config):
     out, _ = run
-    results = run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned))
-    assert set(results.left_out) == {"potential"}
-    assert "prefixes have no Monte Carlo label; make them with: prunebench label" in results.left_out["potential"]
+    reason = r"prefixes have no Monte Carlo label; make them with: prunebench label"
+    with pytest.raises(UserError, match=f"potential has no row: 77 of 77 {reason}; or leave it out of --methods"):
+        run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned))
+    entropy = config.model_copy(update={"methods": ("entropy",)})
+    results = run_comparison(reasoner, entropy, out, Inputs(EMBEDDED.learned))
     assert all(math.isnan(row["avg_at_k_expected"].mean) for row in results.rows)
 
 
@@ -216,12 +218,12 @@ def test_a_few_missing_labels_are_sampled_on_the_spot(run, reasoner, config, tmp
     }
 
 
-def test_many_missing_labels_leave_the_potential_control_out_with_the_count(run, reasoner, config, tmp_path):
+def test_many_missing_labels_are_counted(run, reasoner, config, tmp_path):
     out, results = run
     problems = {problem for ids in results.problems.values() for problem in ids}
     labels_without(tmp_path / "many", 9, problems)
-    again = run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned, (tmp_path / "many",)))
-    assert again.left_out["potential"].startswith("9 of ")
+    with pytest.raises(UserError, match="potential has no row: 9 of "):
+        run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned, (tmp_path / "many",)))
 
 
 def test_a_method_that_is_asked_for_must_run(run, reasoner, config, tmp_path):

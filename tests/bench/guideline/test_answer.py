@@ -52,6 +52,20 @@ def test_the_gain_is_that_of_held_out_problems_and_no_gain_says_do_not_prune(gui
     assert "do not prune" in "\n".join(advise([useless], 4096, 40, 300).lines())
 
 
+def test_the_best_method_is_the_one_that_gained_most_and_the_others_are_told(guideline):
+    def gaining(method, points):
+        gain = Interval(points, points - 4, points + 4)
+        regrets = [one.model_copy(update={"gain": gain}) for one in guideline.regrets]
+        # Its cells are worth less, and still it gained more.
+        optima = [one.model_copy(update={"maj": one.maj - points}) for one in guideline.optima]
+        return guideline.model_copy(update={"method": method, "regrets": regrets, "optima": optima})
+
+    found = advise([gaining("stop", 9.6), gaining("deepconf", 11.1), gaining("entropy", 10.8)], 4096, 40, 300)
+    assert found.method == "deepconf" and list(found.others) == ["entropy", "stop"]
+    assert "the largest gain of 3 methods, which is partly luck; the others: entropy +10.8" in "\n".join(found.lines())
+    assert advise([gaining("stop", 9.6), gaining("entropy", 10.8)], 4096, 40, 300, "stop").others == {}
+
+
 def test_a_ratio_below_all_that_were_swept_is_refused(guideline):
     steep = guideline.model_copy(deep=True)
     for fit in steep.fits:
