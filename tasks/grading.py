@@ -39,7 +39,8 @@ _AMOUNTS = [
         r"(?P<whole>\d+) ?\\frac ?(?P<top>\{ ?\d+ ?\}|\d) ?(?P<bottom>\{ ?\d+ ?\}|\d)",
         rf"(?P<top>{_DECIMAL}) ?(?:\\times|\\cdot|[×*x]) ?10 ?\^ ?{_POWER}",
         r"(?P<top>\d+)[eE](?P<power>\d{1,3})",
-        r"(?P<top>\d+\.\d+)[eE](?P<power>[+-]?\d{1,3})",  # with a point only: 2e-3 may be twice e less 3
+        r"(?P<top>\d+)(?:E(?=[+-])|e(?=[+-]0\d$))(?P<power>[+-]\d{1,3})",  # 2e-3 may be twice e less 3
+        r"(?P<top>\d+\.\d+)[eE](?P<power>[+-]?\d{1,3})",
     )
 ]
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
@@ -51,6 +52,7 @@ _MEASURED = re.compile(
     r"(?P<sign>[+-]?) ?[$€£¥]? ?(?P<amount>.+?)"
     rf"(?: (?P<scale>{'|'.join(_SCALES)}))?(?:(?P<percent> ?(?:\\?%|percent))|(?P<angle>{_ANGLE})|{_UNITS})?"
 )
+_E_NOTATION = re.compile(r"([+-]?\d+)e([+-]\d{1,3})")
 _CLOCK = re.compile(r"(?:[01]?\d|2[0-4])(?::[0-5]\d){1,2}")
 _CHOICE = re.compile(r"\(?([A-Ha-h])\)?")
 _NO_NUMBER = re.compile(
@@ -227,11 +229,18 @@ def _settled(ours: Reading, theirs: Reading) -> bool | None:
     return False if {ours.kind, theirs.kind} <= _PLAIN else None
 
 
+def _power_of_ten(reading: Reading) -> Fraction | None:
+    """What a program means by ``2e-3``, which may as well be twice e less 3."""
+    written = _E_NOTATION.fullmatch(str(reading.value)) if reading.kind == "exact" else None
+    return int(written[1]) * Fraction(10) ** int(written[2]) if written else None
+
+
 def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
     settled = _settled(ours, theirs)
     if settled is not None:
         return Verdict(settled, f"{theirs.kind} {RULES}")
-    if max(len(answer), len(gold)) > LONGEST or _UNPRINTABLE.search(answer + gold):
+    two_meanings = theirs.value == _power_of_ten(ours) or ours.value == _power_of_ten(theirs)
+    if two_meanings or max(len(answer), len(gold)) > LONGEST or _UNPRINTABLE.search(answer + gold):
         return Verdict(None, f"unreadable {RULES}")
     if {ours.kind, theirs.kind} == {"base", "number"}:
         return _MATH_VERIFY.verify(answer, gold)  # the same digits, or others?

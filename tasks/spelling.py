@@ -9,7 +9,7 @@ UNIT = (
     r"(?:mm|cm|dm|km|(?:milli|centi|kilo)?met(?:er|re)|in|inch(?:es)?|ft|foot|feet|yd|yard|mi|mile|mph"
     r"|mg|kg|(?:milli|kilo)?gram|lb|pound|oz|ounce|ton|m[lL]|(?:milli)?lit(?:er|re)|gallon"
     r"|sec|second|min|minute|hr|hour|day|week|month|year|deg|degree|rad|radian"
-    r"|dollar|cent|euro|unit|point|person|people|way)s?"
+    r"|cup|pint|quart|tablespoon|teaspoon|acre|hectare|USD|EUR|GBP|dollar|cent|euro|unit|point|person|people|way)s?"
 )
 SQUARED = r"(?: ?\^ ?(?:[23]|\{ ?[23] ?\})|[²³])?"
 
@@ -28,7 +28,7 @@ _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ"
 _LOWERED = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙᵢ"
 _SCRIPTS = [(re.compile(f"[{_RAISED}]+"), "^"), (re.compile(f"[{_LOWERED}]+"), "_")]
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
-_ROOT = re.compile(r"√ ?(\d+(?:\.\d+)?|[A-Za-z]|(?=[({\\]))")
+_ROOT = re.compile(r"([√∛∜]) ?(\d+(?:\.\d+)?|[A-Za-z]|(?=[({\\]))")
 
 _SYNONYMS = [
     (re.compile(pattern), replacement)
@@ -38,7 +38,7 @@ _SYNONYMS = [
         (r"\\(?:left|right|displaystyle|textstyle|bigl?|bigr|Bigl?|Bigr|limits|rm|bf|it|bfseries)(?![A-Za-z])", ""),
         (r"(?<!\\)\\[!()\[\]]", ""),
         (r"\\(?:text)?color ?\{[A-Za-z0-9!]*\}", r"\\textcolor"),
-        (r"\\(?:varnothing|O)(?![A-Za-z])", r"\\emptyset "),
+        (r"\\(?:varnothing|O)(?![A-Za-z])|\\\{ ?\\\}", r"\\emptyset "),
         (r"\\(?:leqslant|leqq|leq)(?![A-Za-z])", r"\\le "),
         (r"\\(?:geqslant|geqq|geq)(?![A-Za-z])", r"\\ge "),
         (r"\\neq(?![A-Za-z])", r"\\ne "),
@@ -58,6 +58,7 @@ _COLOUR = re.compile(r"\\textcolor(?![A-Za-z{])")
 _BLANK = re.compile(r"\\(?:q?quad|thinspace|space|enspace)(?![A-Za-z])|(?<!\\)\\[,:;> ]|~")
 _INFINITY = re.compile(r"^([+-]?)inf(?:inity)?$", re.IGNORECASE)
 _REALS = re.compile(r"(?:the )?(?:set of )?(?:all )?(?:the )?real numbers|(?:all )?(?:the )?reals", re.IGNORECASE)
+_PLAIN_SET = re.compile(r"\{[^{}\\]*,[^{}\\]*\}")
 _BOLD = re.compile(r"(\*\*|__)(.+)\1", re.DOTALL)
 _LETTERED = re.compile(r"\(?[A-H]\):? (?=\$|[+-]?[\d.]|[+-]?\\(?:frac|sqrt|pi)(?![A-Za-z]))(.+)", re.DOTALL)
 
@@ -79,6 +80,11 @@ def _script(sign: str, run: str) -> str:
 def _vulgar(found: re.Match[str]) -> str:
     top, bottom = unicodedata.normalize("NFKC", found[0]).split("\u2044")
     return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _root(found: re.Match[str]) -> str:
+    index = {"√": "", "∛": "[3]", "∜": "[4]"}[found[1]]
+    return rf"\sqrt{index}{{{found[2]}}}" if found[2] else rf"\sqrt{index}"
 
 
 def _without_noun(text: str) -> str:
@@ -124,7 +130,7 @@ def tidy(answer: str) -> str:
     if not text.isascii():
         for run, sign in _SCRIPTS:
             text = run.sub(lambda found, sign=sign: _script(sign, found[0]), text)  # type: ignore[misc]
-        text = _ROOT.sub(lambda found: rf"\sqrt{{{found[1]}}}" if found[1] else r"\sqrt", _VULGAR.sub(_vulgar, text))
+        text = _ROOT.sub(_root, _VULGAR.sub(_vulgar, text))
         text = text.translate(_CHARACTERS)
     if "\\" in text:
         text = text.replace("\\$", "$").replace("{,}", ",").replace("\\%", "%")
@@ -134,6 +140,8 @@ def tidy(answer: str) -> str:
     text = " ".join(text.replace("{,}", ",").replace("{:}", ":").replace("~", " ").split()).strip("$ ")
     if bold := _BOLD.fullmatch(text):
         text = bold[2].strip("$ ")
+    if _PLAIN_SET.fullmatch(text):
+        text = rf"\{text[:-1]}\}}"
     if lettered := _LETTERED.fullmatch(text):
         text = lettered[1].strip("$ ")
     text = r"\mathbb{R}" if _REALS.fullmatch(text) else _INFINITY.sub(r"\1\\infty", text)

@@ -39,6 +39,7 @@ NAMES = "a left side may name the answer or work it out; between two equations i
 LAYOUT = "what only changes the look of an answer is no part of it"
 REPEATS = "digits under a bar repeat for ever; Math-Verify drops the bar with what stands under it"
 RATIO = "colons part the numbers of a ratio; Math-Verify reads one of them, or nothing"
+ROOTS = "a root of Unicode is a root; Math-Verify drops it"
 REALS = "the set in words"
 RADIANS = "60 degrees are 60 where degrees are asked for, and a third of pi where radians are"
 
@@ -248,7 +249,6 @@ SCIENTIFIC = [
     Row(r"6.022\times10^{23}", "6.022e23", True, POINT_E),
     Row(r"6.022\times10^{23}", r"602.2\times10^{21}", True, "two powers of ten, compared exactly and not as floats"),
     Row(r"6.022\times10^{23}", r"6.023\times10^{23}", False),
-    Row("0.002", "2e-3", False),  # twice Euler's number less three
     Row("2e-3", "2e - 3", True),
 ]
 
@@ -484,6 +484,24 @@ EQUATIONS_AND_INEQUALITIES = [
     Row("5", r"5\text{ or more}", False, AT_LEAST),
 ]
 
+MORE_SPELLINGS = [
+    Row("2", "∛8", True),
+    Row("2", "∜16", True),
+    Row(r"\sqrt[3]{5}", "∛5", True, ROOTS),
+    Row("2", "∛9", False),
+    Row("0.001", "1E-3", True),
+    Row("0.0000001", "1e-07", True, POINT_E),
+    Row("0.001", "1E-2", False),
+    Row(r"\{1,2\}", "{2,1}", True),
+    Row("1,2", "{1,2}", True),
+    Row(r"\{1,2\}", "{1,3}", False),
+    Row(r"\emptyset", r"\{\}", True),
+    Row(r"\frac{3}{4}", r"\frac{3}{4}\text{ cup}", True),
+    Row("3/4", "3/4 cups", True, UNIT),
+    Row("12", "12 USD", True, UNIT),
+    Row("12", "13 USD", False),
+]
+
 RATIOS = [
     Row("3:4", "3 : 4", True),
     Row("3:4", "6:8", True),
@@ -599,13 +617,15 @@ EMPTY = [
 
 ROWS = [
     *INTEGERS, *THOUSANDS, *DECIMALS, *FRACTIONS, *ROOTS_POWERS_PI, *SCIENTIFIC, *PERCENTAGES_AND_DEGREES,
-    *MONEY_AND_UNITS, *CHOICES_AND_WORDS, *INTERVALS, *TUPLES_AND_SETS, *MATRICES, *EQUATIONS_AND_INEQUALITIES, *RATIOS,
-    *CHAINS, *ANGLES, *LOGARITHMS, *EMPTY,
+    *MONEY_AND_UNITS, *CHOICES_AND_WORDS, *INTERVALS, *TUPLES_AND_SETS, *MATRICES, *EQUATIONS_AND_INEQUALITIES,
+    *MORE_SPELLINGS, *RATIOS, *CHAINS, *ANGLES, *LOGARITHMS, *EMPTY,
 ]  # fmt: skip
 
 NOT_GRADED = [
     # Two meanings, or something in it works on the rest and is not read.
     ("3:45", "1:15"),  # times of day, or ratios
+    ("0.002", "2e-3"),
+    ("0.001", "1e-3"),  # a thousandth, or e less 3
     ("3:4", "3/4"),
     ("3:4", "0.75"),
     (r"\sqrt{2}:1", r"2:\sqrt{2}"),

@@ -91,8 +91,8 @@ def test_ratios_are_right_where_their_numbers_are_in_proportion(first, second):
 @given(BOUNDS, BOUNDS, BOUNDS, BOUNDS, st.sampled_from("<≤"), st.sampled_from("<≤"))
 def test_inequalities_are_right_where_they_hold_for_the_same_numbers(a, b, c, d, first, second):
     def holds(low, high, one, two):
-        values = [sympy.sympify(bound.replace("\\", "").replace("frac{1}{2}", "1/2").replace("sqrt{2}", "sqrt(2)"))
-                  for bound in (low, high)]  # fmt: skip
+        plain = {r"\frac{1}{2}": "1/2", "0.5": "1/2", r"\sqrt{2}": "sqrt(2)", r"\pi": "pi"}
+        values = [sympy.sympify(plain.get(bound, bound)) for bound in (low, high)]
         return sympy.Interval(*values, one == "<", two == "<")
 
     flipped = {"<": ">", "≤": "≥"}
