@@ -20,6 +20,7 @@ VALUES = {
 }  # fmt: skip
 """A value of every key of a configuration."""
 OF_MODEL = {
+    "base": "x", "enable_thinking": "true",
     "revision": "main", "dtype": "auto", "device_map": "auto", "trust_remote_code": "false", "chat_template": "none",
     "system": "hello", "reasoning_effort": "low", "stop": "x", "tools": "python",
 }  # fmt: skip
