@@ -1,29 +1,40 @@
-"""What a comparison will cost, before it is run."""
+"""What a command will cost, before it is run: every item that it takes, their sum, and what is there already."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
-
+from prunebench.bench.cli.at_hand import processes_on
+from prunebench.bench.cli.trial import speed_of
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import Engine, Request, Sampling
-from prunebench.bench.errors import UserError
-from prunebench.bench.perf.clock import seconds_of, tokens_per_second
-from prunebench.bench.rollouts.sampling import problems_of, tasks_of
+from prunebench.bench.engines.base import Engine
+from prunebench.bench.policies.procedures import PROCEDURES
+from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, tasks_of
+from prunebench.bench.rollouts.shards import MANIFEST
+from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.data import training_lengths
 from prunebench.bench.training.label_plans import RECIPES, LabelPlan
-from prunebench.bench.training.learn import training_tasks
+from prunebench.bench.training.learn import training_folder, training_tasks
+from prunebench.bench.training.loading import entry_of, parts_of, uses_judge
+from prunebench.methods.registry import PRUNERS
+from prunebench.methods.signals import PRIVILEGED, Signal
 from prunebench.tasks.task import Task
 
-PILOT_PROBLEMS, PILOT_PATHS = 4, 8
+SIZES_TRIED = 4
+"""So many pools of other sizes a method is tried on, about, until one costs what the budget pays for."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What a plan counts with: evaluated problems, problems to learn from, tokens per second and per path.
+    """What a plan counts with.
 
-    ``mean_tokens`` None: every path is taken to run to its cap. ``kv_bytes`` is kept per token; None: not known.
+    Numbers of evaluated problems and of those to learn from; ``tokens_per_second`` of one process, of ``processes``
+    that sample, and ``how`` that is known. ``mean_tokens`` None: every path is taken to run to its cap. ``kv_bytes``
+    per token; None: not known. ``tokens_read_per_second`` None: as many as are sampled. ``cap``: the most tokens of a
+    path, where the context is what ends it.
     """
 
     problems: int
@@ -31,36 +42,83 @@ class Extent:
     tokens_per_second: float
     mean_tokens: int | None = None
     kv_bytes: int | None = None
+    validation_problems: int = 0
+    processes: int = 1
+    how: str = ""
+    tokens_read_per_second: float | None = None
+    learning_tasks: int = 1
+    cap: int | None = None
+
+    def length(self, config: RunConfig) -> int:
+        """Tokens of a path."""
+        return self.mean_tokens or self.cap or config.max_new_tokens
 
 
-def plan_of(config: RunConfig, recipe: LabelPlan, extent: Extent, control: bool = True) -> list[str]:
-    """Lines that say paths, tokens, time and memory; ``control``: with the labels of the potential control."""
-    length = extent.mean_tokens or config.max_new_tokens
-    bound = "expected" if extent.mean_tokens else "at most"
-    paths = extent.problems * config.n
+@dataclass(frozen=True)
+class Item:
+    """One part of the work: its tokens, how many of them a second takes, and the share that is done."""
+
+    what: str
+    tokens: float
+    per_second: float
+    done: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.tokens / self.per_second
+
+    def line(self) -> str:
+        done = f", {100 * self.done:.0f} % done" if self.done else ""
+        return f"  {self.what}: {self.tokens:,.0f} tokens, {duration(self.seconds)}{done}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """The shares of the parts that are there already."""
+
+    rollouts: float = 0.0
+    train: float = 0.0
+    train_labels: float = 0.0
+    validation: float = 0.0
+    validation_labels: float = 0.0
+    control: float = 0.0
+
+
+def plan_of(
+    config: RunConfig,
+    recipe: LabelPlan,
+    extent: Extent,
+    control: bool = True,
+    methods: Sequence[str] = (),
+    done: Done = Done(),
+) -> list[str]:
+    """Lines that say paths, tokens, time and memory, item by item and in all.
+
+    ``control``: with the labels of the potential control. ``methods`` score the paths; none of them: nothing is scored.
+    """
+    length = extent.length(config)
     rest = max(0, length - config.prefix_tokens)
     kept_tokens = config.n * config.prefix_tokens + config.k * rest
-    chosen = extent.train_problems
-    lengths = list(zip(training_lengths(config.prefix_tokens), recipe.train_prefixes, strict=True))
-    each = sum(prefixes * max(0, length - cut) for cut, prefixes in lengths)
-    speed = extent.tokens_per_second
-    lines = [
-        f"{extent.problems} problems x {config.n} paths = {paths:,} paths of {bound} {length:,} tokens each",
-        f"at {speed:,.0f} tokens/s:",
-        _cost("rollouts for a replay (all paths to their end)", paths * length, speed),
-        _cost(f"the same online, keeping {config.k} of {config.n}", extent.problems * kept_tokens, speed),
-    ]
-    if chosen:
-        cuts = ", ".join(f"{prefixes} prefixes of {cut}" for cut, prefixes in lengths)
-        sampled, labels = chosen * recipe.train_paths * length, chosen * each * recipe.train_continuations
-        lines += [
-            _cost(f"training rollouts ({chosen} problems x {recipe.train_paths} paths)", sampled, speed),
-            _cost(f"training labels ({chosen} problems x {cuts} x K={recipe.train_continuations})", labels, speed),
-        ]
+    items = [_rollouts(config, extent, length, done), *_learning(config, recipe, extent, length, done)]
     if control:
-        tokens = paths * recipe.test_continuations * rest
         what = f"labels of these prefixes for the potential control (K={recipe.test_continuations}, before duplicates)"
-        lines.append(_cost(what, tokens, speed))
+        tokens = extent.problems * config.n * recipe.test_continuations * rest
+        items.append(Item(what, tokens, extent.tokens_per_second, done.control))
+    items += _scoring(config, extent, methods)
+    whole = sum(item.seconds for item in items)
+    there = sum(item.seconds * item.done for item in items)
+    online = Item(
+        f"the rollouts online instead, keeping {config.k} of {config.n}", extent.problems * kept_tokens,
+        items[0].per_second,
+    )  # fmt: skip
+    lines = [
+        paths_line(config, extent),
+        f"at {extent.tokens_per_second:,.0f} tokens/s{_in_processes(extent)}{extent.how}:",
+        *[item.line() for item in items],
+        f"  together: {bound(extent)} {duration(whole)}"
+        + (f", of which {duration(there)} are done: {duration(whole - there)} to go" if there else ""),
+        online.line(),
+    ]
     if extent.kv_bytes is None:
         lines.append("key-value cache: not known, as the model is not at hand and kv_bytes_per_token is not set")
     else:
@@ -69,57 +127,82 @@ def plan_of(config: RunConfig, recipe: LabelPlan, extent: Extent, control: bool 
     return lines
 
 
-def _cost(what: str, tokens: int, tokens_per_second: float) -> str:
-    hours = tokens / tokens_per_second / 3600
-    time = f"{hours:,.1f} device-hours" if hours >= 2 else f"{60 * hours:,.1f} minutes"
-    return f"  {what}: {tokens:,} tokens, {time}"
+def paths_line(config: RunConfig, extent: Extent) -> str:
+    """How many paths of how many tokens."""
+    paths = extent.problems * config.n
+    of = f"{'expected' if extent.mean_tokens else 'at most'} {extent.length(config):,} tokens each"
+    return f"{extent.problems} problems x {config.n} paths = {paths:,} paths of {of}"
 
 
-@dataclass(frozen=True)
-class Pilot:
-    """A few paths of a few problems, sampled to plan by: tokens per second and per path, and of the longest prompt."""
+def bound(extent: Extent) -> str:
+    return "about" if extent.mean_tokens else "at most"
 
-    speed: float
-    mean_tokens: int
-    prompt_tokens: int
 
-    @classmethod
-    def of(cls, engine: Engine, config: RunConfig) -> Pilot:
-        """Sample the first paths of the first problems. Raises UserError for a prompt that the model cannot take."""
-        chosen = problems_of(tasks_of(config), config.split, PILOT_PROBLEMS, config.seed)[:PILOT_PROBLEMS]
-        prompts = [engine.encode_prompt(problem.prompt) for _, problem in chosen]
-        longest = max(map(len, prompts))
-        if longest + 1 >= engine.context:
-            raise UserError(
-                f"a prompt has {longest} tokens, and the context of {engine.name} is {engine.context} tokens"
-            )
-        sampling = Sampling(
-            config.temperature,
-            config.top_p,
-            config.top_k,
-            config.min_p,
-            min(config.max_new_tokens, engine.context - longest),
+def _in_processes(extent: Extent) -> str:
+    return f" in each of {extent.processes} processes" if extent.processes > 1 else ""
+
+
+def duration(seconds: float) -> str:
+    """Hours from two on, minutes below."""
+    return f"{seconds / 3600:,.1f} device-hours" if seconds >= 7200 else f"{seconds / 60:,.1f} minutes"
+
+
+def _rollouts(config: RunConfig, extent: Extent, length: int, done: Done) -> Item:
+    together = extent.processes if extent.problems > SHARD_PROBLEMS else 1
+    tokens = extent.problems * config.n * length
+    what = "rollouts for a replay (all paths to their end)"
+    return Item(what, tokens, extent.tokens_per_second * together, done.rollouts)
+
+
+def _learning(config: RunConfig, recipe: LabelPlan, extent: Extent, length: int, done: Done) -> Iterator[Item]:
+    """Rollouts and labels to learn from; every split of a task is the work of one process."""
+    chosen, held = extent.train_problems, extent.validation_problems
+    if not chosen:
+        return
+    lengths = list(zip(training_lengths(config.prefix_tokens), recipe.train_prefixes, strict=True))
+    cuts = ", ".join(f"{prefixes} prefixes of {cut}" for cut, prefixes in lengths)
+    each = sum(prefixes * max(0, length - cut) for cut, prefixes in lengths)
+    rest = max(0, length - config.prefix_tokens)
+    k, kept = recipe.train_continuations, recipe.validation_continuations
+    train = chosen * recipe.train_paths * length, chosen * each * k
+    validation = held * config.n * length, held * config.n * kept * rest
+    jobs = sum(train), sum(validation)
+    longest = max(sum(jobs) / extent.processes, max(jobs) / extent.learning_tasks)
+    speed = extent.tokens_per_second * sum(jobs) / longest
+    yield from (
+        Item(what, tokens, speed, share)
+        for what, tokens, share in (
+            (f"training rollouts ({chosen} problems x {recipe.train_paths} paths)", train[0], done.train),
+            (f"training labels ({chosen} problems x {cuts} x K={k})", train[1], done.train_labels),
+            (f"validation rollouts ({held} problems x {config.n} paths)", validation[0], done.validation),
+            (f"validation labels ({held} problems x {config.n} prefixes of {config.prefix_tokens} x K={kept}, before "
+             "duplicates)", validation[1], done.validation_labels),
         )
-        requests = [Request(p.id, ids, tuple(range(PILOT_PATHS))) for (_, p), ids in zip(chosen, prompts, strict=True)]
-        lengths: list[int] = []
-        seconds = seconds_of(
-            lambda: lengths.extend(
-                len(path.token_ids)
-                for rollout in engine.sample(requests, sampling, config.seed)
-                for path in rollout.paths
-            )
-        )
-        return cls(sum(lengths) / seconds, max(1, round(float(np.mean(lengths)))), longest)
+    )  # fmt: skip
 
-    def fitted(self, config: RunConfig, engine: Engine, prefix: int | None) -> RunConfig:
-        """``config`` with a cap that the context allows, and a checkpoint inside the paths."""
-        cap = min(config.max_new_tokens, engine.context - self.prompt_tokens)
-        position = prefix or (
-            config.prefix_tokens if 2 * config.prefix_tokens <= self.mean_tokens else max(1, self.mean_tokens // 8)
-        )
-        if position >= cap:
-            raise UserError(f"--prefix {position}: paths end at {cap} tokens at the latest; check earlier")
-        return config.model_copy(update={"max_new_tokens": cap, "prefix_tokens": position})
+
+def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str]) -> Iterator[Item]:
+    """Prefixes are read again by every method that looks at more than is stored, and in more pools at equal cost."""
+    reading = [name for name in methods if _reads_again(name)]
+    once = extent.problems * config.n * config.prefix_tokens
+    speed = extent.tokens_read_per_second or extent.tokens_per_second
+    if methods:
+        yield Item(f"scoring with {len(methods)} methods, {len(reading)} of which read prefixes again",
+                   once * len(reading), speed)  # fmt: skip
+    if methods and config.draws:
+        again = sum(1 if entry_of(_method(name)).pointwise else config.draws * SIZES_TRIED for name in reading)
+        yield Item(f"comparing at equal cost ({config.draws} draws)", once * again, speed)
+
+
+def _method(name: str) -> str:
+    return (PROCEDURES[name].method or "none") if name in PROCEDURES else name
+
+
+def _reads_again(name: str) -> bool:
+    stored = {signal for signal in Signal if signal.recorded and signal != Signal.HIDDEN_STATE}
+    stored |= {Signal.TEXT, Signal.TOKEN_IDS, *PRIVILEGED}
+    parts = parts_of(_method(name))
+    return any(PRUNERS.get(part).requires - stored for part in parts) or uses_judge(_method(name))
 
 
 def extent_of(
@@ -128,24 +211,42 @@ def extent_of(
     speed: float | None = None,
     mean_tokens: int | None = None,
     learning: bool = True,
+    device: str = "cpu",
 ) -> Extent:
     """What a plan counts with; the number of problems is the benchmark's where the data are not at hand.
 
-    Training takes the recipe's number of problems, or all of a task that has fewer; none without ``learning``.
+    Training takes the recipe's number of problems, or all of a task that has fewer; none without ``learning``. Without
+    a ``speed`` a trial tells, within seconds.
 
     Raises UserError for data that cannot be had or do not serve.
     """
+    recipe = RECIPES[config.recipe]
     count = sum(_count(task, config.split, config.problems, task.expected) for task in tasks_of(config))
-    most = RECIPES[config.recipe].train_problems
+    most, held = recipe.train_problems, recipe.validation_problems or config.problems
     learned_from = [task for task in training_tasks(config) if "train" in task.splits] if learning else []
-    taught = sum(_count(task, "train", most, most) for task in learned_from)
-    if speed is None:
-        assert engine is not None
-        ((_, first), *_rest) = problems_of(tasks_of(config)[:1], config.split, 1, config.seed)
-        speed = tokens_per_second(engine, first.prompt)
     arithmetic = engine.arithmetic if engine else None
-    kv = config.kv_bytes_per_token or (arithmetic.kv_bytes if arithmetic else None)
-    return Extent(count, taught, speed, mean_tokens, kv)
+    extent = Extent(
+        count,
+        sum(_count(task, "train", most, most) for task in learned_from),
+        speed or 1.0,
+        mean_tokens,
+        config.kv_bytes_per_token or (arithmetic.kv_bytes if arithmetic else None),
+        sum(_count(task, "validation", held, held or 0) for task in learned_from if "validation" in task.splits),
+        learning_tasks=max(1, len(learned_from)),
+    )
+    if speed is not None:
+        return extent
+    assert engine is not None
+    found = speed_of(engine, config)
+    return replace(
+        extent,
+        tokens_per_second=found.tokens_per_second,
+        tokens_read_per_second=found.tokens_read_per_second,
+        mean_tokens=mean_tokens or found.mean_tokens,
+        processes=processes_on(device) if not engine.backend else 1,
+        cap=found.cap,
+        how=f" ({found.how})",
+    )
 
 
 def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> int:
@@ -153,3 +254,30 @@ def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> 
     if task.remote and otherwise is not None:
         return min(otherwise, limit or otherwise)
     return len(problems_of([task], split, limit, 0))
+
+
+def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Done:
+    """How much of an experiment in ``out`` is there, of this model and these settings."""
+    recipe, data = RECIPES[config.recipe], training_folder(engine, config, out / "training")
+    labelled = extent.train_problems * sum(recipe.train_prefixes), extent.validation_problems * config.n
+
+    def problems(folders: Sequence[Path], wanted: int) -> float:
+        stores = [RolloutStore.open(folder) for folder in folders if (folder / MANIFEST).exists()]
+        ours = [s for s in stores if (s.manifest["model_hash"], s.manifest["sampling_digest"]) == of_this]
+        return min(1.0, sum(len(store.problems()) for store in ours) / max(1, wanted))
+
+    def labels(folders: Sequence[Path], wanted: int) -> float:
+        stores = [LabelStore.open(folder) for folder in folders if (folder / MANIFEST).exists()]
+        return min(1.0, sum(map(len, stores)) / max(1, wanted))
+
+    of_this = engine.digest, config.sampling.digest
+    splits = [[path for path in (data / split).glob("*") if path.is_dir()] for split in ("train", "validation")]
+    rollouts, marked = ([[path / name for path in split] for split in splits] for name in ("rollouts", "labels"))
+    return Done(
+        problems([out / "rollouts"], extent.problems),
+        problems(rollouts[0], extent.train_problems),
+        labels(marked[0], labelled[0]),
+        problems(rollouts[1], extent.validation_problems),
+        labels(marked[1], labelled[1]),
+        labels([out / "labels"], extent.problems * config.n),
+    )

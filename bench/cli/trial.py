@@ -8,15 +8,21 @@ from dataclasses import dataclass, replace
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Request, Rollout, Sampling
 from prunebench.bench.engines.chat import template_of
+from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.perf.clock import seconds_of
-from prunebench.bench.rollouts.first_look import remedy
+from prunebench.bench.progress import Progress
+from prunebench.bench.rollouts.first_look import FirstLook, remedy
 from prunebench.bench.rollouts.sampling import stored_problem
+from prunebench.methods.signals import Signal
 from prunebench.tasks.task import Problem, Task
 
-SECONDS, TOKENS = 12.0, 64
-"""What a trial may take, and how long its paths become: longer only where that is asked for."""
-_FIRST_TOKENS = 8
-_PROBLEMS = 4
+SECONDS, TOKENS = 8.0, 64
+"""What a trial may take, about, and how long its paths become unless whole ones are asked for."""
+_FEW_PATHS, _FEW_TOKENS = 4, 2
+_PROBLEMS, _PILOT_PATHS = 4, 8
+_READ_PATHS, _READ_TOKENS = 4, 32
+_TELLING = 0.25
+"""With fewer ended paths than this share, their number says nothing about the length of the others."""
 _SHORT_TOKENS = 512
 """Of the paths that ``prunebench check`` shows."""
 _SHOWN = 1000
@@ -44,31 +50,141 @@ class Trial:
         """Tokens per second."""
         return sum(self.lengths) / self.seconds
 
-    def mean_tokens(self, cap: int) -> int | None:
-        """The mean length of a path that ``cap`` ends at the latest; None where none came to its end.
+    @property
+    def how(self) -> str:
+        """What was tried, in words."""
+        paths = len(self.lengths)
+        said = f"tried {paths} paths of at most {self.cap} tokens for {self.seconds:.1f} s"
+        return said if self.ended == paths else f"{said}, {self.ended} of which ended; extrapolated from there"
 
-        Where some are still going on, it is what a constant chance to end at every token gives.
+    def mean_tokens(self, cap: int) -> int | None:
+        """The mean length of paths that ``cap`` ends at the latest; None where too few came to their end to tell.
+
+        Of paths that were still going on it is what a constant chance to end at every token gives.
         """
-        if not self.ended:
+        if self.cap < cap and self.ended < _TELLING * len(self.lengths):
             return None
-        return max(1, min(cap, round(sum(self.lengths) / self.ended)))
+        ended = len(self.lengths) if self.cap >= cap else self.ended
+        return max(1, min(cap, round(sum(self.lengths) / ended)))
 
 
 def tried(
     engine: Engine, requests: Sequence[Request], sampling: Sampling, seed: int, tokens: int, seconds: float = SECONDS
 ) -> Trial:
-    """Sample to ``tokens`` tokens, or to as many as ``seconds`` allow, going by the first few."""
-    trial = _sampled(engine, requests, replace(sampling, max_new_tokens=min(_FIRST_TOKENS, tokens)), seed)
-    steps = int(seconds / trial.seconds * trial.cap) - trial.cap
-    if trial.ended == len(trial.lengths) or min(steps, tokens) <= trial.cap:
+    """Sample to ``tokens`` tokens, or to as many as ``seconds`` allow: going by a few tokens of a few paths.
+
+    Where they allow next to nothing, these few are the trial.
+    """
+    few = replace(requests[0], paths=requests[0].paths[:_FEW_PATHS])
+    trial = _sampled(engine, [few], replace(sampling, max_new_tokens=min(_FEW_TOKENS, tokens)), seed)
+    steps = min(tokens, int(seconds / trial.seconds * trial.cap))
+    if steps < min(tokens, 4 * _FEW_TOKENS):
         return trial
-    return _sampled(engine, requests, replace(sampling, max_new_tokens=min(steps, tokens)), seed)
+    return _sampled(engine, requests, replace(sampling, max_new_tokens=steps), seed)
 
 
 def _sampled(engine: Engine, requests: Sequence[Request], sampling: Sampling, seed: int) -> Trial:
     rollouts: list[Rollout] = []
     seconds = seconds_of(lambda: rollouts.extend(engine.sample(requests, sampling, seed)))
     return Trial(rollouts, sampling.max_new_tokens, max(seconds, 1e-6))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The first problems of an experiment as requests, and the most tokens that the context leaves to their paths."""
+
+    problems: list[tuple[Task, Problem]]
+    requests: list[Request]
+    cap: int
+
+    @classmethod
+    def of(cls, engine: Engine, config: RunConfig, paths: int) -> Asked:
+        """So many ``paths`` of each. Raises UserError for a prompt that the model cannot take."""
+        problems = problems_of(tasks_of(config), config.split, _PROBLEMS, config.seed)[:_PROBLEMS]
+        prompts = [engine.encode_prompt(problem.prompt) for _, problem in problems]
+        longest = max(map(len, prompts))
+        if longest + 1 >= engine.context:
+            raise UserError(
+                f"a prompt has {longest} tokens, and the context of {engine.name} is {engine.context} tokens"
+            )
+        requests = [
+            Request(f"{task.name}/{problem.id}", ids, tuple(range(paths)))
+            for (task, problem), ids in zip(problems, prompts, strict=True)
+        ]
+        return cls(problems, requests, min(config.max_new_tokens, engine.context - longest))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a trial of a few tokens tells for a plan; ``cap``: the most tokens of a path.
+
+    ``mean_tokens``, ``tokens_read_per_second``: None where nobody can tell.
+    """
+
+    tokens_per_second: float
+    tokens_read_per_second: float | None
+    mean_tokens: int | None
+    cap: int
+    how: str
+
+
+def speed_of(engine: Engine, config: RunConfig) -> Speed:
+    """From as many paths as are sampled together."""
+    asked = Asked.of(engine, config, config.n)
+    together = max(1, engine.rows_in_flight // config.n)
+    trial = tried(engine, asked.requests[:together], config.sampling, config.seed, min(TOKENS, asked.cap))
+    return Speed(trial.speed, _read_speed(engine, trial, asked), trial.mean_tokens(asked.cap), asked.cap, trial.how)
+
+
+def _read_speed(engine: Engine, trial: Trial, asked: Asked) -> float | None:
+    """Tokens of prefixes that are read again in a second."""
+    if not engine.reads:
+        return None
+    ids = tuple(path.token_ids[:_READ_TOKENS] for path in trial.rollouts[0].paths[:_READ_PATHS])
+    pool = replace(pool_of_ids(ids, asked.requests[0].prompt_ids), generator=engine)
+    seconds = seconds_of(lambda: engine.reread(pool, {Signal.HIDDEN_STATE}))
+    return (sum(map(len, ids)) + len(asked.requests[0].prompt_ids)) / max(seconds, 1e-6)
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A few paths of a few problems, sampled before all others: how long they are, and what is read out of them."""
+
+    asked: Asked
+    trial: Trial
+    mean_tokens: int
+
+    @classmethod
+    def of(cls, engine: Engine, config: RunConfig, progress: Progress | None) -> Pilot:
+        """The first paths of the first problems, to their end; without a ``progress`` as far as seconds allow."""
+        asked = Asked.of(engine, config, _PILOT_PATHS)
+        if progress is None:
+            trial = tried(engine, asked.requests, config.sampling, config.seed, asked.cap)
+        else:
+            progress.stretch(f"{len(asked.requests)} x {_PILOT_PATHS} paths, to know how long they are")
+            requests = [replace(request, tick=progress.tokens()) for request in asked.requests]
+            trial = _sampled(engine, requests, replace(config.sampling, max_new_tokens=asked.cap), config.seed)
+        return cls(asked, trial, trial.mean_tokens(asked.cap) or asked.cap)
+
+    def looked_at(self, engine: Engine, look: FirstLook, progress: Progress) -> None:
+        """Raises UserError where its paths have next to no answers."""
+        stored = [
+            stored_problem(engine, task, problem, request, rollout)
+            for (task, problem), request, rollout in zip(
+                self.asked.problems, self.asked.requests, self.trial.rollouts, strict=True
+            )
+        ]
+        look.at(stored, {task.name: task for task, _ in self.asked.problems}, progress.say)
+
+    def fitted(self, config: RunConfig, prefix: int | None) -> RunConfig:
+        """``config`` with a cap that the context allows, and a checkpoint inside the paths."""
+        cap = self.asked.cap
+        position = prefix or (
+            config.prefix_tokens if 2 * config.prefix_tokens <= self.mean_tokens else max(1, self.mean_tokens // 8)
+        )
+        if position >= cap:
+            raise UserError(f"--prefix {position}: paths end at {cap} tokens at the latest; check earlier")
+        return config.model_copy(update={"max_new_tokens": cap, "prefix_tokens": position})
 
 
 def shown_paths(engine: Engine, task: Task, problem: Problem, config: RunConfig) -> Iterator[str]:
