@@ -36,7 +36,7 @@ from prunebench.bench.cli.options import (
     first_look,
     judged,
 )
-from prunebench.bench.cli.settings import config_from, names_of, overrides_of
+from prunebench.bench.cli.settings import config_from, names_of, overrides_of, standard_taken
 from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ def compare(
         context.obj,
         store,
     )
-    compare_with(run, out, inputs, device or "cpu", kind, first_look(context))
+    if store is None and (said := standard_taken(config, settings, run)):
+        typer.echo(said)
+    compare_with(run, out, inputs, device or "cpu", kind, first_look(context), planned=store is None)
 
 
 def _stored(

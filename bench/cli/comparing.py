@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from prunebench.bench.cli.app import command_line, watching
 from prunebench.bench.cli.at_hand import known, processes_on
@@ -25,7 +28,10 @@ def compare_with(
     device: str,
     kind: EngineKind | None = None,
     look: FirstLook | None = None,
+    planned: bool = False,
 ) -> Results:
+    """Run it and show its tables. ``planned``: say first what its sampling takes."""
+    from prunebench.bench.cli.planning import sampling_plan
     from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
     from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.evaluation.comparison import run_comparison
@@ -35,9 +41,11 @@ def compare_with(
 
     if inputs.store is None:
         tasks_of(config)
-    _check_methods(config)
+    require_methods(config.methods)
     kind = kind or DEFAULT_ENGINE
     engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, kind)
+    if planned and engine is not None and (said := sampling_plan(engine, config, out / "rollouts", kind, device)):
+        typer.echo(said)
     with watching() as progress:
         results = run_comparison(
             engine,
@@ -57,16 +65,16 @@ def compare_with(
     return results
 
 
-def _check_methods(config: RunConfig) -> None:
-    """Raises UserError for a name that no method has."""
+def require_methods(methods: Sequence[str], procedures: bool = True) -> None:
+    """Raises UserError for a name that no method has, nor, where they are asked for, a procedure."""
     from prunebench.bench.policies.procedures import PROCEDURES
     from prunebench.bench.training.loading import parts_of
     from prunebench.methods.entries import UnknownNameError
     from prunebench.methods.registry import PRUNERS
 
-    names = [*PRUNERS.names(), *PROCEDURES]
-    for name in config.methods:
-        for part in () if name in PROCEDURES else parts_of(name):
+    names = [*PRUNERS.names(), *(PROCEDURES if procedures else ())]
+    for name in methods:
+        for part in () if procedures and name in PROCEDURES else parts_of(name):
             if part not in names:
                 raise UserError(f"{UnknownNameError('method', part, names)} (a file of your own: --plugin FILE)")
             known(lambda part=part: PRUNERS.get(part))  # type: ignore[misc]

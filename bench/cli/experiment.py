@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunebench.bench.cli.app import BRING, RUN, app, command_line, watching
-from prunebench.bench.cli.at_hand import known, label_plan, learned_for, processes_on, shipped_labels
-from prunebench.bench.cli.comparing import compare_with
+from prunebench.bench.cli.at_hand import label_plan, learned_for, processes_on, shipped_labels
+from prunebench.bench.cli.comparing import compare_with, require_methods
 from prunebench.bench.cli.options import (
     RUN_KEYS,
     Judge,
@@ -24,7 +24,7 @@ from prunebench.bench.cli.options import (
     first_look,
     judged,
 )
-from prunebench.bench.cli.settings import config_from, keys_of, names_of, set_option, settings_of
+from prunebench.bench.cli.settings import config_from, keys_of, names_of, set_option, settings_of, standard_taken
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 
@@ -68,26 +68,22 @@ def advise(
     The checkpoint is an eighth of a path and the budget a quarter of the paths, unless --prefix or --set budget=16k
     says so.
     """
-    from prunebench.bench.cli.planning import Pilot, extent_of, plan_of
     from prunebench.bench.engines.load import load_engine
     from prunebench.bench.guideline.advise import advice
     from prunebench.methods.registry import PRUNERS
 
     config = _own_config(settings, task, model)
     recipe, names = label_plan(config.recipe), names_of(methods)
-    at_its_own = config.model in REASONERS and not config.model_options.changes
-    shipped = REASONERS[config.model].learned if at_its_own else None
-    learning = [name for name in names if "(" not in name and known(lambda name=name: PRUNERS.get(name)).learnable]  # type: ignore[misc]
+    require_methods(names, procedures=False)
+    if said := standard_taken(None, settings, config):
+        typer.echo(said)
+    shipped = REASONERS[config.model].learned if _is_shipped(config) else None
+    learning = [name for name in names if "(" not in name and PRUNERS.get(name).learnable]
     taught = [name for name in learning if not (shipped and (shipped / f"{name}.json").exists())]
     at_hand = [name for name in learning if name not in taught]
     device = device_of(context)
     engine = load_engine(config.model, device, config.model_options)
-    pilot = Pilot.of(engine, config)
-    config = pilot.fitted(config, engine, prefix)
-    extent = extent_of(config, engine, pilot.speed * processes_on(device), pilot.mean_tokens, bool(taught))
-    typer.echo(f"plan ({config.n} paths, checkpoint at {config.prefix_tokens} tokens, everything goes to {out}):")
-    for line in plan_of(config, recipe, extent, control=False):
-        typer.echo(f"  {line}")
+    config = _planned(engine, config, prefix, names, taught, out, device, None if plan_only else first_look(context))
     if at_hand:
         typer.echo(f"  shipped for {config.model} and not trained again: {', '.join(at_hand)}")
     if plan_only:
@@ -102,6 +98,46 @@ def advise(
         typer.echo(line)
     typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; all in one table:")
     typer.echo(_table(out, config, advised, context.obj))
+
+
+def _planned(
+    engine: Engine,
+    config: RunConfig,
+    prefix: int | None,
+    names: Sequence[str],
+    taught: Sequence[str],
+    out: Path,
+    device: str,
+    look: FirstLook | None,
+) -> RunConfig:
+    """Show the plan of an advice; its settings, fitted to the paths of a pilot.
+
+    To be run, paths are sampled to their end and looked at; only to be planned (no ``look``), for some seconds.
+    """
+    from prunebench.bench.cli.planning import done_in, extent_of, plan_of
+    from prunebench.bench.cli.trial import Pilot
+    from prunebench.bench.guideline.sweep import playable_of
+    from prunebench.bench.training.learn import nothing_to_learn_from
+    from prunebench.bench.training.loading import entry_of
+
+    if look is None:
+        pilot = Pilot.of(engine, config, None)
+    else:
+        with watching() as progress:
+            pilot = Pilot.of(engine, config, progress)
+            pilot.looked_at(engine, look, progress)
+    config = pilot.fitted(config, prefix)
+    learning = bool(taught) and nothing_to_learn_from(config) is None
+    speed = None if pilot.whole else pilot.trial.speed
+    extent = extent_of(config, engine, speed, pilot.mean_tokens, learning, device)
+    if not pilot.whole:
+        extent = replace(extent, how=f" ({pilot.trial.how})")
+    names, _ = playable_of({name: entry_of(name) for name in names})
+    done = done_in(out, engine, config, extent)
+    typer.echo(f"plan ({config.n} paths, checkpoint at {config.prefix_tokens} tokens, everything goes to {out}):")
+    for line in plan_of(config, label_plan(config.recipe), extent, control=False, swept=names, done=done):
+        typer.echo(f"  {line}")
+    return config
 
 
 def _own_config(settings: Sequence[str] | None, task: Sequence[str], model: str | None) -> RunConfig:
@@ -153,29 +189,53 @@ def run(
     from prunebench.bench.engines.load import load_engine
 
     of_plan = [pair for pair in settings or () if pair.partition("=")[0] in PlanSettings.__dataclass_fields__]
-    experiment = config_from(config, [pair for pair in settings or () if pair not in of_plan], tasks=task, model=model)
+    others = [pair for pair in settings or () if pair not in of_plan]
+    experiment = config_from(config, others, tasks=task, model=model)
     device = device_of(context)
-    if plan_only:
-        _plan(experiment, settings_of(PlanSettings, of_plan), device)
-        return
-    if of_plan:
+    require_methods(experiment.methods)
+    judges, out = judged(judge), out or Path("runs") / (config or "experiment")
+    if said := standard_taken(config, others, experiment):
+        typer.echo(said)
+    if of_plan and not plan_only:
         raise UserError(f"--set {of_plan[0]}: a plan counts with it; add --plan-only, or leave it out")
-    out = out or Path("runs") / (config or "experiment")
-    engine = load_engine(experiment.model, device, experiment.model_options)
+    asked = settings_of(PlanSettings, of_plan)
+    at_hand = asked.speed is not None and experiment.kv_bytes_per_token is not None
+    engine = None if plan_only and at_hand else load_engine(experiment.model, device, experiment.model_options)
+    if plan_only or not (out / "results.json").exists():
+        _plan(engine, experiment, asked, judges, device, out)
+    if plan_only:
+        return
+    assert engine is not None
     look = first_look(context)
-    inputs = _prepared(engine, experiment, judged(judge), device, out, look)
+    inputs = _prepared(engine, experiment, judges, device, out, look)
     compare_with(experiment, out, inputs, device, look=look)
     _swept(engine, experiment, inputs, device, out)
 
 
-def _plan(config: RunConfig, extent: PlanSettings, device: str) -> None:
-    from prunebench.bench.cli.planning import extent_of, plan_of
-    from prunebench.bench.engines.load import load_engine
+def _plan(
+    engine: Engine | None, config: RunConfig, asked: PlanSettings, judges: dict[str, str], device: str, out: Path
+) -> None:
+    from prunebench.bench.cli.planning import done_in, extent_of, plan_of
+    from prunebench.bench.guideline.sweep import playable_of
+    from prunebench.bench.policies.procedures import PROCEDURES
+    from prunebench.bench.training.loading import entry_of, uses_judge
+    from prunebench.methods.registry import PRUNERS
 
-    at_hand = extent.speed is not None and config.kv_bytes_per_token is not None
-    engine = None if at_hand else load_engine(config.model, device, config.model_options)
-    for line in plan_of(config, label_plan(config.recipe), extent_of(config, engine, extent.speed, extent.mean_tokens)):
+    ours = _is_shipped(config)
+    every = [name for name in PRUNERS.names() if ours or name in judges or not uses_judge(name)]
+    methods = config.methods or [*every, *PROCEDURES]
+    swept, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT if name not in PROCEDURES})
+    extent = extent_of(config, engine, asked.speed, asked.mean_tokens, not ours, device)
+    done = {} if engine is None else {"done": done_in(out, engine, config, extent)}
+    for line in plan_of(
+        config, label_plan(config.recipe), extent, control=not ours, methods=methods, swept=swept, **done
+    ):
         typer.echo(line)
+
+
+def _is_shipped(config: RunConfig) -> bool:
+    """Whether its learned files and labels are there from the beginning."""
+    return config.model in REASONERS and not config.model_options.changes
 
 
 def _prepared(
@@ -188,8 +248,7 @@ def _prepared(
     from prunebench.bench.training.learn import learn
     from prunebench.bench.training.loading import Judges, tunable, uses_judge
 
-    shipped = config.model in REASONERS
-    if shipped and not config.model_options.changes:
+    if _is_shipped(config):
         labels = shipped_labels(config.model, config.sampling.digest, config.model_options)
         return Inputs(learned_for(config.model, None), tuple(labels), judges)
     wanted = config.methods or [name for name in tunable() if name in judges or not uses_judge(name)]
@@ -197,7 +256,7 @@ def _prepared(
     with watching() as progress:
         learned = learn(
             engine, config, recipe, [name for name in wanted if name in tunable()], out / "training",
-            judges=Judges(judges, device, shipped=shipped), processes=processes, progress=progress,
+            judges=Judges(judges, device, shipped=config.model in REASONERS), processes=processes, progress=progress,
             look=look,
         )  # fmt: skip
         store = sample_split(engine, config, out / "rollouts", progress=progress, processes=processes, look=look)

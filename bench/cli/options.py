@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunebench.bench.cli.settings import pairs_of, set_option
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
     from prunebench.bench.rollouts.first_look import FirstLook
@@ -68,8 +69,18 @@ def data_of(values: list[str] | None) -> dict[str, str] | None:
 
 
 def judged(pairs: list[str] | None) -> dict[str, str]:
-    """Method -> folder or hub id."""
-    return pairs_of("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
+    """Method -> folder or hub id. Raises UserError for a name that no method has which uses a judge."""
+    judges = pairs_of("--judge", pairs, "METHOD=FOLDER_OR_ID, as in --judge prm=Qwen/Qwen2.5-Math-PRM-7B")
+    if judges:
+        from prunebench.bench.config import nearest
+        from prunebench.methods.base import UsesJudge
+        from prunebench.methods.registry import PRUNERS
+
+        using = [name for name, entry in PRUNERS.items() if issubclass(entry, UsesJudge)]
+        for name in judges:
+            if name not in using:
+                raise UserError(f"--judge {name}=...: no method of this name uses a judge; {nearest(name, using)}")
+    return judges
 
 
 def device_given(context: typer.Context) -> str | None:

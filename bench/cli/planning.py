@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunebench.bench.cli.at_hand import processes_on
-from prunebench.bench.cli.trial import speed_of
+from prunebench.bench.cli.trial import Pilot, speed_of
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine
+from prunebench.bench.engines.registry import EngineKind
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, tasks_of
@@ -21,10 +22,7 @@ from prunebench.bench.training.learn import training_folder, training_tasks
 from prunebench.bench.training.loading import entry_of, parts_of, uses_judge
 from prunebench.methods.registry import PRUNERS
 from prunebench.methods.signals import PRIVILEGED, Signal
-from prunebench.tasks.task import Task
-
-SIZES_TRIED = 4
-"""So many pools of other sizes a method is tried on, about, until one costs what the budget pays for."""
+from prunebench.tasks.task import Problem, Task
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,22 @@ class Done:
     control: float = 0.0
 
 
+NOTHING_DONE = Done()
+
+
 def plan_of(
     config: RunConfig,
     recipe: LabelPlan,
     extent: Extent,
     control: bool = True,
     methods: Sequence[str] = (),
-    done: Done = Done(),
+    swept: Sequence[str] = (),
+    done: Done = NOTHING_DONE,
 ) -> list[str]:
     """Lines that say paths, tokens, time and memory, item by item and in all.
 
-    ``control``: with the labels of the potential control. ``methods`` score the paths; none of them: nothing is scored.
+    ``control``: with the labels of the potential control. ``methods`` score the paths of a comparison, ``swept``
+    those of a sweep.
     """
     length = extent.length(config)
     rest = max(0, length - config.prefix_tokens)
@@ -104,7 +107,7 @@ def plan_of(
         what = f"labels of these prefixes for the potential control (K={recipe.test_continuations}, before duplicates)"
         tokens = extent.problems * config.n * recipe.test_continuations * rest
         items.append(Item(what, tokens, extent.tokens_per_second, done.control))
-    items += _scoring(config, extent, methods)
+    items += _scoring(config, extent, methods, swept)
     whole = sum(item.seconds for item in items)
     there = sum(item.seconds * item.done for item in items)
     online = Item(
@@ -181,17 +184,18 @@ def _learning(config: RunConfig, recipe: LabelPlan, extent: Extent, length: int,
     )  # fmt: skip
 
 
-def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str]) -> Iterator[Item]:
+def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str], swept: Sequence[str]) -> Iterator[Item]:
     """Prefixes are read again by every method that looks at more than is stored, and in more pools at equal cost."""
-    reading = [name for name in methods if _reads_again(name)]
     once = extent.problems * config.n * config.prefix_tokens
     speed = extent.tokens_read_per_second or extent.tokens_per_second
-    if methods:
-        yield Item(f"scoring with {len(methods)} methods, {len(reading)} of which read prefixes again",
-                   once * len(reading), speed)  # fmt: skip
+    for what, names in (("scoring", methods), ("the sweep", swept)):
+        if names:
+            reading = sum(map(_reads_again, names))
+            said = f"{what} with {len(names)} methods, {reading} of which read prefixes again"
+            yield Item(said, once * reading, speed)
     if methods and config.draws:
-        again = sum(1 if entry_of(_method(name)).pointwise else config.draws * SIZES_TRIED for name in reading)
-        yield Item(f"comparing at equal cost ({config.draws} draws)", once * again, speed)
+        again = [1 if entry_of(_method(name)).pointwise else config.draws for name in methods if _reads_again(name)]
+        yield Item(f"comparing at equal cost ({config.draws} draws)", once * sum(again), speed)
 
 
 def _method(name: str) -> str:
@@ -199,8 +203,7 @@ def _method(name: str) -> str:
 
 
 def _reads_again(name: str) -> bool:
-    stored = {signal for signal in Signal if signal.recorded and signal != Signal.HIDDEN_STATE}
-    stored |= {Signal.TEXT, Signal.TOKEN_IDS, *PRIVILEGED}
+    stored = {signal for signal in Signal if signal.recorded} | {Signal.TEXT, Signal.TOKEN_IDS, *PRIVILEGED}
     parts = parts_of(_method(name))
     return any(PRUNERS.get(part).requires - stored for part in parts) or uses_judge(_method(name))
 
@@ -238,11 +241,14 @@ def extent_of(
         return extent
     assert engine is not None
     found = speed_of(engine, config)
+    if mean_tokens is None:
+        pilot = Pilot.of(engine, config, None)
+        mean_tokens = pilot.mean_tokens if pilot.whole else found.mean_tokens
     return replace(
         extent,
         tokens_per_second=found.tokens_per_second,
         tokens_read_per_second=found.tokens_read_per_second,
-        mean_tokens=mean_tokens or found.mean_tokens,
+        mean_tokens=mean_tokens,
         processes=processes_on(device) if not engine.backend else 1,
         cap=found.cap,
         how=f" ({found.how})",
@@ -254,6 +260,26 @@ def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> 
     if task.remote and otherwise is not None:
         return min(otherwise, limit or otherwise)
     return len(problems_of([task], split, limit, 0))
+
+
+def sampling_plan(engine: Engine, config: RunConfig, folder: Path, kind: EngineKind, device: str) -> str | None:
+    """How many paths of how many tokens a store in ``folder`` still lacks, and how long they take; None: nothing."""
+    wanted = {(task.name, problem.id) for task, problem in _asked(config)}
+    there = RolloutStore.open(folder).problems() if (folder / MANIFEST).exists() else set()
+    missing = len(wanted - there)
+    if not missing:
+        return None
+    found = speed_of(engine, config)
+    processes = kind.workers or (1 if engine.backend else processes_on(device))
+    together = processes if missing > SHARD_PROBLEMS else 1
+    extent = Extent(missing, 0, found.tokens_per_second, found.mean_tokens, processes=together, cap=found.cap)
+    seconds = missing * config.n * extent.length(config) / (found.tokens_per_second * together)
+    speed = f"{found.tokens_per_second:,.0f} tokens/s{_in_processes(extent)}"
+    return f"plan: {paths_line(config, extent)}; at {speed} ({found.how}): {bound(extent)} {duration(seconds)}"
+
+
+def _asked(config: RunConfig) -> list[tuple[Task, Problem]]:
+    return problems_of(tasks_of(config), config.split, config.problems, config.seed)
 
 
 def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Done:

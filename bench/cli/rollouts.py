@@ -31,6 +31,7 @@ from prunebench.bench.cli.settings import (
     pairs_of,
     set_option,
     settings_of,
+    standard_taken,
 )
 from prunebench.bench.errors import UserError
 
@@ -79,6 +80,7 @@ def rollouts(
     out: Annotated[Path, typer.Option(help="The rollout store.")] = Path("runs/rollouts"),
 ) -> None:
     """Sample and grade complete paths into a store; the same command resumes."""
+    from prunebench.bench.cli.planning import sampling_plan
     from prunebench.bench.engines.load import load_engine, parse_engine
     from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
@@ -89,6 +91,9 @@ def rollouts(
     )
     sampler = load_engine(run.model, device, run.model_options, kind)
     chosen = problems_of(tasks_of(run), run.split, run.problems, run.seed)
+    for said in (standard_taken(config, settings, run), sampling_plan(sampler, run, out, kind, device)):
+        if said:
+            typer.echo(said)
     cluster = Cluster.of(kind, device, run.gpus_per_worker)
     with watching() as progress:
         store = sample_configured(

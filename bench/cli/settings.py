@@ -155,15 +155,31 @@ def config_from(
         return (load_config if config.endswith((".yaml", ".yml")) else preset)(config, **overrides)
     model = overrides.get("model", "embedded")
     load = partial(preset, REASONERS[model].preset) if model in REASONERS else partial(load_config, STANDARD)
-    return load(**overrides, **_checkpoint_inside(overrides, load(model=model)))
+    return load(**overrides, **_fitting(overrides, load(model=model)))
 
 
-def _checkpoint_inside(overrides: Mapping[str, Any], usual: RunConfig) -> dict[str, int]:
-    """Where paths are cut earlier than usual and no checkpoint is named: at an eighth of them, as in the paper."""
-    cap = overrides.get("max_new_tokens", usual.max_new_tokens)
-    if "prefix_tokens" in overrides or 2 * usual.prefix_tokens <= cap:
-        return {}
-    return {"prefix_tokens": max(1, cap // 8)}
+def standard_taken(config: str | None, pairs: Sequence[str] | None, run: RunConfig) -> str | None:
+    """The sentence that says what a model of one's own is given where nobody said how long its paths may become."""
+    from prunebench.bench.engines.shipped import REASONERS
+
+    if config is not None or run.model in REASONERS or "max_new_tokens" in overrides_of(pairs, {}):
+        return None
+    return (
+        f"{run.model} has no preset: as in the paper, {run.n} paths of at most {run.max_new_tokens:,} new tokens at "
+        f"temperature {run.temperature:g}, checkpoint at {run.prefix_tokens:,}; for shorter ones: --set "
+        "max_new_tokens=1024"
+    )
+
+
+def _fitting(overrides: Mapping[str, Any], usual: RunConfig) -> dict[str, int]:
+    """What nobody named and what is usual does not fit: an eighth of shorter paths, or of fewer, as in the paper."""
+    cap, paths = overrides.get("max_new_tokens", usual.max_new_tokens), overrides.get("n", usual.n)
+    fitting = {}
+    if "prefix_tokens" not in overrides and 2 * usual.prefix_tokens > cap:
+        fitting["prefix_tokens"] = max(1, cap // 8)
+    if "k" not in overrides and usual.k > paths:
+        fitting["k"] = max(1, paths // 8)
+    return fitting
 
 
 def overrides_of(pairs: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,21 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import Engine, Request, Rollout, Sampling
+from prunebench.bench.engines.base import Engine, Path, Request, Rollout, Sampling
 from prunebench.bench.engines.chat import template_of
 from prunebench.bench.engines.tokenization import pool_of_ids
+from prunebench.bench.errors import UserError
 from prunebench.bench.perf.clock import seconds_of
 from prunebench.bench.progress import Progress
 from prunebench.bench.rollouts.first_look import FirstLook, remedy
-from prunebench.bench.rollouts.sampling import stored_problem
+from prunebench.bench.rollouts.sampling import problems_of, stored_problem, tasks_of
 from prunebench.methods.signals import Signal
 from prunebench.tasks.task import Problem, Task
 
 SECONDS, TOKENS = 8.0, 64
 """What a trial may take, about, and how long its paths become unless whole ones are asked for."""
-_FEW_PATHS, _FEW_TOKENS = 4, 2
+_FEW_PATHS, _FEW_TOKENS, _ROWS_AT_LEAST = 4, 2, 8
 _PROBLEMS, _PILOT_PATHS = 4, 8
-_READ_PATHS, _READ_TOKENS = 4, 32
+_READ_PATHS, _READ_TOKENS, _READ_SECONDS = 16, 64, 2.0
+_PILOT_SECONDS = 15.0
 _TELLING = 0.25
 """With fewer ended paths than this share, their number says nothing about the length of the others."""
 _SHORT_TOKENS = 512
@@ -71,16 +73,22 @@ class Trial:
 def tried(
     engine: Engine, requests: Sequence[Request], sampling: Sampling, seed: int, tokens: int, seconds: float = SECONDS
 ) -> Trial:
-    """Sample to ``tokens`` tokens, or to as many as ``seconds`` allow: going by a few tokens of a few paths.
+    """Sample to ``tokens`` tokens, or to as many as ``seconds`` allow, going by a few tokens of a few paths.
 
     Where they allow next to nothing, these few are the trial.
     """
     few = replace(requests[0], paths=requests[0].paths[:_FEW_PATHS])
     trial = _sampled(engine, [few], replace(sampling, max_new_tokens=min(_FEW_TOKENS, tokens)), seed)
-    steps = min(tokens, int(seconds / trial.seconds * trial.cap))
-    if steps < min(tokens, 4 * _FEW_TOKENS):
-        return trial
-    return _sampled(engine, requests, replace(sampling, max_new_tokens=steps), seed)
+    left, rows = seconds - trial.seconds, sum(len(request.paths) for request in requests)
+    for slower in (max(1.0, rows / _ROWS_AT_LEAST), 1.0, 1.0):  # a token of all rows takes at most so much longer
+        steps = min(tokens, int(left * trial.cap / (trial.seconds * slower)))
+        if steps < min(tokens, 2 * trial.cap):
+            break
+        trial = _sampled(engine, requests, replace(sampling, max_new_tokens=steps), seed)
+        left -= trial.seconds
+        if steps == tokens or trial.ended == rows:
+            break
+    return trial
 
 
 def _sampled(engine: Engine, requests: Sequence[Request], sampling: Sampling, seed: int) -> Trial:
@@ -140,10 +148,17 @@ def _read_speed(engine: Engine, trial: Trial, asked: Asked) -> float | None:
     """Tokens of prefixes that are read again in a second."""
     if not engine.reads:
         return None
-    ids = tuple(path.token_ids[:_READ_TOKENS] for path in trial.rollouts[0].paths[:_READ_PATHS])
-    pool = replace(pool_of_ids(ids, asked.requests[0].prompt_ids), generator=engine)
-    seconds = seconds_of(lambda: engine.reread(pool, {Signal.HIDDEN_STATE}))
-    return (sum(map(len, ids)) + len(asked.requests[0].prompt_ids)) / max(seconds, 1e-6)
+
+    def seconds(paths: Sequence[Path]) -> float:
+        ids = tuple(path.token_ids[:_READ_TOKENS] for path in paths)
+        pool = replace(pool_of_ids(ids, asked.requests[0].prompt_ids), generator=engine)
+        return seconds_of(lambda: engine.reread(pool, {Signal.HIDDEN_STATE}))
+
+    paths = trial.rollouts[0].paths
+    one = seconds(paths[:1])
+    some = paths[: max(1, min(_READ_PATHS, int(_READ_SECONDS / max(one, 1e-6))))]
+    tokens = sum(min(_READ_TOKENS, len(path.token_ids)) for path in some)
+    return tokens / max(1e-6, min(seconds(some), seconds(some)))
 
 
 @dataclass(frozen=True)
@@ -154,16 +169,23 @@ class Pilot:
     trial: Trial
     mean_tokens: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether every path came to its end."""
+        return self.trial.cap >= self.asked.cap or self.trial.ended == len(self.trial.lengths)
+
     @classmethod
     def of(cls, engine: Engine, config: RunConfig, progress: Progress | None) -> Pilot:
         """The first paths of the first problems, to their end; without a ``progress`` as far as seconds allow."""
         asked = Asked.of(engine, config, _PILOT_PATHS)
         if progress is None:
-            trial = tried(engine, asked.requests, config.sampling, config.seed, asked.cap)
+            trial = tried(engine, asked.requests, config.sampling, config.seed, asked.cap, _PILOT_SECONDS)
         else:
-            progress.stretch(f"{len(asked.requests)} x {_PILOT_PATHS} paths, to know how long they are")
+            count = len(asked.requests) * _PILOT_PATHS
+            tick = progress.stretch(f"{count} paths, to know how long they are", count)
             requests = [replace(request, tick=progress.tokens()) for request in asked.requests]
             trial = _sampled(engine, requests, replace(config.sampling, max_new_tokens=asked.cap), config.seed)
+            tick(count)
         return cls(asked, trial, trial.mean_tokens(asked.cap) or asked.cap)
 
     def looked_at(self, engine: Engine, look: FirstLook, progress: Progress) -> None:

@@ -1,38 +1,188 @@
+"""A plan counts every item, says their sum, and subtracts what is there."""
+
 from __future__ import annotations
 
+import re
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
-from prunebench.bench.cli.planning import Extent, plan_of
+import pytest
+
+from prunebench.bench.cli.planning import Done, Extent, done_in, duration, extent_of, plan_of, sampling_plan
+from prunebench.bench.cli.trial import SECONDS, Pilot, Trial, speed_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.arithmetic import Arithmetic
+from prunebench.bench.engines.base import Path, Rollout
+from prunebench.bench.engines.load import DEFAULT_ENGINE
+from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.progress import SILENT
+from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.training.label_plans import RECIPES
+from tests.bench.conftest import refused
 
 MODEL = SimpleNamespace(num_key_value_heads=2, num_attention_heads=4, hidden_size=128, num_hidden_layers=5)
 
 
+def text_of(*arguments, **options):
+    return "\n".join(plan_of(*arguments, **options))
+
+
 def test_a_plan_by_hand():
-    extent = Extent(40, 400, 10_000.0, 240, Arithmetic.of(MODEL, 1, 4).kv_bytes)
-    text = "\n".join(plan_of(preset("demo", problems=10), RECIPES["cpu"], extent))
+    kv = Arithmetic.of(MODEL, 1, 4).kv_bytes
+    extent = Extent(40, 400, 10_000.0, 240, kv, validation_problems=20, tokens_read_per_second=50_000.0)
+    methods = ("entropy", "stop", "agreement", "none")
+    text = text_of(preset("demo", problems=10), RECIPES["cpu"], extent, methods=methods)
     assert "40 problems x 64 paths = 2,560 paths of expected 240 tokens each" in text
     assert "614,400 tokens, 1.0 minutes" in text, "all paths to their end"
     assert "166,400 tokens, 0.3 minutes" in text, "40 * (64 * 40 + 8 * 200)"
-    assert "(400 problems x 32 paths): 3,072,000 tokens" in text
+    assert "(400 problems x 32 paths): 3,072,000 tokens, 5.1 minutes" in text
     assert "19,968,000 tokens, 33.3 minutes" in text, "400 * (4 * 220 + 8 * 200 + 4 * 160) * 16"
+    assert "validation rollouts (20 problems x 64 paths): 307,200 tokens, 0.5 minutes" in text
+    assert "4,096,000 tokens, 6.8 minutes" in text, "20 * 64 * 16 * 200"
     assert "16,384,000 tokens, 27.3 minutes" in text, "2560 * 32 * 200"
+    assert "scoring with 4 methods, 2 of which read prefixes again: 204,800 tokens, 0.1 minutes" in text, (
+        "2 * 2560 * 40"
+    )
+    assert "comparing at equal cost (4 draws): 512,000 tokens, 0.2 minutes" in text, "stop once, agreement by draw"
+    seconds = (614_400 + 3_072_000 + 19_968_000 + 307_200 + 4_096_000 + 16_384_000) / 10_000 + 716_800 / 50_000
+    assert f"together: about {seconds / 60:.1f} minutes" in text
     # a position holds 2 * 5 layers * 2 heads * 32 * 4 bytes = 2560: 64 * 240 and 64 * 40 + 8 * 200 positions
     assert "38 MiB uncut, 10 MiB after the cut" in text
 
 
+def test_what_is_done_is_subtracted():
+    extent = Extent(40, 0, 1_000.0, 600)
+    config = preset("demo", problems=10)
+    text = text_of(config, RECIPES["cpu"], extent, control=False, done=Done(rollouts=0.25))
+    assert "1,536,000 tokens, 25.6 minutes, 25 % done" in text
+    assert "together: about 25.6 minutes, of which 6.4 minutes are done: 19.2 minutes to go" in text
+
+
+def test_several_processes_share_what_can_be_shared():
+    """Sampling by problems; of learning each split of a task is the work of one."""
+    config, recipe = preset("demo", problems=10), RECIPES["small"]
+    one = Extent(40, 40, 1_000.0, 240, validation_problems=5)
+    alone, together = (text_of(config, recipe, each) for each in (one, replace(one, processes=2)))
+    assert "614,400 tokens, 10.2 minutes" in alone and "614,400 tokens, 5.1 minutes" in together
+    train, held = (16 * 240 + (2 * 220 + 6 * 200 + 2 * 160) * 8) * 40, (64 * 240 + 64 * 8 * 200) * 5
+    assert train > held
+    shares = sum(
+        float(share) for share in re.findall(r"^  (?:training|validation) .* ([\d.]+) minutes", together, re.M)
+    )
+    assert shares == pytest.approx(train / 1_000 / 60, abs=0.2), "the longer job is what is waited for"
+
+
 def test_without_a_length_the_cap_bounds_the_cost():
-    assert "at most 900 tokens each" in plan_of(preset("demo"), RECIPES["cpu"], Extent(48, 400, 1e4))[0]
+    lines = plan_of(preset("demo"), RECIPES["cpu"], Extent(48, 400, 1e4))
+    assert "at most 900 tokens each" in lines[0] and any("together: at most" in line for line in lines)
+    assert "at most 300 tokens each" in plan_of(preset("demo"), RECIPES["cpu"], Extent(48, 400, 1e4, cap=300))[0]
 
 
 def test_what_is_not_done_is_not_planned():
-    text = "\n".join(plan_of(preset("demo"), RECIPES["cpu"], Extent(48, 0, 1e4), control=False))
-    assert "training" not in text and "potential" not in text and "not known" in text
+    text = text_of(preset("demo"), RECIPES["cpu"], Extent(48, 0, 1e4), control=False)
+    assert "training" not in text and "potential" not in text and "scoring" not in text and "not known" in text
 
 
 def test_long_times_are_said_in_hours_of_the_device():
     extent = Extent(30, 0, 2_000.0)
     lines = plan_of(preset("paper/ds-qwen-1.5b"), RECIPES["paper"], extent, control=False)
     assert "31,457,280 tokens, 4.4 device-hours" in "\n".join(lines), "30 * 64 * 16384 / 2000 / 3600"
+    assert (duration(60), duration(7200)) == ("1.0 minutes", "2.0 device-hours")
+
+
+# --- trials
+
+
+def trial_of(*lengths, cap=64, going=()):
+    paths = [Path(n, range(length), "length" if n in going else "stop") for n, length in enumerate(lengths)]
+    return Trial([Rollout("p", paths)], cap, 2.0)
+
+
+def test_lengths_are_extrapolated_only_where_paths_have_ended():
+    assert trial_of(10, 20, 30).mean_tokens(900) == 20 and "extrapolated" not in trial_of(10, 20, 30).how
+    some = trial_of(10, 30, 64, 64, going=(2, 3))
+    assert some.mean_tokens(900) == 84 and some.mean_tokens(70) == 70, "168 tokens, 2 ends"
+    assert "2 of which ended; extrapolated from there" in some.how
+    assert trial_of(10, *[64] * 9, going=range(1, 10)).mean_tokens(900) is None, "one of ten says nothing"
+    assert trial_of(64, 64, going=(0, 1)).mean_tokens(64) == 64, "cut off by the cap is an end"
+
+
+def test_a_trial_is_short_on_a_slow_model():
+    """Every step of this one takes as long as that of a large model on a laptop."""
+
+    class Slow(TransformersEngine):
+        def sample(self, requests, sampling, seed, recording=(), purpose="rollout"):
+            rows = sum(len(request.paths) for request in requests)
+            time.sleep(sampling.max_new_tokens * rows * 0.02)
+            return super().sample(requests, replace(sampling, max_new_tokens=1), seed)
+
+    reasoner = TransformersEngine.load("embedded")
+    slow = Slow(reasoner.model, reasoner.tokenizer, reasoner.name, reasoner.digest)
+    config = preset("demo", max_new_tokens=900)
+    began = time.monotonic()
+    extent = extent_of(config, slow, learning=False)
+    assert time.monotonic() - began < 30 and extent.mean_tokens in (None, 1) and "tried" in extent.how
+
+
+@pytest.fixture(scope="module")
+def reasoner():
+    return TransformersEngine.load("embedded")
+
+
+def test_a_trial_takes_as_many_paths_as_fly_together_and_few_tokens(reasoner):
+    found = speed_of(reasoner, preset("demo", n=8))
+    assert "tried 32 paths of at most 64 tokens" in found.how and found.tokens_per_second > 0
+    assert found.tokens_read_per_second > 0 and found.cap == 900 and found.mean_tokens is None
+
+
+def test_a_pilot_that_is_run_samples_whole_paths_whatever_the_time(reasoner):
+    config = preset("demo", n=8, tasks=("synthetic/power",))
+    first, second = (Pilot.of(reasoner, config, SILENT) for _ in range(2))
+    assert first.whole and first.trial.lengths == second.trial.lengths and first.mean_tokens == second.mean_tokens
+
+
+def test_only_what_is_missing_is_planned(reasoner, tmp_path):
+    config = preset("demo", n=4, k=1, problems=3, tasks=("synthetic/power",), max_new_tokens=80)
+    problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
+    whole = sampling_plan(reasoner, config, tmp_path, DEFAULT_ENGINE, "cpu")
+    assert "plan: 3 problems x 4 paths = 12 paths of" in whole and "tokens/s (tried " in whole and " minutes" in whole
+    sample_configured(reasoner, config, problems[:1], tmp_path / "rollouts")
+    assert "plan: 2 problems x 4 paths" in sampling_plan(reasoner, config, tmp_path / "rollouts", DEFAULT_ENGINE, "cpu")
+    assert done_in(tmp_path, reasoner, config, Extent(3, 0, 1.0)).rollouts == pytest.approx(1 / 3)
+    other = config.model_copy(update={"temperature": 0.1})
+    assert done_in(tmp_path, reasoner, other, Extent(3, 0, 1.0)).rollouts == 0, "paths of other settings"
+    sample_configured(reasoner, config, problems, tmp_path / "rollouts")
+    assert sampling_plan(reasoner, config, tmp_path / "rollouts", DEFAULT_ENGINE, "cpu") is None
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("run", "demo", "--plan-only", "--set", "methods=stpo"), "unknown method 'stpo': did you mean 'stop'"),
+        (("run", "demo", "--plan-only", "--judge", "prmm=x"), "--judge prmm=...: no method of this name uses a judge"),
+        (("compare", "--judge", "stop=x"), "--judge stop=...: no method of this name uses a judge"),
+        (("run", "demo", "--set", "methods=entropy,stpo"), "unknown method 'stpo'"),
+        (("advise", "--task", "synthetic/power", "--plan-only", "--methods", "stpo"), "unknown method 'stpo'"),
+        (("advise", "--task", "synthetic/power", "--methods", "mean-rank(stop,entrpy)"), "unknown method 'entrpy'"),
+        (("compare", "--methods", "mean-rank(stpo,entropy)"), "unknown method 'stpo'"),
+        (("train", "stpo"), "unknown method 'stpo'"),
+    ],
+)
+def test_a_misspelt_method_is_refused_before_anything_is_sampled(prunebench, tmp_path, arguments, sentence):
+    began = time.monotonic()
+    assert sentence in refused(prunebench(*arguments))
+    assert not list(tmp_path.iterdir()) and time.monotonic() - began < SECONDS, "no trial either"
+
+
+def test_a_model_of_ones_own_is_told_what_it_gets(prunebench, checkpoint):
+    common = ("rollouts", "--task", "synthetic/power", "--model", checkpoint, "--problems", "1", "--n", "2", "--force")
+    code, out, err = prunebench(*common, "--out", "o")
+    assert code == 0, err
+    assert "has no preset: as in the paper, 2 paths of at most 16,384 new tokens at temperature 0.6" in out
+    assert "plan: 1 problems x 2 paths = 2 paths of at most 2" in out, "256 tokens of context, the prompt is in it"
+    code, out, err = prunebench(*common, "--out", "p", "--set", "max_new_tokens=60")
+    assert code == 0 and "has no preset" not in out, err

@@ -113,3 +113,8 @@ def test_k_is_1024_tokens():
 )
 def test_where_paths_are_shorter_than_usual_the_checkpoint_lies_inside_them(model, pairs, prefix):
     assert config_from(None, pairs, model=model).prefix_tokens == prefix
+
+
+@pytest.mark.parametrize(("n", "k"), [(64, 8), (16, 8), (8, 8), (7, 1), (2, 1)])
+def test_of_fewer_paths_than_are_usually_kept_an_eighth_is(n, k):
+    assert config_from(None, None, n=n).k == k
