@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from prunebench.bench.cli.trial import Pilot, speed_of
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.registry import EngineKind
+from prunebench.bench.errors import UserError
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, tasks_of
-from prunebench.bench.rollouts.shards import MANIFEST
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.data import training_lengths
 from prunebench.bench.training.label_plans import RECIPES, LabelPlan
@@ -265,7 +266,9 @@ def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> 
 def sampling_plan(engine: Engine, config: RunConfig, folder: Path, kind: EngineKind, device: str) -> str | None:
     """How many paths of how many tokens a store in ``folder`` still lacks, and how long they take; None: nothing."""
     wanted = {(task.name, problem.id) for task, problem in _asked(config)}
-    there = RolloutStore.open(folder).problems() if (folder / MANIFEST).exists() else set()
+    there = set[tuple[str, str]]()
+    with suppress(UserError):  # of a store that is not whole sampling says it, or makes it again
+        there = RolloutStore.open(folder).problems()
     missing = len(wanted - there)
     if not missing:
         return None
@@ -287,23 +290,23 @@ def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Don
     recipe, data = RECIPES[config.recipe], training_folder(engine, config, out / "training")
     labelled = extent.train_problems * sum(recipe.train_prefixes), extent.validation_problems * config.n
 
-    def problems(folders: Sequence[Path], wanted: int) -> float:
-        stores = [RolloutStore.open(folder) for folder in folders if (folder / MANIFEST).exists()]
-        ours = [s for s in stores if (s.manifest["model_hash"], s.manifest["sampling_digest"]) == of_this]
-        return min(1.0, sum(len(store.problems()) for store in ours) / max(1, wanted))
+    def share(folders: Sequence[Path], wanted: int) -> float:
+        there = 0
+        for folder in folders:
+            with suppress(UserError):  # what is not whole is made again
+                store = LabelStore.open(folder) if folder.name == "labels" else RolloutStore.open(folder)
+                of = store.shards.manifest
+                if (of.get("model_hash"), of.get("sampling_digest")) == (engine.digest, config.sampling.digest):
+                    there += len(store) if isinstance(store, LabelStore) else len(store.problems())
+        return min(1.0, there / max(1, wanted))
 
-    def labels(folders: Sequence[Path], wanted: int) -> float:
-        stores = [LabelStore.open(folder) for folder in folders if (folder / MANIFEST).exists()]
-        return min(1.0, sum(map(len, stores)) / max(1, wanted))
-
-    of_this = engine.digest, config.sampling.digest
     splits = [[path for path in (data / split).glob("*") if path.is_dir()] for split in ("train", "validation")]
     rollouts, marked = ([[path / name for path in split] for split in splits] for name in ("rollouts", "labels"))
     return Done(
-        problems([out / "rollouts"], extent.problems),
-        problems(rollouts[0], extent.train_problems),
-        labels(marked[0], labelled[0]),
-        problems(rollouts[1], extent.validation_problems),
-        labels(marked[1], labelled[1]),
-        labels([out / "labels"], extent.problems * config.n),
+        share([out / "rollouts"], extent.problems),
+        share(rollouts[0], extent.train_problems),
+        share(marked[0], labelled[0]),
+        share(rollouts[1], extent.validation_problems),
+        share(marked[1], labelled[1]),
+        share([out / "labels"], extent.problems * config.n),
     )

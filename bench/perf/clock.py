@@ -78,16 +78,6 @@ def check_cost(engine: Engine, stop: Stop, prefix_tokens: int, rows: int = 64) -
     return CheckCost(prefix_tokens, rows, stop.tokens, statistics.median(checks), statistics.median(encodings))
 
 
-def tokens_per_second(engine: Engine, prompt: str, rows: int = 64, tokens: int = 48) -> float:
-    """A short trial of sampling, for plans."""
-    from prunebench.bench.engines.base import Request, Sampling
-
-    request = Request("perf", engine.encode_prompt(prompt), tuple(range(rows)))
-    started = time.perf_counter()
-    (rollout,) = engine.sample([request], Sampling(max_new_tokens=tokens), 0)
-    return sum(len(path.token_ids) for path in rollout.paths) / (time.perf_counter() - started)
-
-
 def seconds_of(action: Callable[[], object]) -> float:
     """Seconds until the work of ``action`` is done, on a GPU as well."""
     finish_work()

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import numpy as np
-
-from prunebench.bench.perf.clock import check_cost, tokens_per_second
+from prunebench.bench.perf.clock import check_cost
 from prunebench.methods.examples import example_dataset
 from prunebench.methods.learned.stop import Stop
 
@@ -15,9 +13,3 @@ def test_both_sides_of_the_check_are_timed(engine):
     assert (cost.prefix_tokens, cost.rows, cost.stop_tokens) == (24, 8, 2)
     assert cost.check_seconds > 0
     assert cost.ratio == cost.check_seconds / cost.reencode_seconds
-
-
-def test_a_short_trial_gives_a_speed(engine):
-    speed = tokens_per_second(engine, "power mod 7 : g = 4 \n\n", rows=8, tokens=6)
-    assert np.isfinite(speed)
-    assert speed > 0
