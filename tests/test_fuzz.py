@@ -250,6 +250,8 @@ TABLES = {
     "rows.tsv": b"question\tA\tB\tanswer\n2+3?\t5\t6\tA\n1+1?\t1\t2\tB\n",
     "rows.jsonl": b'{"question": "2+3?", "choices": {"text": ["5", "6"], "label": ["1", "2"]}, "answer": "1"}\n' * 2,
     "rows.json": b'[{"problem": "2+3?", "solution": "Add.\\n#### 5"}, {"problem": "1+1?", "solution": "\\\\boxed 2"}]',
+    "rows.xml": b"<set><p id='1'><question>2+3?</question><answer>5</answer></p>\n<p><question>1+1?</question>"
+    b"<answer>2</answer></p></set>",
     "rows.csv.gz": gzip.compress(b"question,answer\n2+3?,5\n"),
 }
 CELLS = st.recursive(
