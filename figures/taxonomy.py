@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import QuadrantName
 from prunebench.bench.files import csv_text
 from prunebench.figures.registry import Drawing, figure
@@ -109,9 +110,20 @@ def taxonomy(methods: Sequence[Placed] | None = None) -> Figure:
     return figure
 
 
-@figure("taxonomy", "The quadrant grid with every registered method.", needs="nothing", place=10)
-def draw(_run: RunFolder) -> Drawing:
-    methods = registered()
+def taking_part(run: RunFolder) -> list[Placed]:
+    """The methods of a run that are not registered here: those of plugins. None where there is no run."""
+    try:
+        rows = run.results.rows
+    except UserError:
+        return []
+    known = {method.name for method in registered()}
+    quadrants = {row.method: row.quadrant for row in rows if row.method not in known and "(" not in row.method}
+    return [Placed(name, quadrant, quadrant in ("II", "IV"), False) for name, quadrant in quadrants.items()]
+
+
+@figure("taxonomy", "The quadrant grid with every registered method, and a run's own.", needs="nothing", place=10)
+def draw(run: RunFolder) -> Drawing:
+    methods = [*registered(), *taking_part(run)]
     return Drawing(taxonomy(methods), taxonomy_csv(methods))
 
 

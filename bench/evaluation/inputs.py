@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -176,7 +177,9 @@ def labels_for(
     ]
     count = sum(map(len, distinct))
     if sum(missing) / max(1, count) > SAMPLED_ON_THE_SPOT or not stores:
-        return None, f"{sum(missing)} of {count} prefixes have no Monte Carlo label; make them with: prunebench label"
+        make = ["prunebench", "label", str(rollouts.store.shards.folder), "--prefix", str(records[0].pool.position)]
+        command = f"{shlex.join(make)} --out runs/labels, and name them: --labels runs/labels"
+        return None, f"{sum(missing)} of {count} prefixes have no Monte Carlo label; make them with: {command}"
     if not any(missing):
         return labels, ""
     read = rollouts.store.reader()

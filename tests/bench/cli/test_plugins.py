@@ -36,6 +36,7 @@ class Line(LearnablePruner):
     source = Source.EXTERNAL
     requires = frozenset({Signal.TEXT})
     paper = "tests"
+    pointwise = True
 
     def features(self, pool):
         return np.array([[float(len(text)), 1.0] for text in pool.text])
@@ -112,8 +113,9 @@ def test_versus_rebuild_figures_and_report_work_without_the_plugin(prunebench, p
         code, said, _ = prunebench("versus", run, "line", "length")
         assert code == 0 and "line minus the other" in said
     assert "line is held against itself" in refused(prunebench("versus", "made", "line", "line"))
-    code, said, _ = prunebench("figures", "again", "score_quality", "main_table")
+    code, said, _ = prunebench("figures", "again", "score_quality", "taxonomy")
     assert code == 0 and "score_quality.png" in said
+    assert "line,I,False,False" in (tmp_path / "again" / "figures" / "taxonomy.csv").read_text()
     assert prunebench("report", "again")[0] == 0
     results = Results.read(tmp_path / "made" / "results.json")
     assert results.setup["plugins"] == [str(plugin.resolve())]
@@ -163,3 +165,17 @@ def test_a_row_that_was_asked_for_and_cannot_be_had_is_an_error(prunebench, sour
     assert "potential has no row: Monte Carlo labels need the model that sampled the rollouts" in sentence
     assert not (tmp_path / "made" / "results.json").exists()
     assert prunebench(*compare, "all")[0] == 0, "of all methods those that can"
+
+
+def test_a_plugin_is_swept(prunebench, plugin, tmp_path):
+    (data,) = (BASE.home / "data").iterdir()
+    model = ("--model", BASE.name, "--data", data, "--set", "prefix=120")
+    assert prunebench("train", "line", "--plugin", plugin, *model, "--out", "learned")[0] == 0
+    grid = [option for pair in ("prefix=120", "budget=4k,8k", "problems=2", "draws=2") for option in ("--set", pair)]
+    swept = ("--methods", "line,random", "--learned", "learned", *grid, "--out", "sweep")
+    code, said, err = prunebench("sweep", "--store", BASE.rollouts, "--plugin", plugin, *swept)
+    assert code == 0 and "in sweep: sweep.json" in said, err
+    assert "line," in (tmp_path / "sweep" / "sweep.csv").read_text()
+    plugin.write_text(PLUGIN.replace("float(len(text))", "float(text.count('='))"))
+    sentence = refused(prunebench("sweep", "--store", BASE.rollouts, "--plugin", plugin, *swept))
+    assert "the code of 'line' has changed since it was trained" in sentence

@@ -184,8 +184,8 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
 
 def test_without_labels_the_potential_control_is_refused_where_it_was_asked_for(run, reasoner, config):
     out, _ = run
-    reason = r"prefixes have no Monte Carlo label; make them with: prunebench label"
-    with pytest.raises(UserError, match=f"potential has no row: 77 of 77 {reason}; or leave it out of --methods"):
+    reason = "potential has no row: 77 of 77 prefixes have no Monte Carlo label; make them with: prunebench label "
+    with pytest.raises(UserError, match=f"{reason}.*rollouts --prefix 40 --out runs/labels, and name them: --labels"):
         run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned))
     entropy = config.model_copy(update={"methods": ("entropy",)})
     results = run_comparison(reasoner, entropy, out, Inputs(EMBEDDED.learned))
