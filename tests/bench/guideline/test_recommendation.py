@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.guideline.recommendation import Recommendation, recommend
+from prunebench.bench.evaluation.statistics import mean_interval
+from prunebench.bench.guideline.recommendation import CROSS_FITTED, Recommendation, _halved, recommend
 from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 BUDGETS = (1000.0, 2000.0, 4000.0)
@@ -65,9 +66,25 @@ def test_the_needed_number_of_problems_grows_with_the_noise():
     assert recommend(made_up({("stop", 0.25): -30.0}), 4000.0).needed is None
 
 
-def test_few_problems_give_no_recommendation():
-    found = recommend(made_up({("stop", 0.25): 60.0}, problems=5, noise=0.01), 4000.0)
-    assert not found.worth_it and "5 problems are too few to conclude anything" in "\n".join(found.lines())
+@pytest.mark.parametrize("gains", [[0.0] * 12, [10.0] + [0.0] * 11, list(np.linspace(-10, 10, 12))])
+@pytest.mark.parametrize("problems", [20, 40])
+def test_the_interval_of_the_gain_covers_it(gains, problems):
+    """The gain that is meant: of what the halves choose, as often as they choose it."""
+    random, held, runs = np.random.default_rng(1), 0, 150
+    names = [f"m{number}" for number in range(len(gains))]
+    for _ in range(runs):
+        none = random.uniform(0, 1, problems) + random.normal(0, 0.15, problems)
+        majs = none + np.array(gains)[:, None] / 100 + random.normal(0, 0.3, (len(gains), problems))
+        chosen, _ = _halved(majs, names)
+        found = mean_interval(100 * ((chosen * majs).sum(axis=0) - none), CROSS_FITTED)
+        held += found.low <= float(chosen.mean(axis=1) @ np.array(gains)) <= found.high
+    assert held / runs > 0.92
+
+
+@pytest.mark.parametrize("problems", [5, 19])
+def test_few_problems_give_no_recommendation(problems):
+    found = recommend(made_up({("stop", 0.25): 60.0}, problems=problems, noise=0.01), 4000.0)
+    assert not found.worth_it and f"{problems} problems are too few to conclude anything" in "\n".join(found.lines())
     single = recommend(made_up({("stop", 0.25): 60.0}, problems=1), 4000.0)
     assert np.isnan(single.gain.low) and "too few" in "\n".join(single.lines())
 
