@@ -73,7 +73,7 @@ class GymAnswers(AnswerType):
         ReadingRule(BOXED, joined_box),
         ReadingRule(STATED, lambda text: _tagged(text)),
         ReadingRule(STATED, lambda text: statements.stated(text, _value_in, text_in)),
-        ReadingRule(STATED, statements.only_line, at_end=True),
+        ReadingRule(STATED, lambda text: _number_alone(text), at_end=True),
     )
     strict_rules = (LAST_BOX,)
     numbers = True
@@ -266,6 +266,12 @@ def _value_in(sentence: str) -> str | None:
     """The number that a sentence gives, else all that it says."""
     value = expression_in(sentence)
     return value if value is not None and number(value) is not None else text_in(sentence)
+
+
+def _number_alone(text: str) -> str | None:
+    """The only line of a text where it is a number: words alone may be the begin of a solution."""
+    line = statements.only_line(text)
+    return line if line is not None and number(line) is not None else None
 
 
 def _terms(answer: str) -> tuple[int, int] | None:
