@@ -8,8 +8,10 @@ out, and what a mathematician would ask about (``1/2x``, ``2^3^2``, ``\sqrt12``)
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from prunebench.tasks.spelling import SQUARED, UNIT
+from prunebench.tasks.inequalities import AND, RELATION, joined, rising
+from prunebench.tasks.spelling import SQUARED, UNIT, UnreadError
 
 LONGEST_WORD = 40
 
@@ -28,7 +30,7 @@ _TOKEN = re.compile(
     rf"|\\(?:(?P<value>(?:{_GREEK}|infty|emptyset)(?![A-Za-z])|mathbb ?\{{[RZNQC]\}})"
     rf"|(?P<function>(?:{_FUNCTIONS})(?![A-Za-z]))|(?P<built>(?:frac|sqrt|binom)(?![A-Za-z]))"
     r"|(?P<matrix>(?:begin|end) ?\{[pbv]?matrix\})"
-    r"|(?P<degree>degree)"
+    r"|(?P<degree>degree)|(?P<series>(?:sum|prod|int)(?![A-Za-z]))"
     r"|(?P<sign>(?:cdot|times|div|pm|le|ge|ne|lt|gt|cup|cap|in|setminus)(?![A-Za-z])|\\)"
     r"|(?P<fence>[{}]|[lr](?:floor|ceil)(?![A-Za-z])))"
     r"|(?P<plain>[-+*/^_!(){}\[\],;=<>|&])"
@@ -52,10 +54,6 @@ _WORDS = [
         (r"\\lvert(?![A-Za-z])|\\rvert(?![A-Za-z])|\\vert(?![A-Za-z])", "|"),
     )
 ]
-_AND = re.compile(r",? (?:and|or) |,? ?\\(?:land|lor)(?![A-Za-z])", re.IGNORECASE)
-_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|in)(?![A-Za-z])")
-_ORDER = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z]))")
-_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _UNSURE = re.compile(
     r"\\(?:sum|prod|i*int|oint|lim|limsup|liminf|log|lg|equiv|p?mod|bmod|degree|circ|angle)(?![A-Za-z])"
     r"|\\begin ?\{(?:cases|array|align)"
@@ -64,12 +62,9 @@ _BUILT_SET = re.compile(r"\\\{ ?([A-Za-z])(?: ?\\in ?\\mathbb ?\{R\})? ?[|:] ?([
 _OVER = re.compile(r"\{ ?([^{}]+?) ?\\over(?![A-Za-z]) ?([^{}]+?) ?\}")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _POWER_OF_TEN = re.compile(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)) ?[eE]([+-]?\d{1,3})(?![\d.])")
+_OPENING = {"(", "[", "{", r"\{", r"\lfloor", r"\lceil"}
 _CLOSING = {")", "]", "}", r"\}", r"\rfloor", r"\rceil"}
 _TRAILING_UNIT = re.compile(rf"(?<=[\d}})i]) ?{UNIT}{SQUARED}$")
-
-
-class UnreadError(ValueError):
-    """Something in the expression has no one meaning."""
 
 
 def expression(text: str) -> str:
@@ -79,76 +74,33 @@ def expression(text: str) -> str:
     text = _TRAILING_UNIT.sub("", text)
     text = _OVER.sub(r"\\frac{\1}{\2}", text)
     if built := _BUILT_SET.fullmatch(text):
-        if not _RELATION.search(built[2]):
+        if not RELATION.search(built[2]):
             raise UnreadError(text)
         text = built[2]
-    if not _AND.search(text):
-        text = _rising(text)
-    elif _RELATION.search(text):
-        text = _joined(text)
+    if not AND.search(text):
+        text = rising(text)
+    elif RELATION.search(text):
+        text = joined(text)
     else:
-        text = _AND.sub(", ", text)
+        text = AND.sub(", ", text)
     if not re.search(r"[(\[{]", text):
         text = _GROUPED.sub(lambda found: found[0].replace(",", ""), text)
     text = _POWER_OF_TEN.sub(r"(\1\\cdot 10^{\2})", text)
     if text.endswith("%"):
         text = f"({text[:-1]})/100"
-    return _Writer(text).written()
+    return _Writer(_tokens(text)).written()
 
 
 def unsure(text: str) -> bool:
     """Whether a parser's reading of a part says nothing about the whole ``text``: something in it works on the rest."""
-    return _UNSURE.search(text) is not None or bool(_AND.search(text) and _RELATION.search(text))
-
-
-def _rising(text: str) -> str:
-    """A chain of inequalities from its least side on: ``1<x<2`` for ``2>x>1``."""
-    parts = [part.strip() for part in _ORDER.split(text)]
-    whole = all(part.count(mark) == part.count(other) for part in parts for mark, other in ("{}", "()", "[]"))
-    if len(parts) < 5 or not set(parts[1::2]) <= {">", r"\ge"} or not whole or re.search("[,;=]", text):
-        return text
-    return " ".join(_FLIPPED.get(part, part) for part in reversed(parts))
-
-
-def _joined(text: str) -> str:
-    """Inequalities of one variable as a set: ``x<2 or x>5``, ``x>1 and x<2``. Raises UnreadError for others."""
-    words = {word.strip(", \\").lower().removeprefix("l") for word in _AND.findall(text)}
-    variables, lows, highs = zip(*map(_interval, _AND.split(text)), strict=True)
-    if len(set(variables)) > 1:
-        raise UnreadError(text)
-    if words == {"or"}:
-        return r" \cup ".join(f"{low},{high}" for low, high in zip(lows, highs, strict=True))
-    low, high = ([bound for bound in bounds if "infty" not in bound] for bounds in (lows, highs))
-    if words != {"and"} or len(low) != 1 or len(high) != 1:
-        raise UnreadError(text)
-    return f"{low[0]},{high[0]}"
-
-
-def _interval(condition: str) -> tuple[str, str, str]:
-    """The variable of an inequality with numbers as bounds, and the two ends of where it may lie."""
-    sides = [side.strip() for side in _ORDER.split(_rising(condition))]
-    if len(sides) == 3 and re.fullmatch("[A-Za-z]", sides[2]):
-        sides = [sides[2], _FLIPPED[sides[1]], sides[0]]
-    match sides:
-        case [variable, ("<" | r"\le") as sign, bound]:
-            low, high = r"(-\infty", bound + (")" if sign == "<" else "]")
-        case [variable, (">" | r"\ge") as sign, bound]:
-            low, high = ("(" if sign == ">" else "[") + bound, r"\infty)"
-        case [least, ("<" | r"\le") as first, variable, ("<" | r"\le") as second, most]:
-            low, high = ("(" if first == "<" else "[") + least, most + (")" if second == "<" else "]")
-        case _:
-            raise UnreadError(condition)
-    bounds = re.sub(r"\\[A-Za-z]+", "", low + high)
-    if not re.fullmatch("[A-Za-z]", variable) or re.search(r"[A-Za-z,;=]", bounds):
-        raise UnreadError(condition)
-    return variable, low, high
+    return _UNSURE.search(text) is not None or bool(AND.search(text) and RELATION.search(text))
 
 
 class _Writer:
     """Reads tokens one by one and writes each so that it means one thing. ``out`` ends in a value or does not."""
 
-    def __init__(self, text: str) -> None:
-        self.tokens = _tokens(text)
+    def __init__(self, tokens: Sequence[tuple[str, str]]) -> None:
+        self.tokens = tokens
         self.place = 0
         self.depth = 0
         self.closed = ""
@@ -261,6 +213,8 @@ class _Writer:
             return rf"\text{{{mark}}}", "word"
         if kind == "function":
             return self.function(mark), "group"
+        if kind == "series":
+            return self.series(mark), "group"
         if kind == "matrix" and mark.startswith(r"\begin"):
             end = mark.replace("begin", "end")
             return mark + self.sequence(end) + end, "group"
@@ -277,6 +231,26 @@ class _Writer:
         if mark in pairs:
             return f"{mark} {self.sequence(pairs[mark])}{pairs[mark]} ", "group"
         raise UnreadError(mark)
+
+    def series(self, mark: str) -> str:
+        """A sum, product or integral between bounds, of all that follows; a sum only of what is one product."""
+        scripts = {}
+        while self.peek()[1] in ("_", "^"):
+            sign = self.take()[1]
+            scripts[sign] = self.script(sign, "letter")
+        body, over = self.tokens[self.place :], ""
+        if mark == r"\int":
+            if [kind for kind, _ in body[-2:]] != ["letter", "letter"] or body[-2][1] != "d":
+                raise UnreadError("an integral over nothing")
+            body, over = body[:-2], f" d{body[-1][1]}"
+            if ("letter", "d") in body:
+                raise UnreadError("a d that is a variable")
+        elif not re.match(r"_\{[A-Za-df-z]=", scripts.get("_", "")) or not _one_product(body):
+            raise UnreadError("where the sum ends is not said")
+        if self.depth > 1 or set(scripts) != {"_", "^"} or not body:
+            raise UnreadError("a sum within something")
+        self.place = len(self.tokens)
+        return f"{mark}{scripts['_']}{scripts['^']} ({_Writer(body).written()}){over}"
 
     def built(self, mark: str) -> tuple[str, str]:
         if mark == r"\sqrt":
@@ -323,6 +297,16 @@ class _Writer:
             if follower not in ("operator", "function", "") and closer not in _CLOSING:
                 raise UnreadError("where the argument ends is not said")
         return f"{mark}{scripts}({inside})"
+
+
+def _one_product(tokens: Sequence[tuple[str, str]]) -> bool:
+    """Whether nothing is added, compared or listed but in brackets."""
+    depth = 0
+    for kind, mark in tokens:
+        depth += (mark in _OPENING) - (mark in _CLOSING)
+        if depth == 0 and kind == "operator" and mark not in "*/^_!" and mark not in (r"\cdot", r"\times"):
+            return False
+    return True
 
 
 def _times(before: str, kind: str, divided: bool) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from prunebench.tasks.answering_process import AnsweringProcess
-from prunebench.tasks.expression import UnreadError, expression, unsure
-from prunebench.tasks.spelling import SQUARED, UNIT, tidy
+from prunebench.tasks.expression import expression, unsure
+from prunebench.tasks.spelling import SQUARED, UNIT, UnreadError, tidy
 
 LIMIT_SECONDS = 5.0
 LONGEST = 1000
@@ -265,8 +265,9 @@ def _spelt(answer: str, reading: Reading, radians: bool = False) -> str:
         return rf"\frac{{\pi}}{{180}} \cdot ({reading.value})"
     if reading.kind not in ("number", "degrees", "base") or not isinstance(reading.value, Fraction):
         return answer
-    if "." in answer:  # a decimal stays one, as it computes with floats
-        return f"{Decimal(reading.value.numerator) / reading.value.denominator:f}"
+    decimal = f"{Decimal(reading.value.numerator) / reading.value.denominator:f}"
+    if "." in answer and Fraction(decimal) == reading.value:  # one that ends stays one
+        return decimal
     return str(reading.value)
 
 

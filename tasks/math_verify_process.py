@@ -105,10 +105,12 @@ def same_value(first: Any, second: Any, *_: object) -> bool:
     if first.free_symbols != second.free_symbols and not (first.free_symbols and second.free_symbols):
         first, second = sympy.simplify(first.doit()), sympy.simplify(second.doit())
     if first.free_symbols or second.free_symbols:
-        return bool(sympy.simplify((first - second).doit()) == 0)
+        difference = sympy.simplify((first - second).doit())
+        return bool(difference == 0) or _worked_out(difference)
     first, second = first.doit(), second.doit()
     if first == second:
         return True
+    _worked_out(first - second)
     if (first.is_Rational and second.is_Rational) or sympy.oo in (first, second) or -sympy.oo in (first, second):
         return False
     difference, size = (first - second).evalf(DIGITS), abs(first.evalf(DIGITS)) + abs(second.evalf(DIGITS))
@@ -121,6 +123,15 @@ def same_value(first: Any, second: Any, *_: object) -> bool:
             return True
         raise UndecidedError("too close to tell")
     return True
+
+
+def _worked_out(difference: Any) -> bool:
+    """False, as a difference that is not 0 says. Raises UndecidedError where a sum or an integral is left in it."""
+    import sympy
+
+    if difference.has(sympy.Sum, sympy.Product, sympy.Integral, sympy.Piecewise):
+        raise UndecidedError("not worked out")
+    return False
 
 
 def named(value: Any) -> bool:

@@ -73,6 +73,10 @@ _NO_NOUNS = re.compile(
 )
 
 
+class UnreadError(ValueError):
+    """Something in the expression has no one meaning."""
+
+
 def _script(sign: str, run: str) -> str:
     return f"{sign}{{{unicodedata.normalize('NFKC', run)}}}".replace("\u2212", "-")
 

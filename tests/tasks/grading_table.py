@@ -606,6 +606,32 @@ LOGARITHMS = [
     Row(r"\log(x)+\log(x+1)", r"\log(x+1)+\log x", True),
 ]
 
+SUMS_AND_INTEGRALS = [
+    Row("55", r"\sum_{k=1}^{10} k", True),
+    Row("55", r"\sum\limits_{k=1}^{10} k", True),
+    Row("56", r"\sum_{k=1}^{10} k", False),
+    Row("65", r"\sum_{k=1}^{10} (k+1)", True),
+    Row("110", r"2\sum_{k=1}^{10} k", True),
+    Row("56", r"1+\sum_{k=1}^{10} k", True),
+    Row("12", r"\sum_{k=1}^{3} k \cdot 2", True),
+    Row("18", r"\sum_{k=1}^3 \sum_{j=1}^2 kj", True),
+    Row("2", r"\sum_{k=0}^{\infty} \frac{1}{2^k}", True),
+    Row(r"\frac{\pi^2}{6}", r"\sum_{k=1}^{\infty} \frac{1}{k^2}", True),
+    Row(r"\frac{\pi^2}{8}", r"\sum_{k=1}^{\infty} \frac{1}{k^2}", False),
+    Row(r"\frac{n(n+1)}{2}", r"\sum_{i=1}^{n} i", True),
+    Row(r"\frac{n(n-1)}{2}", r"\sum_{i=1}^{n} i", False),
+    Row(r"\sum_{k=1}^{n} k^2", r"\sum_{j=1}^{n} j^2", True),
+    Row(r"\sum_{k=1}^{n} k^2", r"\sum_{k=1}^{n} k^3", False),
+    Row("24", r"\prod_{k=1}^4 k", True),
+    Row("23", r"\prod_{k=1}^4 k", False),
+    Row(r"\frac{1}{2}", r"\int_0^1 x\,dx", True),
+    Row(r"\frac{1}{3}", r"\int_0^1 x^2 dx", True),
+    Row(r"\frac{1}{4}", r"\int_0^1 x^2\,dx", False),
+    Row(r"\frac{3}{2}", r"\int_0^1 (x+1)\,dx", True),
+    Row("1", r"\int_0^\infty e^{-x}\,dx", True),
+    Row("2", r"\int_0^{\pi} \sin x\,dx", True),
+]
+
 EMPTY = [
     Row("25", "", False, NOTHING),
     Row("25", " ", False, NOTHING),
@@ -618,7 +644,7 @@ EMPTY = [
 ROWS = [
     *INTEGERS, *THOUSANDS, *DECIMALS, *FRACTIONS, *ROOTS_POWERS_PI, *SCIENTIFIC, *PERCENTAGES_AND_DEGREES,
     *MONEY_AND_UNITS, *CHOICES_AND_WORDS, *INTERVALS, *TUPLES_AND_SETS, *MATRICES, *EQUATIONS_AND_INEQUALITIES,
-    *MORE_SPELLINGS, *RATIOS, *CHAINS, *ANGLES, *LOGARITHMS, *EMPTY,
+    *MORE_SPELLINGS, *RATIOS, *CHAINS, *ANGLES, *LOGARITHMS, *SUMS_AND_INTEGRALS, *EMPTY,
 ]  # fmt: skip
 
 NOT_GRADED = [
@@ -634,11 +660,11 @@ NOT_GRADED = [
     (r"\log 5", r"\log_{10} 5"),
     (r"x\log x", r"x\ln x"),
     (r"\lg 100", "2"),
-    ("55", r"\sum_{k=1}^{10} k"),
-    ("56", r"\sum_{k=1}^{10} k"),
-    (r"\frac{n(n+1)}{2}", r"\sum_{i=1}^{n} i"),
-    (r"\frac{1}{2}", r"\int_0^1 x\,dx"),
-    ("24", r"\prod_{k=1}^4 k"),
+    ("56", r"\sum_{k=1}^{10} k + 1"),  # is the 1 added each time?
+    ("3", r"\sum k"),
+    (r"\frac{1}{1-x}", r"\sum_{k=0}^\infty x^k"),  # for small x only
+    (r"\frac{x^2}{2}", r"\int x\,dx"),
+    (r"\frac{\pi}{4}", r"\int_0^1 \frac{dx}{1+x^2}"),
     ("1", r"\lim_{x\to 0}\frac{\sin x}{x}"),
     ("3", r"3 \pmod 7"),
     (r"x \equiv 3 \pmod{7}", r"x\equiv 3\pmod 7"),
