@@ -8,9 +8,10 @@ import math_verify
 import pytest
 
 from prunebench.tasks import grading
+from prunebench.tasks.answer_types import answer_type_of
 from prunebench.tasks.grading import LONGEST, MathVerify, classes, equal, read
 from tests.tasks.grading_spellings import SPELLINGS
-from tests.tasks.grading_table import HOSTILE, LIMITS, NOT_GRADED, Row
+from tests.tasks.grading_table import GOLDS, HOSTILE, LIMITS, NOT_GRADED, Row
 from tests.tasks.grading_table import ROWS as MEANINGS
 
 ROWS = [*MEANINGS, *SPELLINGS]
@@ -85,6 +86,12 @@ def test_a_known_limit_moves_into_the_table_when_it_falls(row):
 def test_what_has_two_meanings_or_is_not_read_is_neither_right_nor_wrong(gold, answer):
     assert equal(answer, gold).correct is None and equal(gold, answer).correct is None
     assert classes([gold, answer]) == [0, 1]
+
+
+@pytest.mark.parametrize("gold", GOLDS)
+def test_gold_answers_of_benchmarks_are_read_in_full(gold):
+    assert answer_type_of("math").gold_in(gold) == gold
+    assert grading._MATH_VERIFY.verify(gold, gold).correct is True
 
 
 def spellings(rows: list[Row]) -> list[set[str]]:
