@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunebench.bench.cli.at_hand import processes_on
-from prunebench.bench.cli.trial import Pilot, speed_of
+from prunebench.bench.cli.trial import TOKENS, Pilot, speed_of, tried
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import Engine
+from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.engines.registry import EngineKind
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.bench.rollouts.label_store import LabelStore
+from prunebench.bench.rollouts.labelling import Prefix
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, tasks_of
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.data import training_lengths
@@ -279,6 +280,34 @@ def sampling_plan(engine: Engine, config: RunConfig, folder: Path, kind: EngineK
     seconds = missing * config.n * extent.length(config) / (found.tokens_per_second * together)
     speed = f"{found.tokens_per_second:,.0f} tokens/s{_in_processes(extent)}"
     return f"plan: {paths_line(config, extent)}; at {speed} ({found.how}): {bound(extent)} {duration(seconds)}"
+
+
+def labelling_plan(
+    engine: Engine, prefixes: Sequence[Prefix], store: RolloutStore, continuations: int, folder: Path, kind: EngineKind
+) -> str | None:
+    """How many continuations of how many tokens a label store in ``folder`` lacks, and how long they take."""
+    held: LabelStore | None = None
+    with suppress(UserError):
+        held = LabelStore.open(folder)
+    missing = [
+        prefix
+        for prefix in prefixes
+        if prefix.verdict is None
+        and (held is None or held.get(prefix.task.name, prefix.problem, prefix.token_ids) is None)
+    ]
+    if not missing:
+        return None
+    cut = max(len(prefix.token_ids) for prefix in missing)
+    rest = [length - cut for lengths in store.lengths().values() for length in lengths if length > cut]
+    tokens = max(1, round(sum(rest) / max(1, len(rest))))
+    request = Request(missing[0].problem, missing[0].prompt_ids, tuple(range(continuations)))
+    trial = tried(engine, [request], Sampling(**store.manifest["sampling"]), 0, TOKENS)
+    workers = kind.workers or 1
+    seconds = len(missing) * continuations * tokens / (trial.speed * workers)
+    return (
+        f"plan: {len(missing)} prefixes x {continuations} continuations of expected {tokens:,} tokens each, as long as "
+        f"the stored paths; at {trial.speed:,.0f} tokens/s ({trial.how}): about {duration(seconds)}"
+    )
 
 
 def _asked(config: RunConfig) -> list[tuple[Task, Problem]]:

@@ -114,6 +114,7 @@ def label(
     out: Annotated[Path, typer.Option(help="The label store.")] = Path("runs/labels"),
 ) -> None:
     """Monte Carlo labels: how often the continuations of each stored prefix come out right."""
+    from prunebench.bench.cli.planning import labelling_plan
     from prunebench.bench.engines.base import Sampling
     from prunebench.bench.engines.load import parse_engine
     from prunebench.bench.engines.ray import Cluster
@@ -135,6 +136,8 @@ def label(
         for stored in rollout_store.read(hidden=False)
         for cut in prefixes_of(task_of(rollout_store, stored.task), stored, prefix, asked.prefixes)
     ]
+    if said := labelling_plan(sampler, cuts, rollout_store, continuations, out, kind):
+        typer.echo(said)
     with watching() as progress:
         labels = label_prefixes(
             sampler, cuts, out, continuations=continuations, sampling=Sampling(**rollout_store.manifest["sampling"]),

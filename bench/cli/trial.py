@@ -80,7 +80,8 @@ def tried(
     few = replace(requests[0], paths=requests[0].paths[:_FEW_PATHS])
     trial = _sampled(engine, [few], replace(sampling, max_new_tokens=min(_FEW_TOKENS, tokens)), seed)
     left, rows = seconds - trial.seconds, sum(len(request.paths) for request in requests)
-    for slower in (max(1.0, rows / _ROWS_AT_LEAST), 1.0, 1.0):  # a token of all rows takes at most so much longer
+    longer = max(1.0, rows / _ROWS_AT_LEAST)  # a token of all rows takes at most so much longer
+    for slower in (longer,) if engine.backend else (longer, 1.0, 1.0):
         steps = min(tokens, int(left * trial.cap / (trial.seconds * slower)))
         if steps < min(tokens, 2 * trial.cap):
             break

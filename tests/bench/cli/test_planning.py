@@ -156,6 +156,17 @@ def test_only_what_is_missing_is_planned(reasoner, tmp_path):
     assert sampling_plan(reasoner, config, tmp_path / "rollouts", DEFAULT_ENGINE, "cpu") is None
 
 
+def test_labels_are_planned_by_the_paths_that_are_stored(prunebench, tmp_path):
+    common = ("--set", "n=4", "--problems", "1", "--task", "synthetic/power", "--out", "rollouts", "--force")
+    assert prunebench("rollouts", *common)[0] == 0
+    label = ("label", "rollouts", "--prefix", "30", "--continuations", "2", "--out", "labels")
+    code, out, err = prunebench(*label)
+    assert code == 0, err
+    assert re.search(r"plan: [1-4] prefixes x 2 continuations of expected [\d,]+ tokens each", out)
+    assert "tokens/s (tried " in out and " minutes" in out
+    assert "plan: " not in prunebench(*label)[1], "all of it is there"
+
+
 # --- names
 
 
