@@ -97,6 +97,7 @@ def lines_of(text):
 def refusal(line, whole):
     """What the application says of a line, without running it; nothing of a span that leaves something out."""
     words = [word for word in shlex.split(line.partition(" > ")[0], comments=True) if word != "..."]
+    words = [word.replace("$prefix", "40") for word in words]
     words = common_first(words)
     while words[0] in ("--plugin", "--device", "--force"):
         words = words[1 if words[0] == "--force" else 2 :]
@@ -189,8 +190,8 @@ def test_every_hint_names_a_command_and_options_that_there_are():
     assert wrong == {}
 
 
-OF_OTHERS = {"--until", "--served-model-name", "--save-details", "--help"}
-"""Options of the program that makes a reasoner, of servers and of other harnesses."""
+OF_OTHERS = {"--until", "--served-model-name", "--save-details", "--help", "--no-deps", "--merge"}
+"""Options of the program that makes a reasoner, of servers, of other harnesses, of pip and of what splits a GGUF file."""
 
 
 def test_every_option_that_an_error_names_is_one():
