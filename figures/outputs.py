@@ -9,6 +9,7 @@ from prunebench.bench.evaluation.results import Results
 from prunebench.bench.files import write_atomically
 from prunebench.figures.calibration_table import CalibrationTable
 from prunebench.figures.equal_cost_table import EqualCostTable
+from prunebench.figures.forest import forest
 from prunebench.figures.main_table import MainTable
 from prunebench.figures.pareto import pareto
 from prunebench.figures.quadrant_table import QuadrantTable
@@ -18,7 +19,7 @@ from prunebench.figures.vote_table import VoteTable
 
 FILES = (
     "main_table.csv", "main_table.md", "main_table.tex", "quadrant_table.md", "vote_table.md", "vote_table.csv",
-    "calibration_table.md", "reliability.csv", "pareto.png", "pareto.svg", "score_quality.png",
+    "calibration_table.md", "reliability.csv", "forest.png", "pareto.png", "pareto.svg", "score_quality.png",
 )  # fmt: skip
 
 
@@ -39,6 +40,7 @@ def write_outputs(results: Results, out: Path) -> None:
     CalibrationTable(results).write(out)
     if results.equal_cost:
         EqualCostTable(results).write(out)
+    save(forest(results, task), out / "forest", formats=("png",))
     save(pareto(results, task), out / "pareto")
     save(score_quality(results, task), out / "score_quality", formats=("png",))
     write_atomically(drawn, digest.encode())

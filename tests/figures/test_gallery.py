@@ -57,7 +57,16 @@ def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFold
     gallery = draw_figures(run, tmp_path / "out", progress=Counted(ticks.append))
     assert len(ticks) == len(figures())
     drawn = [figure.name for figure in figures() if figure.name not in gallery.left_out]
-    from_run = {"taxonomy", "main_table", "quadrant_table", "pareto", "overhead", "score_quality", "reliability"}
+    from_run = {
+        "taxonomy",
+        "main_table",
+        "quadrant_table",
+        "forest",
+        "pareto",
+        "overhead",
+        "score_quality",
+        "reliability",
+    }
     assert set(drawn) == from_run
     expected = {f"{name}.{suffix}" for name in drawn for suffix in ("png", "svg", "csv")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected

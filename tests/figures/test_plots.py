@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.evaluation.statistics import UNDEFINED
+from prunebench.figures.forest import HIDDEN, forest
 from prunebench.figures.paper.marks import published_points
 from prunebench.figures.pareto import pareto
 from prunebench.figures.score_quality import score_quality
@@ -23,7 +24,7 @@ from tests.figures.readable import assert_readable, texts
 from tests.figures.rows import changed
 
 Plot = Callable[..., Figure]
-PLOTS = [pareto, score_quality]
+PLOTS = [forest, pareto, score_quality]
 plots = pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.__name__)
 
 
@@ -57,9 +58,20 @@ def test_nothing_is_cut_and_no_text_overlaps(plot: Plot, kind: str, results: Res
 def test_every_method_and_every_axis_is_named(plot: Plot, results: Results) -> None:
     figure = plot(results)
     shown = {text.get_text().partition(" (↑")[0] for text in texts(figure)}
-    assert {row.method for row in results.rows if row.task == "all"} <= shown
+    left_to_lines = set(HIDDEN) if plot is forest else set()
+    assert {row.method for row in results.rows if row.task == "all"} - left_to_lines <= shown
     assert all(ax.get_xlabel() for ax in figure.axes)
     assert figure.get_size_inches()[0] == WIDTH_INCHES
+
+
+def test_the_forest_fills_what_holm_leaves_standing_and_dashes_the_potential(results: Results) -> None:
+    rows = [row for row in results.rows if row.task == "all"]
+    (ax,) = forest(results).axes
+    marks = [line for line in ax.get_lines() if line.get_marker() not in ("None", "")]
+    shown = {row["delta"].mean: row["p_holm"].mean < 0.05 for row in rows if row.method not in HIDDEN}
+    assert {line.get_xdata()[0]: line.get_markerfacecolor() != "white" for line in marks} == shown
+    (dashed,) = [line.get_xdata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"]
+    assert dashed == next(row["delta"].mean for row in rows if row.method == "potential")
 
 
 def test_pareto_draws_intervals_against_tokens_and_against_seconds(results: Results) -> None:

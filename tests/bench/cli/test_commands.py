@@ -191,7 +191,7 @@ def test_every_hint_names_a_command_and_options_that_there_are():
 
 
 OF_OTHERS = {"--until", "--served-model-name", "--save-details", "--help", "--no-deps", "--merge"}
-"""Options of the program that makes a reasoner, of servers, of other harnesses, of pip and of what splits a GGUF file."""
+"""Options of the program that makes a reasoner, of servers, of other harnesses, of pip, of what splits a GGUF file."""
 
 
 def test_every_option_that_an_error_names_is_one():
