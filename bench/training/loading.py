@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from prunebench.bench.config import preset
 from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine, parse_judge
 from prunebench.bench.engines.registry import EngineKind
+from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.provenance import method_code
 from prunebench.bench.training.cards import Card
@@ -148,10 +151,20 @@ def home_of(name: str, learned: Learned) -> Path:
 
 
 def train_command(name: str, folder: Path) -> str:
-    """What trains a method into a folder, with the file that brings it where that is none of the package's."""
-    entry = entry_of(name)
-    plugin = f" --plugin {inspect.getsourcefile(entry)}" if entry.__module__.startswith(PLUGIN) else ""
-    return f"prunebench train {base_name(name)}{plugin} --out {folder}"
+    """What trains a method into a folder, with the file that brings it where that is none of the package's.
+
+    What is shipped is left as it is: there it is another folder, with the model and the data that belong to it.
+    """
+    entry, options, out, then = entry_of(name), list[str](), folder, ""
+    if entry.__module__.startswith(PLUGIN):
+        options += ["--plugin", str(inspect.getsourcefile(entry))]
+    for reasoner in REASONERS.values():
+        if folder.resolve() == reasoner.learned.resolve():
+            out, then = Path("runs/learned"), ", and name its folder: --learned runs/learned"
+            prefix = preset(reasoner.preset).prefix_tokens
+            options += ["--model", reasoner.name, "--set", f"prefix={prefix}"]
+            options += [text for data in sorted(reasoner.data.glob("*"))[:1] for text in ("--data", str(data))]
+    return shlex.join(["prunebench", "train", base_name(name), *options, "--out", str(out)]) + then
 
 
 @dataclass(frozen=True)

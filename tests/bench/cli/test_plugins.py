@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 
@@ -99,6 +100,16 @@ def test_a_training_is_done_again_when_the_code_has_changed_and_only_then(pruneb
     after = Card.read(tmp_path / "learned" / "line.json")
     assert after.key != before.key and after.validation_auroc != before.validation_auroc
     assert json.loads((tmp_path / "learned" / "line.json").read_text())["code"] == after.code
+
+
+def test_the_hint_to_train_is_a_whole_command_that_works(prunebench, plugin, tmp_path):
+    compare = ("compare", "--store", BASE.rollouts, "--plugin", plugin, "--methods", "line,none", "--prefix", 120)
+    sentence = refused(prunebench(*compare))
+    command, named = sentence.partition("train it: ")[2].split(", and name its folder: ")
+    assert named == "--learned runs/learned" and "--model embedded-base --set prefix=120" in command
+    code, said, err = prunebench(*shlex.split(command)[1:])
+    assert code == 0 and "line: validation AUROC" in said, err
+    assert (tmp_path / "runs" / "learned" / "line.json").exists()
 
 
 def test_versus_rebuild_figures_and_report_work_without_the_plugin(prunebench, plugin, source, tmp_path, monkeypatch):
