@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ablation import AblationRow
 from prunebench.bench.evaluation.attention import Attention
 from prunebench.bench.evaluation.decisions import Decisions, read_decisions
+from prunebench.bench.evaluation.inputs import Inputs
 from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.potential_curve import Motivation
 from prunebench.bench.evaluation.results import Results
@@ -133,7 +135,7 @@ class RunFolder:
 
     def folder_of(self, name: str) -> Path:
         """The folder of another command's output: the given one, else in or beside the run folder."""
-        command = COMMANDS[name]
+        command = self._command(name)
         if name in self.extras:
             if not self.extras[name].is_dir():
                 raise UserError(f"{self.extras[name]}: no such folder; make it with: {command}")
@@ -143,6 +145,16 @@ class RunFolder:
             if place.is_dir():
                 return place
         raise UserError(f"no {name} in {places[0]} or {places[1]}; make it with: {command} --out {places[1]}")
+
+    def _command(self, name: str) -> str:
+        """What makes the folder, from the rollouts of the run where it starts from rollouts and they are known."""
+        try:
+            setup = self.results.setup
+        except UserError:
+            setup = {}
+        if name == "ablations" or not setup:
+            return COMMANDS[name]
+        return COMMANDS[name].replace("FOLDER", shlex.quote(str(Inputs.of(setup).store or self.path / "rollouts")))
 
     def _cells(self, name: str, kind: type[T]) -> list[T]:
         """The lines of a CSV whose columns are the fields of ``kind``."""
