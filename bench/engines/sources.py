@@ -189,6 +189,9 @@ def _made_once(name: str, digest: str, make: Callable[[Path], None]) -> str:
     folder = MODELS / f"{name}-{digest}-{version('transformers')}"
     if folder.is_dir():
         return str(folder)
+    for left in MODELS.glob(f".{folder.name}.*.tmp"):
+        if not _runs(int(left.suffixes[-2][1:])):  # what a killed process left, as large as a model
+            shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True, exist_ok=True)
     try:
@@ -200,3 +203,13 @@ def _made_once(name: str, digest: str, make: Callable[[Path], None]) -> str:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return str(folder)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

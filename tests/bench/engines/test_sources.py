@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -247,3 +249,13 @@ def test_two_processes_that_make_the_same_folder_do_not_disturb_each_other(tmp_p
 
     place = Path(sources._made_once("x", "0123", make))
     assert (place / "file").read_text() == "the first one's" and len(list(sources.MODELS.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = [f".x-0123-{sources.version('transformers')}.{pid}.tmp" for pid in (gone.pid, os.getppid())]
+    for name in names:
+        (sources.MODELS / name).mkdir(parents=True)
+    sources._made_once("x", "0123", lambda folder: (folder / "file").touch())
+    assert [(sources.MODELS / name).exists() for name in names] == [False, True]
