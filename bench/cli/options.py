@@ -43,7 +43,8 @@ Judge = Annotated[
     ),
 ]
 Learned = Annotated[
-    Path | None, typer.Option(help="Folder of learned files and tuned configurations (default: the shipped one).")
+    Path | None,
+    typer.Option(help="Learned files and tuned configurations; what it lacks comes from the shipped ones."),
 ]
 Store = Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")]
 Engine = Annotated[

@@ -190,3 +190,14 @@ def test_a_plugin_is_swept(prunebench, plugin, tmp_path):
     plugin.write_text(PLUGIN.replace("float(len(text))", "float(text.count('='))"))
     sentence = refused(prunebench("sweep", "--store", BASE.rollouts, "--plugin", plugin, *swept))
     assert "the code of 'line' has changed since it was trained" in sentence
+
+
+def test_where_a_learned_method_was_tuned_and_from_how_much_stands_on_the_screen(prunebench):
+    options = ("--methods", "text-classifier,none", "--n", 8, "--k", 2, "--problems", 2, "--set", "draws=0")
+    code, said, err = prunebench("compare", "--store", BASE.rollouts, *options, "--prefix", 90)
+    assert code == 0, err
+    told = " ".join(said.split())
+    assert "text-classifier: tuned at 120 tokens, checked at 90 tokens" in told, "between its lengths, and still told"
+    assert "trained on 122 problems: text-classifier" in told
+    _, said, _ = prunebench("compare", "--store", BASE.rollouts, *options, "--prefix", 120)
+    assert "tuned at" not in said

@@ -13,7 +13,7 @@ from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replays import replay_methods
-from prunebench.bench.evaluation.tables.main import Setting, main_rows
+from prunebench.bench.evaluation.tables.main import Setting, _detectable, main_rows
 from prunebench.bench.policies import Ratio, TopK
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Signal, Source
@@ -459,6 +459,23 @@ def test_notes_say_what_the_table_cannot():
     assert "c rank" not in text
     assert rows["t", "a"].note == "checked outside its lengths"
     assert rows["t", "b"].note == ""
+
+
+def test_notes_do_not_speak_of_candidates_that_are_not_there():
+    few = [record(f"p{i}") for i in range(3)]
+    text = "\n".join(run(few, {"none": KeepAll()})[1])
+    assert "no candidate besides the controls" in text and "wins" not in text
+    assert "undefined (it needs a candidate besides the controls)" in text
+    assert "no intervals: 3 problems do not tell how much problems differ; at least 8 are needed" in text
+    assert "one candidate besides the controls" in "\n".join(run(few, {"none": KeepAll(), "a": ByIds()})[1])
+    assert "no intervals" not in "\n".join(run(many(8), {"none": KeepAll(), "a": ByIds()})[1])
+
+
+def test_what_could_be_detected_is_told_of_the_methods_that_differ_at_all():
+    never, always, varying = np.zeros(10), np.full(10, 0.25), np.linspace(-1, 1, 10)
+    problems = np.arange(10)
+    assert _detectable([never, varying, always, never], problems) == _detectable([varying], problems)
+    assert "undefined (every candidate differs from none by the same on all" in _detectable([never, always], problems)
 
 
 def test_notes_are_calm_when_nothing_finished_or_leaked():
