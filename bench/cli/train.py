@@ -42,6 +42,7 @@ def train(
     """
     from prunebench.bench.engines.load import load_local
     from prunebench.bench.engines.sources import source_of
+    from prunebench.bench.training.cards import Card
     from prunebench.bench.training.loading import Judges, tunable
     from prunebench.bench.training.tuning import already_trained, train_methods
     from prunebench.methods.registry import PRUNERS
@@ -53,13 +54,19 @@ def train(
     device = device_of(context)
     judges, model_hash = Judges(judged(judge), device), options.digest(source_of(model, options).digest)
     done, _ = already_trained(names, data, out, asked.prefix, model_hash=model_hash, seed=asked.seed, judges=judges)
+    waiting, undrawn = [name for name in names if name not in done], list[Card]()
     for name, card in done.items():
         typer.echo(f"{name}: already trained, nothing done (validation AUROC {card.validation_auroc:.3f})")
-    waiting = [name for name in names if name not in done]
-    if not waiting:
+        if any(one["history"] for one in card.candidates) and not (out / f"{name}_curve.png").exists():
+            undrawn.append(card)  # a stop came between
+    if not waiting and not undrawn:
         return
     from prunebench.figures.training_curve import write_training_curve  # a second of its own
 
+    for card in undrawn:
+        write_training_curve(card, out)
+    if not waiting:
+        return
     cards = train_methods(
         load_local(model, device, options), data, waiting, out, asked.prefix, seed=asked.seed, judges=judges,
         progress=Spoken(typer.echo),
