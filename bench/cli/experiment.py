@@ -135,7 +135,8 @@ def _planned(
     names, _ = playable_of({name: entry_of(name) for name in names})
     done = done_in(out, engine, config, extent)
     typer.echo(f"plan ({config.n} paths, checkpoint at {config.prefix_tokens} tokens, everything goes to {out}):")
-    for line in plan_of(config, label_plan(config.recipe), extent, control=False, swept=names, done=done):
+    recipe = label_plan(config.recipe)
+    for line in plan_of(config, recipe, extent, control=False, swept=names, taught=taught, done=done):
         typer.echo(f"  {line}")
     return config
 
@@ -216,19 +217,21 @@ def _plan(
     engine: Engine | None, config: RunConfig, asked: PlanSettings, judges: dict[str, str], device: str, out: Path
 ) -> None:
     from prunebench.bench.cli.planning import done_in, extent_of, plan_of
-    from prunebench.bench.guideline.sweep import playable_of
     from prunebench.bench.policies.procedures import PROCEDURES
-    from prunebench.bench.training.loading import entry_of, uses_judge
+    from prunebench.bench.training.loading import base_name, uses_judge
     from prunebench.methods.registry import PRUNERS
 
     ours = _is_shipped(config)
     every = [name for name in PRUNERS.names() if ours or name in judges or not uses_judge(name)]
     methods = config.methods or [*every, *PROCEDURES]
-    swept, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT if name not in PROCEDURES})
+    swept = _sweepable(config)
     extent = extent_of(config, engine, asked.speed, asked.mean_tokens, not ours, device)
+    taught = [
+        name for name in methods if not ours and name not in PROCEDURES and PRUNERS.get(base_name(name)).learnable
+    ]
     done = {} if engine is None else {"done": done_in(out, engine, config, extent)}
     for line in plan_of(
-        config, label_plan(config.recipe), extent, control=not ours, methods=methods, swept=swept, **done
+        config, label_plan(config.recipe), extent, control=not ours, methods=methods, swept=swept, taught=taught, **done
     ):
         typer.echo(line)
 
@@ -264,18 +267,27 @@ def _prepared(
     return Inputs(learned, tuple(labels), judges)
 
 
+def _sweepable(config: RunConfig) -> list[str]:
+    """The methods of an experiment that a sweep can play: no procedures, which keep as many paths as they see fit."""
+    from prunebench.bench.guideline.sweep import playable_of
+    from prunebench.bench.policies.procedures import PROCEDURES
+    from prunebench.bench.training.loading import entry_of
+
+    names, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT if name not in PROCEDURES})
+    return names
+
+
 def _swept(engine: Engine, config: RunConfig, inputs: Inputs, device: str, out: Path) -> None:
     """The sweep over the rollouts of a comparison, its laws, and the report of all of it."""
     from prunebench.bench.guideline.guideline import write_guidelines
-    from prunebench.bench.guideline.sweep import Grid, budgets_of, playable_of, sweep_by_name
-    from prunebench.bench.training.loading import Judges, entry_of
+    from prunebench.bench.guideline.sweep import Grid, budgets_of, sweep_by_name
+    from prunebench.bench.training.loading import Judges
     from prunebench.figures.report import write_report
 
-    names, _ = playable_of({name: entry_of(name) for name in config.methods or SWEPT})
     grid = Grid((config.prefix_tokens,), budgets_of(out / "rollouts"), seed=config.seed)
     with watching() as progress:
         sweep = sweep_by_name(
-            engine, out / "rollouts", names, inputs.learned, config.prefix_tokens, grid, out / "sweep",
+            engine, out / "rollouts", _sweepable(config), inputs.learned, config.prefix_tokens, grid, out / "sweep",
             judges=Judges(inputs.judges, device, shipped=config.model in REASONERS), command=command_line(),
             progress=progress,
         )  # fmt: skip

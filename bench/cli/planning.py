@@ -34,7 +34,7 @@ class Extent:
     Numbers of evaluated problems and of those to learn from; ``tokens_per_second`` of one process, of ``processes``
     that sample, and ``how`` that is known. ``mean_tokens`` None: every path is taken to run to its cap. ``kv_bytes``
     per token; None: not known. ``tokens_read_per_second`` None: as many as are sampled. ``cap``: the most tokens of a
-    path, where the context is what ends it.
+    path, where the context is what ends it. ``validation_problems`` None: a split that would have to be fetched.
     """
 
     problems: int
@@ -42,7 +42,7 @@ class Extent:
     tokens_per_second: float
     mean_tokens: int | None = None
     kv_bytes: int | None = None
-    validation_problems: int = 0
+    validation_problems: int | None = 0
     processes: int = 1
     how: str = ""
     tokens_read_per_second: float | None = None
@@ -94,12 +94,13 @@ def plan_of(
     control: bool = True,
     methods: Sequence[str] = (),
     swept: Sequence[str] = (),
+    taught: Sequence[str] = (),
     done: Done = NOTHING_DONE,
 ) -> list[str]:
     """Lines that say paths, tokens, time and memory, item by item and in all.
 
     ``control``: with the labels of the potential control. ``methods`` score the paths of a comparison, ``swept``
-    those of a sweep.
+    those of a sweep; those that are ``taught`` are trained, which no trial tells the time of.
     """
     length = extent.length(config)
     rest = max(0, length - config.prefix_tokens)
@@ -121,9 +122,12 @@ def plan_of(
         f"at {extent.tokens_per_second:,.0f} tokens/s{_in_processes(extent)}{extent.how}:",
         *[item.line() for item in items],
         f"  together: {bound(extent)} {duration(whole)}"
+        + (f", without the training itself ({', '.join(taught)})" if taught and extent.train_problems else "")
         + (f", of which {duration(there)} are done: {duration(whole - there)} to go" if there else ""),
         online.line(),
     ]
+    if extent.train_problems and extent.validation_problems is None:
+        lines.append("not counted: validation, whose problems would have to be fetched to know their number")
     if extent.kv_bytes is None:
         lines.append("key-value cache: not known, as the model is not at hand and kv_bytes_per_token is not set")
     else:
@@ -161,7 +165,7 @@ def _rollouts(config: RunConfig, extent: Extent, length: int, done: Done) -> Ite
 
 def _learning(config: RunConfig, recipe: LabelPlan, extent: Extent, length: int, done: Done) -> Iterator[Item]:
     """Rollouts and labels to learn from; every split of a task is the work of one process."""
-    chosen, held = extent.train_problems, extent.validation_problems
+    chosen, held = extent.train_problems, extent.validation_problems or 0
     if not chosen:
         return
     lengths = list(zip(training_lengths(config.prefix_tokens), recipe.train_prefixes, strict=True))
@@ -174,30 +178,29 @@ def _learning(config: RunConfig, recipe: LabelPlan, extent: Extent, length: int,
     jobs = sum(train), sum(validation)
     longest = max(sum(jobs) / extent.processes, max(jobs) / extent.learning_tasks)
     speed = extent.tokens_per_second * sum(jobs) / longest
-    yield from (
-        Item(what, tokens, speed, share)
-        for what, tokens, share in (
-            (f"training rollouts ({chosen} problems x {recipe.train_paths} paths)", train[0], done.train),
-            (f"training labels ({chosen} problems x {cuts} x K={k})", train[1], done.train_labels),
-            (f"validation rollouts ({held} problems x {config.n} paths)", validation[0], done.validation),
-            (f"validation labels ({held} problems x {config.n} prefixes of {config.prefix_tokens} x K={kept}, before "
-             "duplicates)", validation[1], done.validation_labels),
-        )
-    )  # fmt: skip
+    items = [
+        (f"training rollouts ({chosen} problems x {recipe.train_paths} paths)", train[0], done.train),
+        (f"training labels ({chosen} problems x {cuts} x K={k})", train[1], done.train_labels),
+        (f"validation rollouts ({held} problems x {config.n} paths)", validation[0], done.validation),
+        (f"validation labels ({held} problems x {config.n} prefixes of {config.prefix_tokens} x K={kept}, before "
+         "duplicates)", validation[1], done.validation_labels),
+    ]  # fmt: skip
+    yield from (Item(what, tokens, speed, share) for what, tokens, share in items[: 4 if held else 2])
 
 
 def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str], swept: Sequence[str]) -> Iterator[Item]:
     """Prefixes are read again by every method that looks at more than is stored, and in more pools at equal cost."""
     once = extent.problems * config.n * config.prefix_tokens
     speed = extent.tokens_read_per_second or extent.tokens_per_second
+    slowly = "" if extent.tokens_read_per_second else ", taken to be as slow as sampling"
     for what, names in (("scoring", methods), ("the sweep", swept)):
         if names:
             reading = sum(map(_reads_again, names))
-            said = f"{what} with {len(names)} methods, {reading} of which read prefixes again"
+            said = f"{what} with {len(names)} methods, {reading} of which read prefixes again{slowly}"
             yield Item(said, once * reading, speed)
     if methods and config.draws:
         again = [1 if entry_of(_method(name)).pointwise else config.draws for name in methods if _reads_again(name)]
-        yield Item(f"comparing at equal cost ({config.draws} draws)", once * sum(again), speed)
+        yield Item(f"comparing at equal cost ({config.draws} draws{slowly})", once * sum(again), speed)
 
 
 def _method(name: str) -> str:
@@ -236,7 +239,9 @@ def extent_of(
         speed or 1.0,
         mean_tokens,
         config.kv_bytes_per_token or (arithmetic.kv_bytes if arithmetic else None),
-        sum(_count(task, "validation", held, held or 0) for task in learned_from if "validation" in task.splits),
+        None
+        if held is None and any(task.remote for task in learned_from)
+        else sum(_count(task, "validation", held, held) for task in learned_from if "validation" in task.splits),
         learning_tasks=max(1, len(learned_from)),
     )
     if speed is not None:
@@ -317,7 +322,8 @@ def _asked(config: RunConfig) -> list[tuple[Task, Problem]]:
 def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Done:
     """How much of an experiment in ``out`` is there, of this model and these settings."""
     recipe, data = RECIPES[config.recipe], training_folder(engine, config, out / "training")
-    labelled = extent.train_problems * sum(recipe.train_prefixes), extent.validation_problems * config.n
+    held = extent.validation_problems or 0
+    labelled = extent.train_problems * sum(recipe.train_prefixes), held * config.n
 
     def share(folders: Sequence[Path], wanted: int) -> float:
         there = 0
@@ -335,7 +341,7 @@ def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Don
         share([out / "rollouts"], extent.problems),
         share(rollouts[0], extent.train_problems),
         share(marked[0], labelled[0]),
-        share(rollouts[1], extent.validation_problems),
+        share(rollouts[1], held),
         share(marked[1], labelled[1]),
         share([out / "labels"], extent.problems * config.n),
     )

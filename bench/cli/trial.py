@@ -156,6 +156,7 @@ def _read_speed(engine: Engine, trial: Trial, asked: Asked) -> float | None:
         return seconds_of(lambda: engine.reread(pool, {Signal.HIDDEN_STATE}))
 
     paths = trial.rollouts[0].paths
+    seconds(paths[:1])  # to warm up
     one = seconds(paths[:1])
     some = paths[: max(1, min(_READ_PATHS, int(_READ_SECONDS / max(one, 1e-6))))]
     tokens = sum(min(_READ_TOKENS, len(path.token_ids)) for path in some)

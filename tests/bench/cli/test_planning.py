@@ -84,6 +84,12 @@ def test_what_is_not_done_is_not_planned():
     assert "training" not in text and "potential" not in text and "scoring" not in text and "not known" in text
 
 
+def test_what_nobody_knows_here_is_said_not_to_be_counted():
+    text = text_of(preset("demo"), RECIPES["cpu"], Extent(48, 400, 1e4, validation_problems=None), taught=("stop",))
+    assert "validation rollouts" not in text and "not counted: validation, whose problems would have to be" in text
+    assert re.search("together: at most .* device-hours, without the training itself \\(stop\\)", text)
+
+
 def test_long_times_are_said_in_hours_of_the_device():
     extent = Extent(30, 0, 2_000.0)
     lines = plan_of(preset("paper/ds-qwen-1.5b"), RECIPES["paper"], extent, control=False)
