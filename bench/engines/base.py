@@ -110,6 +110,13 @@ class Recording:
 
 
 NOTHING = Recording((), topk=0)
+OF_STATES = frozenset({Signal.HIDDEN_STATE, Signal.ALL_LAYERS, Signal.STATES})
+"""The signals that are states of the model: one reading of a prefix gives them all."""
+
+
+def rereadable(signal: Signal) -> bool:
+    """Whether it can be had of a stored prefix by encoding it again."""
+    return signal.formula is not None or signal in OF_STATES
 
 
 @dataclass(frozen=True)

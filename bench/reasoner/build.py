@@ -121,7 +121,7 @@ def train_all(
 
     A worker takes a method, or all those together for which the model reads the prefixes again: they share the reading.
     """
-    from prunebench.bench.engines.transformers.reading import rereadable
+    from prunebench.bench.engines.base import rereadable
 
     os.environ["OMP_NUM_THREADS"] = "1"
     members = [name for name in names if PRUNERS.get(name).quadrant() is not Quadrant.MIXED]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import Engine
+from prunebench.bench.engines.base import OF_STATES, Engine, rereadable
 from prunebench.bench.engines.chat import longest_closing
 from prunebench.bench.rollouts.cache import ByteLimitedCache
 from prunebench.bench.rollouts.label_store import Labels
@@ -293,11 +293,15 @@ def record_of(
     identity = (stored.task, stored.problem)
     kept = reread or (lambda: stored)
 
-    def rebuilt(at: int = position) -> Pool:
-        return pool_of(engine, kept(), at, reads=reads, generator=generator)
+    def rebuilt() -> Pool:
+        return pool_of(engine, kept(), position, reads=reads, generator=generator)
 
     def elsewhere(other: int) -> Pool:
-        return caches.elsewhere.get((identity, other), lambda: rebuilt(other).adding({Signal.OUTCOME: correct}))
+        held = caches.elsewhere.get(
+            (identity, other),
+            lambda: pool_of(engine, kept(), other, generator=generator).adding({Signal.OUTCOME: correct}),
+        )
+        return _with_rereads(engine, held, reads, caches.columns, identity)
 
     if reread is not None:
         pool = replace(pool, signals=_read_columns(caches.columns, identity, pool.signals, reads, rebuilt))
@@ -318,6 +322,27 @@ def record_of(
         ungraded=np.array([path.correct is None for path in stored.paths]),
         tool_spans=tuple(path.tool_spans for path in stored.paths) if any(p.tool_spans for p in stored.paths) else None,
     )
+
+
+def _with_rereads(
+    engine: Engine | None,
+    pool: Pool,
+    reads: Collection[Signal],
+    cache: ByteLimitedCache[Mapping[Signal, Any]],
+    identity: tuple[str, str],
+) -> Pool:
+    """The pool with those of ``reads`` that it lacks, each encoded again when somebody asks for it: at a checkpoint of
+    several most methods ask for none."""
+    missing = frozenset(filter(rereadable, reads)) - frozenset(pool.signals)
+    if engine is None or not engine.reads or not missing:
+        return pool
+
+    def column(signal: Signal) -> Any:
+        alike = frozenset(other for other in missing if (other in OF_STATES) == (signal in OF_STATES))
+        key = (identity, pool.position, signal in OF_STATES)
+        return cache.get(key, lambda: engine.reread(pool, alike))[signal]
+
+    return pool.adding(Columns(missing, column))
 
 
 def _read_columns(

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from prunebench.bench.engines.arithmetic import Arithmetic, ModelShape
-from prunebench.bench.engines.base import NOTHING, LivePool, Recording, Request, Rollout, Sampling
+from prunebench.bench.engines.base import NOTHING, LivePool, Recording, Request, Rollout, Sampling, rereadable
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.options import ModelOptions
 from prunebench.bench.engines.shipped import REASONERS
@@ -30,7 +30,7 @@ from prunebench.bench.engines.transformers.caches import forward_of
 from prunebench.bench.engines.transformers.decoding import Decoder, Head
 from prunebench.bench.engines.transformers.loading import load_model
 from prunebench.bench.engines.transformers.pools import PoolInFlight, TransformersLivePool
-from prunebench.bench.engines.transformers.reading import PrefixEncoder, rereadable
+from prunebench.bench.engines.transformers.reading import PrefixEncoder
 from prunebench.methods.base import Signal
 from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.pool import Pool

@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import Recording
+from prunebench.bench.engines.base import OF_STATES, Recording
 from prunebench.bench.engines.sampling import signals_of
 from prunebench.bench.engines.tokenization import distinct_rows
 from prunebench.bench.engines.transformers.caches import Forward
 from prunebench.bench.engines.transformers.decoding import Head
 from prunebench.methods.base import Signal
 from prunebench.methods.pool import Pool
-
-_OF_STATES = frozenset({Signal.HIDDEN_STATE, Signal.ALL_LAYERS, Signal.STATES})
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,11 @@ class PrefixEncoder:
         """Those that are :func:`rereadable`, as the columns that :class:`Pool` describes."""
         distinct, inverse = distinct_rows(pool)
         ids, lengths = self._padded(pool, distinct)
-        _, final, states = self.forward.prefill(ids, states=bool(signals & _OF_STATES))
+        _, final, states = self.forward.prefill(ids, states=bool(signals & OF_STATES))
         start = len(pool.prompt_ids)
         prefix_lengths = lengths - start
         columns = _columns_of_states([layer[:, start:] for layer in states], prefix_lengths, inverse, signals)
-        wanted = tuple(signals - _OF_STATES)
+        wanted = tuple(signals - OF_STATES)
         if wanted:
             logits = self.head(final[:, start - 1 : -1].flatten(0, 1))
             values = signals_of(logits, ids[:, start:].flatten(), Recording(wanted, topk_tokens=1))
@@ -93,11 +91,6 @@ class PrefixEncoder:
         return torch.from_numpy(ids).to(self.device), lengths
 
 
-def rereadable(signal: Signal) -> bool:
-    """Whether it can be had of a stored prefix by encoding it again."""
-    return signal.formula is not None or signal in _OF_STATES
-
-
 def _columns_of_states(
     states: Sequence[torch.Tensor],
     lengths: NDArray[np.int64],
@@ -105,7 +98,7 @@ def _columns_of_states(
     signals: frozenset[Signal],
 ) -> dict[Signal, Any]:
     """From the prefixes' ``states`` (distinct, L, H) per layer; none where none are wanted."""
-    if not signals & _OF_STATES:
+    if not signals & OF_STATES:
         return {}
     layers = [layer.float().cpu().numpy() for layer in states]
     last = [layer[np.arange(len(lengths)), lengths - 1][inverse] for layer in layers]
