@@ -17,12 +17,11 @@ from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replay import Replay, replay
 from prunebench.bench.evaluation.replays import Replays
 from prunebench.bench.policies import Policy
-from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Pruner, Scores, Signal
 from prunebench.methods.ensembles.mean_rank import MeanRank, signals_read
 from prunebench.methods.meter import Charge, Meter
-from prunebench.methods.pool import Generator, Pool
+from prunebench.methods.pool import Pool
 
 
 @dataclass
@@ -146,8 +145,7 @@ def subsamples_of(
     ``replays``: what they did on ``records``, the first paths of each. Nothing is timed here: probes and judges answer
     from memory, and a path that a pointwise pruner scored is not scored again.
     """
-    recalling = [record.asking(_recalling(record.pool.generator)) for record in stored]
-    light_records, cache = without_states(recalling), ScoreCache()
+    light_records, cache = without_states(stored), ScoreCache()
     judges: dict[int, EngineJudge] = {}
     subsamples = {}
     for name, candidate in candidates.items():
@@ -160,13 +158,9 @@ def subsamples_of(
         if isinstance(judge, EngineJudge):
             pruner = copy.copy(pruner)
             pruner.generate_ = judges.setdefault(id(judge), judge.recalling())  # type: ignore[attr-defined]
-        drawn_from = recalling if Signal.STATES in signals_read(pruner) else light_records
+        drawn_from = stored if Signal.STATES in signals_read(pruner) else light_records
         subsamples[name] = Subsamples(drawn_from, cache.remembering(pruner), seed)
     return subsamples
-
-
-def _recalling(generator: Generator | None) -> Generator | None:
-    return replace(generator, recall=True) if isinstance(generator, PoolGenerator) else generator
 
 
 def _keep(memories: Memories, record: ProblemRecord, replay: Replay) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,22 +43,22 @@ class PoolGenerator:
     can be compared with them; an answer that is new is added, and keeps its class from check to check. Without an
     engine (rollouts from elsewhere) there is nobody to ask, and it only classes.
 
-    With ``recall`` a probe that was put to a path before is answered from memory: it depends on that path alone.
-    Where seconds are measured nothing is recalled.
+    A probe that was put to a path before is answered from memory, since it depends on that path alone; a check that is
+    timed is told the seconds that it took then, as time that was not spent on rebuilding (:attr:`replay_seconds`).
     """
 
     engine: Engine | None
     task: Task
     known: list[str | None]
-    recall: bool = False
     problem: str = ""
     gold: str = ""
     _right: dict[str, bool] = field(default_factory=dict)
-    _answers: dict[tuple[int, tuple[int, ...], int], dict[int, Answer]] = field(default_factory=dict)
+    _answers: dict[tuple[int, tuple[int, ...], int], dict[int, tuple[Answer, float]]] = field(default_factory=dict)
+    _recalled_seconds: float = 0.0
 
     @property
     def replay_seconds(self) -> float:
-        return self._asked.replay_seconds
+        return self._asked.replay_seconds - self._recalled_seconds
 
     @property
     def _asked(self) -> Engine:
@@ -78,18 +79,30 @@ class PoolGenerator:
         return logprobs
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        answers = self._answers.setdefault((pool.position, tuple(suffix_ids), max_new_tokens), {})
-        if not self.recall or any(int(path) not in answers for path in pool.paths):
-            for group, asked in self._asking(pool, suffix_ids):
-                probe = self._asked.probe(pool.take(group), asked, max_new_tokens)
-                suffix = np.array(asked, np.int64)
-                texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
-                classes = self.classes([self.task.answer_of(text) for text in texts])
-                opened = self._asked.decode(suffix)
-                answered = [answer_length(ids, opened, self._asked.decode) for ids in probe.token_ids]
-                told = replace(probe, answer_class=classes, answered=np.array(answered, np.int64))
-                answers.update(zip(pool.paths[group].tolist(), told, strict=True))
-        return Probe.of([answers[int(path)] for path in pool.paths])
+        known = self._answers.setdefault((pool.position, tuple(suffix_ids), max_new_tokens), {})
+        paths = pool.paths.tolist()
+        new = [row for row, path in enumerate(paths) if path not in known]
+        self._recalled_seconds += sum(known[path][1] for path in paths if path in known)
+        if new:
+            started, rebuilding = time.perf_counter(), self._asked.replay_seconds
+            told = self._told(pool if len(new) == len(paths) else pool.take(new), suffix_ids, max_new_tokens)
+            took = time.perf_counter() - started - (self._asked.replay_seconds - rebuilding)
+            known.update({path: (answer, max(took, 0.0) / len(new)) for path, answer in told.items()})
+        return Probe.of([known[path][0] for path in paths])
+
+    def _told(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> dict[int, Answer]:
+        """What every path of the pool answers, by its id."""
+        answers: dict[int, Answer] = {}
+        for group, asked in self._asking(pool, suffix_ids):
+            probe = self._asked.probe(pool.take(group), asked, max_new_tokens)
+            suffix = np.array(asked, np.int64)
+            texts = [self._asked.decode(np.concatenate([suffix, ids])) for ids in probe.token_ids]
+            classes = self.classes([self.task.answer_of(text) for text in texts])
+            opened = self._asked.decode(suffix)
+            answered = [answer_length(ids, opened, self._asked.decode) for ids in probe.token_ids]
+            told = replace(probe, answer_class=classes, answered=np.array(answered, np.int64))
+            answers.update(zip(pool.paths[group].tolist(), told, strict=True))
+        return answers
 
     def _asking(self, pool: Pool, suffix_ids: Sequence[int]) -> list[tuple[list[int], tuple[int, ...]]]:
         """Rows and what is put behind their prefixes: where the reasoning is still open, it is closed first."""

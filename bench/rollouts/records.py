@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prunebench.bench.rollouts.label_store import Labels
 from prunebench.methods.base import Signal
-from prunebench.methods.pool import Generator, Pool
+from prunebench.methods.pool import Pool
 
 Array = NDArray[np.float64]
 
@@ -100,14 +100,6 @@ class ProblemRecord:
     def open(self) -> NDArray[np.bool_]:
         """bool (N,): the prefixes that are neither finished nor leaky, hence still have something to decide."""
         return ~self.pool.finished if self.leaky is None else ~(self.pool.finished | self.leaky)
-
-    def asking(self, generator: Generator | None) -> ProblemRecord:
-        """The same record, whose pools ask another ``generator``."""
-        return replace(
-            self,
-            pool=replace(self.pool, generator=generator),
-            elsewhere=lambda position: replace(self.at(position), generator=generator),
-        )
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> ProblemRecord:
         """The record of some paths only, in the given order."""

@@ -173,3 +173,20 @@ def test_an_opinion_is_asked_behind_the_last_complete_step(engine, stored):
         asked(ids).opinion(),
         engine.next_logprobs(asked(ids), whole.phrases.question, (whole.phrases.yes, whole.phrases.no)),
     )
+
+
+def test_a_path_is_probed_once_and_told_its_seconds_again(engine, stored, monkeypatch):
+    asked, probe = [], type(engine).probe
+    monkeypatch.setattr(
+        type(engine), "probe", lambda self, pool, *rest: asked.append(len(pool)) or probe(self, pool, *rest)
+    )
+    pool = pool_of(engine, stored, POSITION)
+    assert pool.generator is not None
+    some = pool.take([0, 2]).probe(4)
+    before = pool.generator.replay_seconds
+    again = pool.take([2]).probe(4)
+    assert pool.generator.replay_seconds < before, "what it took then is part of this check"
+    whole = pool.probe(4)
+    assert asked == [2, 4]
+    assert [ids.tolist() for ids in again.token_ids] == [some.token_ids[1].tolist()]
+    assert whole.token_ids[0].tolist() == some.token_ids[0].tolist() and len(whole.token_ids) == 6
