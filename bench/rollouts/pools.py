@@ -295,14 +295,7 @@ def record_of(
     correct = np.array([float(path.correct is True) for path in stored.paths])
     classes = generator.classes([path.answer for path in stored.paths])
     right = classes[(correct == 1) & (classes >= 0)]
-    halves = None
-    potential: dict[Signal, Any] = {}
-    if labels is not None and pool.has(Signal.TOKEN_IDS):
-        both, success = labels.lookup(stored.task, stored.problem, pool.token_ids)
-        if not np.isnan(success).any():
-            halves = both
-            potential = {Signal.POTENTIAL: success}
-
+    halves, potential = _labels_of(pool, labels)
     identity = (stored.task, stored.problem)
     kept = reread or (lambda: stored)
 
@@ -335,6 +328,14 @@ def record_of(
         ungraded=np.array([path.correct is None for path in stored.paths]),
         tool_spans=tuple(path.tool_spans for path in stored.paths) if any(p.tool_spans for p in stored.paths) else None,
     )
+
+
+def _labels_of(pool: Pool, labels: Labels | None) -> tuple[NDArray[np.float64] | None, dict[Signal, Any]]:
+    """The two halves of the prefixes' labels, and the signal POTENTIAL; nothing where one of them has none."""
+    if labels is None or not pool.has(Signal.TOKEN_IDS):
+        return None, {}
+    halves, success = labels.lookup(pool.task, pool.problem, pool.token_ids)
+    return (None, {}) if np.isnan(success).any() else (halves, {Signal.POTENTIAL: success})
 
 
 def _with_rereads(

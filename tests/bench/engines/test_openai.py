@@ -185,8 +185,15 @@ def test_banned_tokens_are_not_drawn(reader, engine):
 
 
 def test_a_tokenizer_that_differs_is_refused(server, reader):
+    class Another:
+        def __call__(self, text):
+            return {"input_ids": [1, 2, 3]}
+
+        def __getattr__(self, name):
+            return getattr(reader.tokenizer, name)
+
     other = OpenAIEngine("embedded", server.url)
-    other.tokenizer = lambda text: {"input_ids": [1, 2, 3]}
+    other.tokenizer = Another()
     with pytest.raises(UserError, match="the tokenizer of 'embedded' here is not the one of the server"):
         next(iter(other.sample(requests(reader, 1), GREEDY, 0)))
 
