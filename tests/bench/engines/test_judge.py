@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from prunebench.bench.engines import tokenization
 from prunebench.bench.engines.judge import EngineJudge
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
@@ -136,5 +137,6 @@ def test_what_the_settings_of_a_judge_ban_is_never_written(checkpoint, judge, co
 
 
 @pytest.mark.parametrize("verifier", [ThinkPrm(max_new_tokens=6), Mav()])
-def test_verifiers_conform_on_an_engine(verifier, judge):
+def test_verifiers_conform_on_an_engine(verifier, judge, monkeypatch):
+    monkeypatch.setattr(tokenization, "MOST_UNKNOWN", 1.0)  # this tokenizer knows none of their words
     assert check_pruner(verifier.bind("checkpoint", judge)) is None
