@@ -11,7 +11,7 @@ test: .venv/.installed
 	$(BIN)/ruff format --check .
 	mkdir -p build/typing && ln -sfn ../.. build/typing/prunebench  # where mypy finds the package under its name
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 # The tests look at the report in a real browser where there is one; elsewhere these tests are skipped.
 browser:
