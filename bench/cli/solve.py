@@ -105,10 +105,13 @@ def _recommended(folder: Path) -> dict[str, Any]:
 def _line(solution: Solution) -> str:
     ledger = solution.ledger
     answer = "no answer" if solution.answer is None else solution.answer
-    return (
-        f"{solution.problem}: {answer} ({solution.share:.0%} of {len(solution.kept)} votes; {ledger.tokens:,} tokens, "
-        f"about {solution.tokens_saved:.0%} saved; {ledger.seconds:.1f} s, about {solution.seconds_saved:.0%} saved)"
-    )
+    tokens = f"{ledger.tokens:,} tokens, about {_share(solution.tokens_saved)} saved"
+    seconds = f"{ledger.seconds:.1f} s, about {_share(solution.seconds_saved)} saved"
+    return f"{solution.problem}: {answer} ({solution.share:.0%} of {len(solution.kept)} votes; {tokens}; {seconds})"
+
+
+def _share(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.0%}"  # no minus before a zero
 
 
 def _total(solutions: Sequence[Solution]) -> str:
