@@ -27,6 +27,12 @@ from prunebench.methods.signals import PRIVILEGED
 from prunebench.tasks.questions import Questions
 from prunebench.tasks.task import Problem, Task
 
+READ = frozenset(
+    {"model", "n", "k", "prefix_tokens", "temperature", "max_new_tokens", "top_p", "top_k", "min_p", "seed", "split",
+     "vote", "model_options"}
+)  # fmt: skip
+"""The keys of a configuration that solving looks at."""
+
 Asked = Path | Task | Iterable[str | Mapping[str, Any]]
 
 
@@ -72,6 +78,8 @@ def solve(
 
 def configured(given: Mapping[str, Any]) -> RunConfig:
     """The settings of a run whose problems are no task's. Raises UserError."""
+    for name in given.keys() & RunConfig.model_fields.keys() - READ:
+        raise UserError(f"{name}: solving makes no use of it; leave it out")
     model = str(given.get("model", "embedded"))
     settings = {"tasks": ["questions"], "problems": None, **given}
     return preset(REASONERS[model].preset, **settings) if model in REASONERS else load_config(STANDARD, **settings)

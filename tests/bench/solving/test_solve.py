@@ -115,6 +115,7 @@ def test_what_was_solved_is_not_solved_again(reasoner, config, tmp_path, monkeyp
         ({"method": "potential"}, "it reads potential, which nobody knows of a new problem"),
         ({"method": "stopp"}, "did you mean 'stop'"),
         ({"k": 99}, "k = 99 paths cannot be kept"),
+        ({"policy": "topk:2"}, "policy: solving makes no use of it"),
         ({"vote": "boorda"}, "borda"),
         ({"n": 4, "tempperature": 1.0}, "did you mean 'temperature'"),
     ],
