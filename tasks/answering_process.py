@@ -10,17 +10,20 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
 class AnsweringProcess:
     """Starts with the first question, and again after one that killed it. Threads take turns.
 
-    The script answers once unasked, when it is ready. ``environment`` is added to that of this process.
+    The script answers once unasked, when it is ready. ``environment`` is added to that of this process. ``writes``: it
+    may write files, which go to a folder of its own that ends with this process.
     """
 
-    def __init__(self, script: Path, environment: Mapping[str, str] | None = None) -> None:
-        self.script, self.environment = script, dict(environment or {})
+    def __init__(self, script: Path, environment: Mapping[str, str] | None = None, *, writes: bool = False) -> None:
+        self.script, self.environment = script.resolve(), dict(environment or {})
+        self._folder = TemporaryDirectory() if writes else None
         self._process: subprocess.Popen[str] | None = None
         self._owner = 0
         self._turn = threading.Lock()
@@ -54,6 +57,7 @@ class AnsweringProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(self.script)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", env=os.environ | self.environment,
+            cwd=self._folder.name if self._folder else None,
         )  # fmt: skip
         self._owner = os.getpid()
         try:

@@ -234,7 +234,7 @@ class _TooLongError(UserError):
 def _process() -> AnsweringProcess:
     """Sets are walked in the same order in every process, so that equal seeds make equal problems."""
     script = Path(__file__).with_name("reasoning_gym_process.py")
-    return AnsweringProcess(script, {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"})
+    return AnsweringProcess(script, {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}, writes=True)
 
 
 def _asked(verb: str, data_set: str, settings: str, *rest: object) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks import catalogue, reasoning_gym
+from prunebench.tasks.answering_process import AnsweringProcess
 from prunebench.tasks.errors import UserError
 from prunebench.tasks.near_duplicates import near_duplicates
 from tests.bench.conftest import prunebench, refused  # noqa: F401
@@ -239,3 +240,17 @@ def test_equal_seeds_make_equal_problems_whatever_was_drawn_before():
     reasoning_gym._process().stop()
     [*islice(named("word_ladder").entries("train"), 3)]
     assert [entry["question"] for _, entry in islice(task.entries("test"), 5)] == first
+
+
+def test_what_a_process_writes_does_not_land_where_one_works(tmp_path, monkeypatch):
+    """Some data sets run programs of theirs, which write files."""
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "writes.py"
+    script.write_text(
+        "import json, sys\nprint(json.dumps('ready'), flush=True)\n"
+        "for _ in sys.stdin:\n    open('file_1.txt', 'w').close()\n    print(json.dumps(True), flush=True)\n"
+    )
+    process = AnsweringProcess(script, writes=True)
+    assert process.ask("write")
+    process.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["writes.py"]
