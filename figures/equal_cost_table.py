@@ -76,5 +76,5 @@ LEGEND = (
     "N: the largest pool that the budget pays for at the same retention ratio; ≥: all stored paths cost less. k: kept "
     "paths, a mean. cost: arithmetic of all phases in tokens of the generator. maj@k: accuracy of the majority vote. "
     "Δ none: paired difference to none with its own N at the same cost. p: sign-flip permutation, Holm over all "
-    "non-control methods."
+    "candidates."
 )

@@ -48,9 +48,9 @@ def _cell(metric: Metric, row: ResultRow) -> str:
 
 LEGEND = (
     "avg@k: mean accuracy of the k kept paths in %. Δ none: paired difference to none, which keeps all N paths and "
-    "votes with all of them. p: sign-flip permutation, Holm over all non-control methods. maj@k: accuracy of the vote. "
+    "votes with all of them. p: sign-flip permutation, Holm over all candidates. maj@k: accuracy of the vote. "
     "pass@k: at least one kept path is right. tokens: decoded, re-encoded, probe and check tokens per problem; saved: "
-    "against none. AUROC: within problems. headroom: share of the potential control's gain. check s: seconds per "
+    "against none. AUROC: within problems. tied: share of the problems whose cut falls into a tie. headroom: share of the potential control's gain. check s: seconds per "
     f"problem to score. policy: what makes the score a choice; k is its own. {DASH}: undefined."
 )
 
@@ -68,7 +68,7 @@ def draw(run: RunFolder) -> Drawing:
         [column.header for column in shown],
         [[column.cell(row) for column in shown] for row in rows],
         [QUADRANTS[row.quadrant].color for row in rows],
-        f"Δ none: paired difference, p by sign flips, Holm over all non-control methods; {DASH}: undefined",
+        f"Δ none: paired difference, p by sign flips, Holm over all candidates; {DASH}: undefined",
     )
     return Drawing(picture, run.results.csv())
 

@@ -130,6 +130,7 @@ def _planned(
     learning = bool(taught) and nothing_to_learn_from(config) is None
     speed = None if pilot.whole else pilot.trial.speed
     extent = extent_of(config, engine, speed, pilot.mean_tokens, learning, device)
+    extent = replace(extent, right=pilot.right(engine))
     if not pilot.whole:
         extent = replace(extent, how=f" ({pilot.trial.how})")
     names, _ = playable_of({name: entry_of(name) for name in names})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunebench.bench.cli.at_hand import processes_on
+from prunebench.bench.cli.power import deciding
 from prunebench.bench.cli.trial import TOKENS, Pilot, speed_of, tried
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Request, Sampling
@@ -35,6 +36,7 @@ class Extent:
     that sample, and ``how`` that is known. ``mean_tokens`` None: every path is taken to run to its cap. ``kv_bytes``
     per token; None: not known. ``tokens_read_per_second`` None: as many as are sampled. ``cap``: the most tokens of a
     path, where the context is what ends it. ``validation_problems`` None: a split that would have to be fetched.
+    ``right``: the shares of right paths of a trial's problems, empty where these did not end; None without a trial.
     """
 
     problems: int
@@ -48,6 +50,7 @@ class Extent:
     tokens_read_per_second: float | None = None
     learning_tasks: int = 1
     cap: int | None = None
+    right: tuple[float, ...] | None = None
 
     def length(self, config: RunConfig) -> int:
         """Tokens of a path."""
@@ -125,6 +128,7 @@ def plan_of(
         + (f", without the training itself ({', '.join(taught)})" if taught and extent.train_problems else "")
         + (f", of which {duration(there)} are done: {duration(whole - there)} to go" if there else ""),
         online.line(),
+        *([] if extent.right is None else [deciding(extent.right, config, extent.problems)]),
     ]
     if extent.train_problems and extent.validation_problems is None:
         lines.append("not counted: validation, whose problems would have to be fetched to know their number")
@@ -247,10 +251,10 @@ def extent_of(
     if speed is not None:
         return extent
     assert engine is not None
-    found = speed_of(engine, config)
+    found, right = speed_of(engine, config), None
     if mean_tokens is None:
         pilot = Pilot.of(engine, config, None)
-        mean_tokens = pilot.mean_tokens if pilot.whole else found.mean_tokens
+        mean_tokens, right = pilot.mean_tokens if pilot.whole else found.mean_tokens, pilot.right(engine)
     return replace(
         extent,
         tokens_per_second=found.tokens_per_second,
@@ -259,6 +263,7 @@ def extent_of(
         processes=processes_on(device) if not engine.backend else 1,
         cap=found.cap,
         how=f" ({found.how})",
+        right=right,
     )
 
 

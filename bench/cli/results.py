@@ -91,29 +91,49 @@ def report(
 def versus(
     context: typer.Context,
     run: Run,
-    methods: Annotated[list[str], typer.Argument(help="A method, and those that it is held against.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(help="A method, and those that it is held against; none: what decides, on all problems."),
+    ] = None,
     store: Store = None,
     trust: Trust = None,
 ) -> None:
-    """Whether one method is ahead of others in a comparison: paired differences over its problems, no model runs."""
+    """Which method is ahead, which are equal, and what is open: paired differences over problems, no model runs.
+
+    Without names: every pair of representatives, and every method against the best one that learns nothing.
+    """
     from rich.console import Console
     from rich.table import Table
 
     from prunebench.bench.evaluation.formats import p_value, with_interval
     from prunebench.bench.evaluation.rebuild import reopened
     from prunebench.bench.evaluation.reproduce import code_in
+    from prunebench.bench.evaluation.tables.versus import MARGIN, deciding_pairs
     from prunebench.bench.evaluation.tables.versus import versus as held_against
 
-    method, *others = methods
-    if not others:
-        raise UserError(f"{method}: name the methods that it is held against")
+    if methods and len(methods) == 1:
+        raise UserError(f"{methods[0]}: name the methods that it is held against")
     _, config, inputs = _written(context, run, trust, runs=False)
-    differences = held_against(reopened(run, store, code_in(config, inputs)), method, others)
-    table = Table("task", "against", "avg@k", "p (Holm)", "maj@k", box=None)
+    written = reopened(run, store, code_in(config, inputs))
+    pairs = [(methods[0], other) for other in methods[1:]] if methods else deciding_pairs(written)
+    differences = held_against(written, pairs)
+    primary = differences[-1]
+    table = Table(*(["task"] if methods else []), "method", "against", box=None)
+    table.add_column("avg@k", no_wrap=True)
+    for header in ("p (Holm)", "p equal", *(["maj@k"] if methods else []), "verdict"):
+        table.add_column(header)
     for row in differences:
         avg, maj = (with_interval(difference, signed=True) for difference in (row.avg, row.maj))
-        table.add_row(row.task, row.other, avg, p_value(row.p_holm), maj)
-    Console().print(f"{method} minus the other, points [95 %]; {differences[-1].n_problems} problems", table, sep="\n")
+        names, p_values = (row.method, row.other), (p_value(row.p_holm), p_value(row.p_equal))
+        if methods:
+            table.add_row(row.task, *names, avg, *p_values, maj, row.verdict)
+        elif row.task == primary.task:
+            table.add_row(*names, avg, *p_values, row.verdict)
+    said = (
+        f"a method minus the other, points [95 %]; {primary.n_problems} problems, {len(pairs)} pairs, Holm over them; "
+        f"p equal: two one-sided tests within {MARGIN:g} points; more problems: if the difference is the one seen"
+    )
+    Console().print(said, table, sep="\n")
 
 
 @app.command(rich_help_panel=LOOK)

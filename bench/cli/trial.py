@@ -14,13 +14,14 @@ from prunebench.bench.perf.clock import seconds_of
 from prunebench.bench.progress import Progress
 from prunebench.bench.rollouts.first_look import FirstLook, remedy
 from prunebench.bench.rollouts.sampling import problems_of, stored_problem, tasks_of
+from prunebench.bench.rollouts.store import StoredProblem
 from prunebench.methods.signals import Signal
 from prunebench.tasks.task import Problem, Task
 
 SECONDS, TOKENS = 8.0, 64
 """What a trial may take, about, and how long its paths become unless whole ones are asked for."""
 _FEW_PATHS, _FEW_TOKENS, _ROWS_AT_LEAST = 4, 2, 8
-_PROBLEMS, _PILOT_PATHS = 4, 8
+_PROBLEMS, PILOT_PATHS = 4, 8
 _READ_PATHS, _READ_TOKENS, _READ_SECONDS = 16, 64, 2.0
 _PILOT_SECONDS = 15.0
 _TELLING = 0.25
@@ -179,26 +180,35 @@ class Pilot:
     @classmethod
     def of(cls, engine: Engine, config: RunConfig, progress: Progress | None) -> Pilot:
         """The first paths of the first problems, to their end; without a ``progress`` as far as seconds allow."""
-        asked = Asked.of(engine, config, _PILOT_PATHS)
+        asked = Asked.of(engine, config, PILOT_PATHS)
         if progress is None:
             trial = tried(engine, asked.requests, config.sampling, config.seed, asked.cap, _PILOT_SECONDS)
         else:
-            count = len(asked.requests) * _PILOT_PATHS
+            count = len(asked.requests) * PILOT_PATHS
             tick = progress.stretch(f"{count} paths, to know how long they are", count)
             requests = [replace(request, tick=progress.tokens()) for request in asked.requests]
             trial = _sampled(engine, requests, replace(config.sampling, max_new_tokens=asked.cap), config.seed)
             tick(count)
         return cls(asked, trial, trial.mean_tokens(asked.cap) or asked.cap)
 
-    def looked_at(self, engine: Engine, look: FirstLook, progress: Progress) -> None:
-        """Raises UserError where its paths have next to no answers."""
-        stored = [
+    def stored(self, engine: Engine) -> list[StoredProblem]:
+        """Its paths, graded."""
+        return [
             stored_problem(engine, task, problem, request, rollout)
             for (task, problem), request, rollout in zip(
                 self.asked.problems, self.asked.requests, self.trial.rollouts, strict=True
             )
         ]
-        look.at(stored, {task.name: task for task, _ in self.asked.problems}, progress.say)
+
+    def right(self, engine: Engine) -> tuple[float, ...]:
+        """Of every problem the share of right paths; empty where paths did not come to their end."""
+        if not self.whole:
+            return ()
+        return tuple(sum(path.correct is True for path in p.paths) / len(p.paths) for p in self.stored(engine))
+
+    def looked_at(self, engine: Engine, look: FirstLook, progress: Progress) -> None:
+        """Raises UserError where its paths have next to no answers."""
+        look.at(self.stored(engine), {task.name: task for task, _ in self.asked.problems}, progress.say)
 
     def fitted(self, config: RunConfig, prefix: int | None) -> RunConfig:
         """``config`` with a cap that the context allows, and a checkpoint inside the paths."""

@@ -38,6 +38,14 @@ class Candidate:
         return self.pruner.source is Source.CONTROL
 
     @property
+    def competes(self) -> bool:
+        """Whether it is one of the methods that are compared: no control, and tuned as all others.
+
+        A procedure keeps the settings of its source, and as many paths as it sees fit.
+        """
+        return not self.is_control and self.procedure is None
+
+    @property
     def configuration(self) -> str:
         return describe(self.pruner)
 

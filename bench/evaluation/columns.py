@@ -37,8 +37,8 @@ class Cell:
     """One method on one table: what a metric is computed from.
 
     ``problems`` int64: the rows of ``method`` and ``base`` that belong to the table. ``p``, ``p_holm``: of the paired
-    difference of avg@k to ``none``, Holm over all methods of the table that are no controls; ``draw_spread`` as in the
-    metric of that name.
+    difference of avg@k to ``none``, Holm over all methods of the table that compete; ``draw_spread`` as in the metric
+    of that name.
     """
 
     method: Graded
@@ -133,7 +133,7 @@ def delta(cell: Cell) -> Interval:
 
 @single("p_holm", "p (Holm)", lambda value: p_value(value.mean), priority=1)
 def p_holm(cell: Cell) -> Interval:
-    """Sign-flip p of ``delta``, Holm over all methods that are no controls."""
+    """Sign-flip p of ``delta``, Holm over the candidates: no controls, no procedures, nothing that ties all paths."""
     return exactly(cell.p_holm)
 
 
@@ -243,7 +243,7 @@ def spearman(cell: Cell) -> Interval:
     return exactly(float(defined.mean()) if len(defined) else math.nan)
 
 
-@single("tie_rate")
+@single("tie_rate", "tied %", _plain(0), priority=7)
 def tie_rate(cell: Cell) -> Interval:
     """Share of the pools whose cut fell into a tie; for one check only."""
     return cell.share(cell.method.cut_tied)

@@ -17,7 +17,7 @@ from prunebench.bench.evaluation.decisions import write_decisions
 from prunebench.bench.evaluation.inputs import Inputs, Rollouts, digest_of, identity, labels_for, rollouts_for
 from prunebench.bench.evaluation.ledger import ledger_csv
 from prunebench.bench.evaluation.replay_store import ReplayStore
-from prunebench.bench.evaluation.replays import require_rows
+from prunebench.bench.evaluation.replays import competing, require_rows
 from prunebench.bench.evaluation.results import Note, Results
 from prunebench.bench.evaluation.tables.main import Setting
 from prunebench.bench.evaluation.tables.representatives import representatives
@@ -190,7 +190,7 @@ def _made_of(
         "versions": versions(),
         "rows": analysis.rows,
         "repeated": analysis.repeated,
-        "representatives": representatives(candidates),
+        "representatives": representatives(candidates, competing(candidates, analysis.replays)),
         "equal_cost": analysis.equal_cost,
         "votes": analysis.votes,
         "calibration": analysis.calibration,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replay import Replay, replay, visible
@@ -66,6 +68,19 @@ def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None
         if held is not None:
             held.put(candidate, record, known)
     return [known]
+
+
+def competing(candidates: Mapping[str, Candidate], replays: Replays) -> list[str]:
+    """The methods that Holm counts: those that compete, but for one that scores all paths of every problem alike.
+
+    What such a method keeps is an accident of the order of the paths.
+    """
+    return [
+        name
+        for name, draws in replays.of.items()
+        if candidates[name].competes
+        and any(np.ptp(replay.scores) > 0 for problem in draws for replay in problem if len(replay.scores))
+    ]
 
 
 def require_rows(candidates: Mapping[str, Candidate], records: Sequence[ProblemRecord], asked: Collection[str]) -> None:

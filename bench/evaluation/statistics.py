@@ -144,6 +144,21 @@ def ratio_of_means(numerator: Array, denominator: Array, seed: int, draws: int =
     return Interval(float(numerator.mean() / denominator.mean()), float(low), float(high))
 
 
+def equivalence_p(differences: Array, margin: float) -> float:
+    """p of two one-sided t tests (Schuirmann 1987) that the mean of (n,) paired differences is within ``margin`` of 0.
+
+    The larger of the two. NaN below :data:`FEWEST_PROBLEMS`, and without spread: what never differed here is seen to
+    be equal on these problems, not shown to be on others.
+    """
+    from scipy.stats import t
+
+    n = len(differences)
+    if n < FEWEST_PROBLEMS or not np.isfinite(differences).all() or np.ptp(differences) == 0:
+        return math.nan
+    error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+    return float(t.sf((margin - abs(float(differences.mean()))) / error, n - 1))
+
+
 def minimum_detectable_difference(deviation: float, n: int) -> float:
     """The true mean difference that a paired two-sided 5 % t test over ``n`` problems finds 80 times in 100.
 
@@ -151,8 +166,37 @@ def minimum_detectable_difference(deviation: float, n: int) -> float:
     deviation / sqrt(n), t with n - 1 degrees of freedom. NaN for n < 2, and for a deviation that is not a positive
     number: a sample without spread does not tell that every difference would be found.
     """
+    return _detectable(deviation, n, 0.975, 0.80)
+
+
+def problems_to_find(deviation: float, difference: float, tests: int = 1) -> float:
+    """So many problems find a true ``difference`` 80 times in 100, by the first of ``tests`` that Holm corrects."""
+    return _fewest(deviation, difference, 1 - 0.025 / tests, 0.80)
+
+
+def problems_to_equate(deviation: float, room: float, tests: int = 1) -> float:
+    """So many problems show 80 times in 100 that a difference is within a margin, of which it leaves the ``room``."""
+    return _fewest(deviation, room, 1 - 0.05 / tests, 0.90)
+
+
+def _detectable(deviation: float, n: int, level: float, power: float) -> float:
     from scipy.stats import t
 
     if n < 2 or not (math.isfinite(deviation) and deviation > 0):
         return math.nan
-    return float((t.ppf(0.975, n - 1) + t.ppf(0.80, n - 1)) * deviation / math.sqrt(n))
+    return float((t.ppf(level, n - 1) + t.ppf(power, n - 1)) * deviation / math.sqrt(n))
+
+
+def _fewest(deviation: float, difference: float, level: float, power: float) -> float:
+    """The least n that detects ``difference``, found by bisection; NaN without spread, infinite for no difference."""
+    if math.isnan(_detectable(deviation, 2, level, power)):
+        return math.nan
+    if difference <= 0:
+        return math.inf
+    low, high = 1, 2
+    while _detectable(deviation, high, level, power) > difference:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _detectable(deviation, middle, level, power) <= difference else (middle, high)
+    return float(max(high, FEWEST_PROBLEMS))

@@ -163,7 +163,7 @@ def _rows(
         return []
     base = chosen["none"].maj
     differences = {name: point.maj - base for name, point in chosen.items()}
-    p_values, adjusted = significance(differences, candidates, budget.seed)
+    p_values, adjusted = significance(differences, [name for name in chosen if candidates[name].competes], budget.seed)
     most = min(len(record.pool) for record in records)
     return [
         EqualCostRow(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,15 @@ from prunebench.bench.evaluation.columns import METRICS, Cell
 from prunebench.bench.evaluation.grading import Baseline, Graded, baseline, graded
 from prunebench.bench.evaluation.ledger import LedgerRow, generator_token
 from prunebench.bench.evaluation.metrics import ranks
-from prunebench.bench.evaluation.replays import Replays
+from prunebench.bench.evaluation.replays import Replays, competing
 from prunebench.bench.evaluation.results import POOLED, Note, ResultRow
-from prunebench.bench.evaluation.statistics import FEWEST_PROBLEMS, holm, minimum_detectable_difference, sign_flip_p
+from prunebench.bench.evaluation.statistics import (
+    FEWEST_PROBLEMS,
+    holm,
+    minimum_detectable_difference,
+    problems_to_find,
+    sign_flip_p,
+)
 from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -70,16 +76,17 @@ def main_rows(
         if name in replays.of
     }
     base = baseline(records, setting.policy, methods["random"].maj if "random" in methods else None, setting.vote)
+    tested = [name for name in competing(candidates, replays) if name in methods]
     rows: list[ResultRow] = []
     notes: list[Note] = []
     for task, problems in tables_of(records).items():
         differences = {name: (method.avg - base.avg)[problems] for name, method in methods.items()}
-        p_values, adjusted = significance(differences, candidates, setting.seed)
+        p_values, adjusted = significance(differences, tested, setting.seed)
         for name, method in methods.items():
             spread = (setting.spreads or {}).get((task, name), math.nan)
             cell = Cell(method, base, problems, setting.seed, p_values[name], adjusted.get(name, math.nan), spread)
             rows.append(_row(task, cell, setting))
-        texts = _notes(records, problems, methods, base, setting)
+        texts = _notes(records, problems, methods, tested, base, setting)
         notes += [Note(table=TABLE, task=task, text=text) for text in texts]
     return MainRows(rows, notes, [row for method in methods.values() for row in method.ledger])
 
@@ -104,12 +111,12 @@ def _row(task: str, cell: Cell, setting: Setting) -> ResultRow:
 
 
 def significance(
-    differences: Mapping[str, Array], candidates: Mapping[str, Candidate], seed: int
+    differences: Mapping[str, Array], tested: Collection[str], seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Sign-flip p of every method's (n,) paired differences, and Holm's over those that are no controls."""
+    """Sign-flip p of every method's (n,) paired differences, and Holm's over those that are ``tested``."""
     p_values = {name: sign_flip_p(values, seed) for name, values in differences.items()}
-    tested = [name for name in differences if not candidates[name].is_control]
-    return p_values, dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
+    counted = [name for name in differences if name in tested]
+    return p_values, dict(zip(counted, holm([p_values[name] for name in counted]), strict=True))
 
 
 def tables_of(records: Sequence[ProblemRecord]) -> dict[str, NDArray[np.int64]]:
@@ -130,12 +137,12 @@ def _notes(
     records: Sequence[ProblemRecord],
     problems: NDArray[np.int64],
     methods: Mapping[str, Graded],
+    tested: Sequence[str],
     base: Baseline,
     setting: Setting,
 ) -> list[str]:
     """The statements under one table, about its ``problems``."""
-    tested = [name for name, method in methods.items() if not method.candidate.is_control]
-    notes = [_number_of(len(tested))]
+    notes = [_number_of(len(tested)), *_uncounted(methods, tested)]
     if len(problems) < FEWEST_PROBLEMS:
         few = f"{len(problems)} problems do not tell how much problems differ"
         notes.append(f"no intervals: {few}; at least {FEWEST_PROBLEMS} are needed")
@@ -172,6 +179,21 @@ def _number_of(candidates: int) -> str:
     return f"{candidates} candidates besides the controls; the best of them wins partly by their number"
 
 
+def _uncounted(methods: Mapping[str, Graded], tested: Sequence[str]) -> list[str]:
+    """Who is no candidate though no control either, and why."""
+    others = [method.candidate for name, method in methods.items() if name not in tested]
+    procedures = ", ".join(one.name for one in others if one.procedure is not None and not one.is_control)
+    tied = ", ".join(one.name for one in others if one.competes)
+    return [
+        f"not among them: {names} ({why})"
+        for names, why in (
+            (procedures, "procedures with the settings of their sources, not tuned"),
+            (tied, "all paths of every problem score alike, nothing is chosen"),
+        )
+        if names
+    ]
+
+
 def _found_by(records: Sequence[ProblemRecord]) -> list[str]:
     """How the final answers of the paths were found, as one note; none where nobody counted."""
     counts = Counter(rule for record in records for rule in record.found_by or ())
@@ -189,8 +211,11 @@ def _detectable(differences: Sequence[Array], problems: NDArray[np.int64]) -> st
     varying = [deviation for deviation in deviations if deviation > 0]  # what never differs says nothing of the others
     if not varying:
         return f"{what}: undefined (every candidate differs from none by the same on all problems)"
-    points = 100 * minimum_detectable_difference(float(np.median(varying)), n)
-    return f"{what}: {points:.1f} points (two-sided 5 %, 80 % power, {n=})"
+    typical = 100 * float(np.median(varying))
+    points, sizes = minimum_detectable_difference(typical, n), (2, 5, 10)
+    needed = " / ".join(f"{problems_to_find(typical, size):,.0f}" for size in sizes)
+    told = f"; {' / '.join(map(str, sizes))} points take {needed} problems"
+    return f"{what}: {points:.1f} points (two-sided 5 %, 80 % power, {n=}){told}"
 
 
 def _duplicates(methods: Mapping[str, Graded], policy: Policy, problems: NDArray[np.int64]) -> list[list[str]]:

@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from prunebench.bench.cli.planning import Done, Extent, done_in, duration, extent_of, plan_of, sampling_plan
+from prunebench.bench.cli.power import deciding
 from prunebench.bench.cli.trial import SECONDS, Pilot, Trial, speed_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Path, Rollout
 from prunebench.bench.engines.load import DEFAULT_ENGINE
 from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.evaluation.statistics import problems_to_find
 from prunebench.bench.progress import SILENT
 from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.training.label_plans import RECIPES
@@ -203,3 +205,32 @@ def test_a_model_of_ones_own_is_told_what_it_gets(prunebench, checkpoint):
     assert "plan: 1 problems x 2 paths = 2 paths of at most 2" in out, "256 tokens of context, the prompt is in it"
     code, out, err = prunebench(*common, "--out", "p", "--set", "max_new_tokens=60")
     assert code == 0 and "has no preset" not in out, err
+
+
+# --- how many problems decide
+
+
+def test_the_trial_says_how_many_problems_find_a_difference():
+    config = preset("demo", n=64, k=8)
+    said = deciding((0.5, 0.0, 0.25, 1.0), config, 48)
+    shared = 100 * ((0.25 + 0.1875) / 4 * 8 / 7) ** 0.5
+    alone = shared * (56 / (8 * 63)) ** 0.5
+    for size in (2, 5, 10):
+        low, high = (problems_to_find(spread, size) for spread in (alone, shared))
+        assert f"{low:,.0f} to {high:,.0f}" in said
+    assert said.endswith("asked for are 48")
+    assert "not known before the run, as no trial reached" in deciding((), config, 48)
+    assert "all right or all wrong" in deciding((1.0, 0.0), config, 48)
+    extent = Extent(48, 0, 1e4, right=(0.5, 0.25))
+    assert deciding((0.5, 0.25), config, 48) in plan_of(config, RECIPES["cpu"], extent)
+    assert not any("to find a difference" in line for line in plan_of(config, RECIPES["cpu"], Extent(48, 0, 1e4)))
+
+
+def test_a_comparison_says_before_it_samples_how_many_problems_would_decide(prunebench):
+    code, out, err = prunebench(
+        "compare", "--task", "synthetic/power", "--problems", "2", "--n", "8", "--methods", "entropy", "--force"
+    )
+    assert code == 0, err
+    said = " ".join(out.split())
+    assert "to find a difference to none of 2, 5, 10 points (two-sided 5 %, 80 % power)" in said
+    assert "asked for are 2" in said or "not known before the run" in said

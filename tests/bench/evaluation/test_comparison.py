@@ -355,7 +355,8 @@ def test_labels_count_whether_potential_takes_part_or_not_and_what_was_rebuilt_i
     assert differences(before, after) == []
     after.write(again / "results.json")
     assert differences(before, rebuilt(reopened(again))) == []
-    assert versus(reopened(again), "entropy", ["margin"]) == versus(reopened(made), "entropy", ["margin"])
+    pair = [("entropy", "margin")]
+    assert repr(versus(reopened(again), pair)) == repr(versus(reopened(made), pair)), "also what is not defined"
     for file in ("ledger.csv", "timings.csv", DECISIONS):
         assert (again / file).read_bytes() == (made / file).read_bytes()
     after.model_copy(update={"setup": after.setup | {"labels": []}}).write(again / "results.json")
@@ -391,7 +392,7 @@ def test_decisions_and_rollouts_have_to_belong_to_the_results(run, written, tmp_
 def test_a_method_held_against_none_and_random_has_the_differences_of_the_table(run, written):
     _, results = run
     rows = {(row.task, row.method): row for row in results.rows}
-    found = versus(reopened(written), "stop", ["none", "random"])
+    found = versus(reopened(written), [("stop", "none"), ("stop", "random")])
     assert [(row.task, row.other) for row in found[-2:]] == [("all", "none"), ("all", "random")]
     assert len(found) == 6
     for row in found:
@@ -404,9 +405,9 @@ def test_a_method_held_against_none_and_random_has_the_differences_of_the_table(
         else:
             assert row.maj.mean == pytest.approx(expected["maj_delta_random"].mean)
     with pytest.raises(UserError, match="method 'nobody' has no row in this comparison; it has length, none"):
-        versus(reopened(written), "stop", ["nobody"])
+        versus(reopened(written), [("stop", "nobody")])
     with pytest.raises(UserError, match="stop is held against itself"):
-        versus(reopened(written), "stop", ["none", "stop"])
+        versus(reopened(written), [("stop", "none"), ("stop", "stop")])
 
 
 def test_without_draws_there_is_no_table_at_equal_cost(run, reasoner, config, tmp_path):

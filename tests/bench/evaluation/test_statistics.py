@@ -12,7 +12,10 @@ from prunebench.bench.evaluation.statistics import (
     Interval,
     holm,
     mean_interval,
+    equivalence_p,
     minimum_detectable_difference,
+    problems_to_equate,
+    problems_to_find,
     ratio_of_means,
     sign_flip_p,
     spread,
@@ -164,3 +167,26 @@ def test_the_minimum_detectable_difference_is_found_80_times_in_100():
 @pytest.mark.parametrize("deviation", [0.0, -1.0, math.nan, math.inf])
 def test_a_sample_without_spread_does_not_say_what_could_be_detected(deviation):
     assert math.isnan(minimum_detectable_difference(deviation, 30))
+
+
+def test_equivalence_is_shown_95_times_in_100_at_most_where_it_is_not_true():
+    random = np.random.default_rng(5)
+    at_the_margin, equal = random.normal(2.0, 6.0, (2000, 40)), random.normal(0.0, 4.0, (2000, 40))
+    assert np.mean([equivalence_p(draw, 2.0) < 0.05 for draw in at_the_margin]) == pytest.approx(0.05, abs=0.015)
+    expected = [max(ttest_1samp(d, -2, alternative="greater").pvalue, ttest_1samp(d, 2, alternative="less").pvalue)
+                for d in equal[:20]]  # fmt: skip
+    assert [equivalence_p(draw, 2.0) for draw in equal[:20]] == pytest.approx(expected)
+    assert math.isnan(equivalence_p(np.zeros(40), 2.0)), "what never differed"
+    assert math.isnan(equivalence_p(equal[0][:7], 2.0))
+
+
+def test_as_many_problems_as_are_said_find_or_equate_80_times_in_100():
+    random, spread = np.random.default_rng(6), 20.0
+    few, many = int(problems_to_find(spread, 10)), int(problems_to_equate(spread, 5))
+    assert minimum_detectable_difference(spread, few) <= 10 < minimum_detectable_difference(spread, few - 1)
+    found = ttest_1samp(random.normal(10, spread, (2000, few)), 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.80, abs=0.03)
+    equated = [equivalence_p(draw, 5.0) < 0.05 for draw in random.normal(0, spread, (1000, many))]
+    assert np.mean(equated) == pytest.approx(0.80, abs=0.04)
+    assert problems_to_find(spread, 10, tests=10) > few, "Holm's first step asks more"
+    assert problems_to_find(spread, 0) == math.inf and math.isnan(problems_to_find(0.0, 5))

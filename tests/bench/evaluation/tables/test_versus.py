@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.replays import replay_methods
+from prunebench.bench.evaluation.results import Representative
+from prunebench.bench.evaluation.statistics import Interval
+from prunebench.bench.evaluation.tables.main import Setting
+from prunebench.bench.evaluation.tables.versus import VersusRow, deciding_pairs, versus
+from prunebench.bench.policies import TopK
+from prunebench.bench.policies.procedures import PROCEDURES
+from prunebench.methods.base import Signal
+from tests.bench.evaluation.tables.test_main import ByIds, Chance, Judge, KeepAll, L, candidates_of, many
+
+
+def knowing(records, how_well):
+    """The same records, whose first ids tell the outcome so well."""
+    random = np.random.default_rng(1)
+    told = []
+    for one in records:
+        ids = tuple(np.array([how_well * right + random.random()]) for right in one.correct)
+        told.append(replace(one, pool=one.pool.adding({Signal.TOKEN_IDS: ids})))
+    return told
+
+
+def run_of(records, methods, chosen, procedures=()):
+    candidates = candidates_of({"none": KeepAll(), "random": Chance(), **methods})
+    candidates |= {name: replace(candidates[name], procedure=PROCEDURES["esc"]) for name in procedures}
+    representatives = [
+        Representative(quadrant=quadrant, method=name, validation_auroc=auroc, candidates=1)
+        for quadrant, name, auroc in chosen
+    ]
+    return SimpleNamespace(
+        replays=replay_methods(records, candidates), records=records, candidates=candidates, folder="run",
+        setting=Setting("m", L, 0, TopK(2)), config=SimpleNamespace(seed=0),
+        results=SimpleNamespace(representatives=representatives),
+    )  # fmt: skip
+
+
+METHODS = {"good": Judge(), "same": ByIds(factor=2.0), "free": ByIds(), "bad": ByIds(factor=-1.0)}
+CHOSEN = [("I", "bad", 0.4), ("II", "good", 0.7), ("III", "free", 0.6)]
+
+
+def test_what_decides_is_every_pair_of_representatives_and_each_method_against_the_best_free_one():
+    run = run_of(many(20), METHODS | {"own": ByIds(factor=3.0), "blind": ByIds(factor=0)}, CHOSEN, ["own"])
+    assert deciding_pairs(run) == [("bad", "good"), ("bad", "free"), ("good", "free"), ("same", "free")]
+    with pytest.raises(UserError, match="no methods were chosen on validation problems; name those to compare"):
+        deciding_pairs(run_of(many(2), METHODS, []))
+
+
+def test_verdicts_follow_the_adjusted_tests():
+    run = run_of(knowing(many(60), 1.5), METHODS, CHOSEN)
+    rows = {(row.method, row.other): row for row in versus(run, deciding_pairs(run))}
+    assert rows["bad", "free"].verdict == "behind" and rows["bad", "free"].p_holm < 0.05
+    assert rows["same", "free"].verdict == "no difference on any problem"
+    assert {row.p_holm >= row.p for row in rows.values()} == {True}
+
+
+def row_of(mean, p_holm, p_equal, more=math.nan, n=50):
+    interval = Interval(mean, mean - 1, mean + 1)
+    return VersusRow("t", "a", "b", interval, interval, p_holm, p_holm, p_equal, more, n)
+
+
+def test_equality_is_a_result_and_what_is_open_says_how_many_more():
+    assert row_of(0.3, 0.6, 0.01).verdict == "equal within 2 points"
+    assert row_of(-1.1, 0.01, 0.01).verdict == "behind, by less than 2 points"
+    assert row_of(4.0, 0.2, 0.9, more=1234).verdict == "not established: about 1,200 more problems"
+    assert row_of(4.0, 0.2, 0.9, n=7).verdict == "not established: 8 problems are the fewest"
+
+
+def test_as_many_more_problems_as_are_said_decide_it():
+    few = many(40, seed=3)
+    run = run_of(knowing(few, 0.05), METHODS, CHOSEN)
+    (row,) = versus(run, [("free", "random")])
+    assert "more problems" in row.verdict and row.more > 0
+    larger = many(int(row.more) + 40, seed=3)
+    repeated = [replace(larger[i], problem=f"p{i}") for i in range(len(larger))]
+    (again,) = versus(run_of(knowing(repeated, 0.05), METHODS, CHOSEN), [("free", "random")])
+    assert again.more < row.more
