@@ -50,8 +50,9 @@ LEGEND = (
     "avg@k: mean accuracy of the k kept paths in %. Δ none: paired difference to none, which keeps all N paths and "
     "votes with all of them. p: sign-flip permutation, Holm over all candidates. maj@k: accuracy of the vote. "
     "pass@k: at least one kept path is right. tokens: decoded, re-encoded, probe and check tokens per problem; saved: "
-    "against none. AUROC: within problems. tied: share of the problems whose cut falls into a tie. headroom: share of the potential control's gain. check s: seconds per "
-    f"problem to score. policy: what makes the score a choice; k is its own. {DASH}: undefined."
+    "against none. AUROC: within problems. tied: share of the problems whose cut falls into a tie. headroom: share of "
+    "the potential control's gain. check s: seconds per problem to score. policy: what makes the score a choice; k is "
+    f"its own. {DASH}: undefined."
 )
 
 
