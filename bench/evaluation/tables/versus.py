@@ -124,11 +124,9 @@ def versus(run: WrittenRun, pairs: Sequence[Pair]) -> list[VersusRow]:
         p_values = [sign_flip_p(differences, run.config.seed) for differences in avg]
         equal = holm([equivalence_p(differences, MARGIN) for differences in avg])
         for row, ((method, other), p_holm) in enumerate(zip(pairs, holm(p_values), strict=True)):
-            intervals = (mean_interval(values[row], bounds=POINTS) for values in (avg, maj))
-            further = _more(avg[row], len(pairs))
-            rows.append(
-                VersusRow(task, method, other, *intervals, p_values[row], p_holm, equal[row], further, len(problems))
-            )
+            of_avg, of_maj = (mean_interval(values[row], bounds=POINTS) for values in (avg, maj))
+            tests = p_values[row], p_holm, equal[row], _more(avg[row], len(pairs))
+            rows.append(VersusRow(task, method, other, of_avg, of_maj, *tests, len(problems)))
     return rows
 
 
