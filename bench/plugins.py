@@ -182,7 +182,7 @@ def check_plugin(path: Path) -> list[CheckReport]:
     registered = load_plugin(path)
     engine = None
     setting = EXAMPLE_SETTING
-    if any(entry.requires & {Signal.KV_CACHE, Signal.PROBE} for entry in registered):
+    if any(entry.requires & {Signal.KV_CACHE, Signal.PROBE, Signal.FORCED_ANSWERS} for entry in registered):
         from prunebench.bench.engines.load import load_local
         from prunebench.bench.training.tuning import setting_of
 

@@ -31,7 +31,7 @@ from prunebench.methods.pool import Generator, Pool, PrefixDataset
 
 P = TypeVar("P", bound=Pruner)
 
-_FROM_GENERATOR = frozenset({Signal.KV_CACHE, Signal.PROBE})
+_FROM_GENERATOR = frozenset({Signal.KV_CACHE, Signal.PROBE, Signal.FORCED_ANSWERS})
 RULES = (
     "declarations and hyper-parameters",
     "1 to 8 distinct configurations",
@@ -348,7 +348,8 @@ class _Declared:
         self._generator, self._reads, self._prefixes = generator, reads, prefixes
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
-        return self._generator.probe(self._whole(pool, Signal.PROBE), suffix_ids, max_new_tokens)
+        asked = Signal.FORCED_ANSWERS if Signal.FORCED_ANSWERS in self._reads else Signal.PROBE
+        return self._generator.probe(self._whole(pool, asked), suffix_ids, max_new_tokens)
 
     def next_logprobs(self, pool: Pool, suffix_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float64]:
         return self._generator.next_logprobs(self._whole(pool, Signal.PROBE), suffix_ids, token_ids)

@@ -71,7 +71,8 @@ class Pool:
       before or at the checkpoint.
     - ``answer_class`` int64[N]: equivalence class of the answer stated in the prefix, -1 where there is none.
     - ``signals``: the recorded columns; read them through the properties, which name what is missing.
-    - ``phrases``: what the generating model is asked with; needed for probes only.
+    - ``phrases``: what the generating model is asked with; needed for probes only. ``probe_every``: answers were forced
+      and recorded at the multiples of so many tokens; None where none were.
     - ``meter`` notes what a check costs; None where nobody asks.
     """
 
@@ -87,6 +88,7 @@ class Pool:
     signals: Mapping[Signal, Any] = field(repr=False)
     generator: Generator | None = field(default=None, repr=False)
     phrases: Phrases | None = None
+    probe_every: int | None = None
     meter: Meter | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -97,7 +99,7 @@ class Pool:
             return self.generator is not None
         if signal == Signal.PROBE:
             return self.generator is not None and self.phrases is not None
-        return signal in self.signals
+        return signal in self.signals or (signal == Signal.FORCED_ANSWERS and self.has(Signal.PROBE))
 
     def read(self, signal: Signal) -> Any:
         """The column of a signal, of every path its prefix; :class:`Ragged` for what is told of every token.
@@ -105,8 +107,15 @@ class Pool:
         Raises MissingSignalError where it was not recorded.
         """
         if signal not in self.signals:
-            raise MissingSignalError(signal)
+            raise MissingSignalError(signal, self.lack(signal))
         return self.signals[signal]
+
+    def lack(self, signal: Signal) -> str:
+        """Where a signal that is missing here is to be had, in words behind its name; empty where nobody knows."""
+        if signal != Signal.FORCED_ANSWERS or self.probe_every is None:
+            return ""
+        nearest = max(1, self.position // self.probe_every) * self.probe_every
+        return f" at {self.position} tokens (answers were forced every {self.probe_every}, the nearest at {nearest})"
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -188,6 +197,15 @@ class Pool:
             names = [f"probe {max_new_tokens} {path}" for path in asked.paths.tolist()]
             meter.charge(asked.paths, (0, suffix + written, 0), read=names)
         return Probe.of([answers[path] for path in self.paths.tolist()])
+
+    def forced_answers(self, max_new_tokens: int) -> NDArray[np.int64]:
+        """int64 (N,): class of the answer that each prefix gives when one is forced, -1 none.
+
+        What was recorded is read and costs nothing, as its sources count it; else the answers are probed.
+        """
+        if Signal.FORCED_ANSWERS in self.signals or not self.has(Signal.PROBE):
+            return self.read(Signal.FORCED_ANSWERS)  # type: ignore[no-any-return]
+        return self.probe(max_new_tokens).answer_class
 
     def opinion(self) -> NDArray[np.float64]:
         """(N, 2) log-probabilities of yes and no when the generator is asked whether a prefix is right so far.

@@ -139,6 +139,7 @@ _add("all_layers", "the residual streams of all layers at the last prefix token"
 _add("states", "the residual stream after each prefix token, by layer")
 _add("kv_cache", "the generating model's keys and values over prompt and prefix")
 _add("probe", "answers and opinions of the generating model, asked behind the prefix")
+_add("forced_answers", "the answer that each prefix gives when one is forced behind it; recorded, or had by a probe")
 _add("outcome", "the verdicts of the complete paths; privileged")
 _add("potential", "Monte Carlo success rates of the prefixes; privileged")
 
@@ -155,8 +156,6 @@ class MissingSignalError(ValueError):
     """A pool was asked for a signal that was not recorded."""
 
     def __init__(self, signal: Signal, detail: str = "") -> None:
-        super().__init__(
-            f"signal '{signal.name}'{detail} was not recorded for this pool; "
-            f"record it with: prunebench rollouts --set record={signal.name}"
-        )
+        hint = f"; record it with: prunebench rollouts --set record={signal.name}" if signal.recordable else ""
+        super().__init__(f"signal '{signal.name}'{detail} was not recorded for this pool{hint}")
         self.signal = signal

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,8 @@ from prunebench.tasks.spelling import SQUARED, UNIT, UnreadError, tidy
 LIMIT_SECONDS = 5.0
 LONGEST = 1000
 """Math-Verify sees no more characters than this: what is longer is no final answer and would only use up its time."""
+SAME_SHARE = Decimal("1e-30")
+"""Values that differ by a larger share of their size are not compared as expressions."""
 RULES = "4"
 """The version of our own rules and of how Math-Verify is asked, as verdicts carry it: raised when they change."""
 
@@ -253,7 +255,19 @@ def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
 def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
     if ours.kind == theirs.kind and ours.kind in _PLAIN:
         return ours == theirs
+    if {ours.kind, theirs.kind} <= {"exact", "number"}:
+        values = (_MATH_VERIFY.value(_spelt(answer, ours)), _MATH_VERIFY.value(_spelt(other, theirs)))
+        if () in values or _apart(*values):
+            return False
     return _verdict(answer, ours, other, theirs).correct is True
+
+
+def _apart(first: Value, second: Value) -> bool:
+    """Whether both have values and these differ, which is known without comparing what they are made of."""
+    if not first or not second:
+        return False
+    size = sum(abs(part) for part in (*first, *second))
+    return any(abs(one - other) > size * SAME_SHARE for one, other in zip(first, second, strict=True))
 
 
 def _spelt(answer: str, reading: Reading, radians: bool = False) -> str:
@@ -283,8 +297,9 @@ def equal(answer: str, gold: str) -> Verdict:
 def classes(answers: Sequence[str | None]) -> list[int]:
     """Equivalence classes of answers, numbered by first appearance; -1 for None and for an answer that says nothing.
 
-    Plain readings are settled at once; what is left meets Math-Verify. An answer joins the first class all of whose
-    answers it equals, so that no vote merges two answers that differ (50 and 0.5, that are both 50 %).
+    Plain readings are settled at once, and so is what has different values; what is left meets Math-Verify. An answer
+    joins the first class all of whose answers it equals, so that no vote merges two answers that differ (50 and 0.5,
+    that are both 50 %).
     """
     known: dict[Reading, int] = {}
     members: list[list[tuple[str, Reading]]] = []
@@ -302,6 +317,13 @@ def classes(answers: Sequence[str | None]) -> list[int]:
             members[known[reading]].append((answer, reading))
         result.append(known[reading])
     return result
+
+
+Value = tuple[Decimal, ...] | None
+"""Real and imaginary part of a number or, at set values of its variables, of a function; None for what is neither.
+
+Empty for what takes longer to read than an answer may.
+"""
 
 
 class MathVerify(AnsweringProcess):
@@ -327,6 +349,20 @@ class MathVerify(AnsweringProcess):
         except EOFError:
             verdict = None
         return Verdict(verdict, self.name)
+
+    @lru_cache(maxsize=1 << 14)  # noqa: B019 - there is one of it
+    def value(self, answer: str) -> Value:
+        """What the whole ``answer`` is worth, to 40 digits; None also where it is nearly 0."""
+        text = tidy(answer)
+        if len(text) > LONGEST or _UNPRINTABLE.search(text):
+            return None
+        try:
+            parts = self.ask(expression(text), None, True, self.limit_seconds)
+        except UnreadError:
+            return None
+        except EOFError:
+            return ()
+        return None if parts is None else tuple(map(Decimal, parts))
 
 
 _MATH_VERIFY = MathVerify()

@@ -1,11 +1,13 @@
 """Math-Verify in a process of its own: ``python math_verify_process.py`` answers one JSON line per JSON line.
 
-A request is [answer, gold, in full, seconds], a reply is [true | false | null]. In full, answer and gold come in the
-spelling of :mod:`tasks.expression`: the parser reads the whole of an expression or nothing, the comparison is
-Math-Verify's, with exact numbers in place of rounded ones and the same verdict when gold and answer change places.
-Otherwise Math-Verify reads what it can, and can only find them different. The process sets itself an alarm for every
-request and lets it kill: some expressions hang inside compiled code, where no exception would reach them. Run as a
-file, it imports nothing of this project and does not run the caller's script again.
+A request is [answer, gold, in full, seconds], a reply is [true | false | null]; without a gold answer the reply is the
+value of the answer, [real part, imaginary part], or null. In full, answer and gold come in the spelling of
+:mod:`tasks.expression`: the parser reads the whole of an expression or nothing, the comparison is Math-Verify's, with
+exact numbers in place of rounded ones and the same verdict when gold and answer change places. Otherwise Math-Verify
+reads what it can, and can only find them different. The process sets itself an alarm for every request, in seconds of
+its own computing so that no verdict depends on what else the machine does, and lets it kill: some expressions hang
+inside compiled code, where no exception would reach them. Run as a file, it imports nothing of this project and does
+not run the caller's script again.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ import logging
 import re
 import signal
 import sys
+import zlib
 from typing import Any
 
 START_SECONDS = 60.0
 DIGITS = 100
 """Numbers that no exact arithmetic settles are compared to this many digits, relative to their size."""
+TOLD, LEAST = 40, 1e-30
+"""A value is told in so many digits, unless it is smaller: then it may be 0."""
 OPTIONS = {
     "allow_set_relation_comp": True,  # x > 5 answers (5, infinity) as well as the other way round
     "timeout_seconds": None,
@@ -54,7 +59,7 @@ def parsed(text: str) -> Any:
     return reading
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)
 def accounts(text: str) -> bool:
     """Whether every number and letter counts: each becomes a symbol of its own, and all must be in the reading."""
     from sympy import srepr
@@ -75,7 +80,7 @@ def accounts(text: str) -> bool:
     return all(mark in written for mark in marks)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)
 def reading(text: str) -> Any:
     """What ``text`` means; i among numbers only is the imaginary unit. Raises UndecidedError where that is nothing."""
     import sympy
@@ -204,6 +209,28 @@ def different(answer: str, gold: str) -> bool | None:
         return None
 
 
+def value(text: str) -> list[str] | None:
+    """Real and imaginary part, in digits, of what the whole ``text`` is when its variables have set values.
+
+    Each variable stands for a number that goes by its name, so that two texts of different values are different
+    numbers or functions. None for what is no expression, not read in full, or about 0.
+    """
+    import sympy
+
+    try:
+        meant = reading(text).doit()
+        if PLAIN_LOG in text or not accounts(text) or not isinstance(meant, sympy.Expr):
+            return None
+        set_to = {symbol: sympy.Rational(zlib.crc32(str(symbol).encode()), 2**32) + 1 for symbol in meant.free_symbols}
+        parts = meant.subs(set_to).evalf(DIGITS).as_real_imag()
+        size = sum(map(abs, parts))
+        if not size.is_Float or not all(part.is_Float or part == 0 for part in parts) or size < LEAST:
+            return None
+        return [str(part.evalf(TOLD)) for part in parts]
+    except Exception:  # as above
+        return None
+
+
 def ordered(text: str) -> str:
     """The bracket around the whole of ``text``, if any: ``(`` for what has an order, ``{`` for what has none."""
     text = text.strip()
@@ -222,17 +249,17 @@ def serve() -> None:
     replies, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no reply
     logging.disable(logging.WARNING)  # math-verify warns that its own timeouts are off
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; its end closes our input
-    signal.setitimer(signal.ITIMER_REAL, START_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, START_SECONDS)
     prepare()
     verify("1", "2")  # loads everything outside of the first request's time
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     print("[null]", file=replies, flush=True)
     for line in sys.stdin:
         answer, gold, in_full, seconds = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        verdict = verify(answer, gold) if in_full else different(answer, gold)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        print(json.dumps([verdict]), file=replies, flush=True)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        reply = value(answer) if gold is None else [verify(answer, gold) if in_full else different(answer, gold)]
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":

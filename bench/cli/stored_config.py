@@ -71,8 +71,10 @@ def _checkpoint(store: RolloutStore, by_problem: list[list[int]], say: Callable[
         say(f"L = {recorded} tokens: the checkpoint that the store was recorded for (another one: --prefix)")
         return recorded
     why = f"every path ends before the {recorded} that were recorded for" if recorded else "the store records none"
-    prefix = max(1, int(lengths.mean() / 8))
-    say(f"L = {prefix} tokens: an eighth of the mean path, as {why} (another one: --prefix)")
+    prefix, where = max(1, int(lengths.mean() / 8)), ""
+    if every := next(iter(store.read())).probe_every:
+        prefix, where = max(1, round(prefix / every)) * every, f", where answers were forced every {every}"
+    say(f"L = {prefix} tokens: an eighth of the mean path{where}, as {why} (another one: --prefix)")
     return prefix
 
 

@@ -22,7 +22,9 @@ from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.pool import Pool
 from prunebench.tasks.errors import first_line
 
-TOLD = frozenset({Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS, Signal.TOPK_LOGPROBS, Signal.PROBE})
+TOLD = frozenset(
+    {Signal.TEXT, Signal.TOKEN_IDS, Signal.LOGPROBS, Signal.TOPK_LOGPROBS, Signal.PROBE, Signal.FORCED_ANSWERS}
+)
 """What can be had of a server's paths."""
 
 

@@ -16,6 +16,7 @@ from prunebench.bench.evaluation.candidates import Candidate, choose, comparison
 from prunebench.bench.evaluation.decisions import write_decisions
 from prunebench.bench.evaluation.inputs import Inputs, Rollouts, digest_of, identity, labels_for, rollouts_for
 from prunebench.bench.evaluation.ledger import ledger_csv
+from prunebench.bench.evaluation.paths_file import write_paths
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.evaluation.replays import competing, require_rows
 from prunebench.bench.evaluation.results import Note, Results
@@ -227,8 +228,9 @@ def _near_duplicates(
 
 
 def _write(analysis: Analysis, results: Results, out: Path) -> None:
-    """Decisions, ledger and timings, and last the results."""
+    """Decisions, paths, ledger and timings, and last the results."""
     write_decisions(analysis.records, analysis.replays, out)
+    write_paths(analysis.records, out)
     write_atomically(out / "ledger.csv", ledger_csv(analysis.ledger).encode())
     write_atomically(out / "timings.csv", timings_csv(analysis).encode())
     results.write(out / RESULTS)

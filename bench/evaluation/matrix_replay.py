@@ -1,4 +1,4 @@
-"""Policies over completed paths, replayed on public matrices of answers and token counts."""
+"""Published policies over answers, as their sources set them, replayed on public matrices of answers and tokens."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.replay import replay
-from prunebench.bench.policies import AdaptiveConsistency, EarlyStoppingConsistency, Policy
+from prunebench.bench.policies import AdaptiveConsistency, AnswerStreak, EarlyStoppingConsistency, Patience, Policy
 from prunebench.bench.policies.procedures import CompletedAnswers
 from prunebench.bench.policies.votes import Majority
 from prunebench.bench.rollouts.importers.contract import Options, SourceProblem
 from prunebench.bench.rollouts.importers.matrix import read
+from prunebench.bench.rollouts.recorded_answers import answer_at
 from prunebench.bench.rollouts.records import Complete
+from prunebench.methods.base import Pruner, Signal
+from prunebench.methods.pool import Pool
+from prunebench.methods.surface.agreement import Agreement
 from prunebench.tasks.imported import ImportedTask
+
+ROUNDS = 100
+"""So often a published policy asks at most, once every ``probe_freq`` tokens."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,31 @@ class ReplayRow:
 
 @dataclass(frozen=True)
 class _Problem:
-    """``lengths`` and ``classes`` int64 (paths,), the class of the gold answer being 0, -1 no answer."""
+    """``lengths`` and ``classes`` int64 (paths,), the class of the gold answer being 0, -1 no answer.
+
+    ``forced`` int64 (rounds, paths): the classes of the answers that were forced after ``every`` tokens, twice as many,
+    ...; none of either where nobody asked.
+    """
 
     lengths: NDArray[np.int64]
     classes: NDArray[np.int64]
+    forced: NDArray[np.int64]
+    every: int
+
+    def take(self, rows: NDArray[np.int64]) -> Complete:
+        """Some of its paths, for a replay."""
+        lengths, classes, forced = self.lengths[rows], self.classes[rows], self.forced[:, rows]
+        none = np.zeros(0, np.int64)
+
+        def at(position: int) -> Pool:
+            ended = lengths <= position
+            answers = forced[position // self.every - 1] if position <= self.every * len(forced) else classes
+            return Pool(
+                "", "", position, "", none, rows, np.minimum(lengths, position), ended,
+                np.where(ended, classes, -1), {Signal.FORCED_ANSWERS: answers},
+            )  # fmt: skip
+
+        return Complete(lengths, classes, at)
 
 
 def replay_matrix(
@@ -51,20 +78,30 @@ def replay_matrix(
 ) -> list[ReplayRow]:
     """Self-consistency, ESC and adaptive-consistency on every task of ``path``, a file or folder of matrices.
 
+    Where answers were forced along the paths, also what reads these, as zhengkid/Parallel-Probe sets it: every path for
+    itself until 14 answers in a row are equal (``streak``), and ``parallel-probe``, which warms up for 15 rounds, drops
+    what missed the mode 7 times in a row, and stops when the mode has been the same 41 times. Forced answers cost
+    nothing, as there.
+
     For every seed in 0 .. ``shuffles`` - 1 and every problem, a fresh ``random.Random(seed)`` shuffles all paths of the
     problem, and the first ``paths`` of them are replayed. ``window`` is that of ESC; adaptive-consistency asks for 0.95
     and may launch all ``paths``. ``grading`` as in :class:`tasks.imported.ImportedTask`. Raises UserError for a matrix
     that cannot be read, and for a problem with fewer than ``paths`` paths.
     """
+    try:
+        ImportedTask("", grading)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     methods: dict[str, Policy] = {
         "self-consistency": EarlyStoppingConsistency(window=paths),  # one window holds all paths
         "esc": EarlyStoppingConsistency(window=window),
         "adaptive-consistency": AdaptiveConsistency(level=0.95, most=paths),
     }
     rows = []
-    for name, sources in groupby(read(path, Options()), key=lambda source: source.task):
+    for name, sources in groupby(read(path, Options(grading=grading)), key=lambda source: source.task):
         problems = [_problem(source, grading, paths) for source in sources]
-        for method, policy in methods.items():
+        asking = _asking(problems[0].every) if all(len(problem.forced) for problem in problems) else {}
+        for method, policy in (methods | asking).items():
             means = np.mean(list(_replayed(problems, policy, shuffles, paths)), axis=0)
             rows.append(ReplayRow(name, method, 100 * float(means[0]), float(means[1]), float(means[2])))
     return rows
@@ -74,12 +111,29 @@ def _problem(source: SourceProblem, grading: str, paths: int) -> _Problem:
     """The classes of all answers, found once: shuffles only permute them."""
     if len(source.paths) < paths:
         raise UserError(f"problem '{source.problem}' has {len(source.paths)} paths, {paths} are wanted; ask for fewer")
-    try:
-        task = ImportedTask(source.task, grading)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    _, *classes = task.classes([source.gold, *(path.final_answer for path in source.paths)])
-    return _Problem(np.array([path.length for path in source.paths], np.int64), np.array(classes, np.int64))
+    every, count = source.probe_every or 1, len(source.paths)
+    rounds = max(len(path.probed or ()) for path in source.paths)
+    finals = [path.final_answer for path in source.paths]
+    forced = [
+        answer_at(path.probed, path.final_answer, path.length or 0, every * (number + 1), number)
+        for number in range(rounds)
+        for path in source.paths
+    ]
+    _, *classes = ImportedTask(source.task, grading).classes([source.gold, *finals, *forced])
+    return _Problem(
+        np.array([path.length for path in source.paths], np.int64),
+        np.array(classes[:count], np.int64),
+        np.array(classes[count:], np.int64).reshape(rounds, count),
+        every,
+    )
+
+
+def _asking(every: int) -> dict[str, Policy]:
+    """What reads forced answers; the first check of Parallel-Probe that counts is its second."""
+    return {
+        "streak": AnswerStreak(14, every=every, checks=ROUNDS),
+        "parallel-probe": Patience(misses=7, warmup_checks=16, stable=41, every=every, checks=ROUNDS),
+    }
 
 
 def _replayed(problems: list[_Problem], policy: Policy, shuffles: int, paths: int) -> Iterator[tuple[float, int, int]]:
@@ -89,11 +143,7 @@ def _replayed(problems: list[_Problem], policy: Policy, shuffles: int, paths: in
             order = list(range(len(problem.lengths)))
             random.Random(seed).shuffle(order)
             rows = np.array(order[:paths])
-            complete = Complete(problem.lengths[rows], problem.classes[rows], _no_prefixes)
-            outcome = replay(CompletedAnswers(), policy, complete, 0)
+            pruner: Pruner = CompletedAnswers() if policy.over_completed else Agreement()
+            outcome = replay(pruner, policy, problem.take(rows), problem.every)
             vote = Majority().elect(outcome.answer_class[outcome.keep])
             yield vote.correctness(0), int(outcome.decoded.sum()), int(outcome.decoded.max())
-
-
-def _no_prefixes(position: int) -> NoReturn:
-    raise ValueError(f"a matrix has no prefixes of {position} tokens")

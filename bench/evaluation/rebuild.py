@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.bench.config import RunConfig, configured
+from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.analysis import first_paths, tables
@@ -19,6 +20,8 @@ from prunebench.bench.evaluation.decisions import FILE as DECISIONS
 from prunebench.bench.evaluation.decisions import read_decisions
 from prunebench.bench.evaluation.inputs import Inputs, digest_of
 from prunebench.bench.evaluation.ledger import ledger_csv
+from prunebench.bench.evaluation.paths_file import FILE as PATHS
+from prunebench.bench.evaluation.paths_file import read_paths
 from prunebench.bench.evaluation.replays import Replays, replay_methods
 from prunebench.bench.evaluation.reproduce import read_results, require_named
 from prunebench.bench.evaluation.results import ResultRow, Results
@@ -56,7 +59,8 @@ class WrittenRun:
 def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()) -> WrittenRun:
     """The comparison in ``folder``: ``results.json``, ``decisions.parquet``, and its rollouts in ``store``.
 
-    Without a ``store`` these are the rollouts that the results name. Scores, kept paths and what was charged are read;
+    Without a ``store`` these are the rollouts that the results name; where they are not, ``paths.parquet`` stands in
+    for them, which has all of them that tables need. Scores, kept paths and what was charged are read;
     only controls are run, so no plugin is asked for. ``code`` names what else of other people's the results may start,
     as :func:`prunebench.bench.evaluation.reproduce.code_in` lists it. Raises UserError for more, and for files that are
     missing or do not belong together.
@@ -65,9 +69,6 @@ def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()
     config = configured(str(folder / RESULTS), results.setup["config"], {})
     inputs = replace(Inputs.of(results.setup), plugins=())
     require_named(folder / RESULTS, config, inputs, code)
-    rollouts = RolloutStore.open(store or inputs.store or folder / "rollouts")
-    if rollouts.digest() != results.hashes["rollouts"]:
-        raise UserError(f"{rollouts.shards.folder}: not the rollouts of {folder}; name them with --store")
     engine = None if config.model == IMPORTED else load_engine(config.model, "cpu", config.model_options)
     first = {row.method: row for row in reversed(results.rows)}
     calibrated = {row.method for row in results.calibration}
@@ -76,17 +77,29 @@ def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()
         for row in results.rows
         if row is first[row.method]
     }
+    place = store or inputs.store or folder / "rollouts"
+    if store is None and not place.exists() and (folder / PATHS).exists():
+        records: Sequence[ProblemRecord] = read_paths(folder)
+    else:
+        stored = _stored(place, engine, results, config, folder)
+        records = first_paths(_labelled(stored, results, inputs, folder), config.n)
+    replays = _replays(records, candidates, folder)
+    return WrittenRun(results, config, setting_of(engine, config), candidates, records, replays, folder, place)
+
+
+def _stored(
+    place: Path, engine: Engine | None, results: Results, config: RunConfig, folder: Path
+) -> Sequence[ProblemRecord]:
+    """The compared problems as their rollouts tell them. Raises UserError where these are others."""
+    rollouts = RolloutStore.open(place)
+    if rollouts.digest() != results.hashes["rollouts"]:
+        raise UserError(f"{rollouts.shards.folder}: not the rollouts of {folder}; name them with --store")
     read = rollouts.reader()
-    stored = [
+    return [
         record_of(engine, read((name, problem)), config.prefix_tokens, None, task=task_of(rollouts, name))
         for name, problems in results.problems.items()
         for problem in problems
     ]
-    records = first_paths(_labelled(stored, results, inputs, folder), config.n)
-    replays = _replays(records, candidates, folder)
-    return WrittenRun(
-        results, config, setting_of(engine, config), candidates, records, replays, folder, rollouts.shards.folder
-    )
 
 
 @dataclass
@@ -153,11 +166,11 @@ def rebuilt(run: WrittenRun, out: Path | None = None) -> Results:
         return results
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "ledger.csv", ledger_csv(made.ledger).encode())
-    for file in filter(Path.exists, (run.folder / DECISIONS, run.folder / "timings.csv")):
+    for file in filter(Path.exists, (run.folder / name for name in (DECISIONS, PATHS, "timings.csv"))):
         shutil.copyfile(file, out / file.name)
     if (run.folder / "labels").is_dir():
         shutil.copytree(run.folder / "labels", out / "labels", dirs_exist_ok=True)
-    inputs = replace(Inputs.of(results.setup), store=run.store.resolve())
+    inputs = replace(Inputs.of(results.setup), store=run.store.resolve() if run.store.exists() else run.store)
     return results.model_copy(update={"setup": results.setup | inputs.described()})
 
 

@@ -95,21 +95,18 @@ def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str
     """Why ``pruner`` cannot score these pools, or None."""
     required = sorted(type(pruner).requires, key=lambda signal: signal.name)
     for record in records:
-        pool = visible(record.pool, pruner)
+        pool, where = visible(record.pool, pruner), f"{record.task}/{record.problem}"
         for signal in required:
             if pool.has(signal):
                 continue
             if signal in PRIVILEGED and type(pruner).source is not Source.CONTROL:
                 return f"{name} needs the privileged signal '{signal.name}', which only controls are given"
             if signal is Signal.POTENTIAL:
-                return (
-                    f"{name} needs Monte Carlo labels, and {record.task}/{record.problem} has none; "
-                    "make them with: prunebench label"
-                )
+                return f"{name} needs Monte Carlo labels, and {where} has none; make them with: prunebench label"
             if pool.generator is None:
-                return f"{name} needs the signal '{signal.name}', which {record.task}/{record.problem} does not hold"
+                return f"{name} needs the signal '{signal.name}'{pool.lack(signal)}, which {where} does not hold"
             return (
-                f"{name} needs the signal '{signal.name}', which was not recorded for {record.task}/{record.problem}; "
+                f"{name} needs the signal '{signal.name}', which was not recorded for {where}; "
                 f"record it with: prunebench rollouts --set record={signal.name}"
             )
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -38,6 +39,12 @@ class CheckRecord:
     def __post_init__(self) -> None:
         if self.alive is None:
             object.__setattr__(self, "alive", np.ones(len(self.finished), dtype=np.bool_))
+
+    @cached_property
+    def mode(self) -> int:
+        """The most frequent answer class of the paths alive, of equal ones the smallest; -1 if none has an answer."""
+        answers = self.answer_class[self.alive & (self.answer_class >= 0)]
+        return int(np.bincount(answers).argmax()) if len(answers) else -1
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Patience(Repeated):
         require(self, self.stable >= 1, "stable must be at least 1")
 
     def decide(self, history: Sequence[CheckRecord]) -> Decision:
-        modes = [_mode(record) for record in history]
+        modes = [record.mode for record in history]
         keep = history[-1].alive.copy()
         if len(history) >= self.warmup_checks + self.misses:
             recent = zip(history[-self.misses :], modes[-self.misses :], strict=True)
@@ -47,12 +47,3 @@ class Patience(Repeated):
         same = modes[-self.stable :]
         settled = len(same) == self.stable and same[-1] >= 0 and len(set(same)) == 1
         return Decision(keep, stop_all=settled)
-
-
-def _mode(record: CheckRecord) -> int:
-    """The most frequent answer class of the paths alive, -1 if none of them has an answer."""
-    answers = record.answer_class[record.alive & (record.answer_class >= 0)]
-    if not len(answers):
-        return -1
-    values, counts = np.unique(answers, return_counts=True)
-    return int(values[counts.argmax()])

@@ -14,6 +14,7 @@ from prunebench.bench.engines.base import OF_STATES, Engine, rereadable
 from prunebench.bench.engines.chat import longest_closing
 from prunebench.bench.rollouts.cache import ByteLimitedCache
 from prunebench.bench.rollouts.label_store import Labels
+from prunebench.bench.rollouts.recorded_answers import answers_at
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
 from prunebench.methods.generator import Answer, LearnedTokens, Phrases, PrefixCache, Probe
@@ -53,6 +54,7 @@ class PoolGenerator:
     problem: str = ""
     gold: str = ""
     _right: dict[str, bool] = field(default_factory=dict)
+    _class_of: dict[str | None, int] = field(default_factory=dict)
     _answers: dict[tuple[int, tuple[int, ...], int], dict[int, tuple[Answer, float]]] = field(default_factory=dict)
     _recalled_seconds: float = 0.0
 
@@ -121,14 +123,17 @@ class PoolGenerator:
 
     def classes(self, answers: Sequence[str | None]) -> NDArray[np.int64]:
         """int64: classes of ``answers`` among the known ones."""
-        before = len(self.known)
-        classes = self._classed([*self.known, *answers])
-        seen = set(classes[:before])
-        for answer, number in zip(answers, classes[before:], strict=True):
-            if number not in seen:
-                seen.add(number)
-                self.known.append(answer)
-        return np.array(classes[before:], np.int64)
+        new = [answer for answer in dict.fromkeys(answers) if answer not in self._class_of]
+        if new:
+            before = len(self.known)
+            classes = self._classed([*self.known, *new])
+            seen = set(classes[:before])
+            for answer, number in zip(new, classes[before:], strict=True):
+                self._class_of[answer] = number
+                if number not in seen:
+                    seen.add(number)
+                    self.known.append(answer)
+        return np.array([self._class_of[answer] for answer in answers], np.int64)
 
     def _classed(self, answers: Sequence[str | None]) -> list[int]:
         """Classes of ``answers``; where answers that differ may be right, those that are right are one class."""
@@ -195,8 +200,8 @@ def pool_of(
     """The pool of ``rows`` (default: all paths) at ``position``, with every signal that the store recorded.
 
     Signals in ``reads`` that were not recorded there are had by encoding the prefixes again. Without an engine
-    (rollouts from elsewhere) they are missing, and so are texts whose tokens' places are not known. An engine that does
-    not read (a server) gives texts and answers only.
+    (rollouts from elsewhere) they are missing, and so are texts whose tokens' places are not known; then a path states
+    its answer where it ends. An engine that does not read (a server) gives texts and answers only.
     """
     chosen = list(range(len(stored.paths))) if rows is None else list(rows)
     paths = [stored.paths[row] for row in chosen]
@@ -209,7 +214,10 @@ def pool_of(
         found = map(generator.task.found_in, texts, ended)
         stated = generator.classes([None if one is None else one.answer for one in found])
     else:
-        stated = np.full(len(paths), -1, dtype=np.int64)
+        stated = generator.classes([path.answer if path.length <= position else None for path in paths])
+    forced = answers_at(stored, position, chosen)
+    if forced is not None:
+        signals[Signal.FORCED_ANSWERS] = generator.classes(forced)
     pool = Pool(
         problem=stored.problem,
         task=stored.task,
@@ -221,6 +229,7 @@ def pool_of(
         finished=np.array([path.length <= position for path in paths]),
         answer_class=stated,
         signals=signals,
+        probe_every=stored.probe_every,
         generator=generator if engine else None,
         phrases=None
         if engine is None

@@ -18,14 +18,15 @@ class Agreement(Pruner):
     """How many paths of the pool lead to the same answer class, a path itself included; 0 without an answer.
 
     arXiv 2602.03845 (zhengkid/Parallel-Probe) at a single check: an answer is forced on every unfinished path, finished
-    ones have stated theirs and are neither asked nor charged. The mode has the highest score (higher = keep); the
-    source prunes what deviates from the mode for several checks, which is a policy over :meth:`answers`. The answers
-    alone are read, not the model's confidence in them: an external signal. Needs the whole pool.
+    ones have stated theirs and are neither asked nor charged. What was recorded is read. The mode has the highest score
+    (higher = keep); the source prunes what deviates from the mode for several checks, which is a policy over
+    :meth:`answers`. The answers alone are read, not the model's confidence in them: an external signal. Needs the whole
+    pool.
     """
 
     name = "agreement"
     source = Source.EXTERNAL
-    requires = frozenset({Signal.PROBE})
+    requires = frozenset({Signal.FORCED_ANSWERS})
     paper = "arXiv 2602.03845"
     extra_cost = "probes every unfinished path (<= 20 tokens)"
 
@@ -40,5 +41,5 @@ class Agreement(Pruner):
         """int64 (N,): the probed class of an unfinished path, the stated one of a finished path, -1 none."""
         unfinished = np.flatnonzero(~pool.finished)
         classes = pool.answer_class.copy()
-        classes[unfinished] = pool.take(unfinished).probe(self.answer_tokens).answer_class
+        classes[unfinished] = pool.take(unfinished).forced_answers(self.answer_tokens)
         return classes

@@ -53,7 +53,7 @@ def test_the_example_pool_has_every_shape():
     assert len(set(pool.lengths)) > 1
     assert [len(ids) for ids in pool.token_ids] == pool.lengths.tolist()
     assert [len(text.split(" ")) for text in pool.text] == pool.lengths.tolist()
-    assert set(pool.signals) == set(Signal) - {Signal.KV_CACHE, Signal.PROBE}
+    assert set(pool.signals) == set(Signal) - {Signal.KV_CACHE, Signal.PROBE, Signal.FORCED_ANSWERS}
     train, validation = example_dataset(seed=1), example_dataset(seed=2)
     assert not train.problems & validation.problems
     assert not any(labelled.pool.has(Signal.POTENTIAL) for labelled in train)

@@ -151,7 +151,7 @@ def test_answers_alone_ask_too():
 def test_without_a_generator_or_its_phrases_the_probe_is_missing(method):
     mute, without = example_pool(), replace(example_pool(generator=Scripted()), phrases=None)
     for pool in (mute, without):
-        with pytest.raises(MissingSignalError, match="'probe'"):
+        with pytest.raises(MissingSignalError, match=r"'(probe|forced_answers)'"):
             method.score(pool)
 
 
@@ -165,4 +165,5 @@ def test_quadrants():
     assert Deer.quadrant() is Quadrant.III
     assert PTrue.quadrant() is Quadrant.III
     assert Agreement.quadrant() is Quadrant.I
-    assert all(kind.requires == {Signal.PROBE} for kind in (Deer, PTrue, Agreement))
+    assert Deer.requires == PTrue.requires == {Signal.PROBE}
+    assert Agreement.requires == {Signal.FORCED_ANSWERS}

@@ -18,10 +18,14 @@ from prunebench.tasks.errors import shown
 from prunebench.tasks.rows import json_of
 
 SUFFIXES = (".json",)
+UNREADABLE = "ERR"
+"""What stands where the source could read no answer. It is none; but where texts are compared it is one like others, as
+its own evaluation counts it."""
 
 
 def read(path: Path, options: Options) -> Iterator[SourceProblem]:
     """Every file is a task of its name; problem ``name/3`` is the fourth of its list. Raises UserError."""
+    none = None if options.grading == "string" else UNREADABLE
     for file in files_of(path, SUFFIXES):
         for index, values in enumerate(_list(file)):
             if not isinstance(values, dict):
@@ -32,7 +36,9 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
                 problem=f"{file.stem}/{index}",
                 prompt="",
                 gold=gold_of(record, "gold_answer", options),
-                paths=[_path(record, number, branch) for number, branch in enumerate(record.items("each_branch"))],
+                paths=[
+                    _path(record, number, branch, none) for number, branch in enumerate(record.items("each_branch"))
+                ],
                 probe_every=record.as_integer("probe_freq", record.get("probe_freq"), least=1),
             )
 
@@ -44,15 +50,20 @@ def _list(file: Path) -> list[Any]:
     return problems
 
 
-def _path(record: Record, number: int, branch: object) -> SourcePath:
+def _path(record: Record, number: int, branch: object, none: str | None) -> SourcePath:
     if not isinstance(branch, list) or len(branch) != 3 or not isinstance(branch[0], list):
         raise record.error("each_branch", branch, "[list of probed answers, tokens, final answer]", number)
     probed, tokens, final = branch
     return SourcePath(
         length=record.as_integer("each_branch", tokens, index=number),
-        final_answer=record.as_word("each_branch", final, number),
-        probed=[record.as_word("each_branch", answer, number) for answer in probed],
+        final_answer=_answer(record, number, final, none),
+        probed=[_answer(record, number, answer, none) for answer in probed],
     )
+
+
+def _answer(record: Record, number: int, value: object, none: str | None) -> str | None:
+    answer = record.as_word("each_branch", value, number)
+    return None if answer == none else answer
 
 
 MATRIX = Importer(

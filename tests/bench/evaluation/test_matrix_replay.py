@@ -159,3 +159,66 @@ def test_the_means_are_those_of_a_plain_recount(tmp_path):
                 longest.append(max(tokens for _, tokens in taken))
         expected = (100 * np.mean(right), np.mean(tokens), np.mean(longest))
         assert (row.accuracy, row.tokens, row.longest_path) == pytest.approx(expected)
+
+
+def recounted(paths, gold, warm_up=15, patience=7, stable=40, streak=14):
+    """What zhengkid/Parallel-Probe does with ``paths`` of one problem, written down path by path: (right, tokens)."""
+
+    def said(path, number):  # its answer in a round, and what that round costs
+        probed, tokens, final = path
+        over = number >= len(probed)
+        return (final, max(0, tokens - 500 * len(probed))) if over else (probed[number], 500)
+
+    alone, alone_tokens = [], 0
+    for path in paths:
+        answers = []
+        while len(answers) <= len(path[0]) and not (len(answers) >= streak and len(set(answers[-streak:])) == 1):
+            answer, cost = said(path, len(answers))
+            answers.append(answer)
+            alone_tokens += cost
+        alone.append(answers[-1])
+    off, dropped, ended, same, before, tokens = [0] * len(paths), set(), set(), 0, None, 500 * len(paths)
+    for step in range(100):
+        answers = {}
+        for index, path in enumerate(paths):
+            if index not in dropped:
+                answers[index], cost = said(path, step + 1)
+                tokens += cost if index not in ended else 0
+                if step + 1 >= len(path[0]):
+                    ended.add(index)
+        counts = [*answers.values()]
+        winner = max(counts, key=counts.count)
+        if step >= warm_up:
+            for index in answers.keys() - ended:
+                off[index] = off[index] + 1 if answers[index] != winner else 0
+                if off[index] >= patience:
+                    dropped.add(index)
+        same, before = same + 1 if winner == before else 0, winner
+        if same >= stable or len(ended | dropped) == len(paths):
+            break
+    return (max(alone, key=alone.count) == gold, alone_tokens), (before == gold, tokens)
+
+
+def test_what_reads_forced_answers_does_what_its_source_does(tmp_path):
+    """On paths whose lengths are their probes', so that both count alike. 3 leads in the end, in most problems."""
+    generator, problems = np.random.default_rng(1), []
+    for _ in range(6):
+        paths = []
+        for _ in range(9):
+            rounds = int(generator.integers(20, 70))
+            turn, final = int(generator.integers(1, 40)), str(generator.choice([3, 3, 3, 4]))
+            probed = [final if number >= turn else str(generator.integers(0, 3)) for number in range(rounds)]
+            paths.append([probed, 500 * rounds, probed[-1]])
+        problems.append({"gold_answer": "3", "probe_freq": 500, "each_branch": paths})
+    path = tmp_path / "random.json"
+    path.write_text(json.dumps(problems))
+    rows = {row.method: row for row in replay_matrix(path, "string", shuffles=1, paths=9, window=3)}
+    results = []
+    for problem in problems:
+        shuffled = list(problem["each_branch"])
+        random.Random(0).shuffle(shuffled)
+        results.append(recounted(shuffled, "3"))
+    for method, place in (("streak", 0), ("parallel-probe", 1)):
+        right, tokens = np.mean([result[place] for result in results], axis=0)
+        assert (rows[method].accuracy, rows[method].tokens) == pytest.approx((100 * right, tokens)), method
+    assert rows["parallel-probe"].tokens < rows["self-consistency"].tokens
