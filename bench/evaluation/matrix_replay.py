@@ -46,7 +46,8 @@ class ReplayRow:
 
 @dataclass(frozen=True)
 class _Problem:
-    """``lengths`` and ``classes`` int64 (paths,), the class of the gold answer being 0, -1 no answer.
+    """``lengths`` and ``classes`` int64 (paths,), -1 no answer. ``gold``: the class of the gold answer, which is numbered
+    behind all others: a policy that prefers the smaller of two classes must not learn it.
 
     ``forced`` int64 (rounds, paths): the classes of the answers that were forced after ``every`` tokens, twice as many,
     ...; none of either where nobody asked.
@@ -54,6 +55,7 @@ class _Problem:
 
     lengths: NDArray[np.int64]
     classes: NDArray[np.int64]
+    gold: int
     forced: NDArray[np.int64]
     every: int
 
@@ -119,10 +121,11 @@ def _problem(source: SourceProblem, grading: str, paths: int) -> _Problem:
         for number in range(rounds)
         for path in source.paths
     ]
-    _, *classes = ImportedTask(source.task, grading).classes([source.gold, *finals, *forced])
+    *classes, gold = ImportedTask(source.task, grading).classes([*finals, *forced, source.gold])
     return _Problem(
         np.array([path.length for path in source.paths], np.int64),
         np.array(classes[:count], np.int64),
+        gold,
         np.array(classes[count:], np.int64).reshape(rounds, count),
         every,
     )
@@ -146,4 +149,4 @@ def _replayed(problems: list[_Problem], policy: Policy, shuffles: int, paths: in
             pruner: Pruner = CompletedAnswers() if policy.over_completed else Agreement()
             outcome = replay(pruner, policy, problem.take(rows), problem.every)
             vote = Majority().elect(outcome.answer_class[outcome.keep])
-            yield vote.correctness(0), int(outcome.decoded.sum()), int(outcome.decoded.max())
+            yield vote.correctness(problem.gold), int(outcome.decoded.sum()), int(outcome.decoded.max())

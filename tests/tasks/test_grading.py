@@ -150,6 +150,15 @@ def test_classes_are_numbered_by_first_appearance_and_see_through_latex():
     assert classes(answers) == [-1, 0, 1, 0, 0, 0, 1, -1, 1, 2]
 
 
+def test_answers_of_different_value_are_told_apart_without_comparing_them(monkeypatch):
+    asked: list[set[str]] = []
+    verify = MathVerify.verify
+    monkeypatch.setattr(MathVerify, "verify", lambda self, a, b: asked.append({a, b}) or verify(self, a, b))
+    answers = [r"\sqrt{2}", r"\sqrt{3}", "a+b+c", r"\frac{\sqrt{8}}{2}", "b+a+c", "2", "1+i", "a+b+d"]
+    assert classes(answers) == [0, 1, 2, 0, 2, 3, 4, 5]
+    assert asked == [{answers[0], answers[3]}, {answers[2], answers[4]}]
+
+
 @pytest.fixture
 def grader():
     grader = MathVerify(limit_seconds=0.5)

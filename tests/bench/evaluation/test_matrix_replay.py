@@ -161,8 +161,14 @@ def test_the_means_are_those_of_a_plain_recount(tmp_path):
         assert (row.accuracy, row.tokens, row.longest_path) == pytest.approx(expected)
 
 
-def recounted(paths, gold, warm_up=15, patience=7, stable=40, streak=14):
-    """What zhengkid/Parallel-Probe does with ``paths`` of one problem, written down path by path: (right, tokens)."""
+def recounted(paths, gold, order, warm_up=15, patience=7, stable=40, streak=14):
+    """What zhengkid/Parallel-Probe does with ``paths`` of one problem, written down path by path: (right, tokens).
+
+    Of equally frequent answers the first in ``order`` leads.
+    """
+
+    def leading(answers):
+        return max(answers, key=lambda answer: (answers.count(answer), -order.index(answer)))
 
     def said(path, number):  # its answer in a round, and what that round costs
         probed, tokens, final = path
@@ -187,7 +193,7 @@ def recounted(paths, gold, warm_up=15, patience=7, stable=40, streak=14):
                 if step + 1 >= len(path[0]):
                     ended.add(index)
         counts = [*answers.values()]
-        winner = max(counts, key=counts.count)
+        winner = leading(counts)
         if step >= warm_up:
             for index in answers.keys() - ended:
                 off[index] = off[index] + 1 if answers[index] != winner else 0
@@ -196,11 +202,13 @@ def recounted(paths, gold, warm_up=15, patience=7, stable=40, streak=14):
         same, before = same + 1 if winner == before else 0, winner
         if same >= stable or len(ended | dropped) == len(paths):
             break
-    return (max(alone, key=alone.count) == gold, alone_tokens), (before == gold, tokens)
+    most = max(alone.count(answer) for answer in alone)
+    winners = {answer for answer in alone if alone.count(answer) == most}
+    return ((gold in winners) / len(winners), alone_tokens), (before == gold, tokens)
 
 
 def test_what_reads_forced_answers_does_what_its_source_does(tmp_path):
-    """On paths whose lengths are their probes', so that both count alike. 3 leads in the end, in most problems."""
+    """On paths that end right behind their last forced answer, so that both count alike."""
     generator, problems = np.random.default_rng(1), []
     for _ in range(6):
         paths = []
@@ -208,7 +216,7 @@ def test_what_reads_forced_answers_does_what_its_source_does(tmp_path):
             rounds = int(generator.integers(20, 70))
             turn, final = int(generator.integers(1, 40)), str(generator.choice([3, 3, 3, 4]))
             probed = [final if number >= turn else str(generator.integers(0, 3)) for number in range(rounds)]
-            paths.append([probed, 500 * rounds, probed[-1]])
+            paths.append([probed, 500 * rounds + 1, probed[-1]])
         problems.append({"gold_answer": "3", "probe_freq": 500, "each_branch": paths})
     path = tmp_path / "random.json"
     path.write_text(json.dumps(problems))
@@ -217,7 +225,10 @@ def test_what_reads_forced_answers_does_what_its_source_does(tmp_path):
     for problem in problems:
         shuffled = list(problem["each_branch"])
         random.Random(0).shuffle(shuffled)
-        results.append(recounted(shuffled, "3"))
+        order = [path[2] for path in problem["each_branch"]] + [
+            *(path[0][number] for number in range(70) for path in problem["each_branch"] if number < len(path[0]))
+        ]
+        results.append(recounted(shuffled, "3", order))
     for method, place in (("streak", 0), ("parallel-probe", 1)):
         right, tokens = np.mean([result[place] for result in results], axis=0)
         assert (rows[method].accuracy, rows[method].tokens) == pytest.approx((100 * right, tokens)), method

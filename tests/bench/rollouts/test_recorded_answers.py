@@ -8,13 +8,14 @@ from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.rollouts.importers import import_rollouts
 from prunebench.bench.rollouts.importers.contract import Options
-from prunebench.bench.rollouts.pools import pool_of
+from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.methods.base import MissingSignalError, Signal
 from prunebench.methods.check import cost_of
 from prunebench.methods.confidence.deer import Deer
 from prunebench.methods.meter import Cost
 from prunebench.methods.surface.agreement import Agreement
+from prunebench.tasks.imported import ImportedTask
 from tests.bench.conftest import refused
 
 # per path the answers forced after 500, 1000, ... tokens, its length, its final answer
@@ -42,7 +43,8 @@ def store(matrix, tmp_path):
 
 
 def pool(store, position):
-    return pool_of(None, next(iter(RolloutStore.open(store).read())), position).take(range(4))
+    stored = next(iter(RolloutStore.open(store).read()))
+    return record_of(None, stored, position, None, task=ImportedTask("aime")).pool.take(range(4))
 
 
 def test_a_recorded_answer_is_read_at_its_place_and_costs_nothing(store):
@@ -82,7 +84,7 @@ def test_a_comparison_reads_them(prunebench, store, tmp_path):
     results = Results.read(tmp_path / "out" / "results.json")
     rows = {row.method: row for row in results.rows}
     assert {"agreement", "parallel-probe", "dynasor", "esc", "adaptive-consistency", "none", "random"} <= set(rows)
-    assert rows["agreement"]["tokens"].mean == 8 * 500 + 2 * 1200, "two of the paths that answer 3, and no probe"
+    assert rows["agreement"]["tokens"].mean == 8 * 500 + 1200 + 1800, "the first two that agree with another, no probe"
     assert "needs the signal 'probe'" in results.left_out["deer"]
 
 
