@@ -46,8 +46,8 @@ class ReplayRow:
 
 @dataclass(frozen=True)
 class _Problem:
-    """``lengths`` and ``classes`` int64 (paths,), -1 no answer. ``gold``: the class of the gold answer, which is numbered
-    behind all others: a policy that prefers the smaller of two classes must not learn it.
+    """``lengths`` and ``classes`` int64 (paths,), -1 no answer. ``gold``: the class of the gold answer, numbered behind
+    all others: a policy that prefers the smaller of two classes must not learn it.
 
     ``forced`` int64 (rounds, paths): the classes of the answers that were forced after ``every`` tokens, twice as many,
     ...; none of either where nobody asked.

@@ -171,6 +171,7 @@ def test_a_hanging_expression_is_cut_and_the_next_one_is_graded(grader):
     started = time.perf_counter()
     assert grader.verify("9^{9^{9^{9}}}", "5").correct is None
     assert time.perf_counter() - started < 5
+    assert grader.value("9^{9^{9^{9}}}") == ()
     assert grader.verify(r"\sqrt{4}", "2").correct is True
 
 
