@@ -168,9 +168,10 @@ def grader():
 
 def test_a_hanging_expression_is_cut_and_the_next_one_is_graded(grader):
     assert grader.verify(r"\sqrt{4}", "2").correct is True
-    started = time.perf_counter()
+    before = os.times()
     assert grader.verify("9^{9^{9^{9}}}", "5").correct is None
-    assert time.perf_counter() - started < 5
+    after = os.times()  # of the process that ended: seconds of computing, those in which it loaded everything included
+    assert after.children_user - before.children_user < 10
     assert grader.value("9^{9^{9^{9}}}") == ()
     assert grader.verify(r"\sqrt{4}", "2").correct is True
 
