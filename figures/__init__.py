@@ -1,5 +1,5 @@
 """Figures and tables of a comparison, one per file.
 
-``from prunebench.figures.pareto import pareto; pareto(results)`` is a Matplotlib figure; ``figures.style.save`` writes
+``from prunebench.figures.forest import forest; forest(results)`` is a Matplotlib figure; ``figures.style.save`` writes
 it. A file with ``@figure(...)`` above a function of a run folder is in the catalogue (see :mod:`figures.registry`).
 """

@@ -10,8 +10,8 @@ from prunebench.bench.files import write_atomically
 from prunebench.figures.calibration_table import CalibrationTable
 from prunebench.figures.equal_cost_table import EqualCostTable
 from prunebench.figures.forest import forest
+from prunebench.figures.frontier import frontier
 from prunebench.figures.main_table import MainTable
-from prunebench.figures.pareto import pareto
 from prunebench.figures.quadrant_table import QuadrantTable
 from prunebench.figures.score_quality import score_quality
 from prunebench.figures.style import save
@@ -19,8 +19,10 @@ from prunebench.figures.vote_table import VoteTable
 
 FILES = (
     "main_table.csv", "main_table.md", "main_table.tex", "quadrant_table.md", "vote_table.md", "vote_table.csv",
-    "calibration_table.md", "reliability.csv", "forest.png", "pareto.png", "pareto.svg", "score_quality.png",
+    "calibration_table.md", "reliability.csv", "forest.png", "score_quality.png",
 )  # fmt: skip
+FRONTIER = ("frontier.png", "frontier.svg")
+"""Where ``none`` took part, which all are held against."""
 
 
 DRAWN = ".drawn"
@@ -28,9 +30,10 @@ DRAWN = ".drawn"
 
 
 def write_outputs(results: Results, out: Path) -> None:
-    """Write :data:`FILES` to ``out``, unless they are there and made from these results."""
+    """Write :data:`FILES` to ``out``, and :data:`FRONTIER`, unless they are there and made from these results."""
+    files = [*FILES, *(FRONTIER if results.frontier else ())]
     drawn, digest = out / DRAWN, hashlib.sha256(results.model_dump_json().encode()).hexdigest()
-    if drawn.exists() and drawn.read_text() == digest and all((out / file).exists() for file in FILES):
+    if drawn.exists() and drawn.read_text() == digest and all((out / file).exists() for file in files):
         return
     out.mkdir(parents=True, exist_ok=True)
     MainTable(results).write(out)
@@ -41,6 +44,7 @@ def write_outputs(results: Results, out: Path) -> None:
     if results.equal_cost:
         EqualCostTable(results).write(out)
     save(forest(results, task), out / "forest", formats=("png",))
-    save(pareto(results, task), out / "pareto")
+    if results.frontier:
+        save(frontier(results), out / "frontier")
     save(score_quality(results, task), out / "score_quality", formats=("png",))
     write_atomically(drawn, digest.encode())

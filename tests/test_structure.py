@@ -222,7 +222,7 @@ def house(tmp_path):
         ("import prunebench.bench.policies.topk as best", "bench.policies.topk"),
         ("from .policies import topk", "bench.policies.topk"),
         ("from . import cli", "bench.cli"),
-        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from prunebench.figures import pareto", "figures"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from prunebench.figures import forest", "figures"),
         ("def late():\n    import prunebench.bench.policies", "bench.policies"),
         ("def late():\n    return import_module('prunebench.bench.policies')", "bench.policies"),
         ("LAZY = 'prunebench.bench.policies.topk:TopK'", "bench.policies.topk"),

@@ -69,8 +69,8 @@ def report(
         Path | None, typer.Option(help="The file (default: report.html in the run); the folder of several runs.")
     ] = None,
 ) -> None:
-    """A run as one HTML file: tables, figures, a calculator, every path. Several runs: their tables side by side."""
-    from prunebench.figures.report import write_report
+    """A run as one HTML file: tables, figures, a calculator, every path. Several runs: a leaderboard of the methods."""
+    from prunebench.figures.report import write_leaderboard, write_report
     from prunebench.figures.run_folder import RunFolder
     from prunebench.figures.side_by_side import SideBySide
 
@@ -79,8 +79,10 @@ def report(
         if data:
             raise UserError("--data: the tables of several runs show their comparisons only; leave it out")
         folders, target = [RunFolder(folder) for folder in (run, *others)], out or Path("runs/side-by-side")
-        SideBySide([folder.results for folder in folders if folder.task]).write(target)  # one without rows is refused
-        typer.echo(f"written to {target}: side_by_side.md, .csv, .png and .svg")
+        results = [folder.results for folder in folders if folder.task]  # one without rows is refused
+        written = write_leaderboard(results, target / "leaderboard.html")
+        SideBySide(results).write(target)
+        typer.echo(f"{written}: open it in a browser; beside it side_by_side.md, .csv, .png and .svg")
         return
     with watching() as progress:
         written = write_report(run, out or run / "report.html", _beside(data), progress)

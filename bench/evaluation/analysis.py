@@ -15,11 +15,12 @@ from prunebench.bench.evaluation.grading import correct_of
 from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.evaluation.replays import Replays, replay_methods
-from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, Note, ResultRow, VoteRow
+from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, FrontierRow, Note, ResultRow, VoteRow
 from prunebench.bench.evaluation.statistics import spread
 from prunebench.bench.evaluation.subsampling import Subsamples, subsamples_of
 from prunebench.bench.evaluation.tables.calibration import calibration_rows
 from prunebench.bench.evaluation.tables.equal_cost import Budget, at_equal_cost, default_budget
+from prunebench.bench.evaluation.tables.frontier import frontier_rows
 from prunebench.bench.evaluation.tables.main import Setting, main_rows, primary_task, tables_of
 from prunebench.bench.evaluation.tables.votes import vote_rows
 from prunebench.bench.files import csv_text
@@ -44,6 +45,7 @@ class Analysis:
     replays: Replays
     rows: list[ResultRow]
     ledger: list[LedgerRow]
+    frontier: list[FrontierRow]
     votes: list[VoteRow]
     calibration: list[CalibrationRow]
     notes: list[Note]
@@ -79,7 +81,7 @@ def analyse(
 def tables(
     records: Sequence[ProblemRecord], replays: Replays, candidates: Mapping[str, Candidate], setting: Setting
 ) -> Analysis:
-    """The tables that need no more than what every method did: those of equal retention, of votes, of calibration."""
+    """The tables that need no more than what every method did: equal retention, frontier, votes, calibration."""
     main = main_rows(records, replays, candidates, setting)
     task = primary_task(records)
     return Analysis(
@@ -87,6 +89,7 @@ def tables(
         replays,
         main.rows,
         main.ledger,
+        frontier_rows(records, replays, candidates, setting),
         vote_rows(records, task, replays, candidates),
         calibration_rows(records, task, replays, candidates),
         main.notes,

@@ -193,6 +193,7 @@ def _made_of(
         "repeated": analysis.repeated,
         "representatives": representatives(candidates, competing(candidates, analysis.replays)),
         "equal_cost": analysis.equal_cost,
+        "frontier": analysis.frontier,
         "votes": analysis.votes,
         "calibration": analysis.calibration,
         "notes": [

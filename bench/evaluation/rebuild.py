@@ -148,7 +148,8 @@ def _labelled(
 
 
 def rebuilt(run: WrittenRun, out: Path | None = None) -> Results:
-    """The results with rows, votes and calibration computed anew; what was measured and :data:`TAKEN_OVER` is kept.
+    """The results with rows, frontier, votes and calibration computed anew; what was measured, and :data:`TAKEN_OVER`,
+    is kept.
 
     So is what a plugin computed that is not loaded. In ``out`` is left what else a run folder holds, and what its
     results name: they can be rebuilt again.
@@ -160,7 +161,13 @@ def rebuilt(run: WrittenRun, out: Path | None = None) -> Results:
     votes = [*made.votes, *(row for row in run.results.votes if row.vote not in VOTES.names())]
     notes = [*made.notes, *(note for note in run.results.notes if note.table != TABLE)]
     results = run.results.model_copy(
-        update={"rows": rows, "votes": votes, "calibration": made.calibration, "notes": notes}
+        update={
+            "rows": rows,
+            "frontier": made.frontier,
+            "votes": votes,
+            "calibration": made.calibration,
+            "notes": notes,
+        }
     )
     if out is None:
         return results

@@ -21,6 +21,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "rows": ("task", "method"),
     "repeated": ("task", "method"),
     "equal_cost": ("task", "method"),
+    "frontier": ("task", "method", "k"),
     "votes": ("task", "method", "voters", "vote"),
     "calibration": ("task", "method"),
     "representatives": ("quadrant",),
@@ -67,6 +68,8 @@ def differences(before: Results, after: Results) -> list[str]:
     """Every number, note or input that differs, a sentence each; empty when the runs are equal."""
     sentences = [f"{name}: {old} before, {new} now" for name, old, new in _inputs(before, after)]
     for table, keys in TABLES.items():
+        if table == "frontier" and not before.frontier:  # before there was this table
+            continue
         sentences += _rows(table, _by_key(getattr(before, table), keys), _by_key(getattr(after, table), keys))
     for name in ("problems", "notes", "left_out"):
         if getattr(before, name) != getattr(after, name):

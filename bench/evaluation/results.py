@@ -127,6 +127,28 @@ class EqualCostRow(Row):
     n_problems: int
 
 
+class FrontierRow(Row):
+    """One method that keeps ``k`` paths (a mean where that varies); ``none``: so many whole paths; 0 to 100.
+
+    ``tokens``: all that anybody reads or writes per problem; ``cost``: the arithmetic of all models in generator
+    tokens. Gains are paired differences in points: ``avg_gain`` to keeping all, ``maj_gain_tokens`` and
+    ``maj_gain_cost`` to the vote of as many whole paths as the same tokens or the same arithmetic pay for.
+    """
+
+    task: str
+    method: str
+    quadrant: QuadrantName
+    k: Number
+    tokens: Number
+    cost: Number
+    avg_at_k: Number
+    maj_at_k: Number
+    avg_gain: Interval
+    maj_gain_tokens: Interval
+    maj_gain_cost: Interval
+    n_problems: int
+
+
 class VoteRow(Row):
     """One vote over the paths that a method kept, or over all of them with its scores (``voters``); 0 to 100.
 
@@ -190,6 +212,7 @@ class Results(BaseModel):
     rows: list[ResultRow]
     representatives: list[Representative] = []
     equal_cost: list[EqualCostRow] = []
+    frontier: list[FrontierRow] = []
     votes: list[VoteRow] = []
     calibration: list[CalibrationRow] = []
     repeated: list[ResultRow] = []

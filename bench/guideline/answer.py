@@ -78,6 +78,8 @@ def advise(
     chosen = [guideline for guideline in guidelines if method in (None, guideline.method)]
     if not chosen:
         raise UserError(f"no guideline of method '{method}': there are {', '.join(g.method for g in guidelines)}")
+    if prefix > task_length:
+        raise UserError(f"--prefix {prefix:,.0f}: longer than the mean path of {task_length:,.0f} tokens")
     for guideline in chosen[:1]:
         for name, value, measured in (
             ("budget", budget, guideline.budgets), ("prefix", prefix, guideline.prefixes),
@@ -89,8 +91,6 @@ def advise(
                     f"--{name} {value:,.0f}: the guideline of {guideline.model} was measured from {min(measured):,.0f} "
                     f"to {max(measured):,.0f} tokens and does not extrapolate; sweep such lengths: prunebench sweep"
                 )
-    if prefix > task_length:
-        raise UserError(f"--prefix {prefix:,.0f}: longer than the mean path of {task_length:,.0f} tokens")
     ranked = sorted(chosen, key=lambda guideline: -guideline.gain(guideline.best_form).mean)
     best = ranked[0]
     form = best.best_form

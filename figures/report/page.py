@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from prunebench.bench.errors import UserError
@@ -25,17 +25,16 @@ from prunebench.figures.main_table import columns
 from prunebench.figures.overhead import peak_kv_bytes
 from prunebench.figures.registry import figures
 from prunebench.figures.report.explorer import explorer, packed
-from prunebench.figures.report.summary import summary
+from prunebench.figures.report.summary import answer, summary
+from prunebench.figures.report.template import SortableCell, page_of, sortable
 from prunebench.figures.run_folder import RunFolder, mean_defined
 from prunebench.figures.style import QUADRANTS, rows_of
 
-
-@dataclass(frozen=True)
-class SortableCell:
-    """What is shown, and what is sorted by."""
-
-    text: str
-    key: str
+OPENING = ("forest", "frontier")
+"""The pictures that stand beside the answer."""
+FITTING = 3
+"""The columns up to this priority are shown at once: six."""
+SORTED_BY = "Δ none [95 %]"
 
 
 def write_report(run: Path, out: Path, extras: dict[str, Path] | None = None, progress: Progress = SILENT) -> Path:
@@ -54,21 +53,16 @@ def render(run: RunFolder, folder: Path, progress: Progress) -> str:
     Figures are drawn into ``folder``; ``progress`` counts them.
     """
     results, task = run.results, run.task
-    environment = Environment(
-        loader=PackageLoader("prunebench.figures.report"),
-        autoescape=select_autoescape(default=True), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     paths = explorer(run)
     guidelines = guidelines_of(run)
-    style, script = (environment.loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))  # type: ignore[union-attr]
-    return environment.get_template("report.html").render(
+    return page_of(
+        "report.html",
         title=f"{rows_of(results, task)[0].model}: {', '.join(results.problems)}",
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
+        answer=answer(results, task),
         summary=summary(results, task),
-        header=[column.header for column in columns()],
-        rows=[main_cells(row) for row in rows_of(results, task)],
+        header=[{"name": column.header, "first": column.priority <= FITTING} for column in columns()],
+        rows=[main_cells(row) for row in best_first(rows_of(results, task))],
+        sorted_by=SORTED_BY,
         quadrants={name: style.label for name, style in QUADRANTS.items()},
         equal_cost=_equal_cost(run),
         pictures=pictures(run, folder, progress),
@@ -92,6 +86,11 @@ def embedded(value: Any) -> Markup:
     return Markup(text)  # noqa: S704 - escaped above
 
 
+def best_first(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """By the difference to ``none``, undefined ones last: what the table is sorted by at first."""
+    return sorted(rows, key=lambda row: (math.isnan(row["delta"].mean), -row["delta"].mean))
+
+
 def main_cells(row: ResultRow) -> dict[str, Any]:
     """One row of the main table: cells, and what they sort by."""
     values = {
@@ -102,36 +101,27 @@ def main_cells(row: ResultRow) -> dict[str, Any]:
     for column in columns():
         text = column.cell(row)
         key = values.get(column.header, text)
-        cells.append(SortableCell(text, _sortable(key)))
+        cells.append(SortableCell(text, sortable(key)))
     return {"quadrant": row.quadrant, "method": row.method, "cells": cells}
-
-
-def _sortable(key: object) -> str:
-    """A number as itself, a text in lower case; undefined sorts last."""
-    if isinstance(key, float | int):
-        return "" if key != key else repr(float(key))
-    text = (
-        str(key).replace("−", "-").replace(",", "").replace("<", "").replace("≥", "").split("[")[0].strip().rstrip("%")
-    )
-    try:
-        return repr(float(text))
-    except ValueError:
-        return "" if text in ("–", "") else text.lower()
 
 
 def _equal_cost(run: RunFolder) -> dict[str, Any] | None:
     if not run.results.equal_cost:
         return None
     table = EqualCostTable(run.results)
-    rows = [[SortableCell(text, _sortable(text)) for text in row] for row in table.rows()]
+    rows = [[SortableCell(text, sortable(text)) for text in row] for row in table.rows()]
     return {"caption": table.caption, "header": EQUAL_COST_HEADER, "rows": rows, "legend": EQUAL_COST_LEGEND}
 
 
-def pictures(run: RunFolder, folder: Path, progress: Progress) -> list[dict[str, str]]:
+def pictures(run: RunFolder, folder: Path, progress: Progress) -> list[dict[str, Any]]:
     """Draws every figure that the run allows into ``folder``; the main table stands on the page as a table."""
     drawn = {path.stem: path for path in draw_figures(run, folder, progress=progress).written if path.suffix == ".png"}
     return [
-        {"description": figure.description, "source": f"data:image/png;base64,{_base64(drawn[figure.name])}"}
+        {
+            "description": figure.description,
+            "source": f"data:image/png;base64,{_base64(drawn[figure.name])}",
+            "first": figure.name in OPENING,
+        }
         for figure in figures()
         if figure.name in drawn and figure.name != "main_table"
     ]
@@ -179,7 +169,7 @@ def ledger_lines(run: RunFolder) -> list[dict[str, Any]]:
             sum(mean_defined(pick(method, phase, "flops")) for phase in ("launch", "check", "resume")) / 1e9,
             peak_kv_bytes([row for row in rows if row.method == method]) / 1e6, seconds,
         ]  # fmt: skip
-        lines.append({"method": method, "cells": [SortableCell(_short(value), _sortable(value)) for value in numbers]})
+        lines.append({"method": method, "cells": [SortableCell(_short(value), sortable(value)) for value in numbers]})
     return lines
 
 

@@ -11,6 +11,31 @@ from prunebench.figures.style import rows_of
 SIGNIFICANT = 0.05
 
 
+def answer(results: Results, task: str) -> str:
+    """Whether to prune, in one sentence: what is established, and by whom."""
+    rows = rows_of(results, task)
+    methods = [row for row in rows if row.quadrant != "control" and not math.isnan(row["delta"].mean)]
+    if not methods:
+        return "Nothing is answered: no method besides the controls took part."
+    k, n = _usual(methods)
+    established = [row for row in methods if row["p_holm"].mean < SIGNIFICANT and row["delta"].mean > 0]
+    if not established:
+        best = max(methods, key=lambda row: row["delta"].mean)
+        return (
+            f"Not established: none of {len(methods)} methods keeps better paths than chance would, {k} of {n}, after "
+            f"correction for all of them; the largest difference is that of {best.method}, "
+            f"{with_interval(best['delta'], signed=True)} points."
+        )
+    best = max(established, key=lambda row: row["delta"].mean)
+    count = "one" if len(established) == 1 else str(len(established))
+    return (
+        f"Prune: {count} of {len(methods)} methods {'keeps' if len(established) == 1 else 'keep'} better paths than "
+        f"chance would, and {best.method} (quadrant {best.quadrant}) gains most, "
+        f"{with_interval(best['delta'], signed=True)} points of avg@k at {best.k} of {best.n} paths, with "
+        f"{number(best['reduction'].mean)} % of the tokens saved."
+    )
+
+
 def summary(results: Results, task: str) -> list[str]:
     """Three to five sentences: what was compared, equal retention, headroom, equal cost."""
     rows = rows_of(results, task)

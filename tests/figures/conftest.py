@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from prunebench.bench.evaluation.results import Note, QuadrantName, ResultRow, Results
+from prunebench.bench.evaluation.results import FrontierRow, Note, QuadrantName, Representative, ResultRow, Results
+from prunebench.bench.evaluation.statistics import Interval
 from tests.figures.rows import flat_row
 
 NAN = math.nan
@@ -63,6 +64,26 @@ def row(task: str, method: str, base: float, half: float) -> ResultRow:
     )  # fmt: skip
 
 
+def curve(method: str) -> list[FrontierRow]:
+    """A method from 64 kept paths to one; ``none`` pays for whole paths only."""
+    quadrant, gain, _, extra, _ = METHODS.get(method, ("mixed", 12.1, 0.74, 300.0, 0.034))
+    rows = []
+    for k in (64, 32, 16, 8, 4, 2, 1):
+        judged = 0.0 if method == "none" else extra
+        tokens = 14_300 * k / 64 if method == "none" else 2_700 + judged + 11_600 * k / 64
+        pruned = 0.0 if method == "none" else gain * (1 - k / 64)
+        vote = 44 + 4 * np.log2(k) / 6 - 9 * (k < 4) + pruned
+        interval = Interval(pruned, pruned - 5, pruned + 6)
+        rows.append(
+            FrontierRow(
+                task="all", method=method, quadrant=quadrant, k=k, tokens=tokens, cost=tokens - judged / 2,
+                avg_at_k=44.1 + pruned, maj_at_k=vote, avg_gain=interval, maj_gain_tokens=interval,
+                maj_gain_cost=interval, n_problems=48,
+            )
+        )  # fmt: skip
+    return rows
+
+
 @pytest.fixture
 def results() -> Results:
     bases = dict(zip(TASKS, np.array([44.1, 38.0, 51.5, 47.2, 39.8]), strict=True))
@@ -78,6 +99,11 @@ def results() -> Results:
         rows=[
             row(task, method, float(bases[task]), float(halves[task])) for task in TASKS for method in [*METHODS, EXTRA]
         ],
+        representatives=[
+            Representative(quadrant=quadrant, method=method, validation_auroc=0.6, candidates=3)
+            for quadrant, method in (("I", "slim-sc"), ("II", "text-classifier"), ("III", "entropy"), ("IV", "stop"))
+        ],
+        frontier=[row for method in [*METHODS, EXTRA] if method != "random" for row in curve(method)],
         left_out={"prm": "no reward model is installed"},
         notes=[
             Note(table="main", task="all", text="minimum detectable difference 4.1 points at 80 % power"),

@@ -62,7 +62,7 @@ def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFold
         "main_table",
         "quadrant_table",
         "forest",
-        "pareto",
+        "frontier",
         "overhead",
         "score_quality",
         "reliability",
@@ -75,17 +75,16 @@ def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFold
 
 
 def test_the_same_run_gives_the_same_bytes(run: RunFolder, tmp_path: Path) -> None:
-    names = ["pareto", "taxonomy", "reliability"]
+    names = ["frontier", "taxonomy", "reliability"]
     first, second = (draw_figures(run, tmp_path / name, names, paper=True).written for name in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 def test_published_numbers_are_told_apart_in_the_data(run: RunFolder, tmp_path: Path) -> None:
     for paper, sources in ((False, {"measured"}), (True, {"measured", "STOP paper (arXiv 2604.16029)"})):
-        draw_figures(run, tmp_path, ["pareto", "overhead"], paper=paper)
-        for name in ("pareto", "overhead"):
-            lines = csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines())
-            assert {line["source"] for line in lines} == sources
+        draw_figures(run, tmp_path, ["overhead"], paper=paper)
+        lines = csv.DictReader((tmp_path / "overhead.csv").read_text().splitlines())
+        assert {line["source"] for line in lines} == sources
 
 
 def test_a_sweep_beside_the_run_gives_its_four_figures(run: RunFolder, tmp_path: Path) -> None:
@@ -124,8 +123,8 @@ def test_measured_potentials_beside_the_run_give_the_motivation(run: RunFolder, 
 
 
 def test_a_figure_asked_for_by_name_must_be_there_and_possible(run: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown figure 'parto': did you mean 'pareto'"):
-        draw_figures(run, tmp_path / "out", ["taxonomy", "parto"])
+    with pytest.raises(UserError, match="unknown figure 'froest': did you mean 'forest'"):
+        draw_figures(run, tmp_path / "out", ["taxonomy", "froest"])
     with pytest.raises(UserError, match="make it with: prunebench study ablations"):
         draw_figures(run, tmp_path / "out", ["ablations"])
     assert not (tmp_path / "out").exists()
@@ -161,8 +160,8 @@ def test_a_single_file_adds_a_figure(run: RunFolder, tmp_path: Path) -> None:
     assert [path.name for path in written] == ["gains.png", "gains.svg", "gains.csv"]
     assert written[-1].read_text().splitlines()[0] == "method,delta"
     assert "gains.png" in {path.name for path in draw_figures(run, tmp_path / "all").written}
-    (tmp_path / "again.py").write_text(OWN.replace("gains", "pareto"))
-    with pytest.raises(ValueError, match=r"figure 'pareto' is taken by prunebench\.figures\.pareto\.draw"):
+    (tmp_path / "again.py").write_text(OWN.replace("gains", "frontier"))
+    with pytest.raises(ValueError, match=r"figure 'frontier' is taken by prunebench\.figures\.frontier\.draw"):
         module_of(tmp_path / "again.py")
 
 

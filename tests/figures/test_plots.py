@@ -7,24 +7,26 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from prunebench.bench.evaluation.results import Results
+from prunebench.bench.evaluation.results import FrontierRow, Results
 from prunebench.bench.evaluation.statistics import UNDEFINED
 from prunebench.figures.forest import HIDDEN, forest
-from prunebench.figures.paper.marks import published_points
-from prunebench.figures.pareto import pareto
+from prunebench.figures.frontier import HIDDEN as HIDDEN_THERE
+from prunebench.figures.frontier import PANELS, frontier
 from prunebench.figures.score_quality import score_quality
-from prunebench.figures.style import QUADRANTS, WIDTH_INCHES, save, spread
+from prunebench.figures.style import INK, QUADRANTS, WIDTH_INCHES, save, spread
 from tests.figures.readable import assert_readable, texts
 from tests.figures.rows import changed
 
 Plot = Callable[..., Figure]
-PLOTS = [forest, pareto, score_quality]
+PLOTS = [forest, score_quality]
 plots = pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.__name__)
 
 
@@ -57,7 +59,7 @@ def test_nothing_is_cut_and_no_text_overlaps(plot: Plot, kind: str, results: Res
 @plots
 def test_every_method_and_every_axis_is_named(plot: Plot, results: Results) -> None:
     figure = plot(results)
-    shown = {text.get_text().partition(" (↑")[0] for text in texts(figure)}
+    shown = {text.get_text() for text in texts(figure)}
     left_to_lines = set(HIDDEN) if plot is forest else set()
     assert {row.method for row in results.rows if row.task == "all"} - left_to_lines <= shown
     assert all(ax.get_xlabel() for ax in figure.axes)
@@ -74,40 +76,70 @@ def test_the_forest_fills_what_holm_leaves_standing_and_dashes_the_potential(res
     assert dashed == next(row["delta"].mean for row in rows if row.method == "potential")
 
 
-def test_pareto_draws_intervals_against_tokens_and_against_seconds(results: Results) -> None:
-    tokens, seconds = pareto(results).axes
-    assert "avg@k" in tokens.get_ylabel() and tokens.get_ylim() == seconds.get_ylim()
-    assert tokens.get_xlabel().startswith("tokens") and "check (s)" in seconds.get_xlabel()
-    stop = next(row for row in results.rows if (row.task, row.method) == ("all", "stop"))
-    for ax, cost in ((tokens, stop["tokens"].mean), (seconds, stop["check_seconds"].mean)):
-        drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.get_lines()]
-        assert ([cost, cost], [stop["avg_at_k"].low, stop["avg_at_k"].high]) in drawn
-        assert ([cost], [stop["avg_at_k"].mean]) in drawn
+def of_frontier(ax: Axes) -> dict[str, list[tuple[float, float]]]:
+    """The lines of a panel by colour, grey ones apart."""
+    return {to_hex(str(line.get_color())): [*zip(line.get_xdata(), line.get_ydata(), strict=True)] for line in ax.lines}
 
 
-def test_pareto_marks_none_and_potential_as_lines(results: Results) -> None:
-    wanted = [row["avg_at_k"].mean for row in results.rows if row.task == "all" and row.method in ("none", "potential")]
-    for ax in pareto(results).axes:
-        dashed = [line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == "--"]
-        assert sorted(dashed) == sorted(wanted)
+def test_the_frontier_draws_every_method_over_k_and_representatives_in_their_colour(results: Results) -> None:
+    drawn = frontier(results)
+    assert_readable(drawn)
+    curves: dict[str, list[FrontierRow]] = {}
+    for row in results.frontier:
+        curves.setdefault(row.method, []).append(row)
+    for ax, (measure, cost, *_) in zip(drawn.axes, PANELS, strict=True):
+        assert len(ax.lines) == len(curves) - len(HIDDEN_THERE), "they would squeeze the others"
+        lines = of_frontier(ax)
+        for method, color in (("none", INK), ("stop", QUADRANTS["IV"].color), ("entropy", QUADRANTS["III"].color)):
+            wanted = [(getattr(row, cost), getattr(row, measure)) for row in curves[method]]
+            assert lines[color.lower()] == wanted
+        assert ax.get_xlim()[0] == 0 and ax.get_xlim()[1] > max(row.tokens for row in curves["none"])
+    assert {"none: 64 to 1 whole paths", "IV: stop", "III: entropy"} <= {text.get_text() for text in texts(drawn)}
 
 
-def test_published_points_stand_in_a_panel_of_their_own_as_open_markers(results: Results) -> None:
-    figure = pareto(results, paper=True)
-    assert_readable(figure)
-    *measured, published = figure.axes
-    points = [line for line in published.get_lines() if line.get_marker() not in ("None", "")]
-    assert len(points) == len(published_points()) > 0
-    assert all(line.get_markerfacecolor() == "white" for line in points)
-    assert not any(line.get_markerfacecolor() == "white" for ax in measured for line in ax.get_lines())
+def test_a_band_of_the_frontier_is_the_paired_difference_to_whole_paths_at_the_same_cost(results: Results) -> None:
+    stop = next(row for row in results.frontier if (row.method, row.k) == ("stop", 8))
+    for ax, gain, value in zip(
+        frontier(results).axes,
+        (stop.maj_gain_tokens, stop.maj_gain_cost, stop.avg_gain),
+        (stop.maj_at_k, stop.maj_at_k, stop.avg_at_k),
+        strict=True,
+    ):
+        (band,) = [
+            band for band in ax.collections if to_hex(band.get_facecolor()[0][:3]) == QUADRANTS["IV"].color.lower()
+        ]
+        corners = band.get_paths()[0].vertices
+        for end in (gain.low, gain.high):
+            assert np.isclose(corners[:, 1], value + end - gain.mean).any()
 
 
-def test_a_method_without_seconds_is_still_named_and_placed_by_its_tokens(results: Results) -> None:
-    rows = [changed(row, check_seconds=math.nan) for row in results.rows]
-    tokens, seconds = pareto(results.model_copy(update={"rows": rows})).axes
-    markers = [line for line in tokens.get_lines() if line.get_marker() not in ("None", "")]
-    assert len(markers) == len({row.method for row in rows}) - 1  # the oracle lies above the panel
-    assert [text.get_text() for text in seconds.texts] == ["not measured"]
+def test_a_method_of_unknown_cost_has_no_curve_and_a_run_without_none_no_frontier(results: Results) -> None:
+    unknown = [
+        row.model_copy(update={"cost": math.nan}) if row.method == "slim-sc" else row for row in results.frontier
+    ]
+    before, after = (len(frontier(some).axes[1].lines) for some in (results, with_frontier(results, unknown)))
+    assert after == before - 1
+    with pytest.raises(ValueError, match="no frontier"):
+        frontier(with_frontier(results, [row for row in results.frontier if row.method != "none"]))
+
+
+@pytest.mark.parametrize("kind", ["one task", "no intervals", "no representatives", "a point"])
+def test_the_frontier_stays_readable(kind: str, results: Results) -> None:
+    rows = results.frontier
+    if kind == "one task":
+        rows = [row.model_copy(update={"task": "a_task_with_a_rather_long_name"}) for row in rows]
+    elif kind == "no intervals":
+        gains = dict.fromkeys(("avg_gain", "maj_gain_tokens", "maj_gain_cost"), UNDEFINED)
+        rows = [row.model_copy(update=gains) for row in rows]
+    elif kind == "no representatives":
+        results = results.model_copy(update={"representatives": []})
+    elif kind == "a point":
+        rows = [row for row in rows if row.k == 64]
+    assert_readable(frontier(with_frontier(results, rows)))
+
+
+def with_frontier(results: Results, rows: list[FrontierRow]) -> Results:
+    return results.model_copy(update={"frontier": rows})
 
 
 def test_score_quality_draws_what_lies_outside_with_its_value(results: Results) -> None:

@@ -24,21 +24,27 @@
         return down ? -order : order;
       });
       table.tBodies[0].append(...rows);
+      const said = table.closest("section").querySelector(".sorted");
+      if (said) said.textContent = `sorted by ${header.textContent}, ${down ? "greatest" : "smallest"} first`;
     }));
   }
   const filter = by("filter");
+  const quadrants = [...document.querySelectorAll("input[data-quadrant]")];
   const narrow = () => {
     const wanted = filter.value.trim().toLowerCase().split(/\s+/);
+    const chosen = new Set(quadrants.filter((one) => one.checked).map((one) => one.dataset.quadrant));
     let shown = 0;
     for (const row of by("main").tBodies[0].rows) {
       const words = row.dataset.filter.toLowerCase();
-      row.hidden = !wanted.every((word) => words.includes(word));
+      row.hidden = !chosen.has(row.dataset.quadrant) || !wanted.every((word) => words.includes(word));
       shown += !row.hidden;
     }
     by("count").textContent = shown === 1 ? "1 method" : `${shown} methods`;
   };
-  filter.addEventListener("input", narrow);
+  for (const one of [filter, ...quadrants]) one.addEventListener("input", narrow);
   narrow();
+  const all = by("all-columns");
+  if (all) all.addEventListener("input", () => by("main").classList.toggle("short", !all.checked));
 
   // The guideline: the same arithmetic as bench.advice.
   const UNIT = 1024, MARGIN = 0.05, PAPER = {a: 1.17e4, b: 0.46, c: 0.40, d: 4.55};
@@ -63,6 +69,9 @@
   };
   const advise = (guidelines, budget, prefix, length, method) => {
     const chosen = guidelines.filter((one) => !method || one.method === method);
+    if (prefix > length) {
+      return {refused: `a prefix of ${Math.round(prefix)} tokens is longer than the mean path of ${Math.round(length)} tokens.`};
+    }
     const ranges = [["budget", budget, chosen[0].budgets], ["prefix", prefix, chosen[0].prefixes],
       ["task-length", length, Object.values(chosen[0].lengths)]];
     for (const [name, value, measured] of ranges) {
@@ -139,17 +148,26 @@
     if (names.includes("stop")) method.value = "stop";
     const rows = by("e-rows"), text = by("e-text");
 
+    const verdict = (one) => (one.correct === null ? "not graded" : one.correct ? "right" : "wrong");
+    const classes = {right: "right", wrong: "wrong", "not graded": "ungraded"};
+    // Kept is what votes. A path that is not kept may still be whole: it ended before the check.
+    const fate = (one, decision, index) => {
+      const end = Math.min(decision.decoded[index], one.length);
+      if (decision.kept[index] === "1") return end < one.length ? `kept, stopped to vote at ${end}` : "kept";
+      return end < one.length ? `pruned at ${end}` : "not kept, ended by then";
+    };
+
     const open = (one, decision, index) => {
       text.replaceChildren();
-      const kept = decision.kept[index] === "1", end = Math.min(decision.decoded[index], one.length);
-      text.append(make("h3", "", `Path ${one.n}: ${one.correct ? "right" : "wrong"}, answer ${one.answer ?? "none"}, ${one.length} tokens, ${kept ? "kept" : "pruned"}`));
+      const end = Math.min(decision.decoded[index], one.length);
+      text.append(make("h3", "", `Path ${one.n}: ${verdict(one)}, answer ${one.answer ?? "none"}, ${one.length} tokens, ${fate(one, decision, index)}`));
       const body = make("div");
       const characters = Array.from(one.text);  // sizes count code points, as Python does, not UTF-16 units
       if (one.ends) {
         let at = 0;
         one.ends.forEach((size, token) => {
           if (token === told.checkpoint) body.append(make("span", "mark", `▸check at ${told.checkpoint}`));
-          if (token === end) body.append(make("span", "mark", `▸pruned at ${end}`));
+          if (token === end) body.append(make("span", "mark", `▸${fate(one, decision, index)}`));
           const piece = make("span", token >= end ? "after" : "", characters.slice(at, at + size).join(""));
           const doubt = 9 - Number(one.sure[token]);
           if (doubt > 1) piece.style.background = `rgba(217, 95, 14, ${(doubt / 14).toFixed(2)})`;
@@ -165,6 +183,7 @@
       text.focus({preventScroll: false});
     };
 
+    const rank = (one) => (one.correct === null ? 0.5 : Number(one.correct));
     const show = () => {
       const chosen = told.problems[Number(problem.value)], decision = chosen.methods[method.value];
       text.hidden = true;
@@ -176,12 +195,12 @@
       const indices = chosen.paths.map((_, index) => index);
       const score = (index) => decision.score[index] ?? -Infinity;
       if (order.value === "score") indices.sort((a, b) => score(b) - score(a));
-      if (order.value === "outcome") indices.sort((a, b) => chosen.paths[b].correct - chosen.paths[a].correct);
+      if (order.value === "outcome") indices.sort((a, b) => rank(chosen.paths[b]) - rank(chosen.paths[a]));
       rows.replaceChildren(...indices.map((index) => {
         const one = chosen.paths[index], end = Math.min(decision.decoded[index], one.length);
         const button = make("button");
         button.type = "button";
-        const outcome = one.correct ? "right" : "wrong", value = decision.score[index];
+        const outcome = classes[verdict(one)], value = decision.score[index];
         const track = make("span", "track");
         const part = (classes, from, to) => {
           const bar = make("span", classes);
@@ -194,7 +213,8 @@
         const check = make("span", "check");
         check.style.left = `${(100 * Math.min(told.checkpoint, longest)) / longest}%`;
         track.append(check);
-        const spoken = `, ${outcome}, ${one.length} tokens, ${end < one.length ? `pruned at ${end}` : "kept"}`;
+        const spoken = `, ${verdict(one)}, ${one.length} tokens, ${fate(one, decision, index)}`;
+        if (decision.kept[index] === "1") button.classList.add("kept");
         button.append(make("span", "n", one.n), track, make("span", "s", value === null ? "–" : value.toPrecision(3)),
           make("span", "spoken", spoken));
         button.addEventListener("click", () => open(one, decision, index));

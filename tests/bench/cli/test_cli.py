@@ -165,7 +165,7 @@ def test_from_rollouts_to_a_table(prunebench, tmp_path):
     common = (*SMALL, "--problems", "2")
     assert prunebench("compare", *common, "--methods", "entropy,slim-sc", "--learned", "none", "--out",
                       "out")[0] == 0  # fmt: skip
-    for file in ("results.json", "main_table.csv", "main_table.md", "main_table.tex", "pareto.png", "pareto.svg",
+    for file in ("results.json", "main_table.csv", "main_table.md", "main_table.tex", "frontier.png", "frontier.svg",
                  "score_quality.png"):  # fmt: skip
         assert (tmp_path / "out" / file).stat().st_size > 200
     code, out, _ = prunebench("label", "out/rollouts", "--continuations", "4", "--out", "labels")

@@ -19,7 +19,7 @@ def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("paretto",), "unknown figure 'paretto': did you mean 'pareto'"),
+        (("frontiers",), "unknown figure 'frontiers': did you mean 'frontier'"),
         (("retention", "--data", "sweep=nowhere"), "nowhere: no such folder; make it with: prunebench sweep --store"),
         (("ablations",), "make it with: prunebench study ablations FOLDER --out runs/ablations"),
         (("ablations", "--data", "ablation=x"), "--data ablation=x: nothing is called 'ablation'; known are sweep, "),

@@ -36,6 +36,55 @@ def test_the_table_sorts_both_ways_with_undefined_values_last(tab):
     assert tab.locator("#main thead th").nth(2).get_attribute("aria-sort") == "descending"
 
 
+def test_the_table_shows_six_columns_says_its_sorting_and_has_the_others_behind_a_box(tab):
+    shown = "ths => ths.filter(th => th.offsetParent !== null).map(th => th.textContent)"
+    six = ["method", "avg@k [95 %]", "Δ none [95 %]", "p (Holm)", "maj@k", "saved %"]
+    assert sorted(tab.eval_on_selector_all("#main thead th", shown)) == sorted(six)
+    assert "sorted by Δ none [95 %], greatest first" in tab.text_content("#table .controls .sorted")
+    gains = [float(key) for key in column(tab, "#main", 3) if key]
+    assert gains == sorted(gains, reverse=True)
+    tab.locator("#main thead th button", has_text="maj@k").click()
+    assert tab.text_content("#table .controls .sorted") == "sorted by maj@k, smallest first"
+    tab.check("#all-columns")
+    assert len(tab.eval_on_selector_all("#main thead th", shown)) > 12
+
+
+def test_a_quadrant_is_filtered_by_its_box_and_marked_by_its_colour(tab):
+    tab.uncheck("input[data-quadrant=control]")
+    assert sorted(column(tab, "#main", 0)) == ["entropy", "stop", "text-classifier"]
+    tab.uncheck("input[data-quadrant=IV]")
+    assert sorted(column(tab, "#main", 0)) == ["entropy", "text-classifier"]
+    colour = tab.eval_on_selector("tr.q-IV .quadrant", "one => getComputedStyle(one).backgroundColor")
+    assert colour == "rgb(213, 94, 0)"  # the figures' colour
+
+
+def test_what_is_not_graded_is_called_so_and_kept_is_what_votes(chromium, page, tmp_path):
+    (held,) = re.findall(r'id="paths-data">([^<]*)<', page.read_text())
+    content = json.loads(gzip.decompress(base64.b64decode(held)))
+    for problem in content["problems"]:
+        problem["paths"][0]["correct"] = None
+        decision = problem["methods"]["stop"]
+        decision["kept"] = "1" + "0" * (len(decision["kept"]) - 1)
+        for whole in (0, 1):  # the second one ended before the check, and was not chosen
+            decision["decoded"][whole] = problem["paths"][whole]["length"]
+    changed = tmp_path / "ungraded.html"
+    changed.write_text(page.read_text().replace(held, packed(content)))
+    context = chromium.new_context()
+    opened = context.new_page()
+    opened.goto(changed.as_uri())
+    opened.wait_for_function("document.body.dataset.ready === 'yes'")
+    opened.select_option("#e-method", "stop")
+    opened.select_option("#e-order", "path")
+    said = opened.locator("#e-rows .spoken").all_inner_texts()
+    assert ", not graded, " in said[0] and said[0].endswith("kept")
+    assert said[1].endswith("not kept, ended by then") and "pruned at" in said[2]
+    assert opened.locator("#e-rows button.kept").count() == 1
+    assert opened.locator("#e-rows .ungraded").count() >= 1
+    opened.locator("#e-rows button").first.click()
+    assert "not graded" in opened.locator("#e-text h3").inner_text()
+    context.close()
+
+
 def test_the_filter_narrows_and_counts(tab):
     tab.fill("#filter", "stop")
     assert column(tab, "#main", 0) == ["stop"]
@@ -45,6 +94,10 @@ def test_the_filter_narrows_and_counts(tab):
 def test_the_calculator_says_what_the_command_says(tab, run):
     guideline = Guideline.read(run / "sweep" / "guideline-stop.json")
     asked = [(b, p, t) for b in (2048, 3000, 8192, 9000) for p in (20, 31, 40) for t in (200, 301, 450)]
+    backwards = tab.evaluate("asked => prunebench.advise(...asked)", [1, 500, 20, "stop"])
+    assert backwards["refused"] == "a prefix of 500 tokens is longer than the mean path of 20 tokens."
+    with pytest.raises(UserError, match="longer than the mean path"):
+        advise([guideline], 1, 500, 20, "stop")
     answers = 0
     for question in asked:
         recommended = tab.evaluate("asked => prunebench.advise(...asked)", [*question, "stop"])

@@ -12,8 +12,9 @@ from prunebench.bench.evaluation.results import Results
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.figures.report import write_report
 from prunebench.figures.report.explorer import characters, packed
-from prunebench.figures.report.page import _sortable, embedded
-from prunebench.figures.report.summary import summary
+from prunebench.figures.report.page import embedded
+from prunebench.figures.report.summary import answer, summary
+from prunebench.figures.report.template import sortable
 from tests.bench.conftest import prunebench, refused  # noqa: F401 - a fixture
 from tests.figures.rows import changed
 
@@ -84,7 +85,7 @@ def test_embedded_data_cannot_end_their_element():
      ("<0.001", "0.001"), ("12,345", "12345.0"), (float("nan"), ""), (2.5, "2.5")],
 )  # fmt: skip
 def test_what_a_cell_is_sorted_by(cell, key):
-    assert _sortable(cell) == key
+    assert sortable(cell) == key
 
 
 def test_the_summary_says_what_was_found_with_intervals(results):
@@ -92,6 +93,35 @@ def test_the_summary_says_what_was_found_with_intervals(results):
     assert "48 problems" in said and "keep better paths than chance would" in said and "stop +11.7 [" in said
     nothing = results.model_copy(update={"rows": [changed(r, p_holm=1.0) for r in results.rows]})
     assert "no method of 8 is better than keeping all paths" in " ".join(summary(nothing, "all"))
+
+
+def test_the_report_opens_with_the_answer_in_one_sentence(results):
+    said = answer(results, "all")
+    assert said.startswith("Prune: ") and said.count(". ") == 0
+    assert "mix_of_everything (quadrant mixed) gains most, +12.1 [" in said and "at 8 of 64 paths" in said
+    nothing = results.model_copy(update={"rows": [changed(r, p_holm=1.0) for r in results.rows]})
+    assert answer(nothing, "all").startswith("Not established: none of 8 methods")
+    controls = results.model_copy(update={"rows": [r for r in results.rows if r.quadrant == "control"]})
+    assert answer(controls, "all").startswith("Nothing is answered")
+
+
+def test_the_answer_stands_first_and_its_two_pictures_once(run, page):
+    text = page.read_text()
+    assert (
+        text.index('class="answer"')
+        < text.index("by quadrant.")
+        < text.index("keeping one.")
+        < text.index('id="table"')
+    )
+    assert text.count("<figcaption>What every method gains over keeping all, by quadrant.") == 1
+
+
+def test_an_ungraded_path_is_not_called_wrong(attacked):
+    content = payload(attacked)
+    verdicts = {path["correct"] for problem in content["problems"] for path in problem["paths"]}
+    assert verdicts <= {True, False, None}
+    script = attacked.read_text()
+    assert "not graded" in script and 'one.correct ? "right" : "wrong"}, answer' not in script
 
 
 def test_without_results_it_refuses_and_writes_nothing(tmp_path, prunebench):  # noqa: F811
