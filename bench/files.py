@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -33,6 +34,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError:  # a full disk would stay full of it
         temporary.unlink(missing_ok=True)
         raise
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """One JSON object more at the end of a file of lines; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:  # the newline first: it ends what a kill may have cut off
+        stream.write((b"\n" if stream.tell() else b"") + json.dumps(row).encode())
+
+
+def rows_in(path: Path) -> Iterator[dict[str, Any]]:
+    """What :func:`append_row` wrote, none without the file; a line that a kill cut off is as if never written."""
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
 
 
 def file_digest(path: Path) -> str:

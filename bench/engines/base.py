@@ -179,6 +179,26 @@ class Rollout:
     recomputed_tokens: int = 0
 
 
+@dataclass(frozen=True)
+class Phases:
+    """Tokens and seconds of pruning online: prefixes launched, checked, and the kept ones resumed."""
+
+    launch_tokens: int
+    check_tokens: int
+    resume_tokens: int
+    launch_seconds: float
+    check_seconds: float
+    resume_seconds: float
+
+    @property
+    def tokens(self) -> int:
+        return self.launch_tokens + self.check_tokens + self.resume_tokens
+
+    @property
+    def seconds(self) -> float:
+        return self.launch_seconds + self.check_seconds + self.resume_seconds
+
+
 class LivePool(Generator, Protocol):
     """A pool stopped at a checkpoint with its keys and values in memory."""
 

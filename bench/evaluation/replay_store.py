@@ -13,6 +13,7 @@ import numpy as np
 
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replay import Replay
+from prunebench.bench.files import append_row, rows_in
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Signal
 from prunebench.methods.meter import Charge, Cost
@@ -30,12 +31,9 @@ class ReplayStore:
     def __init__(self, folder: Path, context: str, identities: Mapping[str, str]) -> None:
         self._file, self._context, self._identities = folder / FILE, context, dict(identities)
         self._held: dict[str, dict[str, Any]] = {}
-        for line in self._file.read_bytes().split(b"\n") if self._file.exists() else ():
-            try:
-                row = json.loads(line)
+        for row in rows_in(self._file):
+            if "key" in row:
                 self._held[row["key"]] = row
-            except (ValueError, KeyError, TypeError):
-                continue
 
     def __len__(self) -> int:
         return len(self._held)
@@ -50,9 +48,7 @@ class ReplayStore:
         key = self._key(candidate, record)
         row = {"key": key, "method": candidate.name, "task": record.task, "problem": record.problem} | _plain(replay)
         self._held[key] = row
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("ab") as file:  # the newline first: it ends what a kill may have cut off
-            file.write(b"\n" + json.dumps(row).encode())
+        append_row(self._file, row)
 
     def _key(self, candidate: Candidate, record: ProblemRecord) -> str:
         pool = record.pool

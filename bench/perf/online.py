@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prunebench.bench.config import preset
-from prunebench.bench.engines.base import NOTHING, Engine, LivePool, Request, Sampling
+from prunebench.bench.engines.base import NOTHING, Engine, LivePool, Phases, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.progress import Progress
@@ -41,24 +41,10 @@ class OnlineCase:
 
 
 @dataclass(frozen=True)
-class Phases:
-    """Tokens and seconds of one online run; ``recomputed_tokens`` of the kept prefixes were encoded again."""
+class OnlinePhases(Phases):
+    """One online run; ``recomputed_tokens`` of the kept prefixes were encoded again."""
 
-    launch_tokens: int
-    launch_seconds: float
-    check_tokens: int
-    check_seconds: float
-    resume_tokens: int
-    resume_seconds: float
     recomputed_tokens: int
-
-    @property
-    def tokens(self) -> int:
-        return self.launch_tokens + self.check_tokens + self.resume_tokens
-
-    @property
-    def seconds(self) -> float:
-        return self.launch_seconds + self.check_seconds + self.resume_seconds
 
 
 @dataclass(frozen=True)
@@ -70,7 +56,7 @@ class OnlineRun:
     kv_tokens: int
     whole_tokens: int
     whole_seconds: float
-    pruned: Phases
+    pruned: OnlinePhases
 
     @property
     def tokens_saved(self) -> float:
@@ -168,7 +154,7 @@ def timed(engine: Engine, case: OnlineCase, requests: Sequence[Request], kv_toke
     return OnlineRun(name, len(requests), kv_tokens, tokens, statistics.median(whole), replace(pruned[-1], **middle))
 
 
-def _online(engine: Engine, case: OnlineCase, requests: Sequence[Request]) -> Phases:
+def _online(engine: Engine, case: OnlineCase, requests: Sequence[Request]) -> OnlinePhases:
     begin = time.perf_counter()
     live = list(engine.launch(requests, case.sampling, 0, NOTHING, case.prefix))
     launched = time.perf_counter()
@@ -180,12 +166,12 @@ def _online(engine: Engine, case: OnlineCase, requests: Sequence[Request]) -> Ph
     resumed = time.perf_counter()
     written = sum(len(path.token_ids) for rollout in rollouts for path in rollout.paths)
     at_launch = sum(np.array(held)[keep].sum() for held, (_, keep) in zip(lengths, decided, strict=True))
-    return Phases(
+    return OnlinePhases(
         sum(map(sum, lengths)),
-        launched - begin,
         case.stop.tokens * sum(map(len, lengths)),
-        checked - launched,
         int(written - at_launch),
+        launched - begin,
+        checked - launched,
         resumed - counted,
         sum(rollout.recomputed_tokens for rollout in rollouts),
     )

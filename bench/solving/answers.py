@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.files import append_row, rows_in
+from prunebench.bench.policies import KeepAll
+from prunebench.bench.progress import Progress
 from prunebench.bench.solving.solver import Ledger, Solution, Solver
 from prunebench.tasks.task import Problem, Task
 
@@ -19,49 +21,59 @@ Key = tuple[str, str, str]
 
 
 def answered(
-    solver: Solver, problems: Sequence[tuple[Task, Problem]], identity: str, out: Path | None
+    solver: Solver, problems: Sequence[tuple[Task, Problem]], identity: str, out: Path | None, progress: Progress
 ) -> Iterator[Solution]:
-    """What is in the folder ``out`` already, then the rest as it is solved.
+    """What is in the folder ``out`` already, then the rest as it is solved; ``progress`` says what that will take.
 
     ``identity`` tells answers from those of other settings. Raises UserError where ``out`` holds such.
     """
     file = None if out is None else out / FILE
     held = {} if file is None else _held(file, identity)
     yield from (held[_key(task, problem)] for task, problem in problems if _key(task, problem) in held)
-    missing = ((task, problem) for task, problem in problems if _key(task, problem) not in held)
+    missing = [(task, problem) for task, problem in problems if _key(task, problem) not in held]
+    progress.say(plan(solver, len(missing), len(problems) - len(missing)))
     for solution in solver.solutions(missing):
         if file is not None:
             _write(file, solution, identity)
         yield solution
 
 
+def plan(solver: Solver, missing: int, held: int) -> str:
+    """What ``missing`` problems will take, in tokens: between no path's going on and all kept ones' longest."""
+    config = solver.config
+    kept = config.n if isinstance(solver.policy, KeepAll) else config.k
+    there = f"{held} of {held + missing} problems are answered already" if held else ""
+    if not missing:
+        return f"{there}: nothing is sampled"
+    begun = missing * config.n * config.prefix_tokens
+    most = begun + missing * kept * max(0, config.max_new_tokens - config.prefix_tokens)
+    count = "1 problem" if missing == 1 else f"{missing} problems"
+    said = (
+        f"{count}: {config.n} paths each to token {config.prefix_tokens}, "
+        f"{kept} of them on to their ends, token {config.max_new_tokens:,} at most; {begun:,} to {most:,} tokens"
+    )
+    return f"{there}; {said}" if there else said
+
+
 def _write(file: Path, solution: Solution, identity: str) -> None:
     saved = {name: getattr(solution, name) for name in _SAVED}
-    line = json.dumps({"settings": identity, **asdict(solution), **saved}).encode()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:  # the newline first: it ends what a kill may have cut off
-        stream.write((b"\n" if stream.tell() else b"") + line)
+    append_row(file, {"settings": identity, **asdict(solution), **saved})
 
 
 def _held(file: Path, identity: str) -> dict[Key, Solution]:
     held = {}
-    for line in _lines(file):
+    for row in rows_in(file):
         try:
-            row = json.loads(line)
             settings = row.pop("settings")
             row = {name: value for name, value in row.items() if name not in _SAVED}
             row |= {name: tuple(row[name]) for name in ("kept", "answers", "scores")}
             solution = Solution(**{**row, "ledger": Ledger(**row["ledger"])})
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             continue
         if settings != identity:
             raise UserError(f"{file}: holds answers of other settings; choose another --out")
         held[solution.task, solution.problem, solution.prompt] = solution
     return held
-
-
-def _lines(file: Path) -> Iterable[bytes]:
-    return file.read_bytes().split(b"\n") if file.exists() else ()
 
 
 def _key(task: Task, problem: Problem) -> Key:

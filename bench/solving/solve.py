@@ -61,7 +61,7 @@ def solve(
     ``max_new_tokens``, ``vote``, ...). What is not given is the shipped reasoner's own, or the standard setting for
     another model. ``learned``: the folder of what the method learned (None: what is shipped with the model). With
     ``out`` every solution is a line of ``out/answers.jsonl``, and what is there is not solved again. ``progress`` says
-    what there is to say of the method, as that it was tuned at another length.
+    what there is to say of the method, as that it was tuned at another length, and what the problems will take.
 
     Yields a :class:`Solution` per problem, in order. Raises UserError for what cannot be run.
     """
@@ -73,7 +73,7 @@ def solve(
     if isinstance(loaded, str):
         loaded = load_engine(model, device, config.model_options, parse_engine(loaded))
     solver, identity = prepared(loaded, config, method, learned or learned_with(loaded), judges, progress)
-    return answered(solver, asked, identity, out)
+    return answered(solver, asked, identity, out, progress)
 
 
 def configured(given: Mapping[str, Any]) -> RunConfig:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import Engine, LivePool, Path, Recording, Request, Rollout
+from prunebench.bench.engines.base import Engine, LivePool, Path, Phases, Recording, Request, Rollout
 from prunebench.bench.evaluation.replay import Check, check
 from prunebench.bench.files import in_groups
 from prunebench.bench.policies import CheckRecord, Policy
@@ -27,29 +27,15 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """Tokens and seconds of one problem by phase. ``check_tokens``: what was read and written to score the prefixes.
+class Ledger(Phases):
+    """What one problem took. ``check_tokens``: what was read and written to score the prefixes.
 
     ``whole_tokens`` and ``whole_seconds`` are *estimated*: what all N paths would have taken to their ends, if those
     that were dropped are as long as those that went on, and a token takes as long.
     """
 
-    launch_tokens: int
-    check_tokens: int
-    resume_tokens: int
-    launch_seconds: float
-    check_seconds: float
-    resume_seconds: float
     whole_tokens: float
     whole_seconds: float
-
-    @property
-    def tokens(self) -> int:
-        return self.launch_tokens + self.check_tokens + self.resume_tokens
-
-    @property
-    def seconds(self) -> float:
-        return self.launch_seconds + self.check_seconds + self.resume_seconds
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.replay import replay
 from prunebench.bench.policies import TopK
 from prunebench.bench.policies.votes import Majority
+from prunebench.bench.progress import Spoken
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.bench.training.loading import Judges, load_method, reads_of
@@ -88,7 +89,11 @@ def test_what_was_solved_is_not_solved_again(reasoner, config, tmp_path, monkeyp
     def asked(count, **settings):
         return solve(questions[:count], n=N, k=K, engine=reasoner, out=tmp_path, **settings)
 
-    first = list(asked(2))
+    said: list[str] = []
+    first = list(asked(2, progress=Spoken(said.append)))
+    most = 2 * (N * 40 + K * (config.max_new_tokens - 40))
+    assert said[-1].startswith(f"2 problems: {N} paths each to token 40, {K} of them on to their ends")
+    assert said[-1].endswith(f"{2 * N * 40:,} to {most:,} tokens")
     with (tmp_path / "answers.jsonl").open("ab") as file:
         file.write(b'\n{"settings": "cut o')  # by a kill
     launched = []
@@ -98,7 +103,8 @@ def test_what_was_solved_is_not_solved_again(reasoner, config, tmp_path, monkeyp
         "launch",
         lambda self, requests, *rest: launched.extend(requests) or launch(self, requests, *rest),
     )
-    again = list(asked(4))
+    again = list(asked(4, progress=Spoken(said.append)))
+    assert said[-1].startswith("2 of 4 problems are answered already; 2 problems: ")
     assert again[:2] == first
     assert [request.problem for request in launched] == ["questions/3", "questions/4"]
     assert [solution.answer for solution in again] == [solution.answer for solution in asked(4)]
