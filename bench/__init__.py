@@ -16,8 +16,16 @@ Beside them: ``config`` (one experiment, checked), ``plugins`` (what a file from
 """
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+_ASKED = {
+    "compare": "prunebench.bench.evaluation.compare",
+    "solve": "prunebench.bench.solving",
+    "Solution": "prunebench.bench.solving",
+}
+"""What this front door names, and where it lies."""
 
 # On a CPU a path does not depend on the batch that it is in, to the last bit. Kernels of Intel keep to that only where
 # they are told so before the first product: few rows would take others, which round otherwise.
@@ -28,9 +36,7 @@ if _PROCESSORS.exists() and "GenuineIntel" in _PROCESSORS.read_text(encoding="ut
 
 
 def __getattr__(name: str) -> Any:
-    """``from prunebench.bench import solve``: looked up when it is asked for, since it loads most of the harness."""
-    if name not in ("solve", "Solution"):
+    """``from prunebench.bench import compare, solve``: looked up when asked for, as they load most of the harness."""
+    if name not in _ASKED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from prunebench.bench import solving
-
-    return getattr(solving, name)
+    return getattr(import_module(_ASKED[name]), name)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from prunebench.bench.engines.registry import EngineKind
     from prunebench.bench.rollouts.store import RolloutStore
     from prunebench.bench.training.label_plans import LabelPlan
-    from prunebench.bench.training.loading import Learned
 
 EMBEDDED = REASONERS["embedded"]
 
@@ -24,30 +23,6 @@ EMBEDDED = REASONERS["embedded"]
 def require_weights() -> None:
     if not (EMBEDDED.weights / "model.safetensors").exists():
         raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
-
-
-def shipped_labels(model: str, sampling_digest: str | None = None, options: ModelOptions | None = None) -> list[Path]:
-    """The label stores that a shipped reasoner has, for these settings; none for any other model or other options."""
-    from prunebench.bench.rollouts.label_store import KIND
-    from prunebench.bench.rollouts.shards import Shards
-
-    as_it_is = model in REASONERS and not (options and options.changes)
-    folder = REASONERS[model].labels if as_it_is else None
-    stores = sorted(path for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
-    if sampling_digest is None:
-        return stores
-    return [path for path in stores if Shards.open(path, KIND).manifest["sampling_digest"] == sampling_digest]
-
-
-def learned_for(model: str, named: Path | None, options: ModelOptions | None = None) -> Learned:
-    """The folder of learned files: the named one, with a shipped reasoner's own behind it; else where training puts
-    them. A named folder without any card stands alone: nothing was learned.
-    """
-    shipped = REASONERS[model].learned if model in REASONERS else None
-    if named is None:
-        return shipped or Path("runs/learned")
-    alone = shipped is None or (options and options.changes) or not any(named.glob("*.json"))
-    return named if alone or shipped is None else (named, shipped)
 
 
 def label_plan(recipe: str) -> LabelPlan:

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunebench.bench.cli.app import RUN, app
-from prunebench.bench.cli.at_hand import (
-    EMBEDDED,
-    learned_for,
-    require_trust,
-    require_weights,
-    shipped_labels,
-)
+from prunebench.bench.cli.at_hand import EMBEDDED, require_trust, require_weights
 from prunebench.bench.cli.comparing import compare_with
 from prunebench.bench.cli.options import (
     Config,
@@ -38,6 +32,7 @@ from prunebench.bench.cli.options import (
 )
 from prunebench.bench.cli.settings import config_from, names_of, overrides_of, standard_taken
 from prunebench.bench.errors import UserError
+from prunebench.bench.training.at_hand import learned_for, shipped_labels
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig
@@ -127,8 +122,8 @@ def _stored(
 
     Raises UserError for whatever is given and says how to sample.
     """
-    from prunebench.bench.cli.stored_config import config_of
     from prunebench.bench.rollouts.store import RolloutStore
+    from prunebench.bench.rollouts.stored_config import config_of
 
     overrides = overrides_of(settings, asked)
     trusted = overrides.get("model_options") == {"trust_remote_code": True}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunebench.bench.cli.app import BRING, RUN, app, command_line, watching
-from prunebench.bench.cli.at_hand import label_plan, learned_for, processes_on, shipped_labels
+from prunebench.bench.cli.at_hand import label_plan, processes_on
 from prunebench.bench.cli.comparing import compare_with, require_methods
 from prunebench.bench.cli.options import (
     RUN_KEYS,
@@ -27,6 +27,7 @@ from prunebench.bench.cli.options import (
 from prunebench.bench.cli.settings import config_from, keys_of, names_of, set_option, settings_of, standard_taken
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
+from prunebench.bench.training.at_hand import learned_for, shipped_labels
 
 if TYPE_CHECKING:
     from prunebench.bench.config import RunConfig

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from prunebench.bench.cli.app import LOOK, RUN, app, command_line, watching
-from prunebench.bench.cli.at_hand import engine_of_store, learned_for
+from prunebench.bench.cli.at_hand import engine_of_store
 from prunebench.bench.cli.options import Judge, Learned, device_of, judged
 from prunebench.bench.cli.settings import keys_of, names_of, set_option, settings_of
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import left_out_lines
+from prunebench.bench.training.at_hand import learned_for
 
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
 

@@ -10,11 +10,12 @@ from typing import Annotated, NamedTuple, cast
 import typer
 
 from prunebench.bench.cli.app import RUN, app, command_line, watching
-from prunebench.bench.cli.at_hand import engine_of_store, known, learned_for
+from prunebench.bench.cli.at_hand import engine_of_store, known
 from prunebench.bench.cli.options import device_given
 from prunebench.bench.cli.settings import keys_of, model_options_of, set_option, settings_of
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import Spoken
+from prunebench.bench.training.at_hand import learned_for
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prunebench.bench.evaluation.columns import METRICS
 from prunebench.bench.evaluation.statistics import Interval, Number
 from prunebench.bench.files import csv_text, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 POOLED = "all"
 """The task of rows over the problems of all tasks."""
@@ -189,6 +192,10 @@ class Note(Row):
     task: str = ""
 
 
+TABLES = ("rows", "representatives", "equal_cost", "frontier", "votes", "calibration", "repeated")
+"""The tables of a result, by the names of their fields."""
+
+
 class Results(BaseModel):
     """A comparison: its rows, and what is needed to run it again.
 
@@ -243,6 +250,19 @@ class Results(BaseModel):
             return cls.read(path) if path.exists() else None
         except (ValidationError, UnicodeDecodeError):
             return None
+
+    def to_frame(self, table: str = "rows") -> pd.DataFrame:
+        """A table as a pandas DataFrame, a row per method and task, the columns of its CSV.
+
+        ``table``: ``rows`` (the main table), ``frontier``, ``equal_cost``, ``votes``, ``repeated``, ``calibration`` or
+        ``representatives``. Accuracies and differences run from 0 to 100 with their ends in ``_low`` and ``_high``;
+        undefined is NaN. Raises ValueError for another table.
+        """
+        import pandas as pd
+
+        if table not in TABLES:
+            raise ValueError(f"no table '{table}': there are {', '.join(TABLES)}")
+        return pd.DataFrame([row.flat() for row in getattr(self, table)])
 
     def csv(self) -> str:
         """The rows of the main table as CSV."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_what_needs_no_run_is_drawn_without_one(tmp_path: Path) -> None:
         draw_figures(nowhere, tmp_path / "out")
 
 
-OWN = PAGE.partition("```python\n")[2].partition("```")[0]
+OWN = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)[0]
 """The figure that the page draws."""
 
 

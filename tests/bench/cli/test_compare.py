@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.bench.rollouts.stored_config import config_of
 from tests.bench.conftest import refused
 
 

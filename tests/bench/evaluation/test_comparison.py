@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from prunebench.bench.cli.at_hand import EMBEDDED, shipped_labels
+from prunebench.bench.cli.at_hand import EMBEDDED
 from prunebench.bench.config import preset
 from prunebench.bench.engines.base import Request
 from prunebench.bench.engines.transformers.engine import TransformersEngine
@@ -34,6 +34,7 @@ from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.sampling import problems_of
 from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.bench.training.at_hand import shipped_labels
 from prunebench.bench.training.cards import Card
 from prunebench.bench.training.loading import load_method
 from prunebench.methods.registry import PRUNERS

@@ -4,11 +4,11 @@ import shutil
 
 import numpy as np
 
-from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.reasoner.build import begin_with_shipped, halve, ship_data, ship_test_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.bench.rollouts.stored_config import config_of
 from prunebench.methods.learned.stop import Stop
 from prunebench.tasks.synthetic import FAMILIES
 from tests.bench.rollouts.test_store import fill

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.engines.transformers.engine import TransformersEngine
@@ -17,6 +16,7 @@ from prunebench.bench.evaluation.comparison import run_comparison
 from prunebench.bench.evaluation.inputs import Inputs
 from prunebench.bench.guideline.guideline import guideline_of
 from prunebench.bench.rollouts.importers import Options, import_rollouts
+from prunebench.bench.rollouts.stored_config import config_of
 from prunebench.figures.outputs import write_outputs
 from prunebench.figures.report import write_report
 from tests.made_up_sweep import made_up
