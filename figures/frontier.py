@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -100,7 +101,7 @@ def _panel(
         if name == ALL:
             ax.plot(x, y, color=INK, linewidth=1.3, linestyle=(0, (4, 1.5)), zorder=5)
         elif name not in shown:
-            alone = {"marker": ".", "markersize": 3} if len(curve) == 1 else {}
+            alone: dict[str, Any] = {"marker": ".", "markersize": 3} if len(curve) == 1 else {}
             ax.plot(x, y, color=OTHERS, linewidth=0.5, zorder=1, **alone)
         else:
             _representative(ax, curve, x, y, QUADRANTS[shown[name]].color, QUADRANTS[shown[name]].marker, measure, cost)

@@ -58,10 +58,13 @@ def draw_figures(
     return gallery
 
 
-def figures_markdown() -> str:
-    """The catalogue as a Markdown table."""
+def figures_markdown(thumbnails: Path | None = None) -> str:
+    """The catalogue as a Markdown table, with those pictures that a folder of ``thumbnails`` has."""
     rows = [
         [
+            f"![{entry.name}]({thumbnails.name}/{entry.name}.png)"
+            if thumbnails is not None and (thumbnails / f"{entry.name}.png").exists()
+            else "",
             f"`{entry.name}`",
             entry.description,
             f"`{entry.needs}`" if entry.needs.startswith("prunebench") else entry.needs,
@@ -69,4 +72,4 @@ def figures_markdown() -> str:
         ]
         for entry in figures()
     ]
-    return markdown_table(("figure", "shows", "drawn from", "`--paper`"), rows, texts=4)
+    return markdown_table(("", "figure", "shows", "drawn from", "`--paper`"), rows, texts=5)

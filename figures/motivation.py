@@ -37,8 +37,8 @@ def motivation(measured: Motivation) -> Figure:
     wide = (WIDTH_INCHES - 2 * LEFT - 0.10) / 2
     with theme():
         figure = new_figure(HEIGHT)
-        figure.text(0.02, 1 - 0.05 / HEIGHT, f"{len(measured.problems)} problems, {len(measured.paths)} paths, "
-                    f"K = {measured.continuations}", va="top", fontsize=7.5)  # fmt: skip
+        figure.text(0.02, 1 - 0.05 / HEIGHT, f"potential along the path: {len(measured.problems)} problems, "
+                    f"{len(measured.paths)} paths, K = {measured.continuations}", va="top", fontsize=7.5)  # fmt: skip
         left = figure.add_axes((LEFT / WIDTH_INCHES, FOOT / HEIGHT, wide / WIDTH_INCHES, 1 - (FOOT + TOP) / HEIGHT))
         right = figure.add_axes(
             ((2 * LEFT + wide) / WIDTH_INCHES, FOOT / HEIGHT, wide / WIDTH_INCHES, 1 - (FOOT + TOP) / HEIGHT)

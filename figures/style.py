@@ -131,14 +131,16 @@ def caption(rows: Sequence[ResultRow], task: str) -> str:
 
 
 def interval(ax: Axes, value: float, low: float, high: float, y: float, quadrant: QuadrantName) -> None:
-    """A horizontal dot with its interval. What lies outside the axis shows as an arrow at the edge with its value.
+    """A horizontal dot with its interval. What lies outside the axis shows as an arrow at the edge with its value,
+    what is undefined as that word.
 
     The limits of the axis must be set before.
     """
     style = QUADRANTS[quadrant]
     left, right = sorted(ax.get_xlim())
     if math.isnan(value):
-        ax.annotate("–", (0.5, y), xycoords=("axes fraction", "data"), color=MUTED, ha="center", va="center")
+        ax.annotate("undefined", (0.03, y), xycoords=("axes fraction", "data"), color=MUTED, fontsize=NAME_POINTS,
+                    va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
         return
     if not (math.isnan(low) or math.isnan(high)):
         ends = [max(low, left), min(high, right)]

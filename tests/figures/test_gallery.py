@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ledger import LedgerRow, ledger_csv
@@ -18,12 +19,14 @@ from prunebench.bench.guideline.guideline import guideline_of
 from prunebench.figures.gallery import draw_figures, figures_markdown
 from prunebench.figures.registry import FIGURES, figures
 from prunebench.figures.run_folder import RunFolder
+from prunebench.figures.thumbnails import WIDTH_PIXELS, draw_thumbnails
 from prunebench.methods import entries
 from prunebench.tasks.python_files import module_of
 from tests.counted import Counted
 from tests.made_up_sweep import made_up
 
 PAGE = (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
+THUMBNAILS = Path(__file__).parents[2] / "docs" / "thumbnails"
 
 
 @pytest.fixture
@@ -50,7 +53,18 @@ def run(results: Results, tmp_path: Path) -> RunFolder:
 
 
 def test_the_documentation_has_the_catalogue_as_it_is() -> None:
-    assert figures_markdown() in PAGE
+    assert figures_markdown(THUMBNAILS) in PAGE
+    drawn = {path.stem for path in THUMBNAILS.glob("*.png")}
+    assert drawn <= {figure.name for figure in figures()} and len(drawn) > 12
+    assert all(Image.open(path).width == WIDTH_PIXELS for path in THUMBNAILS.glob("*.png"))
+
+
+def test_a_thumbnail_is_drawn_from_the_first_run_that_allows_the_figure(run: RunFolder, tmp_path: Path) -> None:
+    nowhere = RunFolder(tmp_path / "nowhere")
+    left_out = draw_thumbnails([nowhere, run], tmp_path / "small")
+    assert {"forest", "frontier", "taxonomy"} <= {path.stem for path in (tmp_path / "small").iterdir()}
+    assert "forest" not in left_out and "make it with: prunebench sweep" in left_out["law"]
+    assert Image.open(tmp_path / "small" / "forest.png").width == WIDTH_PIXELS
 
 
 def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFolder, tmp_path: Path) -> None:
@@ -156,7 +170,7 @@ def test_a_single_file_adds_a_figure(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "gains.py").write_text(OWN)
     module_of(tmp_path / "gains.py")
     assert [figure.name for figure in figures()][-2:] == ["attention", "gains"]
-    assert "| `gains` | What each method gains over keeping all paths. | a run |  |" in figures_markdown()
+    assert "|  | `gains` | What each method gains over keeping all paths. | a run |  |" in figures_markdown()
     written = draw_figures(run, tmp_path / "out", ["gains"]).written
     assert [path.name for path in written] == ["gains.png", "gains.svg", "gains.csv"]
     assert written[-1].read_text().splitlines()[0] == "method,delta"

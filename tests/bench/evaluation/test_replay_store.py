@@ -54,7 +54,7 @@ def test_a_comparison_that_was_stopped_replays_only_what_is_missing(tmp_path):
     records = many(4)
     whole, _ = replayed(records, tmp_path)
     lines = (tmp_path / FILE).read_bytes().split(b"\n")
-    (tmp_path / FILE).write_bytes(b"\n".join(lines[:3]) + b"\n" + lines[3][:-20])  # a kill in the middle of a line
+    (tmp_path / FILE).write_bytes(b"\n".join(lines[:2]) + b"\n" + lines[2][:-20])  # a kill in the middle of a line
     again, scored = replayed(records, tmp_path)
     assert scored == 2, "the line that was cut off, and the one that never came"
     assert [one.scores.tolist() for (one,) in again] == [one.scores.tolist() for (one,) in whole]
