@@ -13,11 +13,13 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, DynamicCache
 
+from prunebench.bench.engines.transformers.products import reorder, reorders
 from prunebench.methods.generator import has_windows, share_weights
 
 _ATTENTION = "prunebench_pools"
 _ROW_MULTIPLE = 8
-_FIRST_CAPACITY = 128
+_BLOCK = 64
+"""Positions that a cache grows by."""
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values per layer, each (rows, kv_heads, positions, head_dim)."""
 
@@ -83,19 +85,18 @@ class PoolBuffers:
         self.pairs: Layers = []
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put new positions behind the old ones; returns all keys and values of the layer, new ones included."""
+        """Put new positions behind the old ones; returns the layer's whole room, which is zero where nothing is."""
         end = self.length + key.shape[2]
         if layer == len(self.pairs):
-            capacity = max(_FIRST_CAPACITY, end + end // 2)
-            shape = (key.shape[0], key.shape[1], capacity, key.shape[3])
-            self.pairs.append((key.new_empty(shape), value.new_empty(shape)))
+            shape = (key.shape[0], key.shape[1], _blocks(end), key.shape[3])
+            self.pairs.append((key.new_zeros(shape), value.new_zeros(shape)))
         keys, values = self.pairs[layer]
         if end > keys.shape[2]:
-            grown = [functional.pad(tensor, (0, 0, 0, end + end // 2 - tensor.shape[2])) for tensor in (keys, values)]
-            keys, values = self.pairs[layer] = (grown[0], grown[1])
+            more = (0, 0, 0, _blocks(end) - keys.shape[2])
+            keys, values = self.pairs[layer] = (functional.pad(keys, more), functional.pad(values, more))
         keys[:, :, self.length : end] = key
         values[:, :, self.length : end] = value
-        return keys[:, :, :end], values[:, :, :end]
+        return keys, values
 
     @property
     def whole(self) -> bool:
@@ -117,7 +118,7 @@ class PoolBuffers:
 
         def content(like: torch.Tensor) -> torch.Tensor:
             rows, heads, _, width = like.shape
-            drawn = torch.randn(length + 16, width, device=like.device, dtype=like.dtype)
+            drawn = torch.randn(_blocks(length + 16), width, device=like.device, dtype=like.dtype)
             return drawn.expand(rows, heads, -1, -1).contiguous()
 
         self.pairs = [(content(keys), content(values)) for keys, values in self.pairs]
@@ -131,6 +132,8 @@ class PoolForward:
         AttentionInterface.register(_ATTENTION, _pool_attention)
         self.model = share_weights(model)
         self.model.set_attn_implementation(_ATTENTION)
+        if reorders(model):
+            reorder(self.model.base_model)
 
     def prefill(
         self, ids: torch.Tensor, states: bool, whole: bool = True
@@ -140,7 +143,6 @@ class PoolForward:
         padded = _pad_positions(ids)
         out = self._run(padded, _pad_positions(positions), [cache], [len(ids)], states)
         cache.length = ids.shape[1]
-        cache.pairs = [(k[:, :, : padded.shape[1]], v[:, :, : padded.shape[1]]) for k, v in cache.pairs]
         width = ids.shape[1]
         hidden = [h[:, :width] for h in out.hidden_states] if states else []
         return cache, out.last_hidden_state[:, :width], hidden
@@ -211,9 +213,28 @@ def _pool_attention(
     for cache, width in zip(buffers, options["widths"], strict=True):
         end = start + width
         keys, values = cache.write(module.layer_idx, key[start:end], value[start:end])
-        out[start:end] = functional.scaled_dot_product_attention(grouped[start:end], keys, values, scale=scale)
+        out[start:end] = _attend(grouped[start:end], keys, values, cache.length + 1, scale)
         start = end
     return out.reshape(rows, 1, heads, head_dim), None
+
+
+def _attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, length: int, scale: float | None
+) -> torch.Tensor:
+    """(R, KV, G, D) queries of one token over the first ``length`` of (R, KV, room, D) keys and values."""
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        held = keys[:, :, :length], values[:, :, :length]
+        return functional.scaled_dot_product_attention(query, *held, scale=scale)
+    # In bfloat16 these two products take half as long as that kernel; of a part of the room they would copy it first.
+    products = torch.bmm(keys.flatten(0, 1), query.flatten(0, 1).transpose(1, 2)).transpose(1, 2)
+    scores = products.float().mul_(scale or query.shape[-1] ** -0.5)
+    scores[:, :, length:] = -torch.inf
+    return torch.bmm(scores.softmax(-1).to(query.dtype), values.flatten(0, 1)).view_as(query)
+
+
+def _blocks(positions: int) -> int:
+    """So many positions, rounded up to whole blocks."""
+    return -(-positions // _BLOCK) * _BLOCK
 
 
 class ArchitectureCache:

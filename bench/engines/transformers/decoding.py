@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
 from prunebench.bench.engines.base import NOTHING, Request, Sampling
@@ -24,6 +25,7 @@ from prunebench.bench.engines.noise import noise_key, uniforms
 from prunebench.bench.engines.sampling import draw, signals_of
 from prunebench.bench.engines.transformers.caches import Forward, PoolBuffers, arbitrary_ids, rows_padding
 from prunebench.bench.engines.transformers.pools import PoolInFlight
+from prunebench.bench.engines.transformers.products import ReorderedLinear, reorders
 from prunebench.bench.errors import UserError
 
 _COMPACT_SHARE = 8
@@ -47,11 +49,13 @@ class Head:
 
     def __init__(self, model: Any) -> None:
         self.model, self.config = model, model.config.get_text_config()
+        output = model.get_output_embeddings()
+        self.output = ReorderedLinear(output) if type(output) is nn.Linear and reorders(model) else output
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """(R, H) -> (R, V)."""
         padded = functional.pad(states, (0, 0, 0, rows_padding(len(states))))
-        return _finished(self.model.get_output_embeddings()(padded)[: len(states)].float(), self.config)
+        return _finished(self.output(padded)[: len(states)].float(), self.config)
 
     @torch.inference_mode()
     def require_known(self, name: str) -> None:

@@ -206,6 +206,19 @@ def test_bf16_runs_and_stays_near_fp32(checkpoint, requests_of):
         assert np.abs(path.signals["logprobs"] - wanted.numpy()).mean() < 0.1
 
 
+@exact
+def test_in_bfloat16_a_path_is_the_same_at_any_batch_size(checkpoint, requests_of):
+    wide = TransformersEngine.load(str(checkpoint), dtype="bfloat16")
+    narrow = TransformersEngine.load(str(checkpoint), dtype="bfloat16", rows_in_flight=1)
+    long = Sampling(temperature=0.9, max_new_tokens=120)  # past the first block of the cache
+    whole = list(wide.endless().sample(requests_of(paths=24), long, 5, RECORDING))
+    for request, rollout in zip(requests_of(paths=24), whole, strict=True):
+        some = Request(request.problem, request.prompt_ids, request.paths[9:12])
+        (fewer,) = narrow.endless().sample([some], long, 5, RECORDING)
+        for path, twin in zip(fewer.paths, rollout.paths[9:12], strict=True):
+            same(path, twin)
+
+
 def test_filters_match_the_generation_processors_of_transformers():
     from transformers.generation.logits_process import (
         LogitsProcessorList,
