@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, NamedTuple
@@ -228,7 +229,7 @@ def _reproduced(progress: Progress) -> list[dict[str, Any]]:
     require_weights()
     engine = load_local("embedded", "cpu")
     case, requests = demo_case(engine, problems=16, rows=64, repeats=3)
-    engine.rows_in_flight = 16 * 64
+    engine.rows_in_flight, engine.tokens_in_flight = 16 * 64, sys.maxsize
     cost = step_cost(engine, (8, 64, 256, 1024), (case.prefix, 160, 320))
     progress.say(f"{device_name('cpu')}: {cost}")
     runs = []

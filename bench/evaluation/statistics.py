@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -28,6 +29,8 @@ POINTS: Bounds = (-100.0, 100.0)
 """Between two percentages."""
 EXACT_UP_TO = 15
 """Up to this many problems all 2^n sign patterns are counted."""
+_DRAWS_HELD = 4
+"""So many tables' draws are held at once: 16 MB for the signs of 200 problems."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,8 @@ def mean_interval(values: Array, level: float = 0.95, bounds: Bounds = UNBOUNDED
 
 def _student(values: Array, level: float, known: int) -> tuple[float, float]:
     """The ends of the t interval; ``known``: numbers among the values that are not free."""
-    from scipy.stats import t
-
     n = len(values)
-    half = t.ppf((1 + level) / 2, n - known) * np.std(values, ddof=int(known == 1)) / math.sqrt(n)
+    half = _t_quantile((1 + level) / 2, n - known) * np.std(values, ddof=int(known == 1)) / math.sqrt(n)
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -102,10 +103,32 @@ def sign_flip_p(differences: Array, seed: int, draws: int = 10_000) -> float:
     if n <= EXACT_UP_TO:
         patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
         return float((np.abs((1 - 2 * patterns) @ differences) >= threshold).mean())
-    generator = np.random.default_rng(seed)
-    signs = generator.integers(0, 2, (draws, n), dtype=np.int8) * 2 - 1
-    count = int((np.abs(signs @ differences) >= threshold).sum())
+    count = int((np.abs(_signs(seed, n, draws) @ differences) >= threshold).sum())
     return (count + 1) / (draws + 1)
+
+
+@lru_cache(maxsize=_DRAWS_HELD)
+def _signs(seed: int, n: int, draws: int) -> Array:
+    """(draws, n) of 1 and -1, the same for every method of a table."""
+    signs: Array = np.random.default_rng(seed).integers(0, 2, (draws, n), dtype=np.int8) * 2.0 - 1.0
+    signs.setflags(write=False)
+    return signs
+
+
+@lru_cache(maxsize=_DRAWS_HELD)
+def _resamples(seed: int, n: int, draws: int) -> NDArray[np.int64]:
+    """(draws, n) problems, drawn with replacement, the same for every method and metric of a table."""
+    rows = np.random.default_rng(seed).integers(0, n, (draws, n))
+    rows.setflags(write=False)
+    return rows
+
+
+@lru_cache(maxsize=1024)
+def _t_quantile(level: float, freedom: int) -> float:
+    """Of Student's t; scipy's takes longer than the mean that it is asked for."""
+    from scipy.stats import t
+
+    return float(t.ppf(level, freedom))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -132,7 +155,7 @@ def ratio_of_means(numerator: Array, denominator: Array, seed: int, draws: int =
         raise ValueError(f"ratio_of_means: {n} numerators for {len(denominator)} denominators")
     if n < 2 or not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
         return UNDEFINED
-    rows = np.random.default_rng(seed).integers(0, n, (draws, n))
+    rows = _resamples(seed, n, draws)
     below = denominator[rows].mean(axis=1)
     low, high = np.quantile(below, [0.025, 0.975])
     if low <= 0 <= high:
@@ -180,11 +203,9 @@ def problems_to_equate(deviation: float, room: float, tests: int = 1) -> float:
 
 
 def _detectable(deviation: float, n: int, level: float, power: float) -> float:
-    from scipy.stats import t
-
     if n < 2 or not (math.isfinite(deviation) and deviation > 0):
         return math.nan
-    return float((t.ppf(level, n - 1) + t.ppf(power, n - 1)) * deviation / math.sqrt(n))
+    return (_t_quantile(level, n - 1) + _t_quantile(power, n - 1)) * deviation / math.sqrt(n)
 
 
 def _fewest(deviation: float, difference: float, level: float, power: float) -> float:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -90,6 +93,37 @@ def seconds_of(action: Callable[[], object]) -> float:
 def median_seconds(action: Callable[[], object]) -> float:
     """Of :data:`REPEATS` times."""
     return statistics.median(seconds_of(action) for _ in range(REPEATS))
+
+
+def in_turn(actions: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, after one run of each that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for repeat in range(repeats + 1):
+        for name, action in actions.items():
+            taken = seconds_of(action)
+            if repeat:
+                seconds[name].append(taken)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+_SPINNING = """
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+while True:
+    pass
+"""
+
+
+@contextmanager
+def beside_a_busy_process() -> Iterator[int]:
+    """Another process that never waits meanwhile; its id. It ends with this one."""
+    process = subprocess.Popen([sys.executable, "-c", _SPINNING], stdin=subprocess.PIPE)
+    try:
+        yield process.pid
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
 
 
 def finish_work() -> None:

@@ -6,12 +6,12 @@ does not matter for what it costs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunebench.bench.engines.base import NOTHING, Request, Sampling
+from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.perf.clock import CheckCost, check_cost, finish_work, median_seconds
@@ -21,6 +21,8 @@ from prunebench.bench.provenance import device_name
 if TYPE_CHECKING:
     from prunebench.bench.engines.transformers.engine import TransformersEngine
     from prunebench.methods.learned.stop import Stop
+
+PLAIN = Sampling()
 
 SHAPES: dict[str, dict[str, int]] = {
     "qwen2-1.5b": {
@@ -174,11 +176,11 @@ def engine_of_shape(shape: str, device: str) -> TransformersEngine:
     return TransformersEngine(model, tokenizer, shape, shape, rows_in_flight=1 << 20)
 
 
-def device_limits(device: str, size: int) -> DeviceLimits:
-    """A copy of ``size`` floats and a product of two square matrices of as many, in the type that models use there."""
+def device_limits(device: str, size: int, type_name: str | None = None) -> DeviceLimits:
+    """A copy of ``size`` floats and a product of two square matrices of as many; None: the type of models there."""
     import torch
 
-    dtype = torch.bfloat16 if device != "cpu" else torch.float32
+    dtype = getattr(torch, type_name or ("bfloat16" if device != "cpu" else "float32"))
     source = torch.randn(size, device=device, dtype=dtype)
     target = torch.empty_like(source)
     width = int(size**0.5)
@@ -197,13 +199,24 @@ def decoding_speed(engine: TransformersEngine, rows: int, length: int, bound: De
     return DecodingSpeed(rows, length, rows / seconds, rows * bound.bytes_per_second / traffic)
 
 
-def step_seconds(engine: TransformersEngine, rows: int, length: int) -> float:
-    """Median seconds of one step, from drawing a token to the logits of the next one. No row ends meanwhile."""
+def step_seconds(
+    engine: TransformersEngine,
+    rows: int,
+    length: int,
+    sampling: Sampling = PLAIN,
+    recording: Recording = NOTHING,
+    width: int = 256,
+) -> float:
+    """Median seconds of one step, from drawing a token to the logits of the next one. No row ends meanwhile.
+
+    In pools of at most ``width`` rows.
+    """
     import torch
 
     decoder = engine.endless().decoder
     with torch.inference_mode():
-        pools = decoder.filled(rows, length, Sampling(max_new_tokens=engine.context - 8))
+        sampling = replace(sampling, max_new_tokens=engine.context - 8)
+        pools = decoder.filled(rows, length, sampling, recording, width)
         for _ in range(2):
             decoder.advance(pools)
         seconds = median_seconds(lambda: decoder.advance(pools))

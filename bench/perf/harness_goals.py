@@ -1,4 +1,4 @@
-"""What needs no model: replay and its statistics, grading, the command line."""
+"""What the house around a model costs: replay and its statistics, a comparison, grading, the command line."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
+from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.replays import replay_methods
 from prunebench.bench.evaluation.tables.main import Setting, main_rows
@@ -24,6 +27,7 @@ from prunebench.bench.perf.speed import Growth, Speed
 from prunebench.bench.policies import Ratio
 from prunebench.bench.processes import process_pool
 from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.methods.base import Pruner, Scores, Signal, Source
 from prunebench.methods.controls.none import NoPruning
 from prunebench.methods.controls.random_choice import RandomChoice
@@ -73,6 +77,34 @@ def replay(speed: Speed, _engine: Engine) -> None:
     runs = {problems: _elsewhere(replayed, problems) for problems in (50, 100, 200)}
     speed.values["replay_seconds"], speed.values["replay_peak_mb"] = runs[200]
     speed.growth["replay_seconds"] = [Growth("problems", tuple(runs), tuple(seconds for seconds, _ in runs.values()))]
+
+
+_FEW, _MORE = 2, 6
+
+
+def comparing(speed: Speed, _engine: Engine) -> None:
+    """All methods and equal cost on the stored rollouts of the larger reasoner: a line through few problems and more,
+    read off at all of them."""
+    store = REASONERS["embedded-base"].rollouts
+    if not store.is_dir():
+        speed.absent["compare_base_minutes"] = f"no rollouts of embedded-base in {store}"
+        return
+    seconds = [seconds_of(partial(_compared, store, problems)) for problems in (_FEW, _MORE)]
+    whole = len(RolloutStore.open(store).problems())
+    speed.values["compare_base_minutes"] = extrapolated((_FEW, _MORE), seconds, whole) / 60
+    speed.details["compare_base_problem_seconds"] = (seconds[1] - seconds[0]) / (_MORE - _FEW)
+
+
+def _compared(store: Path, problems: int) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        setting = ("--n", "64", "--k", "8", "--prefix", "120", "--set", f"problems={problems}")
+        _called(("compare", "--store", str(store), "--methods", "all", *setting, "--out", f"{out}/base"))
+
+
+def extrapolated(sizes: tuple[int, int], seconds: Sequence[float], size: int) -> float:
+    """What the line through two measurements says of ``size``."""
+    slope = (seconds[1] - seconds[0]) / (sizes[1] - sizes[0])
+    return seconds[0] + slope * (size - sizes[0])
 
 
 def _elsewhere(work: Callable[..., Any], *arguments: Any) -> Any:

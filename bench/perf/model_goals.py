@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ import numpy as np
 from prunebench.bench.config import preset
 from prunebench.bench.engines.base import Recording, Request, Sampling
 from prunebench.bench.engines.load import load_local
-from prunebench.bench.perf.clock import anew, arbitrary_pool, check_cost, median_seconds, seconds_of
+from prunebench.bench.perf.clock import anew, arbitrary_pool, beside_a_busy_process, check_cost, in_turn, median_seconds
 from prunebench.bench.perf.decoding import step_seconds, untrained
 from prunebench.bench.perf.online import OnlineCase, shipped_stop, timed
 from prunebench.bench.perf.speed import Growth, Speed
@@ -54,7 +52,7 @@ def decoding(speed: Speed, engine: TransformersEngine) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        seconds = _in_turn(
+        seconds = in_turn(
             {"ours": ours, "dynamic": lambda: generate("dynamic"), "static": lambda: generate("static")}, 3
         )
     finally:
@@ -81,6 +79,8 @@ def check(speed: Speed, engine: TransformersEngine) -> None:
     stop = untrained(engine)
     cost = check_cost(engine, stop, 512)
     speed.values["check_vs_reencode"] = 1 / cost.ratio
+    with beside_a_busy_process():
+        speed.details["check_vs_reencode_beside_a_busy_process"] = 1 / check_cost(engine, stop, 512).ratio
     speed.growth["check_vs_reencode"] = [
         Growth.measured("length", (128, 256, 512), lambda size: check_cost(engine, stop, size).check_seconds),
         Growth.measured("rows", (16, 64, 256), lambda size: check_cost(engine, stop, 128, size).check_seconds),
@@ -144,16 +144,7 @@ def training(speed: Speed, engine: TransformersEngine) -> None:
 
     with_kept, without = step(512, True), step(512, False)
     speed.values["train_step_speedup"] = without / with_kept
+    with beside_a_busy_process():
+        speed.details["train_step_speedup_beside_a_busy_process"] = step(512, False) / step(512, True)
     speed.details["train_step_seconds"] = with_kept
     speed.growth["train_step_speedup"] = [Growth.measured("length", (128, 256, 512), lambda size: step(size, True))]
-
-
-def _in_turn(actions: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, after one run of each that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for repeat in range(repeats + 1):
-        for name, action in actions.items():
-            taken = seconds_of(action)
-            if repeat:
-                seconds[name].append(taken)
-    return {name: statistics.median(values) for name, values in seconds.items()}

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from prunebench.bench.engines.ray import Cluster
 
 SHARD_PROBLEMS = 4
-"""What is sealed together, and what one of several processes samples before it hands the paths over."""
+"""What is sealed together, and the least that one of several processes samples before it hands the paths over."""
+_REFILLS = 2
+"""So many times the rows in flight are handed to a process: the next problems start where paths have ended."""
 
 
 def rollout_manifest(engine: Engine, sampling: Sampling, recording: Recording, seed: int, n: int) -> dict[str, Any]:
@@ -109,6 +111,8 @@ def _sampled(
     if cluster is not None:
         yield from _told(cluster.run(engine, jobs, work), tokens)
     elif processes > 1 and not engine.backend and len(problems) > SHARD_PROBLEMS:
+        size = job_problems(len(problems), work.n, engine.rows_in_flight, processes)
+        jobs = [*jobs[:first], *in_groups(problems[first:], size)]
         yield from _sampled_by(processes, engine, jobs, work, tokens)
     else:
         first = first if engine.backend else 0  # a backend gets many together, and gives them back so
@@ -195,6 +199,12 @@ class Sampled:
         for (task, problem), request, rollout, told in zip(problems, requests, rollouts, counts, strict=True):
             told.ended(sum(len(path.token_ids) for path in rollout.paths))
             yield stored_problem(engine, task, problem, request, rollout)
+
+
+def job_problems(problems: int, n: int, rows_in_flight: int, processes: int) -> int:
+    """So many problems of ``n`` paths one of several processes samples at a time: enough to keep its products wide,
+    and no more than its share."""
+    return max(SHARD_PROBLEMS, min(-(-problems // processes), _REFILLS * rows_in_flight // n))
 
 
 def _sampled_by(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from prunebench.bench.engines.base import NOTHING, Request, Sampling
+from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
 from prunebench.bench.engines.noise import noise_key, uniforms
 from prunebench.bench.engines.sampling import draw, signals_of
 from prunebench.bench.engines.transformers.caches import Forward, PoolBuffers, arbitrary_ids, rows_padding
@@ -96,15 +96,24 @@ class Decoder:
     most_tokens: int = 0
 
     @torch.inference_mode()
-    def run(self, source: Iterator[PoolInFlight], until: int | None, rows_in_flight: int) -> Iterator[PoolInFlight]:
-        """Drive pools to their end, or to ``until`` tokens, in the order in which they came."""
+    def run(
+        self, source: Iterator[PoolInFlight], until: int | None, rows_in_flight: int, tokens_in_flight: int
+    ) -> Iterator[PoolInFlight]:
+        """Drive pools to their end, or to ``until`` tokens, in the order in which they came.
+
+        As many together as have these rows, and may come to these tokens; one at least.
+        """
         waiting: PoolInFlight | None = next(source, None)
         order: list[PoolInFlight] = []
         flying: list[PoolInFlight] = []
         finished: set[int] = set()
         while waiting is not None or order:
             while waiting is not None and (
-                not flying or sum(len(pool.rows) for pool in flying) + len(waiting.rows) <= rows_in_flight
+                not flying
+                or (
+                    sum(len(pool.rows) for pool in (*flying, waiting)) <= rows_in_flight
+                    and sum(pool.most_tokens_until(until) for pool in (*flying, waiting)) <= tokens_in_flight
+                )
             ):
                 order.append(waiting)
                 if waiting.cache is None:
@@ -193,16 +202,19 @@ class Decoder:
                 pool.keep_states(stacked[start : start + len(pool.rows)])
             start += len(pool.rows)
 
-    def filled(self, rows: int, length: int, sampling: Sampling) -> list[PoolInFlight]:
-        """Pools of ``rows`` rows in all that hold ``length`` arbitrary tokens each, to measure :meth:`advance`.
+    def filled(
+        self, rows: int, length: int, sampling: Sampling, recording: Recording = NOTHING, width: int = _WIDEST_FILLED
+    ) -> list[PoolInFlight]:
+        """Pools of ``rows`` rows in all, ``width`` in each, that hold ``length`` arbitrary tokens: to measure
+        :meth:`advance`.
 
         Raises ValueError for an architecture that runs on its own cache.
         """
         pools = []
-        for start in range(0, rows, _WIDEST_FILLED):
-            request = Request("perf", np.arange(4, 12), tuple(range(start, min(rows, start + _WIDEST_FILLED))))
+        for start in range(0, rows, width):
+            request = Request("perf", np.arange(4, 12), tuple(range(start, min(rows, start + width))))
             key = noise_key(0, f"perf/{start}", request.problem)
-            pool = PoolInFlight(request, sampling, key, NOTHING, 0, sampling.max_new_tokens)
+            pool = PoolInFlight(request, sampling, key, recording, 0, sampling.max_new_tokens)
             self.start(pool)
             if not isinstance(pool.cache, PoolBuffers):
                 raise ValueError("only the loop over many pools can be measured at a length")

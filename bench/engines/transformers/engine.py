@@ -29,6 +29,7 @@ from prunebench.bench.engines.tools.tool_use import ToolUse, format_of
 from prunebench.bench.engines.transformers.caches import forward_of
 from prunebench.bench.engines.transformers.decoding import Decoder, Head
 from prunebench.bench.engines.transformers.loading import load_model
+from prunebench.bench.engines.transformers.memory import tokens_in_memory
 from prunebench.bench.engines.transformers.pools import PoolInFlight, TransformersLivePool
 from prunebench.bench.engines.transformers.reading import PrefixEncoder
 from prunebench.methods.base import Signal
@@ -41,7 +42,8 @@ DEFAULTS = ModelOptions()
 class TransformersEngine(Tokenization):
     """Launch, Check and Resume on one ``AutoModelForCausalLM`` (see :class:`bench.engines.base.Engine`).
 
-    ``rows_in_flight`` bounds the paths that are decoded together; results do not depend on it.
+    ``rows_in_flight`` bounds the paths that are decoded together, ``tokens_in_flight`` the keys and values that they
+    may come to, by the memory that is free at the start; results depend on neither.
     """
 
     backend = ""
@@ -61,6 +63,7 @@ class TransformersEngine(Tokenization):
         self.options = options
         self.tools = None if options.tools is None else ToolUse(tokenizer, Sandbox.probe(), format_of(tokenizer))
         self.device = str(next(model.parameters()).device)
+        self.tokens_in_flight = tokens_in_memory(self.device, self.arithmetic.kv_bytes)
         self.replay_seconds = 0.0
         self._cached: tuple[Any, tuple[int, ...], PrefixCache] | None = None
         settings = model.generation_config
@@ -148,14 +151,14 @@ class TransformersEngine(Tokenization):
     ) -> Iterator[Rollout]:
         hold = max((recording.launch_tokens, *recording.checkpoints))
         pools = (self._in_flight(request, sampling, seed, recording, hold, purpose) for request in requests)
-        for pool in self.decoder.run(pools, None, self.rows_in_flight):
+        for pool in self._run(pools, None):
             yield pool.rollout(range(len(pool.paths)))
 
     def launch(
         self, requests: Iterable[Request], sampling: Sampling, seed: int, recording: Recording, until: int
     ) -> Iterator[TransformersLivePool]:
         pools = (self._in_flight(request, sampling, seed, recording, until, "rollout") for request in requests)
-        for pool in self.decoder.run(pools, until, self.rows_in_flight):
+        for pool in self._run(pools, until):
             yield TransformersLivePool(pool, self, self.model)
 
     def resume(self, live: Iterable[tuple[LivePool, NDArray[np.bool_]]]) -> Iterator[Rollout]:
@@ -168,8 +171,11 @@ class TransformersEngine(Tokenization):
                 kept[id(pool.in_flight)] = keep
                 yield pool.in_flight
 
-        for pool in self.decoder.run(pools(), None, self.rows_in_flight):
+        for pool in self._run(pools(), None):
             yield pool.rollout(np.flatnonzero(kept.pop(id(pool))).tolist())
+
+    def _run(self, pools: Iterator[PoolInFlight], until: int | None) -> Iterator[PoolInFlight]:
+        return self.decoder.run(pools, until, self.rows_in_flight, self.tokens_in_flight)
 
     def _in_flight(
         self, request: Request, sampling: Sampling, seed: int, recording: Recording, hold: int, purpose: str

