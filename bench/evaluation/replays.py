@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -61,7 +62,8 @@ def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None
     pruner, position = candidate.pruner, record.pool.position
     if pruner.draws > 1:
         pruners = [replace(pruner, seed=seed) for seed in range(pruner.draws)]  # type: ignore[call-arg]
-        return [replay(drawn, candidate.policy, record.complete, position) for drawn in pruners]
+        seen = replace(record.complete, at=cache(lambda position: visible(record.at(position), pruner)))
+        return [replay(drawn, candidate.policy, seen, position) for drawn in pruners]
     known = None if held is None else held.get(candidate, record)
     if known is None:
         known = replay(pruner, candidate.policy, record.complete, position)

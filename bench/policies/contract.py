@@ -151,7 +151,10 @@ def highest(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
     """bool (..., N): the ``k`` highest of the last axis; of equal scores the first."""
     order = np.argsort(-scores, axis=-1, kind="stable")
     keep = np.zeros(scores.shape, np.bool_)
-    np.put_along_axis(keep, order[..., :k], True, axis=-1)
+    if scores.ndim == 1:
+        keep[order[:k]] = True
+    else:
+        np.put_along_axis(keep, order[..., :k], True, axis=-1)
     return keep
 
 

@@ -36,7 +36,8 @@ def reorders(model: Any) -> bool:
     """Whether the weights of ``model`` can be reordered, and are small enough to be held twice."""
     weights = list(model.parameters())
     kinds = {(weight.device.type, weight.dtype) for weight in weights}
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+    there = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    if not there or platform.machine() not in ("x86_64", "AMD64"):
         return False
     if kinds == {("cpu", torch.bfloat16)}:
         known = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
