@@ -110,7 +110,8 @@ def sign_flip_p(differences: Array, seed: int, draws: int = 10_000) -> float:
 @lru_cache(maxsize=_DRAWS_HELD)
 def _signs(seed: int, n: int, draws: int) -> Array:
     """(draws, n) of 1 and -1, the same for every method of a table."""
-    signs: Array = np.random.default_rng(seed).integers(0, 2, (draws, n), dtype=np.int8) * 2.0 - 1.0
+    heads = np.random.default_rng(seed).integers(0, 2, (draws, n), dtype=np.int8)
+    signs: Array = np.where(heads == 1, 1.0, -1.0)
     signs.setflags(write=False)
     return signs
 
