@@ -322,7 +322,7 @@ def classes(answers: Sequence[str | None]) -> list[int]:
 Value = tuple[Decimal, ...] | None
 """Real and imaginary part of a number or, at set values of its variables, of a function; None for what is neither.
 
-Empty for what takes longer to read than an answer may.
+Empty for what is not read in full, or takes longer than an answer may: it equals nothing but its own text.
 """
 
 
@@ -358,9 +358,7 @@ class MathVerify(AnsweringProcess):
             return None
         try:
             parts = self.ask(expression(text), None, True, self.limit_seconds)
-        except UnreadError:
-            return None
-        except EOFError:
+        except (UnreadError, EOFError):
             return ()
         return None if parts is None else tuple(map(Decimal, parts))
 

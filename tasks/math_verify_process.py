@@ -1,7 +1,7 @@
 """Math-Verify in a process of its own: ``python math_verify_process.py`` answers one JSON line per JSON line.
 
 A request is [answer, gold, in full, seconds], a reply is [true | false | null]; without a gold answer the reply is the
-value of the answer, [real part, imaginary part], or null. In full, answer and gold come in the spelling of
+value of the answer, [real part, imaginary part], [] or null. In full, answer and gold come in the spelling of
 :mod:`tasks.expression`: the parser reads the whole of an expression or nothing, the comparison is Math-Verify's, with
 exact numbers in place of rounded ones and the same verdict when gold and answer change places. Otherwise Math-Verify
 reads what it can, and can only find them different. The process sets itself an alarm for every request, in seconds of
@@ -213,13 +213,23 @@ def value(text: str) -> list[str] | None:
     """Real and imaginary part, in digits, of what the whole ``text`` is when its variables have set values.
 
     Each variable stands for a number that goes by its name, so that two texts of different values are different
-    numbers or functions. None for what is no expression, not read in full, or about 0.
+    numbers or functions. None for what is no expression, and about 0; empty for what is not read in full, which is
+    never found equal to anything.
     """
     import sympy
 
+    if PLAIN_LOG in text:
+        return None
     try:
-        meant = reading(text).doit()
-        if PLAIN_LOG in text or not accounts(text) or not isinstance(meant, sympy.Expr):
+        meant = reading(text)
+        in_full = accounts(text)
+    except Exception:  # as above
+        in_full = False
+    if not in_full:
+        return []
+    try:
+        meant = meant.doit()
+        if not isinstance(meant, sympy.Expr):
             return None
         set_to = {symbol: sympy.Rational(zlib.crc32(str(symbol).encode()), 2**32) + 1 for symbol in meant.free_symbols}
         parts = meant.subs(set_to).evalf(DIGITS).as_real_imag()
@@ -227,7 +237,7 @@ def value(text: str) -> list[str] | None:
         if not size.is_Float or not all(part.is_Float or part == 0 for part in parts) or size < LEAST:
             return None
         return [str(part.evalf(TOLD)) for part in parts]
-    except Exception:  # as above
+    except Exception:  # it was read, but is worth no number
         return None
 
 

@@ -155,7 +155,8 @@ def test_answers_of_different_value_are_told_apart_without_comparing_them(monkey
     verify = MathVerify.verify
     monkeypatch.setattr(MathVerify, "verify", lambda self, a, b: asked.append({a, b}) or verify(self, a, b))
     answers = [r"\sqrt{2}", r"\sqrt{3}", "a+b+c", r"\frac{\sqrt{8}}{2}", "b+a+c", "2", "1+i", "a+b+d"]
-    assert classes(answers) == [0, 1, 2, 0, 2, 3, 4, 5]
+    answers += ["1 + E[X", "1 + E[Y"]  # not read in full
+    assert classes(answers) == [0, 1, 2, 0, 2, 3, 4, 5, 6, 7]
     assert asked == [{answers[0], answers[3]}, {answers[2], answers[4]}]
 
 
