@@ -111,6 +111,8 @@ class Pruner(ABC):
     """How many seeds the mean is taken over; above 1 the class has a hyper-parameter ``seed``."""
     pointwise: ClassVar[bool] = False
     """True when a path's score does not depend on the other paths of its pool: smaller pools need no new scores."""
+    redundancy: ClassVar[bool] = False
+    """True when it keeps paths apart instead of telling good from bad: it is tuned by the vote, not by the ranking."""
     probability: ClassVar[bool] = False
     """True when a score claims to be the probability, 0 to 1, that the path comes out right; it is held to that."""
     extra_cost: ClassVar[str] = "none"

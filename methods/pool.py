@@ -268,6 +268,17 @@ class Pool:
         """The same pool for one of several methods that score as one: each is asked and charged by itself."""
         return self if self.meter is None else replace(self, meter=self.meter.apart())
 
+    def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(First row of every distinct prefix, which of these every row equals); all rows where no tokens are known."""
+        if not self.has(Signal.TOKEN_IDS):
+            return np.arange(len(self)), np.arange(len(self))
+        first: dict[bytes, int] = {}
+        ids = [tokens.tobytes() for tokens in self.token_ids]
+        for row, prefix in enumerate(ids):
+            first.setdefault(prefix, row)
+        place = {prefix: number for number, prefix in enumerate(first)}
+        return np.array(list(first.values()), np.int64), np.array([place[prefix] for prefix in ids], np.int64)
+
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Pool:
         """The pool of some rows only, in the given order."""
         index, whole = np.asarray(rows, dtype=np.int64), self.signals
@@ -309,6 +320,10 @@ class LabelledPool:
 
     ``outcome`` float64[N]: the verdict of each stored path itself, 0 or 1 (a hard label); ``final_class`` int64[N]: the
     class of its final answer, -1 none. Both are for training only, and None where nobody knows them.
+
+    ``whole``: all paths of the problem at this checkpoint, labelled or not, of which ``rows`` int64[N] are labelled;
+    None where all are. What a method relates to the pool, such as a mean, it relates to :attr:`everything`, in training
+    as at test. In training every distinct prefix stands once; validation holds all paths, as a test does.
     """
 
     pool: Pool
@@ -316,6 +331,18 @@ class LabelledPool:
     continuations: int
     outcome: NDArray[np.float64] | None = None
     final_class: NDArray[np.int64] | None = None
+    whole: Pool | None = None
+    rows: NDArray[np.int64] | None = None
+
+    @property
+    def everything(self) -> Pool:
+        """The pool that a test would see."""
+        return self.pool if self.whole is None else self.whole
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """The rows of :attr:`everything` that are labelled."""
+        return np.arange(len(self.pool)) if self.rows is None else self.rows
 
 
 @dataclass(frozen=True)
@@ -341,16 +368,16 @@ class PrefixDataset:
 
 
 def within_problem_auroc(dataset: PrefixDataset, scores: Sequence[NDArray[np.float64]]) -> float:
-    """Ranking quality for model selection: mean over pools of P(score orders two prefixes as their labels do).
+    """Ranking quality for model selection: mean over pools of P(score orders two paths as their success rates do).
 
-    Pairs of equal labels do not count, ties in the score count half; pools without a pair are left out; NaN when none
-    is left. With labels 0/1 this is the within-problem AUROC of the protocol.
+    A pair counts by the gap between its labels, which is by how much more often the one is right and the other wrong
+    than the other way round: 1/16 of a pair for a gap of 1/16. Ties in the score count half; pools without a gap are
+    left out; NaN when none is left. With labels 0/1 this is the within-problem AUROC of the protocol.
     """
     values = []
     for labelled, score in zip(dataset, scores, strict=True):
-        gap = labelled.success[:, None] - labelled.success[None, :]
-        order = np.sign(score[:, None] - score[None, :])
-        pairs = gap > 0
-        if pairs.any():
-            values.append(float(((order[pairs] + 1) / 2).mean()))
+        gap = np.maximum(labelled.success[:, None] - labelled.success[None, :], 0)
+        if gap.any():
+            order = (np.sign(score[:, None] - score[None, :]) + 1) / 2
+            values.append(float((gap * order).sum() / gap.sum()))
     return float(np.mean(values)) if values else float("nan")

@@ -46,6 +46,8 @@ class Card:
     checkpoint: int = 0
     code: str = ""
     key: str = ""
+    epoch_problems: list[str] = field(default_factory=list)
+    """Those of the validation problems that chose the epoch; the others chose configuration and method."""
 
     @property
     def tuned_at(self) -> int:

@@ -17,7 +17,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.label_store import KIND as LABELS
-from prunebench.bench.rollouts.label_store import Labels, LabelStore
+from prunebench.bench.rollouts.label_store import Label, Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import PoolGenerator, pool_of, record_of
@@ -233,7 +233,8 @@ def labelled_folder(
             digests.add(str(rollouts.manifest["sampling_digest"]))
             stored = list(rollouts.read())
             for length in lengths:
-                pools += labelled_pools(engine, stored, labels, length, reads, partial(task_of, rollouts)).pools
+                named, distinct = partial(task_of, rollouts), split == "train"
+                pools += labelled_pools(engine, stored, labels, length, reads, named, distinct).pools
         if not pools:
             raise UserError(f"{folder / split}: no labels of prefixes of {prefix_tokens} tokens")
         parts.append(PrefixDataset(tuple(pools)))
@@ -287,26 +288,40 @@ def labelled_pools(
     position: int,
     reads: Collection[Signal] = (),
     task_named: Callable[[str], Task] = catalogue.get,
+    distinct: bool = True,
 ) -> PrefixDataset:
-    """Pools of the labelled, distinct prefixes of every problem; problems without any are left out."""
+    """Pools of the labelled prefixes of every problem; problems without any are left out.
+
+    To learn from, every ``distinct`` prefix stands once, beside all paths with the one signal that is related to them,
+    the last states. To choose by, every path stands as often as it was sampled, as in a test.
+    """
     pools = []
     for stored in problems:
-        rows, success, continuations, seen = [], [], 0, set()
-        for row, path in enumerate(stored.paths):
-            if path.token_ids is None:
-                continue
-            label = labels.get(stored.task, stored.problem, path.token_ids[:position])
-            if label is not None and label.prefix not in seen:
+        there = {row: path.token_ids for row, path in enumerate(stored.paths) if path.token_ids is not None}
+        marked: dict[int, Label] = {}
+        seen = set[str]()
+        for row, token_ids in there.items():
+            label = labels.get(stored.task, stored.problem, token_ids[:position])
+            if label is not None and not (distinct and label.prefix in seen):
                 seen.add(label.prefix)
-                rows.append(row)
-                success.append(label.success)
-                continuations = max(continuations, label.continuations)
-        if rows:
+                marked[row] = label
+        if marked:
             grading = PoolGenerator.of(engine, task_named(stored.task), stored)
-            pool = pool_of(engine, stored, position, rows, reads, grading)
-            outcome = np.array([float(stored.paths[row].correct is True) for row in rows])
-            final_class = grading.classes([stored.paths[row].answer for row in rows])
-            pools.append(LabelledPool(pool, np.array(success), continuations, outcome, final_class))
+            made = partial(pool_of, engine, stored, position, generator=grading)
+            rows, whole = list(marked), None
+            if len(rows) < len(there):
+                beside = frozenset(reads) & {Signal.HIDDEN_STATE} if distinct else frozenset(reads)
+                whole = made(list(there), beside) if beside or not distinct else None
+            labelled = LabelledPool(
+                made(rows, reads),
+                np.array([label.success for label in marked.values()]),
+                max(label.continuations for label in marked.values()),
+                np.array([float(stored.paths[row].correct is True) for row in rows]),
+                grading.classes([stored.paths[row].answer for row in rows]),
+                whole,
+                None if whole is None else np.searchsorted(list(there), rows),
+            )
+            pools.append(labelled)
     return PrefixDataset(tuple(pools))
 
 

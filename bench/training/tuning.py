@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
+from prunebench.bench.policies import CheckRecord, TopK
+from prunebench.bench.policies.votes import Majority
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.provenance import method_code
 from prunebench.bench.training.cards import Card, describe, remember_problems
 from prunebench.bench.training.crashes import crashes_of
 from prunebench.bench.training.data import data_digest, labelled_folder, stores_digest
 from prunebench.bench.training.loading import Judges, entry_of, equip, parts_of, reads_of
-from prunebench.methods.base import LearnablePruner, Pruner, Setting
-from prunebench.methods.pool import PrefixDataset, within_problem_auroc
+from prunebench.methods.base import LearnablePruner, Pruner, Scores, Setting
+from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.errors import first_line
 
 MAX_CONFIGURATIONS = 8
 """Every method, learnable or not, is tuned over at most so many configurations (protocol, fair tuning)."""
+KEPT = 8
+"""What keeps paths apart is tuned by the vote of one path in so many, as 8 of 64."""
 
 
 def setting_of(engine: Engine, prefix_tokens: int) -> Setting:
@@ -127,30 +133,27 @@ def train_method(
         raise UserError(f"train and validation share problems ({', '.join(sorted(shared)[:3])}): split by problem")
     digest, code = data_digest(train), method_code(PRUNERS.get(name))
     proposed = [_seeded(pruner, seed) for pruner in PRUNERS.get(name).configurations(setting)][:MAX_CONFIGURATIONS]
-    states = [_state_of(folder, pruner, digest + code) for pruner in proposed]
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    tried = []
-    for pruner, state in zip(proposed, states, strict=True):
-        equip(pruner, folder, judges or Judges({}))
-        tried.append((_tried(pruner, train, validation, state), pruner))
-        progress.say(f"{name} {describe(pruner)}: validation AUROC {tried[-1][0]:.3f}")
-    auroc, pruner = max(tried, key=lambda candidate: candidate[0])  # of equal ones the first
-    learned = isinstance(pruner, LearnablePruner)
-    if isinstance(pruner, LearnablePruner):
-        save_learned(pruner, folder / f"{name}.safetensors")
+    training = _Training(train, *halves(validation), folder, digest + code, judges or Judges({}), progress)
+    tried = [training.tried(pruner) for pruner in proposed]
+    best = max(tried, key=lambda trial: trial.rank)  # of equal ones the first
+    learned = isinstance(best.pruner, LearnablePruner)
+    if isinstance(best.pruner, LearnablePruner):
+        save_learned(best.pruner, folder / f"{name}.safetensors")
     counts = _counted(train if learned else validation)
     card = Card(
         method=name,
-        configuration=pruner.hyperparameters(),
-        validation_auroc=auroc,
-        candidates=[_candidate(*candidate) for candidate in tried],
+        configuration=best.pruner.hyperparameters(),
+        validation_auroc=best.auroc,
+        candidates=[trial.plain() for trial in tried],
         model_hash=model_hash,
         sampling_digest=sampling_digest,
         prefix_tokens=list(counts),
         train_data=digest,
         train_problems=sorted(train.problems) if learned else [],
         validation_problems=sorted(validation.problems),
+        epoch_problems=sorted(training.fitting.problems) if learned else [],
         train_seconds=round(time.perf_counter() - started, 1),
         seed=seed,
         prefixes=counts,
@@ -159,7 +162,7 @@ def train_method(
         key=key,
     )
     remember_problems(folder, (*train, *validation))
-    _forget_states(states, folder)
+    _forget_states([training.state_of(pruner) for pruner in proposed], folder)
     card.write(folder / f"{name}.json")  # last: it says that all is done
     return Card.read(folder / f"{name}.json")  # as every later call finds it
 
@@ -177,18 +180,96 @@ def _seeded(pruner: Pruner, seed: int) -> Pruner:
     return replace(pruner, seed=seed) if "seed" in pruner.hyperparameters() else pruner  # type: ignore[call-arg]
 
 
-def _candidate(auroc: float, pruner: Pruner) -> dict[str, Any]:
-    """A tried configuration as a card holds it."""
-    history = list(getattr(pruner, "history_", []))
-    return {"configuration": pruner.hyperparameters(), "validation_auroc": auroc, "history": history}
+def halves(validation: PrefixDataset) -> tuple[PrefixDataset, PrefixDataset]:
+    """Problems by which a training chooses its epoch, and others by which configurations and methods are chosen.
+
+    Every other one of those that can rank, and of those that cannot. Of fewer than two that can, both are all.
+    """
+    ranking = [labelled for labelled in validation if np.ptp(labelled.success) > 0]
+    if len(ranking) < 2:
+        return validation, validation
+    rest = [labelled for labelled in validation if np.ptp(labelled.success) == 0]
+    first, second = (PrefixDataset((*ranking[start::2], *rest[start::2])) for start in (0, 1))
+    return first, second
 
 
-def _tried(pruner: Pruner, train: PrefixDataset, validation: PrefixDataset, state: Path) -> float:
-    """How well a configuration ranks the validation prefixes, fitted where there is something to fit."""
-    with crashes_of(pruner, f"as {describe(pruner)}, in training"):
-        if isinstance(pruner, LearnablePruner):
-            _fit(pruner, train, validation, state)
-        return within_problem_auroc(validation, [pruner.score(labelled.pool) for labelled in validation])
+@dataclass(frozen=True)
+class Tried:
+    """A configuration on the problems that choose: how it ranks, how its paths vote, and whether it tells any apart."""
+
+    pruner: Pruner
+    auroc: float
+    maj: float
+    tied: bool
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Higher is better: the ranking, or the vote of what keeps paths apart; last what ties all paths."""
+        by_vote = self.pruner.redundancy and not math.isnan(self.maj)
+        return not self.tied, self.maj if by_vote else self.auroc
+
+    @property
+    def said(self) -> str:
+        if self.tied:
+            return "ties all paths, no candidate"
+        return f"validation AUROC {self.auroc:.3f}" + (
+            f", maj@k {100 * self.maj:.1f}" if self.pruner.redundancy else ""
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """As a card holds it."""
+        history = list(getattr(self.pruner, "history_", []))
+        measured = {"validation_auroc": self.auroc, "validation_maj": None if math.isnan(self.maj) else self.maj}
+        return {"configuration": self.pruner.hyperparameters(), **measured, "tied": self.tied, "history": history}
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What every configuration of a method is fitted to and judged by; ``data`` names data and code."""
+
+    train: PrefixDataset
+    fitting: PrefixDataset
+    choosing: PrefixDataset
+    folder: Path
+    data: str
+    judges: Judges
+    progress: Progress
+
+    def tried(self, pruner: Pruner) -> Tried:
+        """A configuration, fitted where there is something to fit, on whole pools as a test has them."""
+        equip(pruner, self.folder, self.judges)
+        with crashes_of(pruner, f"as {describe(pruner)}, in training"):
+            if isinstance(pruner, LearnablePruner):
+                _fit(pruner, self.train, self.fitting, self.state_of(pruner))
+            scores = [_scores(pruner, labelled) for labelled in self.choosing]
+        votes = [_vote(labelled, score) for labelled, score in zip(self.choosing, scores, strict=True)]
+        auroc, tied = within_problem_auroc(self.choosing, scores), all(np.ptp(score) == 0 for score in scores)
+        tried = Tried(pruner, auroc, float(np.mean(votes)), tied)
+        self.progress.say(f"{pruner.name} {describe(pruner)}: {tried.said}")
+        return tried
+
+    def state_of(self, pruner: Pruner) -> Path:
+        """Where a long training leaves its state, by method, configuration and data."""
+        content = json.dumps([pruner.hyperparameters(), self.data], sort_keys=True)
+        return self.folder / ".work" / f"{pruner.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.pt"
+
+
+def _scores(pruner: Pruner, labelled: LabelledPool) -> Scores:
+    """Of the labelled paths; a score that depends on its pool is told of the whole one."""
+    if pruner.pointwise:
+        return pruner.score(labelled.pool)
+    return pruner.score(labelled.everything)[labelled.labelled]
+
+
+def _vote(labelled: LabelledPool, scores: Scores) -> float:
+    """Whether the majority of the best eighth is right; NaN where final answers are not known."""
+    classes, right = labelled.final_class, labelled.outcome
+    if classes is None or right is None:
+        return math.nan
+    pool, policy = labelled.pool, TopK(max(1, round(len(scores) / KEPT)))
+    keep = policy.decide([CheckRecord(pool.position, scores, pool.finished, pool.answer_class)]).keep
+    gold = classes[right == 1]
+    return float(Majority().correctness(classes[None], keep[None], int(gold[0]) if len(gold) else -1)[0][0])
 
 
 def _counted(dataset: PrefixDataset) -> dict[int, int]:
@@ -221,12 +302,6 @@ def save_learned(pruner: LearnablePruner, file: Path) -> None:
             f"{temporary}: {first_line(error)}: make room or choose another folder; what is finished is kept"
         ) from error
     temporary.replace(file)
-
-
-def _state_of(folder: Path, pruner: Pruner, data: str) -> Path:
-    """Where a long training leaves its state, by method, configuration and data."""
-    content = json.dumps([pruner.hyperparameters(), data], sort_keys=True)
-    return folder / ".work" / f"{pruner.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.pt"
 
 
 def _forget_states(states: Sequence[Path], folder: Path) -> None:

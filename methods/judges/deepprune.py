@@ -43,6 +43,7 @@ class DeepPrune(LearnablePruner):
     source = Source.EXTERNAL
     requires = frozenset({Signal.TEXT})
     paper = "arXiv 2510.08483"
+    redundancy = True
     extra_cost = "reads every text and compares it with one per cluster"
 
     threshold: float = 0.5

@@ -25,7 +25,11 @@ Judge = Callable[[], Sequence[NDArray[np.float64]]]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what steps. ``patience``: epochs without a better validation ranking before it stops."""
+    """How long and in what steps. ``patience``: epochs without a better validation ranking before it stops.
+
+    0: all epochs are done, so that the rate decays to nothing, and the mean of the weights over the steps of the last
+    share ``tail`` is kept; no epoch is chosen.
+    """
 
     learning_rate: float
     epochs: int
@@ -34,6 +38,7 @@ class Schedule:
     seed: int
     warm_up: float = 0.05
     clip: float = 1.0
+    tail: float = 0.25
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step (from 0): a linear warm-up over the first share ``warm_up``, times a cosine."""
@@ -54,7 +59,8 @@ def fit_module(
     """Train the parameters of the torch ``module`` that require gradients; it ends with those of the best epoch.
 
     ``rows`` training rows are shuffled into batches anew in every epoch. The best epoch is the first with the highest
-    :func:`within_problem_auroc` on ``validation``. Returns one entry per epoch: epoch, mean loss, validation_auroc.
+    :func:`within_problem_auroc` on ``validation``; without patience the averaged weights of the end are kept. Returns
+    one entry per epoch: epoch, mean loss, validation_auroc.
 
     After every epoch the state is written to ``resume_in``; a call with equal ``settings`` (plain values that say what
     is trained on what, such as hyper-parameters and :func:`fingerprint`) then goes on behind the last finished epoch
@@ -79,26 +85,38 @@ def fit_module(
     with torch.random.fork_rng():
         while not state.ended(schedule):
             epoch = len(state.history)
-            loss = _epoch(module, weights, optimizer, losses, rows, epoch, schedule)
+            loss = _epoch(module, weights, optimizer, losses, rows, epoch, schedule, state.average)
             module.eval()
+            current = _copy(weights)
+            if state.average.weights:
+                _set(weights, state.average.weights)
             with torch.no_grad():
                 ranking = within_problem_auroc(validation, judge())
-            state.add(loss, ranking, _copy(weights), optimizer.state_dict())
+            _set(weights, current)
+            state.add(loss, ranking, current, optimizer.state_dict())
             state.write(resume_in, whole)
-    if not state.best:
+    kept = state.best if schedule.patience else state.average.weights
+    if not kept or math.isnan(state.best_ranking if schedule.patience else state.history[-1]["validation_auroc"]):
         raise ValueError(
             f"training diverged: no epoch gave scores that are numbers; use a learning rate below "
             f"{schedule.learning_rate:g}"
         )
-    _set(weights, state.best)
+    _set(weights, kept)
     module.eval()
     return state.history
 
 
 def _epoch(
-    module: Any, weights: dict[str, Any], optimizer: Any, losses: Losses, rows: int, epoch: int, schedule: Schedule
+    module: Any,
+    weights: dict[str, Any],
+    optimizer: Any,
+    losses: Losses,
+    rows: int,
+    epoch: int,
+    schedule: Schedule,
+    average: _Average,
 ) -> float:
-    """One pass over the rows; the mean loss of its batches."""
+    """One pass over the rows; the mean loss of its batches. At the end of a fixed budget weights are averaged."""
     import torch
 
     random = np.random.default_rng([schedule.seed, epoch])
@@ -107,9 +125,11 @@ def _epoch(
     batches = math.ceil(rows / schedule.batch)
     module.train()
     means = []
+    steps = schedule.epochs * batches
     for number in range(batches):
+        step = epoch * batches + number
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(epoch * batches + number, schedule.epochs * batches)
+            group["lr"] = schedule.rate(step, steps)
         optimizer.zero_grad(set_to_none=True)
         mean = 0.0
         for part in losses(order[number * schedule.batch : (number + 1) * schedule.batch]):
@@ -117,8 +137,23 @@ def _epoch(
             mean += part.item()
         torch.nn.utils.clip_grad_norm_(weights.values(), schedule.clip)
         optimizer.step()
+        if not schedule.patience and step >= int((1 - schedule.tail) * steps):
+            average.add(weights)
         means.append(mean)
     return float(np.mean(means))
+
+
+@dataclass
+class _Average:
+    """The mean of the weights after ``count`` steps."""
+
+    weights: dict[str, Any]
+    count: int = 0
+
+    def add(self, weights: Mapping[str, Any]) -> None:
+        self.count += 1
+        for name, value in _copy(weights).items():
+            self.weights[name] = value if self.count == 1 else self.weights[name].lerp(value, 1 / self.count)
 
 
 class _State:
@@ -130,10 +165,11 @@ class _State:
         self.best: dict[str, Any] = {}
         self.best_epoch, self.best_ranking = 0, -math.inf
         self.optimizer: dict[str, Any] = {}
+        self.average = _Average({})
 
     def ended(self, schedule: Schedule) -> bool:
         epochs = len(self.history)
-        return epochs >= schedule.epochs or epochs - self.best_epoch >= schedule.patience
+        return epochs >= schedule.epochs or 0 < schedule.patience <= epochs - self.best_epoch
 
     def add(self, loss: float, ranking: float, weights: dict[str, Any], optimizer: dict[str, Any]) -> None:
         self.history.append({"epoch": len(self.history) + 1, "loss": loss, "validation_auroc": ranking})
@@ -160,6 +196,7 @@ class _State:
                     f"{path}: this training was begun with {key} = {begun.get(key)!r}, now it is "
                     f"{settings.get(key)!r}; delete the file to train from the start"
                 )
+        state.average = _Average(**content.pop("average"))
         vars(state).update(content)
         return state
 
@@ -172,7 +209,7 @@ class _State:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with temporary.open("wb") as stream:
-            torch.save({**vars(self), "settings": dict(settings)}, stream)
+            torch.save({**vars(self), "average": vars(self.average), "settings": dict(settings)}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
-from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset
 from prunebench.methods.registry import pruner
 
 
@@ -20,8 +20,9 @@ from prunebench.methods.registry import pruner
 class LinearProbe(LearnablePruner):
     """Logistic regression on the state after ``layer`` blocks, on soft labels (success s: weights s and 1 - s).
 
-    ``centre`` subtracts the mean over the pool, at test time too: a path competes with the paths of its own problem
-    only, and without it a probe learns to tell problems apart. Features are scaled by their spread in training.
+    ``centre`` subtracts the mean over all paths of the pool, labelled or not, at test time too: a path competes with
+    the paths of its own problem only, and without it a probe learns to tell problems apart. Features are scaled by
+    their spread in training.
     """
 
     name = "linear-probe"
@@ -42,7 +43,7 @@ class LinearProbe(LearnablePruner):
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
         from sklearn.linear_model import LogisticRegression
 
-        features = np.concatenate([self._features(labelled.pool) for labelled in train])
+        features = np.concatenate([self._marked(labelled) for labelled in train])
         self.scale_ = features.std(axis=0) + 1e-6
         scaled = features / self.scale_
         model = LogisticRegression(C=self.C, max_iter=2000)
@@ -59,6 +60,10 @@ class LinearProbe(LearnablePruner):
         if not hasattr(self, "coefficients_"):
             raise NotFittedError(self.name)
         return np.asarray(self._features(pool) / self.scale_ @ self.coefficients_ + self.intercept_[0], np.float64)
+
+    def _marked(self, labelled: LabelledPool) -> NDArray[np.float64]:
+        """(labelled prefixes, H), centred over all paths of the pool as at test."""
+        return self._features(labelled.everything)[labelled.labelled]
 
     def _features(self, pool: Pool) -> NDArray[np.float64]:
         states = pool.hidden_state(self.layer).astype(np.float64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prunebench.methods.base import LearnablePruner, NotFittedError, Scores, Setting, Signal, Source
 from prunebench.methods.learned.fitting import Schedule, fingerprint, fit_module
-from prunebench.methods.pool import Pool, PrefixDataset
+from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset
 from prunebench.methods.registry import pruner
 
 
@@ -22,7 +22,7 @@ class MlpProbe(LearnablePruner):
     """One hidden layer on the state (N, H) after ``layer`` blocks; the score is the logit of success (higher = keep).
 
     logit = v . relu(W x + b) + c, trained by soft cross-entropy against the success rate, the epoch chosen by
-    within-problem ranking. ``centre`` subtracts the mean over the pool, at test time too, as the linear probe does: a
+    within-problem ranking. ``centre`` subtracts the mean over all paths of the pool, as the linear probe does: a
     path competes with the paths of its own problem only. Features are scaled by their spread in training.
     """
 
@@ -49,8 +49,8 @@ class MlpProbe(LearnablePruner):
         return [cls(layer=layer, width=width) for layer in layers for width in widths]
 
     def fit(self, train: PrefixDataset, validation: PrefixDataset) -> Self:
-        features = np.concatenate([self._features(labelled.pool) for labelled in train])
-        judged = [self._features(labelled.pool) for labelled in validation]
+        features = np.concatenate([self._marked(labelled) for labelled in train])
+        judged = [self._marked(labelled) for labelled in validation]
         self.perceptron_, self.history_ = Perceptron.fit(
             features,
             train.success,
@@ -69,6 +69,10 @@ class MlpProbe(LearnablePruner):
         features = self._features(pool)
         pool.charge(flops=self.perceptron_.flops)
         return self.perceptron_.logits(features)
+
+    def _marked(self, labelled: LabelledPool) -> NDArray[np.float64]:
+        """(labelled prefixes, H), centred over all paths of the pool as at test."""
+        return self._features(labelled.everything)[labelled.labelled]
 
     def _features(self, pool: Pool) -> NDArray[np.float64]:
         states = pool.hidden_state(self.layer).astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ class OneTokenVerification(Stop):
     """One verification token behind the prefix, with LoRA, reading the cache (arXiv 2603.01025).
 
     It is trained on the verdict of the finished path, 0 or 1, at every prefix length that the training data hold. No
-    Monte Carlo label is read in training; the epoch alone is chosen by them, as for every method. The score is a
-    probability of success (higher = keep, as in the source).
+    Monte Carlo label is read in training; the configuration alone is chosen by them, as for every method. The score is
+    a probability of success (higher = keep, as in the source).
 
     Assumed: the target is the verdict itself at every length (the source shapes a confidence from it); token, adapter,
     head and learning rates are those of :class:`Stop` with ``tokens`` = 1; the cache is the frozen model's; the loss is
@@ -29,6 +30,8 @@ class OneTokenVerification(Stop):
     name = "otv"
     paper = "arXiv 2603.01025"
     extra_cost = "reads 1 learned token behind every path"
+
+    _ranked: ClassVar[tuple[float, ...]] = (0.0,)
 
     tokens: int = 1
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,13 @@ class Stop(LearnablePruner):
     One learned vector, repeated ``tokens`` times, is appended at positions L..L+tokens-1. LoRA is active on these
     tokens only; they attend to the *frozen* model's keys and values. The last hidden state of the last one goes through
     ``Linear(H, 2)``; the score is softmax[1], a probability of success (higher = keep, as in the source). Loss: soft
-    cross-entropy against the Monte Carlo success rate. The epoch is chosen on validation problems by within-problem
-    ranking; ``patience`` epochs without a better one end the training. The prefix cache is computed once and kept over
-    the epochs: no gradient flows into it. Prefixes of all lengths are mixed in every batch.
+    cross-entropy against the Monte Carlo success rate, plus ``ranking`` times the logistic loss of the pairs of one
+    pool, each counted by the gap between its success rates; then a batch holds whole pools. The prefix cache is
+    computed once and kept over the epochs: no gradient flows into it. Prefixes of all lengths are mixed in every batch.
+
+    ``epochs`` 0: as many as make about ``steps`` updates, however few prefixes there are. The rate decays to nothing
+    and the weights of the last quarter are averaged; with ``patience`` the best epoch on validation problems is kept
+    instead, and so many epochs without a better one end the training.
 
     ``rank`` with alpha = 2 * rank; ``adapter=False`` trains vector and head only ("STOP without adapter").
     """
@@ -46,21 +51,27 @@ class Stop(LearnablePruner):
     probability = True
     extra_cost = "reads 4 learned tokens behind every path"
 
+    _ranked: ClassVar[tuple[float, ...]] = (0.0, 1.0)
+    """Weights of the ranking loss to choose from."""
+
     tokens: int = 4
     rank: int = 32
     dropout: float = 0.05
     learning_rate: float = 1e-3
-    epochs: int = 15
+    epochs: int = 0
     batch: int = 128
     adapter: bool = True
     seed: int = 0
-    patience: int = 4
+    patience: int = 0
+    steps: int = 400
+    ranking: float = 0.0
 
     @classmethod
     def configurations(cls, setting: Setting) -> Sequence[Self]:
         """Small models need larger steps than the paper's 2e-5, and a rank of at most a quarter of the width."""
         rank = max(4, min(128, setting.hidden_size // 4))
-        return [cls(rank=rank, learning_rate=rate) for rate in (2e-5, 2e-4, 1e-3, 3e-3)]
+        rates, weights = (3e-4, 1e-3, 3e-3, 1e-2), cls._ranked
+        return [cls(rank=rank, learning_rate=rate, ranking=weight) for weight in weights for rate in rates]
 
     def score(self, pool: Pool) -> Scores:
         import torch
@@ -101,18 +112,22 @@ class Stop(LearnablePruner):
         import torch
 
         targets = self._targets(train)
-        kept, judged = ([labelled.pool.kv() for labelled in dataset] for dataset in (train, validation))
+        kept = [labelled.pool.kv() for labelled in train]
+        equal = [labelled.pool.distinct() for labelled in validation]  # what is equal is read once
+        judged = [labelled.pool.kv(rows.tolist()) for labelled, (rows, _) in zip(validation, equal, strict=True)]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self._attach(kept[0].model)
-        reader = self._reader_
+        reader, lesson = self._reader_, Lesson(self._reader_, kept, targets, self.ranking)
+        batch = max(1, round(self.batch * len(lesson.units) / len(targets)))
+        epochs = self.epochs or max(1, round(self.steps / math.ceil(len(lesson.units) / batch)))
         self.history_: list[dict[str, float]] = fit_module(
             reader.module,
-            Lesson(reader, kept, targets).losses,
-            len(targets),
-            lambda: [reader.scores(cache) for cache in judged],
+            lesson.losses,
+            len(lesson.units),
+            lambda: [reader.scores(cache)[which] for cache, (_, which) in zip(judged, equal, strict=True)],
             validation,
-            Schedule(self.learning_rate, self.epochs, self.batch, self.patience, self.seed),
+            Schedule(self.learning_rate, epochs, batch, self.patience, self.seed),
             {"method": self.name, **self.hyperparameters(), "data": fingerprint(train, validation, targets)},
             self.resume_in_,
         )
@@ -152,30 +167,57 @@ class Stop(LearnablePruner):
 
 
 class Lesson:
-    """The kept caches of the training prefixes, and the loss of any batch of them."""
+    """The kept caches of the training prefixes, and the loss of any batch of them.
 
-    def __init__(self, reader: StopReader, caches: Sequence[PrefixCache], targets: NDArray[np.float64]) -> None:
+    ``units`` are the rows that stay together in a batch: one each, or those of one pool where they are ranked.
+    """
+
+    def __init__(
+        self, reader: StopReader, caches: Sequence[PrefixCache], targets: NDArray[np.float64], ranking: float = 0.0
+    ) -> None:
         import torch
 
-        self.reader, self.caches = reader, caches
+        self.reader, self.caches, self.ranking = reader, caches, ranking
         self.rows = [(pool, row) for pool, cache in enumerate(caches) for row in range(len(cache.lengths))]
-        self.widths = np.concatenate([cache.lengths for cache in caches])
+        sizes = [len(cache.lengths) for cache in caches] if ranking else [1] * len(self.rows)
+        self.units = np.split(np.arange(len(self.rows)), np.cumsum(sizes)[:-1])
+        lengths = np.concatenate([cache.lengths for cache in caches])
+        self.widths = np.array([lengths[unit].max() for unit in self.units])
         self.targets = torch.from_numpy(targets).float()
 
     def losses(self, batch: NDArray[np.int64]) -> Iterator[Any]:
-        """Parts of the mean soft cross-entropy of a batch, one per width class: short rows are not padded to long ones.
+        """Parts of the mean loss of a batch of units, one per width class: short rows are not padded to long ones.
 
         Which rows a step learns from does not depend on their lengths.
         """
         import torch
         from torch.nn import functional
 
+        total = sum(len(self.units[unit]) for unit in batch)
         for part in of_like_width(batch, self.widths):
-            layers, lengths = _stack(self.caches, [self.rows[i] for i in part])
+            rows = np.concatenate([self.units[unit] for unit in part])
+            layers, lengths = _stack(self.caches, [self.rows[i] for i in rows])
             logits = self.reader(layers, lengths)
-            wanted = self.targets[torch.from_numpy(part)].to(logits.device)
-            loss = functional.cross_entropy(logits, torch.stack([1 - wanted, wanted], 1), reduction="sum")
-            yield loss / len(batch)
+            wanted = self.targets[torch.from_numpy(rows)].to(logits.device)
+            loss = functional.cross_entropy(logits, torch.stack([1 - wanted, wanted], 1), reduction="sum") / total
+            if self.ranking:
+                sizes = [len(self.units[unit]) for unit in part]
+                odds = (logits[:, 1] - logits[:, 0]).split(sizes)
+                pairs = sum(map(pairwise_loss, odds, torch.split(wanted, sizes)))
+                loss = loss + self.ranking * pairs / len(batch)
+            yield loss
+
+
+def pairwise_loss(odds: Any, success: Any) -> Any:
+    """Mean of log(1 + exp(odds_j - odds_i)) over the pairs of one pool with s_i > s_j, by their gaps; 0 without a gap.
+
+    The smooth form of 1 - :func:`prunebench.methods.pool.within_problem_auroc`; both (rows,) tensors.
+    """
+    from torch.nn import functional
+
+    gaps = (success[:, None] - success[None, :]).clamp(min=0)
+    losses = functional.softplus(odds[None, :] - odds[:, None])
+    return (gaps * losses).sum() / gaps.sum().clamp(min=1e-9)
 
 
 def of_like_width(batch: NDArray[np.int64], widths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

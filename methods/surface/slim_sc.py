@@ -48,6 +48,7 @@ class SlimSC(Pruner):
     source = Source.EXTERNAL
     requires = frozenset({Signal.TOKEN_IDS, Signal.TEXT})
     paper = "arXiv 2509.13990"
+    redundancy = True
     extra_cost = "none (embedding: an encoder reads every prefix)"
 
     n: int = 2

@@ -265,3 +265,43 @@ def test_the_fingerprint_tells_data_apart():
     ]
     assert len(set(digests)) == len(digests)
     assert fingerprint(example_dataset(3, seed=2)) == digests[0]
+
+
+def test_a_pair_counts_by_the_gap_between_its_labels():
+    first = VALIDATION.pools[0]
+    success = np.array([0.0, 1 / 16, 0.5, 0.5, 1.0])
+    labelled = PrefixDataset((replace(first, pool=first.pool.take(range(5)), success=success),))
+    gaps = 2 * (1 / 2 + 7 / 16 + 1 / 2) + 1 / 16 + 1 + 15 / 16
+    wrong = within_problem_auroc(labelled, [np.array([0.2, 0.1, 0.3, 0.3, 0.9])])
+    assert wrong == pytest.approx(1 - (1 / 16) / gaps), "a gap of 1/16 is no whole pair"
+    twice = PrefixDataset((replace(first, pool=first.pool.take([0, 0, 1]), success=np.array([0, 0, 1.0])),))
+    assert within_problem_auroc(twice, [np.array([0.5, 0.1, 0.3])]) == 0.5
+
+
+def test_a_fixed_budget_is_spent_and_the_weights_of_its_last_quarter_are_averaged(tmp_path):
+    plan, passed = replace(PLAN, epochs=4, patience=0), []
+    network = Network()
+    random = np.random.default_rng(0)
+    inputs, targets = torch.from_numpy(random.normal(size=(40, 6))).float(), torch.from_numpy(random.random(40)).float()
+
+    def losses(rows):
+        passed.append([parameter.detach().clone() for parameter in network.parameters()])
+        yield torch.nn.functional.binary_cross_entropy_with_logits(network(inputs[rows]), targets[rows])
+
+    worse = iter([0.9, 0.8, 0.7, 0.6])
+    history = fit_module(network, losses, 40, lambda: judged(next(worse)), VALIDATION, plan, {}, None)
+    assert len(history) == 4 and len(passed) == 20, "no epoch is chosen"
+    assert plan.rate(19, 20) < 0.01 * plan.learning_rate, "decayed to nothing"
+    tail = [*passed[16:]]  # after steps 16 to 19; that of the last one is known by the mean alone
+    last = [5 * mean - sum(parts) for mean, *parts in zip(network.parameters(), *tail, strict=True)]
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(last, passed[-1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(network.parameters(), passed[-1], strict=True))
+
+
+def test_an_averaged_training_goes_on_as_if_nothing_had_happened(tmp_path):
+    plan = replace(PLAN, epochs=8, patience=0)
+    whole, _ = train(plan)
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, tmp_path / "state", stop_at=8)
+    again, _ = train(plan, tmp_path / "state")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))

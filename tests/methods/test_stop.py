@@ -14,7 +14,7 @@ from prunebench.methods.base import NotFittedError, Setting, Signal
 from prunebench.methods.check import check_pruner, cost_of
 from prunebench.methods.generator import PrefixCache
 from prunebench.methods.learned.otv import OneTokenVerification
-from prunebench.methods.learned.stop import Lesson, Stop, of_like_width
+from prunebench.methods.learned.stop import Lesson, Stop, of_like_width, pairwise_loss
 from prunebench.methods.learned.stop_without_adapter import StopWithoutAdapter
 from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
 
@@ -284,7 +284,9 @@ def test_stop_without_adapter_is_stop_with_the_adapter_off(engine):
     assert sorted(bare.weights_) == ["head.bias", "head.weight", "vector"]
     assert all(torch.equal(bare.weights_[name], plain.weights_[name]) for name in bare.weights_)
     proposed = StopWithoutAdapter.configurations(Setting(64, 512, 128, 5))
-    assert [configuration.learning_rate for configuration in proposed] == [2e-5, 2e-4, 1e-3, 3e-3]
+    assert [configuration.learning_rate for configuration in proposed] == [3e-4, 1e-3, 3e-3, 1e-2] * 2
+    assert [configuration.ranking for configuration in proposed] == [0] * 4 + [1] * 4
+    assert {one.ranking for one in OneTokenVerification.configurations(Setting(64, 512, 128, 5))} == {0}
     assert not any(configuration.adapter for configuration in proposed)
 
 
@@ -316,3 +318,13 @@ def test_otv_without_verdicts_says_what_is_missing(engine):
 @pytest.mark.parametrize("kind", [StopWithoutAdapter, OneTokenVerification])
 def test_its_relatives_conform_on_an_engine(engine, kind):
     assert check_pruner(kind(rank=4, epochs=1), engine) is None
+
+
+def test_the_ranking_loss_is_the_smooth_form_of_the_ranking(engine):
+    odds, success = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.25, 0.25])
+    losses = [np.log1p(np.exp(float(odds[other] - odds[0]))) for other in (1, 2)]
+    assert float(pairwise_loss(odds, success)) == pytest.approx(np.mean(losses), rel=1e-6)
+    assert float(pairwise_loss(odds, torch.full((3,), 0.5))) == 0
+    train, validation = datasets(engine)
+    stop = Stop(rank=4, learning_rate=3e-3, batch=64, steps=40, ranking=1.0).fit(train, validation)
+    assert within_problem_auroc(validation, [stop.score(labelled.pool) for labelled in validation]) > 0.9

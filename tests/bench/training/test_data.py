@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from prunebench.bench.training.data import labelled_pools, training_lengths, why_dropped
 from prunebench.bench.training.label_plans import LabelPlan
+from prunebench.methods.base import Signal
+from prunebench.methods.learned.linear_probe import LinearProbe
 from tests.bench.rollouts.test_pools import POSITION, labels_for, stored  # noqa: F401 - a fixture
 
 
@@ -19,6 +22,23 @@ def test_labelled_pools_hold_each_distinct_labelled_prefix_once(engine, stored, 
     assert labelled.final_class.tolist() == [0, 0]
     assert labelled.pool.paths.tolist() == [0, 2]
     assert labelled.continuations == 4
+
+
+def test_states_are_related_to_all_paths_in_training_and_every_path_counts_in_validation(engine, stored, tmp_path):  # noqa: F811
+    labels, reads = labels_for(tmp_path, stored, (0, 2, 4)), {Signal.HIDDEN_STATE, Signal.ENTROPY}
+    (train,) = labelled_pools(engine, [stored], labels, POSITION, reads)
+    (held,) = labelled_pools(engine, [stored], labels, POSITION, reads, distinct=False)
+    equal = [path.token_ids[:POSITION].tobytes() for path in stored.paths]
+    marked = [row for row, prefix in enumerate(equal) if prefix in {equal[0], equal[2], equal[4]}]
+    assert train.pool.paths.tolist() == [0, 2] and held.pool.paths.tolist() == marked and len(marked) > 2
+    for one in (train, held):
+        assert one.everything.paths.tolist() == list(range(len(stored.paths)))
+        assert one.everything.paths[one.labelled].tolist() == one.pool.paths.tolist()
+    probe = LinearProbe(layer=1)
+    states = train.everything.hidden_state(1).astype(float)
+    expected = (states - states.mean(axis=0))[[0, 2]]
+    assert np.allclose(probe._marked(train), expected), "as at test, not over the two that are labelled"
+    assert not np.allclose(probe._features(train.pool), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.cards import Card
 from prunebench.bench.training.loading import load_method
-from tests.bench.training.made_up import TELLING, dataset, trained
+from prunebench.bench.training.tuning import halves, train_method
+from prunebench.methods.base import Pruner, Source
+from prunebench.methods.pool import PrefixDataset, within_problem_auroc
+from prunebench.methods.registry import PRUNERS
+from tests.bench.training.made_up import SETTING, TELLING, dataset, trained
 
 
 def test_the_configuration_with_the_best_validation_ranking_is_kept(tmp_path):
@@ -71,3 +76,66 @@ def test_what_was_learned_by_other_code_is_refused_and_what_was_tuned_is_marked(
     with pytest.raises(UserError, match="the code of 'linear-probe' has changed"):
         load_method("mean-rank(linear-probe,deepconf)", tmp_path, "m1", 12)
     assert "its code is not what it was tuned with" in load_method("deepconf", tmp_path, "m1", 12).note
+
+
+# --- choosing
+
+
+def voting(dataset_of, answers):
+    """The same pools, whose final answers are the wrong class 1, but for those rows that ``answers`` name as right."""
+    found = []
+    for labelled in dataset_of:
+        right = np.isin(np.arange(len(labelled.pool)), answers).astype(float)
+        found.append(replace(labelled, outcome=right, final_class=np.where(right == 1, 0, 1)))
+    return PrefixDataset(tuple(found))
+
+
+@dataclass
+class Apart(Pruner):
+    """Keeps one path: that of the row ``chosen``; -1 ties all."""
+
+    name = "apart"
+    source = Source.EXTERNAL
+    requires = frozenset()
+    paper = "test"
+    redundancy = True
+    chosen: int = -1
+
+    @classmethod
+    def configurations(cls, setting):
+        return [cls(chosen=chosen) for chosen in (-1, 2, 5)]
+
+    def score(self, pool):
+        return (np.arange(len(pool)) == self.chosen).astype(float)
+
+
+@pytest.fixture
+def apart():
+    PRUNERS.register("apart")(Apart)
+    yield
+    del PRUNERS._entries["apart"]
+
+
+@pytest.mark.usefixtures("apart")
+def test_what_keeps_paths_apart_is_chosen_by_the_vote_and_what_ties_all_is_no_candidate(tmp_path):
+    told = voting(dataset(2, 6), [5])
+    ranking = {one.chosen: within_problem_auroc(halves(told)[1], [one.score(p.pool) for p in halves(told)[1]])
+               for one in Apart.configurations(SETTING)}  # fmt: skip
+    card = train_method("apart", dataset(1), told, SETTING, tmp_path, model_hash="m1", sampling_digest="s1")
+    assert card.configuration == {"chosen": 5} and card.validation_auroc == ranking[5]
+    assert [one["validation_maj"] for one in card.candidates] == [0, 0, 1]
+    assert [one["tied"] for one in card.candidates] == [True, False, False]
+    untold = PrefixDataset(tuple(replace(one, final_class=None) for one in told))
+    card = train_method("apart", dataset(1), untold, SETTING, tmp_path, model_hash="m1", sampling_digest="s1")
+    assert card.configuration["chosen"] == max((2, 5), key=ranking.__getitem__), "by ranking, but not what ties"
+
+
+def test_epochs_and_configurations_are_chosen_on_different_problems(tmp_path):
+    validation = dataset(2, 6)
+    fitting, choosing = halves(validation)
+    assert not fitting.problems & choosing.problems and fitting.problems | choosing.problems == validation.problems
+    card = trained(tmp_path)
+    assert set(card.epoch_problems) == fitting.problems
+    pruner = load_method("linear-probe", tmp_path, "m1", 12).pruner
+    assert card.validation_auroc == within_problem_auroc(choosing, [pruner.score(p.pool) for p in choosing])
+    assert halves(PrefixDataset(validation.pools[:1])) == (PrefixDataset(validation.pools[:1]),) * 2
