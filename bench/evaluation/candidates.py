@@ -21,7 +21,7 @@ class Candidate:
     """A pruner under a policy, its card where it was tuned, and a remark for its row.
 
     ``procedure``: where it runs under a policy of its own; all others run under that of the comparison. ``reads``: the
-    signals that it and its members read.
+    signals that it and its members read. ``members``: the same, trained with further seeds; its row is the mean.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Candidate:
     note: str = ""
     procedure: Procedure | None = None
     reads: frozenset[Signal] = field(default=frozenset())
+    members: tuple[Pruner, ...] = ()
 
     @property
     def is_control(self) -> bool:
@@ -115,7 +116,7 @@ def _candidate(name: str, config: RunConfig, learned: Learned, model_hash: str, 
     if procedure is None:
         method = load_method(name, learned, model_hash, config.prefix_tokens, judges)
         policy = comparison_policy(config)
-        return Candidate(name, method.pruner, policy, method.card, method.note, None, _reads(name))
+        return Candidate(name, method.pruner, policy, method.card, method.note, None, _reads(name), method.members)
     policy = procedure.policy(config.n, config.k, config.prefix_tokens)
     if procedure.method is None:
         return Candidate(name, procedure.pruner(None), policy, procedure=procedure)

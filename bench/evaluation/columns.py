@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.evaluation.formats import number, p_value, seconds, with_interval
-from prunebench.bench.evaluation.grading import Baseline, Graded
+from prunebench.bench.evaluation.grading import Baseline, Graded, correct_of
+from prunebench.bench.evaluation.metrics import avg_at_k as accuracy_of
 from prunebench.bench.evaluation.statistics import (
     PERCENT,
     POINTS,
@@ -21,6 +22,7 @@ from prunebench.bench.evaluation.statistics import (
     Interval,
     mean_interval,
     ratio_of_means,
+    spread,
 )
 from prunebench.methods.entries import Registry
 
@@ -277,3 +279,16 @@ def normalised(cell: Cell) -> Interval:
 def draw_spread(cell: Cell) -> Interval:
     """Standard deviation of avg@k over draws of the N paths from at least 4N stored ones."""
     return exactly(cell.draw_spread)
+
+
+@single("seed_spread", "seed sd", _plain(), priority=6)
+def seed_spread(cell: Cell) -> Interval:
+    """Standard deviation of avg@k over the seeds that a method was trained with."""
+    if cell.method.candidate.is_control:
+        return exactly(math.nan)
+    records, replays = cell.method.records, cell.method.replays
+    values = [
+        [float(accuracy_of(correct_of(records[row], replay), replay.keep)) for replay in replays[row]]
+        for row in cell.problems
+    ]
+    return exactly(spread(100 * np.array(values).mean(axis=0)))

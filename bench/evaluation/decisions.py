@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,21 @@ _SCHEMA = pa.schema(
         ("stopped", pa.bool_()),
         *((name, pa.int64()) for name in _TOKENS),
         ("flops", pa.float64()),
+        ("draw", pa.int32()),
     ]
 )
+_EARLIER = _SCHEMA.remove(len(_SCHEMA) - 1)
+"""Of files that hold one draw of every method."""
+_MOST_DRAWS = 16
+"""Of more the first is written: those of a control are drawn again."""
 
 
 @dataclass(frozen=True)
 class Decisions:
     """One method on one problem: (N,) path numbers, and what it did with these paths.
 
-    The scores are those of the first check. Seconds are no part of the file: they are 0 in what is read.
+    The scores are those of the first check. Seconds are no part of the file: they are 0 in what is read. ``others``:
+    what its trainings with further seeds did.
     """
 
     task: str
@@ -54,21 +60,24 @@ class Decisions:
     method: str
     paths: NDArray[np.int64]
     replay: Replay
+    others: tuple[Replay, ...] = ()
 
 
 def write_decisions(records: Sequence[ProblemRecord], replays: Replays, folder: Path) -> None:
-    """``decisions.parquet``: a row per problem, method and path; of several draws the first one."""
+    """``decisions.parquet``: a row per problem, method, draw and path; of a control's draws the first one."""
     columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
     for i, record in enumerate(records):
         for method, draws in replays.of.items():
-            first, count = draws[i][0], len(record.pool)
-            cost = asdict(first.cost) | {"flops": math.nan if first.cost.flops is None else first.cost.flops}
-            rows = {"path": record.pool.paths, "score": first.scores, "kept": first.keep,
-                    "decoded_tokens": first.decoded, "launched_tokens": first.launched,
-                    "answer_class": first.answer_class}  # fmt: skip
-            same = {"task": record.task, "problem": record.problem, "method": method, "stopped": first.stopped, **cost}
-            for name, column in columns.items():
-                column += rows[name].tolist() if name in rows else [same[name]] * count
+            written = draws[i] if len(draws[i]) <= _MOST_DRAWS else draws[i][:1]
+            for draw, replay in enumerate(written):
+                cost = asdict(replay.cost) | {"flops": math.nan if replay.cost.flops is None else replay.cost.flops}
+                rows = {"path": record.pool.paths, "score": replay.scores, "kept": replay.keep,
+                        "decoded_tokens": replay.decoded, "launched_tokens": replay.launched,
+                        "answer_class": replay.answer_class}  # fmt: skip
+                same = {"task": record.task, "problem": record.problem, "method": method, "draw": draw,
+                        "stopped": replay.stopped, **cost}  # fmt: skip
+                for name, column in columns.items():
+                    column += rows[name].tolist() if name in rows else [same[name]] * len(record.pool)
     stream = io.BytesIO()
     pq.write_table(pa.table(columns, schema=_SCHEMA), stream, compression="zstd")
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,17 +90,23 @@ def read_decisions(folder: Path) -> list[Decisions]:
     if not path.exists():
         raise UserError(f"{path}: no such file; make it with: prunebench compare --out {folder}")
     table = table_of(path)
+    if table.schema.equals(_EARLIER):
+        table = table.append_column(_SCHEMA.field("draw"), pa.array(np.zeros(len(table), np.int32)))
     if not table.schema.equals(_SCHEMA):
         raise UserError(f"{path}: its columns are not those of this version; run the comparison again")
     if any(column.null_count for column in table.columns):
         raise UserError(f"{path}: a value is missing; run the comparison again")
-    keys = list(zip(*(table[name].to_pylist() for name in ("task", "problem", "method")), strict=True))
+    keys = list(zip(*(table[name].to_pylist() for name in ("task", "problem", "method", "draw")), strict=True))
     numbers = {name: np.asarray(table[name]) for name in _SCHEMA.names[3:]}
     starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
-    return [
-        _decided(keys[start], {name: column[start:end] for name, column in numbers.items()})
-        for start, end in (pairwise([*starts, len(keys)]) if keys else ())
-    ]
+    found: list[Decisions] = []
+    for start, end in pairwise([*starts, len(keys)]) if keys else ():
+        decided = _decided(keys[start][:3], {name: column[start:end] for name, column in numbers.items()})
+        if keys[start][3]:
+            found[-1] = replace(found[-1], others=(*found[-1].others, decided.replay))
+        else:
+            found.append(decided)
+    return found
 
 
 def _decided(key: tuple[str, str, str], rows: Mapping[str, NDArray[Any]]) -> Decisions:

@@ -211,13 +211,13 @@ def digest_of(value: object) -> str:
 def identity(name: str, candidate: Candidate, learned: Learned, judges: Mapping[str, str]) -> str:
     """What a candidate is: its settings, its card, the files that it and its members learned, their judges."""
     parts = parts_of(candidate.procedure.method if candidate.procedure and candidate.procedure.method else name)
-    files = {part: home_of(part, learned) / f"{part}.safetensors" for part in parts}
+    files = {part: sorted(home_of(part, learned).glob(f"{part}.*safetensors")) for part in parts}
     return digest_of(
         [
             candidate.pruner.name,
             candidate.pruner.hyperparameters(),
             asdict(candidate.card) if candidate.card else None,
-            {part: file_digest(file) for part, file in files.items() if file.exists()},
+            {file.name: file_digest(file) for part in parts for file in files[part]},
             {part: judges[part] for part in parts if part in judges},
         ]
     )

@@ -207,5 +207,5 @@ def _replays(records: Sequence[ProblemRecord], candidates: Mapping[str, Candidat
                     f"{folder}: what {name} did with the paths of {record.task}/{record.problem} is not there; run the "
                     "comparison again"
                 )
-            replays[name].append([decision.replay])
+            replays[name].append([decision.replay, *decision.others])
     return Replays({name: replays[name] for name in candidates}, {})

@@ -38,24 +38,24 @@ class ReplayStore:
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, candidate: Candidate, record: ProblemRecord) -> Replay | None:
-        """What is held of this method on this very pool."""
-        row = self._held.get(self._key(candidate, record))
+    def get(self, candidate: Candidate, record: ProblemRecord, number: int = 0) -> Replay | None:
+        """What is held of this method, of its training of that ``number``, on this very pool."""
+        row = self._held.get(self._key(candidate, record, number))
         return None if row is None else _read(row)
 
-    def put(self, candidate: Candidate, record: ProblemRecord, replay: Replay) -> None:
+    def put(self, candidate: Candidate, record: ProblemRecord, replay: Replay, number: int = 0) -> None:
         """Append one line; the next start finds it."""
-        key = self._key(candidate, record)
+        key = self._key(candidate, record, number)
         row = {"key": key, "method": candidate.name, "task": record.task, "problem": record.problem} | _plain(replay)
         self._held[key] = row
         append_row(self._file, row)
 
-    def _key(self, candidate: Candidate, record: ProblemRecord) -> str:
+    def _key(self, candidate: Candidate, record: ProblemRecord, number: int) -> str:
         pool = record.pool
         digest = hashlib.sha256(
             json.dumps(
                 [self._context, self._identities.get(candidate.name, candidate.configuration), candidate.name,
-                 str(candidate.policy), record.task, record.problem, pool.position]
+                 str(candidate.policy), record.task, record.problem, pool.position, *([number] if number else [])]
             ).encode()
         )  # fmt: skip
         columns = [pool.paths, record.lengths, record.correct, record.answer_class, record.halves]

@@ -58,18 +58,24 @@ def replay_methods(
 
 
 def _draws(candidate: Candidate, record: ProblemRecord, held: ReplayStore | None) -> list[Replay]:
-    """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws. Draws are cheap and never held."""
+    """What is drawn is declared with a hyper-parameter `seed`; see Pruner.draws. Draws are cheap and never held.
+
+    Of what was trained with several seeds every training is a draw.
+    """
     pruner, position = candidate.pruner, record.pool.position
     if pruner.draws > 1:
         pruners = [replace(pruner, seed=seed) for seed in range(pruner.draws)]  # type: ignore[call-arg]
         seen = replace(record.complete, at=cache(lambda position: visible(record.at(position), pruner)))
         return [replay(drawn, candidate.policy, seen, position) for drawn in pruners]
-    known = None if held is None else held.get(candidate, record)
-    if known is None:
-        known = replay(pruner, candidate.policy, record.complete, position)
-        if held is not None:
-            held.put(candidate, record, known)
-    return [known]
+    found = []
+    for number, trained in enumerate((pruner, *candidate.members)):
+        known = None if held is None else held.get(candidate, record, number)
+        if known is None:
+            known = replay(trained, candidate.policy, record.complete, position)
+            if held is not None:
+                held.put(candidate, record, known, number)
+        found.append(known)
+    return found
 
 
 def competing(candidates: Mapping[str, Candidate], replays: Replays) -> list[str]:

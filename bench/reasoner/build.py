@@ -92,7 +92,8 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     for card in train_methods(
         engine, folder, names, learned, config.prefix_tokens, judges=judges, progress=Spoken(said.append)
     ):
-        halve(learned / f"{card.method}.safetensors")
+        for file in learned.glob(f"{card.method}.*safetensors"):
+            halve(file)
         said.append(f"{card.method}: validation AUROC {card.validation_auroc:.3f}")
     return "\n".join(said)
 

@@ -46,6 +46,11 @@ class Card:
     checkpoint: int = 0
     code: str = ""
     key: str = ""
+    members: list[dict[str, Any]] = field(default_factory=list)
+    """Of every seed that the configuration was trained with, in the order of the files: ``seed``, ``validation_auroc``.
+
+    ``validation_auroc`` of the card is their mean. Empty for what is not drawn, and for cards of earlier versions.
+    """
     epoch_problems: list[str] = field(default_factory=list)
     """Those of the validation problems that chose the epoch; the others chose configuration and method."""
 

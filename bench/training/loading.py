@@ -167,13 +167,22 @@ def train_command(name: str, folder: Path) -> str:
     return shlex.join(["prunebench", "train", base_name(name), *options, "--out", str(out)]) + then
 
 
+def learned_file(folder: Path, name: str, number: int = 0) -> Path:
+    """Where a method's weights lie; ``number`` counts the seeds that it was trained with."""
+    return folder / (f"{name}.seed{number}.safetensors" if number else f"{name}.safetensors")
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """A pruner ready to score, with its card if there is one, and a remark for the table."""
+    """A pruner ready to score, with its card if there is one, and a remark for the table.
+
+    ``members``: the same configuration, trained with further seeds.
+    """
 
     pruner: Pruner
     card: Card | None
     note: str
+    members: tuple[Pruner, ...] = ()
 
 
 def load_method(
@@ -205,7 +214,10 @@ def load_method(
         )
     if card.imported:
         notes.append("imported: its training problems are not known, so a leak cannot be excluded")
-    return Loaded(pruner, card, "; ".join(notes))
+    further = tuple(_restored(name, card, learned, number) for number in range(1, len(card.members)))
+    for member in further:
+        equip(member, learned, judges or Judges({}))
+    return Loaded(pruner, card, "; ".join(notes), further)
 
 
 def _checked(card: Card, prefix_tokens: int) -> str:
@@ -232,15 +244,16 @@ def _card(name: str, learned: Learned) -> Card | None:
     return Card.read(path) if path.exists() else None
 
 
-def _restored(name: str, card: Card | None, learned: Learned) -> Pruner:
-    """A method with its tuned configuration and what it learned."""
+def _restored(name: str, card: Card | None, learned: Learned, number: int = 0) -> Pruner:
+    """A method with its tuned configuration and what it learned from the seed of that ``number``."""
     entry, folder = entry_of(name), home_of(name, learned)
     if card is None and issubclass(entry, LearnablePruner):
         raise UserError(f"method '{name}' has no learned files in {folder}; train it: {train_command(name, folder)}")
     if card is not None and issubclass(entry, LearnablePruner):
         _require_code(card, entry, folder)
     try:
-        pruner = entry(**card.configuration) if card else entry()
+        seeded = {"seed": card.members[number]["seed"]} if card and number else {}
+        pruner = entry(**(card.configuration | seeded)) if card else entry()
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder / name}.json: not a configuration of '{name}' ({first_line(error)})") from error
     if name != base_name(name):
@@ -250,7 +263,7 @@ def _restored(name: str, card: Card | None, learned: Learned) -> Pruner:
             )
         pruner = entry(members=name[len(base_name(name)) + 1 : -1])
     if isinstance(pruner, LearnablePruner):
-        file = folder / f"{name}.safetensors"
+        file = learned_file(folder, name, number)
         try:
             pruner.load(file)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:

@@ -25,7 +25,7 @@ from prunebench.bench.provenance import method_code
 from prunebench.bench.training.cards import Card, describe, remember_problems
 from prunebench.bench.training.crashes import crashes_of
 from prunebench.bench.training.data import data_digest, labelled_folder, stores_digest
-from prunebench.bench.training.loading import Judges, entry_of, equip, parts_of, reads_of
+from prunebench.bench.training.loading import Judges, entry_of, equip, learned_file, parts_of, reads_of
 from prunebench.methods.base import LearnablePruner, Pruner, Scores, Setting
 from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 from prunebench.methods.registry import PRUNERS
@@ -33,6 +33,10 @@ from prunebench.tasks.errors import first_line
 
 MAX_CONFIGURATIONS = 8
 """Every method, learnable or not, is tuned over at most so many configurations (protocol, fair tuning)."""
+SEEDS = 3
+"""What is drawn in learning is trained so many times: a row of a table is the mean over them."""
+RULES = 2
+"""Of tuning; what was tuned by earlier ones is tuned again."""
 KEPT = 8
 """What keeps paths apart is tuned by the vote of one path in so many, as 8 of 64."""
 
@@ -58,7 +62,7 @@ def already_trained(
 
     Nothing is loaded and no path is read. Raises UserError where a part of ``data`` is missing.
     """
-    origin = [stores_digest(data), prefix_tokens, model_hash, seed]
+    origin = [RULES, SEEDS, stores_digest(data), prefix_tokens, model_hash, seed]
     keys = {name: _key(name, origin, judges or Judges({})) for name in names}
     cards = {name: _card(folder / f"{name}.json") for name in names}
     return {name: card for name, card in cards.items() if card is not None and card.key == keys[name]}, keys
@@ -138,14 +142,15 @@ def train_method(
     training = _Training(train, *halves(validation), folder, digest + code, judges or Judges({}), progress)
     tried = [training.tried(pruner) for pruner in proposed]
     best = max(tried, key=lambda trial: trial.rank)  # of equal ones the first
-    learned = isinstance(best.pruner, LearnablePruner)
-    if isinstance(best.pruner, LearnablePruner):
-        save_learned(best.pruner, folder / f"{name}.safetensors")
+    learned, members = isinstance(best.pruner, LearnablePruner), training.members(best, seed)
+    for number, member in enumerate(members):
+        if isinstance(member.pruner, LearnablePruner):
+            save_learned(member.pruner, learned_file(folder, name, number))
     counts = _counted(train if learned else validation)
     card = Card(
         method=name,
         configuration=best.pruner.hyperparameters(),
-        validation_auroc=best.auroc,
+        validation_auroc=float(np.mean([member.auroc for member in members])),
         candidates=[trial.plain() for trial in tried],
         model_hash=model_hash,
         sampling_digest=sampling_digest,
@@ -153,6 +158,7 @@ def train_method(
         train_data=digest,
         train_problems=sorted(train.problems) if learned else [],
         validation_problems=sorted(validation.problems),
+        members=[_member(member) for member in members] if len(members) > 1 else [],
         epoch_problems=sorted(training.fitting.problems) if learned else [],
         train_seconds=round(time.perf_counter() - started, 1),
         seed=seed,
@@ -162,7 +168,7 @@ def train_method(
         key=key,
     )
     remember_problems(folder, (*train, *validation))
-    _forget_states([training.state_of(pruner) for pruner in proposed], folder)
+    _forget_states([training.state_of(trial.pruner) for trial in (*tried, *members)], folder)
     card.write(folder / f"{name}.json")  # last: it says that all is done
     return Card.read(folder / f"{name}.json")  # as every later call finds it
 
@@ -248,6 +254,12 @@ class _Training:
         self.progress.say(f"{pruner.name} {describe(pruner)}: {tried.said}")
         return tried
 
+    def members(self, best: Tried, seed: int) -> list[Tried]:
+        """The chosen configuration trained with :data:`SEEDS` seeds; alone where nothing is drawn in learning."""
+        drawn = isinstance(best.pruner, LearnablePruner) and "seed" in best.pruner.hyperparameters()
+        more = range(seed + 1, seed + SEEDS) if drawn else ()
+        return [best, *(self.tried(_seeded(best.pruner, another)) for another in more)]
+
     def state_of(self, pruner: Pruner) -> Path:
         """Where a long training leaves its state, by method, configuration and data."""
         content = json.dumps([pruner.hyperparameters(), self.data], sort_keys=True)
@@ -259,6 +271,10 @@ def _scores(pruner: Pruner, labelled: LabelledPool) -> Scores:
     if pruner.pointwise:
         return pruner.score(labelled.pool)
     return pruner.score(labelled.everything)[labelled.labelled]
+
+
+def _member(tried: Tried) -> dict[str, Any]:
+    return {"seed": tried.pruner.hyperparameters()["seed"], "validation_auroc": tried.auroc}
 
 
 def _vote(labelled: LabelledPool, scores: Scores) -> float:

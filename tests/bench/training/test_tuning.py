@@ -139,3 +139,19 @@ def test_epochs_and_configurations_are_chosen_on_different_problems(tmp_path):
     pruner = load_method("linear-probe", tmp_path, "m1", 12).pruner
     assert card.validation_auroc == within_problem_auroc(choosing, [pruner.score(p.pool) for p in choosing])
     assert halves(PrefixDataset(validation.pools[:1])) == (PrefixDataset(validation.pools[:1]),) * 2
+
+
+def test_what_is_drawn_in_learning_is_trained_with_three_seeds(tmp_path):
+    card = trained(tmp_path, "mlp-probe")
+    assert [member["seed"] for member in card.members] == [0, 1, 2] and card.configuration["seed"] == 0
+    assert card.validation_auroc == pytest.approx(np.mean([member["validation_auroc"] for member in card.members]))
+    loaded = load_method("mlp-probe", tmp_path, "m1", 12)
+    pool = dataset(9, 1).pools[0].pool
+    scores = [one.score(pool) for one in (loaded.pruner, *loaded.members)]
+    assert len(scores) == 3 and not np.allclose(scores[0], scores[1])
+    (tmp_path / "mlp-probe.seed2.safetensors").unlink()
+    with pytest.raises(UserError, match=r"seed2\.safetensors: cannot be read"):
+        load_method("mlp-probe", tmp_path, "m1", 12)
+    straight = trained(tmp_path)
+    assert straight.members == [] and not list(tmp_path.glob("linear-probe.seed*")), "nothing is drawn"
+    assert load_method("linear-probe", tmp_path, "m1", 12).members == ()

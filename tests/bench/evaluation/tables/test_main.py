@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import t
 
@@ -12,6 +14,8 @@ from prunebench.bench import policies
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.candidates import Candidate
+from prunebench.bench.evaluation.decisions import FILE as DECISIONS
+from prunebench.bench.evaluation.decisions import read_decisions, write_decisions
 from prunebench.bench.evaluation.replays import replay_methods
 from prunebench.bench.evaluation.tables.main import Setting, _detectable, main_rows
 from prunebench.bench.policies import Ratio, TopK
@@ -493,6 +497,30 @@ def test_a_score_that_ties_all_paths_and_a_procedure_are_no_candidates():
     text = "\n".join(note.text for note in table.notes)
     assert "one candidate besides the controls" in text
     assert "not among them: funnel (procedures with" in text and "not among them: blind (all paths" in text
+
+
+def test_a_row_is_the_mean_over_the_seeds_and_says_their_spread(tmp_path):
+    records, seeds = many(10), (ByIds(), ByIds(factor=-1.0), ByIds(factor=0.0))
+    methods = {"none": KeepAll(), **{f"seed{i}": one for i, one in enumerate(seeds)}}
+    candidates = candidates_of(methods)
+    candidates["all"] = replace(candidates["seed0"], name="all", members=seeds[1:])
+    replays = replay_methods(records, candidates)
+    rows = {row.method: row for row in main_rows(records, replays, candidates, Setting("m", L, 0, TopK(2))).rows}
+    alone = [rows[f"seed{i}"]["avg_at_k"].mean for i in range(3)]
+    assert rows["all"]["avg_at_k"].mean == pytest.approx(np.mean(alone))
+    assert rows["all"]["maj_at_k"].mean == pytest.approx(np.mean([rows[f"seed{i}"]["maj_at_k"].mean for i in range(3)]))
+    assert rows["all"]["seed_spread"].mean == pytest.approx(np.std(alone, ddof=1))
+    assert math.isnan(rows["seed0"]["seed_spread"].mean) and math.isnan(rows["none"]["seed_spread"].mean)
+    write_decisions(records, replays, tmp_path)
+    read = [decided for decided in read_decisions(tmp_path) if decided.method == "all"]
+    assert [len(decided.others) for decided in read] == [2] * 10
+    for decided, draws in zip(read, replays.of["all"], strict=True):
+        for one, other in zip((decided.replay, *decided.others), draws, strict=True):
+            assert np.array_equal(one.keep, other.keep) and np.array_equal(one.scores, other.scores)
+    table = pq.read_table(tmp_path / DECISIONS)
+    first = table.filter(pc.equal(table["draw"], 0)).drop_columns(["draw"])
+    pq.write_table(first, tmp_path / DECISIONS)
+    assert [decided.others for decided in read_decisions(tmp_path)] == [()] * 50, "files of one draw are read"
 
 
 def test_notes_are_calm_when_nothing_finished_or_leaked():
