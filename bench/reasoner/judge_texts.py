@@ -163,7 +163,7 @@ def separated(tokens: Sequence[str], marks: Sequence[str]) -> tuple[str, ...]:
 
 
 def prm_text(solution: CutSolution) -> TrainingText:
-    """What the process reward model reads; each mark holds its label, and there is a loss on marks only."""
+    """What the process reward model reads; each mark holds its label, and there is no loss on the problem."""
     rights = [all(step.right for step in steps) for _, steps in solution.standing]
     if solution.tokens[-1] != STEP_END:
         rights.append(solution.answer("verdict"))

@@ -174,9 +174,17 @@ class _Texts:
 def export(model: Any, out: Path, stored_as: str = "float32") -> None:
     """Write an ordinary Hugging Face folder; special and reserved ids are banned from sampling, and
     ``check:``, which is asked and never volunteered.
+    """
+    twin = as_llama(model)
+    twin.generation_config.suppress_tokens = [IDS[token] for token in (PAD, BOS, UNKNOWN, CHECK, *RESERVED)]
+    twin.to(getattr(torch, stored_as)).save_pretrained(str(out), max_shard_size=SHARD_SIZE)
+    save_tokenizer(out, model.config.max_position_embeddings)
 
-    The network is written as the same function under the ``llama`` name (attention biases, the output's being zero):
-    for ``qwen2`` transformers forces a byte-level tokenizer on every folder, whatever tokenizer lies in it.
+
+def as_llama(model: Any) -> Any:
+    """The network as the same function under the ``llama`` name (attention biases, the output's being zero).
+
+    For ``qwen2`` transformers forces a byte-level tokenizer on every folder, whatever tokenizer lies in it.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -191,9 +199,7 @@ def export(model: Any, out: Path, stored_as: str = "float32") -> None:
     assert not unexpected and all(name.endswith("o_proj.bias") for name in missing), (missing, unexpected)
     for layer in twin.model.layers:
         torch.nn.init.zeros_(layer.self_attn.o_proj.bias)
-    twin.generation_config.suppress_tokens = [IDS[token] for token in (PAD, BOS, UNKNOWN, CHECK, *RESERVED)]
-    twin.to(getattr(torch, stored_as)).save_pretrained(str(out), max_shard_size=SHARD_SIZE)
-    save_tokenizer(out, ours.max_position_embeddings)
+    return twin
 
 
 def language_step(

@@ -1,12 +1,15 @@
 """Train the two small judges that are shipped for the embedded reasoner: a process reward model and a verifier.
 
-Both start from the reasoner's weights and learn from solutions of a fallible reasoner (:mod:`bench.reasoner.recipe`),
-cut anywhere, on problems of the split ``reasoner``. What they learn is known by arithmetic: whether an open error
-stands in the prefix (:func:`tasks.synthetic.family.read_path`), never how the path ends.
+The process reward model is a smaller network with weights of its own (another width, another seed): it shares nothing
+with the generator that it judges. The verifier starts from the reasoner's weights. Both learn from solutions of a
+fallible reasoner (:mod:`bench.reasoner.recipe`), cut anywhere, on problems of the split ``reasoner``. What they learn
+is known by arithmetic: whether an open error stands in the prefix (:func:`tasks.synthetic.family.read_path`), never how
+the path ends.
 
 The process reward model has a head Linear-ReLU-Linear on the state at ``<extra_0>``, which tells class 1 (no open error
-up to here) from class 0. The tensors are ``model.*`` and ``score.{0,2}.{weight,bias}``; ``architectures`` in the
-configuration names the public model of the same form; ``<extra_0>`` takes the place of the first reserved token.
+up to here) from class 0; as it starts from nothing, it learns to continue the solutions as well. The tensors are
+``model.*`` and ``score.{0,2}.{weight,bias}``; ``architectures`` in the configuration names the public model of the same
+form; ``<extra_0>`` takes the place of the first reserved token.
 
 One command trains what is missing, and goes on where it was stopped::
 
@@ -28,11 +31,11 @@ from typing import Any
 import torch  # noqa: TID253 - training, as in bench/reasoner/train.py
 
 from prunebench.bench.engines.options import model_digest
-from prunebench.bench.engines.shipped import WEIGHTS, TrainingPlan
+from prunebench.bench.engines.shipped import WEIGHTS, ReasonerShape, TrainingPlan
 from prunebench.bench.progress import Progress, Spoken
 from prunebench.bench.reasoner.judge_texts import RIGHT_MARK, WRONG_MARK, prm_texts, verifier_texts
 from prunebench.bench.reasoner.recipe import TrainingText
-from prunebench.bench.reasoner.train import IGNORED, Step, export, fit, language_step
+from prunebench.bench.reasoner.train import IGNORED, Step, as_llama, export, fit, language_step, new_model
 from prunebench.bench.reasoner.vocabulary import IDS, save_tokenizer
 from prunebench.tasks.synthetic.family import CHECK
 
@@ -41,23 +44,26 @@ SEPARATOR = "<extra_0>"
 
 PLANS: Mapping[str, TrainingPlan] = {
     name: TrainingPlan(
+        seed=seed,
         tokens=tokens,
         warmup_tokens=100_000,
         decay_tokens=tokens // 2,
         chunk_documents=512,
-        learning_rate=1e-3,
-        matrix_learning_rate=2.5e-3,
+        learning_rate=rate,
+        matrix_learning_rate=2.5 * rate,
         checkpoint_seconds=60.0,
     )
-    for name, tokens in (("prm", 2_000_000), ("verifier", 3_000_000))
+    for name, tokens, rate, seed in (("prm", 24_000_000, 2e-3, 1), ("verifier", 3_000_000, 1e-3, 0))
 }
+PRM_SHAPE = ReasonerShape(hidden_size=96, num_attention_heads=3, num_key_value_heads=1, intermediate_size=288)
+"""That of another model than the generator."""
 
 
 # --- the two models -----------------------------------------------------------------------------------------------
 
 
 class ProcessRewardModel(torch.nn.Module):
-    """The reasoner's body and a head of two classes; its state dict is the checkpoint."""
+    """A body and a head of two classes; its state dict is the checkpoint."""
 
     def __init__(self, body: Any) -> None:
         super().__init__()
@@ -74,31 +80,41 @@ class ProcessRewardModel(torch.nn.Module):
         return logits
 
 
-def new_prm(weights: Path, seed: int) -> ProcessRewardModel:
-    torch.manual_seed(seed)
-    return ProcessRewardModel(new_verifier(weights, seed).model)
+def new_prm(_weights: Path, seed: int) -> ProcessRewardModel:
+    """Weights of its own."""
+    return ProcessRewardModel(_without_output_biases(as_llama(new_model(PRM_SHAPE, seed))).model)
 
 
 def new_verifier(weights: Path, _seed: int) -> Any:
-    """The reasoner itself; biases of the attention's output stay zero, as in every exported reasoner."""
+    """The reasoner itself."""
     from transformers import LlamaForCausalLM
 
-    model = LlamaForCausalLM.from_pretrained(str(weights), dtype=torch.float32)
+    return _without_output_biases(LlamaForCausalLM.from_pretrained(str(weights), dtype=torch.float32))
+
+
+def _without_output_biases(model: Any) -> Any:
+    """Biases of the attention's output stay zero, as in every exported reasoner."""
     for layer in model.model.layers:
         layer.self_attn.o_proj.bias.requires_grad_(False)
     return model
 
 
 def _prm_step(
-    model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, _labels: torch.Tensor
+    model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
+    """One update by the loss of the marks, which is returned, and that of the words between them."""
     right, wrong = IDS[RIGHT_MARK], IDS[WRONG_MARK]
     places = (ids == right) | (ids == wrong)
     wanted = (ids == right)[places].long()
+    following = labels[:, 1:]
+    words = (following != IGNORED) & ~places[:, 1:]
     with torch.autocast(ids.device.type, torch.bfloat16):
-        logits = model(torch.where(ids == wrong, right, ids))[places]
-    loss = torch.nn.functional.cross_entropy(logits.float(), wanted, ignore_index=IGNORED)
-    loss.backward()  # type: ignore[no-untyped-call]
+        states = model.model(input_ids=torch.where(ids == wrong, right, ids), use_cache=False).last_hidden_state
+        logits = model.score(states[places])
+        spoken = states[:, :-1][words] @ model.model.embed_tokens.weight.T
+    loss = torch.nn.functional.cross_entropy(logits.float(), wanted)
+    both = loss + torch.nn.functional.cross_entropy(spoken.float(), following[words])
+    both.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
@@ -150,10 +166,16 @@ class _Kind:
     texts: Callable[[str], Iterator[TrainingText]]
     step: Step
     export: Callable[[Any, Path], None]
+    from_reasoner: bool = True
+
+    def origin(self, weights: Path, plan: TrainingPlan) -> str:
+        """What it starts from: the digest of a reasoner, or the seed and width of weights of its own."""
+        own = f"own weights of width {PRM_SHAPE.hidden_size}, seed {plan.seed}"
+        return model_digest(str(weights)) if self.from_reasoner else own
 
 
 KINDS: Mapping[str, _Kind] = {
-    "prm": _Kind(new_prm, prm_texts, _prm_step, export_prm),
+    "prm": _Kind(new_prm, prm_texts, _prm_step, export_prm, from_reasoner=False),
     "verifier": _Kind(new_verifier, verifier_texts, language_step, export_verifier),
 }
 
@@ -162,7 +184,7 @@ KINDS: Mapping[str, _Kind] = {
 
 
 def started_from(folder: Path) -> str | None:
-    """The digest of the reasoner that a finished judge started from; None where there is no finished judge."""
+    """What a finished judge started from, as :meth:`_Kind.origin` says it; None where there is no finished judge."""
     record = folder / "training.json"
     return str(json.loads(record.read_text())["reasoner"]) if record.exists() else None
 
@@ -172,24 +194,24 @@ def train_judges(
 ) -> None:
     """Train the judges of ``plans`` into ``out``, one folder each.
 
-    A judge that started from these very weights is left as it is; one that started from others is made anew.
-    Checkpoints lie in ``work``, apart for every reasoner and plan.
+    A judge that started from what it should is left as it is; one that started from other weights is made anew.
+    Checkpoints lie in ``work``, apart for every origin and plan.
     """
-    reasoner = model_digest(str(weights))
     for name, plan in plans.items():
-        target, origin = out / name, started_from(out / name)
-        if origin == reasoner:
+        kind, target, begun = KINDS[name], out / name, started_from(out / name)
+        origin = kind.origin(weights, plan)
+        if begun == origin:
             progress.say(f"judge '{name}' is there")
             continue
-        reason = "" if origin is None else f": the one in {target} started from another reasoner ({origin})"
-        progress.say(f"training judge '{name}' from reasoner {reasoner}{reason}")
-        kind, held = KINDS[name], work / f"{reasoner}-{plan.seed}-{plan.tokens}" / name
+        reason = "" if begun is None else f": the one in {target} started from other weights ({begun})"
+        progress.say(f"training judge '{name}' from {origin}{reason}")
+        held = work / f"{origin.replace(' ', '-').replace(',', '')}-{plan.seed}-{plan.tokens}" / name
         model = kind.new(weights, plan.seed).train()
         log = fit(model, plan, held, partial(_chunk, kind, plan), kind.step, progress)
         if target.exists():
             shutil.rmtree(target)
         kind.export(model.eval(), target)
-        record = {"reasoner": reasoner, "plan": asdict(plan), "loss": log}
+        record = {"reasoner": origin, "plan": asdict(plan), "loss": log}
         (target / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -214,8 +236,13 @@ if __name__ == "__main__":
         "--tokens", type=int, help="for each judge; default: " + str({n: p.tokens for n, p in PLANS.items()})
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="for each judge; default: that of its plan")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    asked = {n: replace(shortened(p, options.tokens or p.tokens), seed=options.seed) for n, p in PLANS.items()}
+    asked = {
+        name: replace(
+            shortened(plan, options.tokens or plan.tokens), seed=plan.seed if options.seed is None else options.seed
+        )
+        for name, plan in PLANS.items()
+    }
     train_judges(options.out, options.work, Spoken(lambda text: print(text, flush=True)), asked)

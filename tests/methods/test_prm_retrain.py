@@ -187,7 +187,7 @@ def test_what_is_saved_is_the_whole_judge_and_needs_a_tokenizer_only(judge, tmp_
     assert set(tensors) == set(load_file(str(judge / "model.safetensors")))
     with safe_open(str(tmp_path / "learned"), framework="pt") as file:
         config = json.loads(file.metadata()["config"])
-    assert (config["model_type"], config["hidden_size"]) == ("llama", 128)
+    assert (config["model_type"], config["hidden_size"]) == ("llama", 96)
     # The file beside the judge's tokenizer is a judge itself.
     shutil.copy(tmp_path / "learned", bare / "model.safetensors")
     assert np.allclose(Prm().bind(str(bare)).score(pool), pruner.score(pool), atol=1e-6)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -62,7 +63,13 @@ def test_training_learns_and_records_where_it_started(shipped, checkpoint):
     out, _ = shipped
     for name in SMALL:
         record = json.loads((out / name / "training.json").read_text())
-        assert record["reasoner"] == started_from(out / name) == model_digest(str(checkpoint))
+        assert record["reasoner"] == started_from(out / name) == judges.KINDS[name].origin(checkpoint, PLAN)
+    assert started_from(out / "verifier") == model_digest(str(checkpoint))
+    assert started_from(out / "prm") == "own weights of width 96, seed 0", "external: nothing of the generator's"
+    first, second = (judges.new_prm(checkpoint, seed).model.embed_tokens.weight for seed in (0, 1))
+    assert first.shape == (len(VOCABULARY), 96) and not torch.equal(first, second)
+    for name in SMALL:
+        record = json.loads((out / name / "training.json").read_text())
         assert record["plan"]["tokens"] == PLAN.tokens
         losses = [entry["loss"] for entry in record["loss"]]
         assert losses[-1] < losses[0]
@@ -82,7 +89,7 @@ def test_an_interrupted_training_ends_in_the_same_bytes(shipped, checkpoint, tmp
 
         return dies
 
-    kinds = {n: judges._Kind(k.new, k.texts, dying(k.step), k.export) for n, k in judges.KINDS.items()}
+    kinds = {n: replace(kind, step=dying(kind.step)) for n, kind in judges.KINDS.items()}
     monkeypatch.setattr(judges, "KINDS", kinds)
     for _ in range(2):
         with pytest.raises(KilledError):
@@ -112,8 +119,8 @@ def test_finished_judges_are_left_alone_and_those_of_another_reasoner_made_anew(
     (stale / "left.over").write_text("old")
     made: list[str] = []
     train_judges(tmp_path / "out", tmp_path / "work", Spoken(made.append), {"prm": shortened(PLAN, 1_000)}, checkpoint)
-    assert "started from another reasoner (0123456789abcdef)" in made[0]
-    assert started_from(stale) == model_digest(str(checkpoint))
+    assert "started from other weights (0123456789abcdef)" in made[0]
+    assert started_from(stale) == "own weights of width 96, seed 0"
     assert not (stale / "left.over").exists()
 
 
@@ -125,9 +132,9 @@ def test_the_process_reward_model_has_the_public_form(shipped):
     tensors = load_file(folder / "model.safetensors")
     heads = {name: tuple(tensor.shape) for name, tensor in tensors.items() if not name.startswith("model.")}
     assert heads == {
-        "score.0.weight": (128, 128),
-        "score.0.bias": (128,),
-        "score.2.weight": (2, 128),
+        "score.0.weight": (96, 96),
+        "score.0.bias": (96,),
+        "score.2.weight": (2, 96),
         "score.2.bias": (2,),
     }
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -144,7 +151,7 @@ def test_the_process_reward_model_has_the_public_form(shipped):
     torch.testing.assert_close(whole(text), by_hand)
 
 
-def test_the_loss_of_the_process_reward_model_is_that_of_its_marks_alone(checkpoint):
+def test_the_loss_of_the_process_reward_model_that_is_told_is_that_of_its_marks(checkpoint):
     """One document by hand: the mean over marks of -log softmax, all of them read as the separator."""
     document = next(document for document in prm_texts("loss") if RESERVED[1] in document.tokens)
     model = judges.new_prm(checkpoint, 0)
