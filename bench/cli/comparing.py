@@ -32,7 +32,6 @@ def compare_with(
 ) -> Results:
     """Run it and show its tables. ``planned``: say first what its sampling takes."""
     from prunebench.bench.cli.planning import sampling_plan
-    from prunebench.bench.cli.power import tried_deciding
     from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
     from prunebench.bench.engines.ray import Cluster
     from prunebench.bench.evaluation.comparison import run_comparison
@@ -45,9 +44,9 @@ def compare_with(
     require_methods(config.methods)
     kind = kind or DEFAULT_ENGINE
     engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, kind)
-    if planned and engine is not None and (said := sampling_plan(engine, config, out / "rollouts", kind, device)):
-        typer.echo(said)
-        typer.echo(tried_deciding(engine, config))
+    if planned and engine is not None:
+        for said in sampling_plan(engine, config, out / "rollouts", kind, device, piloted=True):
+            typer.echo(said)
     with watching() as progress:
         results = run_comparison(
             engine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,6 +122,7 @@ def _planned(
     from prunebench.bench.training.loading import entry_of
 
     if look is None:
+        typer.echo("a trial of the first problems, about a minute at most: how long paths are, and how fast they come")
         pilot = Pilot.of(engine, config, None)
     else:
         with watching() as progress:
@@ -129,11 +130,7 @@ def _planned(
             pilot.looked_at(engine, look, progress)
     config = pilot.fitted(config, prefix)
     learning = bool(taught) and nothing_to_learn_from(config) is None
-    speed = None if pilot.whole else pilot.trial.speed
-    extent = extent_of(config, engine, speed, pilot.mean_tokens, learning, device)
-    extent = replace(extent, right=pilot.right(engine))
-    if not pilot.whole:
-        extent = replace(extent, how=f" ({pilot.trial.how})")
+    extent = extent_of(config, engine, learning=learning, device=device, pilot=pilot)
     names, _ = playable_of({name: entry_of(name) for name in names})
     done = done_in(out, engine, config, extent)
     typer.echo(f"plan ({config.n} paths, checkpoint at {config.prefix_tokens} tokens, everything goes to {out}):")

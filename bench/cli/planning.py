@@ -224,11 +224,12 @@ def extent_of(
     mean_tokens: int | None = None,
     learning: bool = True,
     device: str = "cpu",
+    pilot: Pilot | None = None,
 ) -> Extent:
     """What a plan counts with; the number of problems is the benchmark's where the data are not at hand.
 
     Training takes the recipe's number of problems, or all of a task that has fewer; none without ``learning``. Without
-    a ``speed`` a trial tells, within seconds.
+    a ``speed`` a ``pilot`` and a trial tell, within seconds.
 
     Raises UserError for data that cannot be had or do not serve.
     """
@@ -251,19 +252,18 @@ def extent_of(
     if speed is not None:
         return extent
     assert engine is not None
-    found, right = speed_of(engine, config), None
     if mean_tokens is None:
-        pilot = Pilot.of(engine, config, None)
-        mean_tokens, right = pilot.mean_tokens if pilot.whole else found.mean_tokens, pilot.right(engine)
+        pilot = pilot or Pilot.of(engine, config, None)
+    found = speed_of(engine, config, pilot)
     return replace(
         extent,
         tokens_per_second=found.tokens_per_second,
         tokens_read_per_second=found.tokens_read_per_second,
-        mean_tokens=mean_tokens,
+        mean_tokens=mean_tokens or found.mean_tokens,
         processes=processes_on(device) if not engine.backend else 1,
         cap=found.cap,
         how=f" ({found.how})",
-        right=right,
+        right=pilot.right(engine) if pilot else None,
     )
 
 
@@ -274,22 +274,30 @@ def _count(task: Task, split: str, limit: int | None, otherwise: int | None) -> 
     return len(problems_of([task], split, limit, 0))
 
 
-def sampling_plan(engine: Engine, config: RunConfig, folder: Path, kind: EngineKind, device: str) -> str | None:
-    """How many paths of how many tokens a store in ``folder`` still lacks, and how long they take; None: nothing."""
+def sampling_plan(
+    engine: Engine, config: RunConfig, folder: Path, kind: EngineKind, device: str, piloted: bool = False
+) -> Iterator[str]:
+    """How many paths of how many tokens a store in ``folder`` still lacks, and how long they take; nothing if none.
+
+    ``piloted``: by some whole paths, which also tell how many problems decide.
+    """
     wanted = {(task.name, problem.id) for task, problem in _asked(config)}
     there = set[tuple[str, str]]()
     with suppress(UserError):  # of a store that is not whole sampling says it, or makes it again
         there = RolloutStore.open(folder).problems()
     missing = len(wanted - there)
     if not missing:
-        return None
-    found = speed_of(engine, config)
+        return
+    pilot = Pilot.of(engine, config, None) if piloted else None
+    found = speed_of(engine, config, pilot)
     processes = kind.workers or (1 if engine.backend else processes_on(device))
     together = processes if missing > SHARD_PROBLEMS else 1
     extent = Extent(missing, 0, found.tokens_per_second, found.mean_tokens, processes=together, cap=found.cap)
     seconds = missing * config.n * extent.length(config) / (found.tokens_per_second * together)
     speed = f"{found.tokens_per_second:,.0f} tokens/s{_in_processes(extent)}"
-    return f"plan: {paths_line(config, extent)}; at {speed} ({found.how}): {bound(extent)} {duration(seconds)}"
+    yield f"plan: {paths_line(config, extent)}; at {speed} ({found.how}): {bound(extent)} {duration(seconds)}"
+    if pilot:
+        yield deciding(pilot.right(engine), config, len(wanted))
 
 
 def labelling_plan(

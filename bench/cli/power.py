@@ -7,20 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prunebench.bench.cli.trial import PILOT_PATHS, Pilot
+from prunebench.bench.cli.trial import PILOT_PATHS
 from prunebench.bench.config import RunConfig
-from prunebench.bench.engines.base import Engine
 from prunebench.bench.evaluation.statistics import problems_to_find
-from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 
 SIZES = (2, 5, 10)
 """Points of avg@k."""
-
-
-def tried_deciding(engine: Engine, config: RunConfig) -> str:
-    """:func:`deciding` by a trial of some seconds, for the problems of a comparison."""
-    count = len(problems_of(tasks_of(config), config.split, config.problems, config.seed))
-    return deciding(Pilot.of(engine, config, None).right(engine), config, count)
 
 
 def deciding(right: Sequence[float], config: RunConfig, problems: int) -> str:

@@ -91,7 +91,7 @@ def rollouts(
     )
     sampler = load_engine(run.model, device, run.model_options, kind)
     chosen = problems_of(tasks_of(run), run.split, run.problems, run.seed)
-    for said in (standard_taken(config, settings, run), sampling_plan(sampler, run, out, kind, device)):
+    for said in (standard_taken(config, settings, run), *sampling_plan(sampler, run, out, kind, device)):
         if said:
             typer.echo(said)
     cluster = Cluster.of(kind, device, run.gpus_per_worker)

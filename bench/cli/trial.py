@@ -21,9 +21,11 @@ from prunebench.tasks.task import Problem, Task
 SECONDS, TOKENS = 8.0, 64
 """What a trial may take, about, and how long its paths become unless whole ones are asked for."""
 _FEW_PATHS, _FEW_TOKENS, _ROWS_AT_LEAST = 4, 2, 8
+_LEAST_TOKENS = 8
+"""Of a trial; fewer paths are tried where all of them together would not come so far."""
 _PROBLEMS, PILOT_PATHS = 4, 8
 _READ_PATHS, _READ_TOKENS, _READ_SECONDS = 16, 64, 2.0
-_PILOT_SECONDS = 15.0
+_PILOT_SECONDS = 30.0
 _TELLING = 0.25
 """With fewer ended paths than this share, their number says nothing about the length of the others."""
 _SHORT_TOKENS = 512
@@ -76,17 +78,31 @@ def tried(
 ) -> Trial:
     """Sample to ``tokens`` tokens, or to as many as ``seconds`` allow, going by a few tokens of a few paths.
 
-    Where they allow next to nothing, these few are the trial.
+    Where all requests would come to next to nothing, the first of them is tried, or a few of its paths.
     """
     few = replace(requests[0], paths=requests[0].paths[:_FEW_PATHS])
-    trial = _sampled(engine, [few], replace(sampling, max_new_tokens=min(_FEW_TOKENS, tokens)), seed)
-    left, rows = seconds - trial.seconds, sum(len(request.paths) for request in requests)
-    longer = max(1.0, rows / _ROWS_AT_LEAST)  # a token of all rows takes at most so much longer
+
+    def sampled(asked: Sequence[Request], steps: int) -> Trial:
+        return _sampled(engine, asked, replace(sampling, max_new_tokens=steps), seed)
+
+    if not engine.backend:
+        sampled([few], 1)  # the first call of a model is a slow one
+    trial = sampled([few], min(_FEW_TOKENS, tokens))
+    left = seconds - trial.seconds
+
+    def steps_of(longer: float) -> int:
+        return min(tokens, int(left * trial.cap / (trial.seconds * longer)))
+
+    for asked in (requests, requests[:1], [few]):
+        rows = sum(len(request.paths) for request in asked)
+        longer = max(1.0, rows / _ROWS_AT_LEAST)  # a token of all rows takes at most so much longer
+        if steps_of(longer) >= min(tokens, _LEAST_TOKENS):
+            break
     for slower in (longer,) if engine.backend else (longer, 1.0, 1.0):
-        steps = min(tokens, int(left * trial.cap / (trial.seconds * slower)))
+        steps = steps_of(slower)
         if steps < min(tokens, 2 * trial.cap):
             break
-        trial = _sampled(engine, requests, replace(sampling, max_new_tokens=steps), seed)
+        trial = sampled(asked, steps)
         left -= trial.seconds
         if steps == tokens or trial.ended == rows:
             break
@@ -138,12 +154,20 @@ class Speed:
     how: str
 
 
-def speed_of(engine: Engine, config: RunConfig) -> Speed:
-    """From as many paths as are sampled together."""
-    asked = Asked.of(engine, config, config.n)
-    together = max(1, engine.rows_in_flight // config.n)
-    trial = tried(engine, asked.requests[:together], config.sampling, config.seed, min(TOKENS, asked.cap))
-    return Speed(trial.speed, _read_speed(engine, trial, asked), trial.mean_tokens(asked.cap), asked.cap, trial.how)
+def speed_of(engine: Engine, config: RunConfig, pilot: Pilot | None = None) -> Speed:
+    """From as many paths as are sampled together, and from those of a ``pilot``, whose lengths count.
+
+    Of the two speeds the higher one: few paths leave a machine idle, few tokens are mostly their beginning.
+    """
+    asked, first = Asked.of(engine, config, config.n), pilot and pilot.trial
+    trial = first
+    if first is None or (pilot and pilot.whole):
+        together = max(1, engine.rows_in_flight // config.n)
+        wide = tried(engine, asked.requests[:together], config.sampling, config.seed, min(TOKENS, asked.cap))
+        trial = wide if first is None or wide.speed > first.speed else first
+    assert trial is not None
+    mean = (first or trial).mean_tokens(asked.cap)
+    return Speed(trial.speed, _read_speed(engine, first or trial, asked), mean, asked.cap, trial.how)
 
 
 def _read_speed(engine: Engine, trial: Trial, asked: Asked) -> float | None:
@@ -170,7 +194,11 @@ class Pilot:
 
     asked: Asked
     trial: Trial
-    mean_tokens: int
+
+    @property
+    def mean_tokens(self) -> int | None:
+        """None where too few paths came to their end to tell."""
+        return self.trial.mean_tokens(self.asked.cap)
 
     @property
     def whole(self) -> bool:
@@ -189,7 +217,7 @@ class Pilot:
             requests = [replace(request, tick=progress.tokens()) for request in asked.requests]
             trial = _sampled(engine, requests, replace(config.sampling, max_new_tokens=asked.cap), config.seed)
             tick(count)
-        return cls(asked, trial, trial.mean_tokens(asked.cap) or asked.cap)
+        return cls(asked, trial)
 
     def stored(self, engine: Engine) -> list[StoredProblem]:
         """Its paths, graded."""
@@ -213,9 +241,8 @@ class Pilot:
     def fitted(self, config: RunConfig, prefix: int | None) -> RunConfig:
         """``config`` with a cap that the context allows, and a checkpoint inside the paths."""
         cap = self.asked.cap
-        position = prefix or (
-            config.prefix_tokens if 2 * config.prefix_tokens <= self.mean_tokens else max(1, self.mean_tokens // 8)
-        )
+        mean = self.mean_tokens or cap
+        position = prefix or (config.prefix_tokens if 2 * config.prefix_tokens <= mean else max(1, mean // 8))
         if position >= cap:
             raise UserError(f"--prefix {position}: paths end at {cap} tokens at the latest; check earlier")
         return config.model_copy(update={"max_new_tokens": cap, "prefix_tokens": position})

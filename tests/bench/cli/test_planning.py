@@ -7,14 +7,16 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from prunebench.bench.cli import trial
 from prunebench.bench.cli.planning import Done, Extent, done_in, duration, extent_of, plan_of, sampling_plan
 from prunebench.bench.cli.power import deciding
 from prunebench.bench.cli.trial import SECONDS, Pilot, Trial, speed_of
 from prunebench.bench.config import preset
 from prunebench.bench.engines.arithmetic import Arithmetic
-from prunebench.bench.engines.base import Path, Rollout
+from prunebench.bench.engines.base import Path, Request, Rollout
 from prunebench.bench.engines.load import DEFAULT_ENGINE
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.evaluation.statistics import problems_to_find
@@ -116,7 +118,7 @@ def test_lengths_are_extrapolated_only_where_paths_have_ended():
     assert trial_of(64, 64, going=(0, 1)).mean_tokens(64) == 64, "cut off by the cap is an end"
 
 
-def test_a_trial_is_short_on_a_slow_model():
+def test_a_trial_is_short_on_a_slow_model(monkeypatch):
     """Every step of this one takes as long as that of a large model on a laptop."""
 
     class Slow(TransformersEngine):
@@ -128,6 +130,7 @@ def test_a_trial_is_short_on_a_slow_model():
     reasoner = TransformersEngine.load("embedded")
     slow = Slow(reasoner.model, reasoner.tokenizer, reasoner.name, reasoner.digest)
     config = preset("demo", max_new_tokens=900)
+    monkeypatch.setattr(trial, "_PILOT_SECONDS", 5.0)
     began = time.monotonic()
     extent = extent_of(config, slow, learning=False)
     assert time.monotonic() - began < 30 and extent.mean_tokens in (None, 1) and "tried" in extent.how
@@ -150,18 +153,58 @@ def test_a_pilot_that_is_run_samples_whole_paths_whatever_the_time(reasoner):
     assert first.whole and first.trial.lengths == second.trial.lengths and first.mean_tokens == second.mean_tokens
 
 
+def test_a_plan_counts_with_the_whole_paths_that_were_sampled(reasoner, monkeypatch):
+    config = preset("demo", n=8, tasks=("synthetic/power",), problems=6)
+    pilot = Pilot.of(reasoner, config, SILENT)
+    speed = pilot.trial.speed
+    slow = trial_of(2, 2, 2, 2, cap=2, going=range(4))
+    monkeypatch.setattr(trial, "tried", lambda *_: slow)
+    extent = extent_of(config, reasoner, learning=False, pilot=pilot)
+    assert slow.speed < speed == extent.tokens_per_second
+    assert extent.mean_tokens == round(sum(pilot.trial.lengths) / 32) < 900 and "tried 32 paths" in extent.how
+    plan = text_of(config, RECIPES["cpu"], extent, control=False)
+    assert f"= 48 paths of expected {extent.mean_tokens} tokens each" in plan
+
+
+def test_where_time_is_short_fewer_paths_are_tried_not_fewer_tokens():
+    """All 256 paths would come to 3 tokens in 8 seconds: 64 of them are tried."""
+
+    class Timed:
+        backend, asked, now = "", [], 0.0
+
+        def sample(self, requests, sampling, _seed):
+            rows = sum(len(request.paths) for request in requests)
+            self.asked.append((rows, sampling.max_new_tokens))
+            self.now += 0.04 * sampling.max_new_tokens * max(1.0, rows / 8)
+            return trial_of(*[sampling.max_new_tokens] * rows, going=range(rows)).rollouts
+
+    engine = Timed()
+
+    def seconds_of(work):
+        began = engine.now
+        work()
+        return engine.now - began
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "seconds_of", seconds_of)
+        requests = [Request(f"p{i}", np.arange(3), tuple(range(64))) for i in range(4)]
+        found = trial.tried(engine, requests, preset("demo").sampling, 0, 64)
+    assert len(found.lengths) == 64 and found.cap >= 8 and engine.now < 16
+
+
 def test_only_what_is_missing_is_planned(reasoner, tmp_path):
     config = preset("demo", n=4, k=1, problems=3, tasks=("synthetic/power",), max_new_tokens=80)
     problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
-    whole = sampling_plan(reasoner, config, tmp_path, DEFAULT_ENGINE, "cpu")
+    (whole,) = sampling_plan(reasoner, config, tmp_path, DEFAULT_ENGINE, "cpu")
     assert "plan: 3 problems x 4 paths = 12 paths of" in whole and "tokens/s (tried " in whole and " minutes" in whole
     sample_configured(reasoner, config, problems[:1], tmp_path / "rollouts")
-    assert "plan: 2 problems x 4 paths" in sampling_plan(reasoner, config, tmp_path / "rollouts", DEFAULT_ENGINE, "cpu")
+    (rest,) = sampling_plan(reasoner, config, tmp_path / "rollouts", DEFAULT_ENGINE, "cpu")
+    assert "plan: 2 problems x 4 paths" in rest
     assert done_in(tmp_path, reasoner, config, Extent(3, 0, 1.0)).rollouts == pytest.approx(1 / 3)
     other = config.model_copy(update={"temperature": 0.1})
     assert done_in(tmp_path, reasoner, other, Extent(3, 0, 1.0)).rollouts == 0, "paths of other settings"
     sample_configured(reasoner, config, problems, tmp_path / "rollouts")
-    assert sampling_plan(reasoner, config, tmp_path / "rollouts", DEFAULT_ENGINE, "cpu") is None
+    assert not list(sampling_plan(reasoner, config, tmp_path / "rollouts", DEFAULT_ENGINE, "cpu", piloted=True))
 
 
 def test_labels_are_planned_by_the_paths_that_are_stored(prunebench, tmp_path):
