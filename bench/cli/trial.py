@@ -159,15 +159,14 @@ def speed_of(engine: Engine, config: RunConfig, pilot: Pilot | None = None) -> S
 
     Of the two speeds the higher one: few paths leave a machine idle, few tokens are mostly their beginning.
     """
-    asked, first = Asked.of(engine, config, config.n), pilot and pilot.trial
-    trial = first
-    if first is None or (pilot and pilot.whole):
+    asked = Asked.of(engine, config, config.n)
+    trials = [pilot.trial] if pilot else []
+    if pilot is None or pilot.whole:
         together = max(1, engine.rows_in_flight // config.n)
-        wide = tried(engine, asked.requests[:together], config.sampling, config.seed, min(TOKENS, asked.cap))
-        trial = wide if first is None or wide.speed > first.speed else first
-    assert trial is not None
-    mean = (first or trial).mean_tokens(asked.cap)
-    return Speed(trial.speed, _read_speed(engine, first or trial, asked), mean, asked.cap, trial.how)
+        trials.append(tried(engine, asked.requests[:together], config.sampling, config.seed, min(TOKENS, asked.cap)))
+    longest, fastest = trials[0], max(trials, key=lambda trial: trial.speed)
+    mean = longest.mean_tokens(asked.cap)
+    return Speed(fastest.speed, _read_speed(engine, longest, asked), mean, asked.cap, fastest.how)
 
 
 def _read_speed(engine: Engine, trial: Trial, asked: Asked) -> float | None:
