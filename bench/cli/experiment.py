@@ -25,7 +25,7 @@ from prunebench.bench.cli.options import (
     judged,
 )
 from prunebench.bench.cli.settings import config_from, keys_of, names_of, set_option, settings_of, standard_taken
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import REASONERS, SYNTHETIC
 from prunebench.bench.errors import UserError
 from prunebench.bench.training.at_hand import learned_for, shipped_labels
 
@@ -258,7 +258,7 @@ def _prepared(
     with watching() as progress:
         learned = learn(
             engine, config, recipe, [name for name in wanted if name in tunable()], out / "training",
-            judges=Judges(judges, device, shipped=config.model in REASONERS), processes=processes, progress=progress,
+            judges=Judges(judges, device, shipped=config.model in SYNTHETIC), processes=processes, progress=progress,
             look=look,
         )  # fmt: skip
         store = sample_split(engine, config, out / "rollouts", progress=progress, processes=processes, look=look)
@@ -287,7 +287,7 @@ def _swept(engine: Engine, config: RunConfig, inputs: Inputs, device: str, out: 
     with watching() as progress:
         sweep = sweep_by_name(
             engine, out / "rollouts", _sweepable(config), inputs.learned, config.prefix_tokens, grid, out / "sweep",
-            judges=Judges(inputs.judges, device, shipped=config.model in REASONERS), command=command_line(),
+            judges=Judges(inputs.judges, device, shipped=config.model in SYNTHETIC), command=command_line(),
             progress=progress,
         )  # fmt: skip
         refused = write_guidelines(sweep, out / "sweep")

@@ -12,7 +12,7 @@ from prunebench.bench.cli.app import LOOK, RUN, app, command_line, watching
 from prunebench.bench.cli.at_hand import engine_of_store
 from prunebench.bench.cli.options import Judge, Learned, device_of, judged
 from prunebench.bench.cli.settings import keys_of, names_of, set_option, settings_of
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import REASONERS, SYNTHETIC
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import left_out_lines
 from prunebench.bench.training.at_hand import learned_for
@@ -72,7 +72,7 @@ def sweep(
     with watching() as progress:
         result = sweep_by_name(
             engine, store, names_of(methods), learned_for(model, learned), asked.trained_for, grid, out,
-            judges=Judges(judged(judge), device, shipped=model in REASONERS), problems=asked.problems,
+            judges=Judges(judged(judge), device, shipped=model in SYNTHETIC), problems=asked.problems,
             command=command_line(), progress=progress,
         )  # fmt: skip
         tick = progress.stretch("fitting laws", 1)

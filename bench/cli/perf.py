@@ -93,8 +93,9 @@ def _card(card: Card, _: str, progress: Progress) -> dict[str, Any]:
     """The acceptance card of a shipped reasoner, as it was measured on validation problems."""
     import json
 
-    from prunebench.bench.engines.options import model_digest
+    from prunebench.bench.engines.options import ModelOptions
     from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.engines.sources import source_of
 
     if card.name not in REASONERS:
         raise UserError(f"unknown reasoner '{card.name}': shipped are {', '.join(REASONERS)}")
@@ -102,7 +103,7 @@ def _card(card: Card, _: str, progress: Progress) -> dict[str, Any]:
     if not reasoner.card.exists():
         raise UserError(f"no acceptance card of {card.name} yet; make it with: make reasoner NAME={card.name}")
     content: dict[str, Any] = json.loads(reasoner.card.read_text())
-    if content["model_hash"] != model_digest(str(reasoner.weights)):
+    if content["model_hash"] != source_of(card.name, ModelOptions()).digest:
         raise UserError(f"{reasoner.card}: measured on other weights; make it again: make reasoner NAME={card.name}")
     progress.say(_card_table(card.name, content))
     return content

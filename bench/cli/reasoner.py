@@ -17,10 +17,13 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def reasoner(
-    name: Annotated[str, typer.Option(help="embedded, embedded-base, or toy, which tries the chain.")] = "embedded",
+    name: Annotated[
+        str, typer.Option(help="embedded, embedded-base, smollm2, or toy, which tries the chain.")
+    ] = "embedded",
     work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
     recipe: Annotated[
-        str | None, typer.Option(help="Plan of the labels: small, cpu, cpu-base, gpu, paper, toy (default: its own).")
+        str | None,
+        typer.Option(help="Plan of the labels: small, cpu, cpu-base, gpu, paper, real, toy; default: its own."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

@@ -13,7 +13,7 @@ from prunebench.bench.cli.app import CHECK, EXTEND, app
 from prunebench.bench.cli.options import Data, data_of
 from prunebench.bench.cli.rollouts import OF_COMPARISONS
 from prunebench.bench.cli.settings import config_from, keys_of, set_option, settings_of
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import SYNTHETIC
 from prunebench.bench.errors import UserError
 
 NOT_TRIED = OF_COMPARISONS | {"n", "k", "prefix_tokens", "problems", "split", "record", "gpus_per_worker"}
@@ -66,7 +66,7 @@ def new(
     else:
         columns = settings_of(Columns, settings)
         file, about = write_task(
-            name, data, folder, problem=columns.problem, answer=columns.answer, shipped_model=model in REASONERS
+            name, data, folder, problem=columns.problem, answer=columns.answer, shipped_model=model in SYNTHETIC
         )
         typer.echo(about)
     typer.echo(f"{file} written; next: prunebench check {file}")

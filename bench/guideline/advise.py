@@ -10,7 +10,7 @@ import numpy as np
 
 from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import SYNTHETIC
 from prunebench.bench.guideline.recommendation import Recommendation, recommend
 from prunebench.bench.guideline.sweep import GAMMAS, Grid, playable_of, sweep_by_name
 from prunebench.bench.progress import SILENT, Progress, left_out_lines
@@ -55,7 +55,7 @@ def advice(
     of the paths costs. ``progress`` is told when there are too few problems to learn from, and when some nearly repeat
     what others have learned. ``look``: at the first problem of every split, see :class:`FirstLook`.
     """
-    judges = Judges({}, engine.device, shipped=engine.name in REASONERS)
+    judges = Judges({}, engine.device, shipped=engine.name in SYNTHETIC)
     learned = out / "training"
     playable, left_out = playable_of({name: entry_of(name) for name in [*taught, *untaught]})
     for line in left_out_lines(left_out):

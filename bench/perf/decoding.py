@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import SYNTHETIC
 from prunebench.bench.errors import UserError
 from prunebench.bench.perf.clock import CheckCost, check_cost, finish_work, median_seconds
 from prunebench.bench.progress import Progress
@@ -159,10 +159,10 @@ def engine_of_shape(shape: str, device: str) -> TransformersEngine:
 
     from prunebench.bench.engines.transformers.engine import TransformersEngine
 
-    if shape in REASONERS:
+    if shape in SYNTHETIC:
         return TransformersEngine.load(shape, device=device)
     if shape not in SHAPES:
-        raise UserError(f"unknown shape '{shape}': known are {', '.join([*REASONERS, *SHAPES])}")
+        raise UserError(f"unknown shape '{shape}': known are {', '.join([*SYNTHETIC, *SHAPES])}")
     before = torch.get_default_dtype()
     torch.manual_seed(0)
     try:
@@ -172,7 +172,7 @@ def engine_of_shape(shape: str, device: str) -> TransformersEngine:
     finally:
         torch.set_default_dtype(before)
     model.generation_config.eos_token_id = SHAPES[shape]["vocab_size"] - 1
-    tokenizer = AutoTokenizer.from_pretrained(str(REASONERS["embedded"].weights))
+    tokenizer = AutoTokenizer.from_pretrained(str(SYNTHETIC["embedded"].weights))
     return TransformersEngine(model, tokenizer, shape, shape, rows_in_flight=1 << 20)
 
 

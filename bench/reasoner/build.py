@@ -16,10 +16,11 @@ from pathlib import Path
 
 from prunebench.bench.config import RunConfig, preset
 from prunebench.bench.engines.base import LocalEngine
-from prunebench.bench.engines.shipped import HOME, REASONERS, Reasoner
+from prunebench.bench.engines.shipped import HOME, REASONERS, Miniature, Reasoner, SyntheticReasoner
 from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import Progress, Spoken
-from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
+from prunebench.bench.reasoner.card import Labelled, acceptance, task_card, write_card
+from prunebench.bench.rollouts.sampling import tasks_of
 from prunebench.bench.rollouts.shards import LOCK
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.data import TRAIN_SEED, make_held_data, make_train_data
@@ -29,9 +30,9 @@ from prunebench.bench.training.tuning import train_methods
 from prunebench.methods.base import Quadrant
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.registry import PRUNERS
-from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import Instance
-from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
+from prunebench.tasks.synthetic_task import SyntheticTask
+from prunebench.tasks.task import Task
 
 JUDGES = HOME / "judges"
 """One pair serves every shipped reasoner: they read text."""
@@ -46,35 +47,36 @@ def data_folder(engine: LocalEngine, config: RunConfig, root: Path, recipe: str)
     return root / f"{engine.digest}-{config.sampling.digest}-{recipe}"
 
 
-def task_of(config: RunConfig, family: str) -> SyntheticTask:
-    """The family at the level of the comparison."""
-    (group,) = config.tasks
-    return SYNTHETIC_TASKS[f"{group}/{family}"]
+def tasks_for(config: RunConfig) -> dict[str, Task]:
+    """The tasks of a comparison by the names of their folders: family or data set."""
+    return {task.name.replace(":", "/").rpartition("/")[2]: task for task in tasks_of(config)}
 
 
-def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split: str, family: str) -> str:
-    """One family's share, in a process of its own with one thread."""
+def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split: str, part: str, threads: int) -> str:
+    """One task's share, in a process of its own."""
     import torch
 
     from prunebench.bench.engines.load import load_local
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     engine = load_local(name, device, rows_in_flight=ROWS_IN_FLIGHT[device])
     config, plan = preset(REASONERS[name].preset), RECIPES[recipe]
-    folder = data_folder(engine, config, root, recipe) / split / family
+    folder, task = data_folder(engine, config, root, recipe) / split / part, tasks_for(config)[part]
     if split == "train":
-        return make_train_data(engine, task_of(config, family), folder, config, plan, label)
-    return make_held_data(engine, task_of(config, family), split, folder, config, plan, label)
+        return make_train_data(engine, task, folder, config, plan, label)
+    return make_held_data(engine, task, split, folder, config, plan, label)
 
 
 def make_data(
     name: str, root: Path, recipe: str, workers: int, progress: Progress, device: str = "cpu", label: bool = True
 ) -> None:
-    """All rollouts, and labels if wanted; a split of a family per worker."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    jobs = [(split, family) for split in SPLITS for family in FAMILIES]
+    """All rollouts, and labels if wanted; a split of a task per worker. A miniature's one worker has all threads."""
+    large = isinstance(REASONERS[name], Miniature)
+    threads, workers = (os.cpu_count() or 1, 1) if large else (1, workers)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    jobs = [(split, part) for split in SPLITS for part in tasks_for(preset(REASONERS[name].preset))]
     with process_pool(workers) as pool:
-        futures = [pool.submit(_worker, name, root, recipe, device, label, split, family) for split, family in jobs]
+        futures = [pool.submit(_worker, name, root, recipe, device, label, *job, threads) for job in jobs]
         for future in as_completed(futures):
             progress.say(future.result())
 
@@ -145,17 +147,21 @@ def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int)
 
 def make_card(engine: LocalEngine, folder: Path, config: RunConfig, recipe: str, learned: Path, path: Path) -> None:
     """Measure the acceptance card on the validation problems and write it."""
-    train = {f: list(RolloutStore.open(folder / "train" / f / "rollouts").read()) for f in FAMILIES}
-    validation = {f: Labelled.open(folder / "validation" / f) for f in FAMILIES}
+    families = tasks_for(config)
+    validation = {f: Labelled.open(folder / "validation" / f) for f in families}
+    settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}
+    tasks = [task for task in families.values() if isinstance(task, SyntheticTask)]
+    if not tasks:
+        lines = [task_card(engine, name, data, config.prefix_tokens, config.k) for name, data in validation.items()]
+        return write_card(lines, engine.digest, settings, path)
+    train = {f: list(RolloutStore.open(folder / "train" / f / "rollouts").read()) for f in families}
     text = load_method("text-classifier", learned, engine.digest, config.prefix_tokens).pruner
     assert isinstance(text, TextClassifier)
-    tasks = [task_of(config, family) for family in FAMILIES]
     known = {
         **instances(tasks, "train", TRAIN_SEED, max(map(len, train.values()))),
         **instances(tasks, "validation", config.seed, config.problems or 0),
     }
     cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known)
-    settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}
     write_card(cards, engine.digest, settings, path)
 
 
@@ -171,11 +177,11 @@ def ship_data(folder: Path, shipped: Path) -> None:
     shutil.copytree(folder, shipped / folder.name, ignore=left, dirs_exist_ok=True)
 
 
-def ship_test_rollouts(folder: Path, target: Path) -> None:
-    """Copy the test rollouts of all families into the package, as one store; signals that were recorded stay behind."""
+def ship_test_rollouts(folder: Path, target: Path, parts: Iterable[str]) -> None:
+    """Copy the test rollouts of all tasks into the package, as one store; signals that were recorded stay behind."""
     if target.exists():
         shutil.rmtree(target)
-    stores = [RolloutStore.open(folder / "test" / family / "rollouts") for family in FAMILIES]
+    stores = [RolloutStore.open(folder / "test" / part / "rollouts") for part in parts]
     merged = RolloutStore.create_or_open(target, stores[0].manifest)
     with merged.shards:
         for store in stores:
@@ -187,12 +193,12 @@ def _without_signals(stored: StoredProblem) -> StoredProblem:
     return replace(stored, paths=[replace(path, signals={}) for path in stored.paths])
 
 
-def ship_test_labels(folder: Path, target: Path) -> None:
+def ship_test_labels(folder: Path, target: Path, parts: Iterable[str]) -> None:
     """Copy the labels of the test problems into the package."""
     if target.exists():
         shutil.rmtree(target)
-    for family in FAMILIES:
-        shutil.copytree(folder / "test" / family / "labels", target / family, ignore=shutil.ignore_patterns("*.lock"))
+    for part in parts:
+        shutil.copytree(folder / "test" / part / "labels", target / part, ignore=shutil.ignore_patterns("*.lock"))
 
 
 def build(
@@ -209,26 +215,38 @@ def build(
     ``until`` names the last of :data:`UNTIL` that is wanted.
     """
     from prunebench.bench.engines.load import load_local
-    from prunebench.bench.reasoner.train import train
-    from prunebench.bench.reasoner.train_judges import train_judges
 
     if not (reasoner.weights / "training.json").exists():  # what a training writes last
         progress.say(f"training {reasoner.name}")
-        train(reasoner.weights, root / f"training-{reasoner.name}", reasoner.training, reasoner.shape, device, progress)
+        _train_weights(reasoner, root / f"training-{reasoner.name}", device, progress)
     if until == "weights":
         return
-    train_judges(JUDGES, root / "judges", progress)
+    if isinstance(reasoner, SyntheticReasoner):
+        from prunebench.bench.reasoner.train_judges import train_judges
+
+        train_judges(JUDGES, root / "judges", progress)
     engine, config = load_local(reasoner.name, device), preset(reasoner.preset)
-    folder = data_folder(engine, config, root, recipe)
+    folder, parts = data_folder(engine, config, root, recipe), tasks_for(config)
     begin_with_shipped(reasoner.data, folder)
     make_data(reasoner.name, root, recipe, workers, progress, device, label=until != "rollouts")
-    ship_test_rollouts(folder, reasoner.rollouts)
+    ship_test_rollouts(folder, reasoner.rollouts, parts)
     if reasoner.data.is_dir():  # of this reasoner the data are shipped
         ship_data(folder, reasoner.data)
     if until == "rollouts":
         return
-    ship_test_labels(folder, reasoner.labels)
+    ship_test_labels(folder, reasoner.labels, parts)
     if until == "labels":
         return
     train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, progress, device)
     make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card)
+
+
+def _train_weights(reasoner: Reasoner, work: Path, device: str, progress: Progress) -> None:
+    if isinstance(reasoner, SyntheticReasoner):
+        from prunebench.bench.reasoner.train import train
+
+        train(reasoner.weights, work, reasoner.training, reasoner.shape, device, progress)
+    if isinstance(reasoner, Miniature):
+        from prunebench.bench.reasoner.miniature.training import train_miniature
+
+        train_miniature(reasoner.weights, work, reasoner.training, device, progress)

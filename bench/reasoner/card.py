@@ -115,19 +115,9 @@ def _family_card(
     instances: Mapping[str, Instance],
 ) -> FamilyCard:
     problems = data.rollouts
-    records = [record_of(engine, stored, position, None) for stored in problems]
-    lengths = np.concatenate([record.lengths for record in records])
-    halves, rates, noise = [], [], []
-    for record in records:
-        both, success = data.labels.lookup(record.task, record.problem, record.pool.token_ids)
-        continuations = np.array([_continuations(data.labels, record, ids) for ids in record.pool.token_ids])
-        halves.append(both)
-        rates.append(success)
-        noise.append(np.where(continuations > 1, success * (1 - success) / np.maximum(continuations - 1, 1), 0.0))
-    variance = np.mean([rate.var(ddof=1) - n.mean() for rate, n in zip(rates, noise, strict=True)])
-    gains = [_split_half_gain(both, keep) for both in halves]
+    measured = _Measured.of(engine, data, position, keep)
+    records, rates = measured.records, measured.rates
     text_gain = [_gain(rate, text.score(record.pool), keep) for rate, record in zip(rates, records, strict=True)]
-    majorities = [Majority().elect(record.answer_class).correctness(record.gold_class) for record in records]
     steps = np.concatenate([_steps(family, stored, position) for stored in problems])
     errors = _error_dataset(engine, family, problems, position, instances)
     aurocs = {
@@ -135,17 +125,17 @@ def _family_card(
         "AUROC of a probe, mean state": _auroc(_mean_states(engine, errors), detectors.mean.score),
         "AUROC of P(wait), mean over the prefix": _auroc(errors, lambda pool: _calm(engine, pool)),
     }
-    headroom = float(np.mean(gains))
+    headroom = measured.headroom
     text_share = float(np.mean(text_gain)) / headroom if headroom > 0 else float("nan")
     lines = [
-        Line("median path length, tokens", 200, None, float(np.median(lengths))),
-        Line("checkpoint / median length", 0.12, 0.22, position / float(np.median(lengths))),
+        Line("median path length, tokens", 200, None, measured.length),
+        Line("checkpoint / median length", 0.12, 0.22, position / measured.length),
         Line("completed steps at the checkpoint, median", 2, None, float(np.median(steps))),
-        Line("avg@64, %", 25, 70, 100 * float(np.mean(np.concatenate([record.correct for record in records])))),
-        Line("within-problem SD of the potential", 0.15, None, float(np.sqrt(max(variance, 0.0)))),
+        Line("avg@64, %", 25, 70, 100 * measured.average),
+        Line("within-problem SD of the potential", 0.15, None, measured.spread),
         Line("split-half headroom, points", 10, None, 100 * headroom),
         Line("prefixes with potential under 0.1, %", 15, None, 100 * float(np.mean(np.concatenate(rates) < 0.1))),
-        Line("maj@64, %", None, 95, 100 * float(np.mean(majorities))),
+        Line("maj@64, %", None, 95, 100 * measured.majority),
         Line("text classifier's share of the headroom, %", None, 50, 100 * text_share),
         Line("self-knowledge: best AUROC of probes and P(wait)", 0.75, None, float(np.nanmax(list(aurocs.values())))),
         Line("AUROC of a text classifier on open errors", None, 0.65, _auroc(errors, detectors.words.score)),
@@ -157,10 +147,66 @@ def _family_card(
         "prefixes with an open error, %": 100 * share,
         "paths with wait, %": 100
         * float(np.mean([WAIT in _tokens(path.text) for stored in problems for path in stored.paths])),
-        "paths that were cut off, %": 100
-        * float(np.mean([path.finish == "length" for stored in problems for path in stored.paths])),
+        "paths that were cut off, %": 100 * measured.cut_off,
     }
     return FamilyCard(family, len(problems), len(problems[0].paths), lines, remarks)
+
+
+def task_card(engine: LocalEngine, name: str, data: Labelled, position: int, keep: int) -> FamilyCard:
+    """What is asked of a miniature on one task: neither hopeless nor solved, and prefixes that differ."""
+    measured = _Measured.of(engine, data, position, keep)
+    lines = [
+        Line("median path length, tokens", 80, None, measured.length),
+        Line("avg@64, %", 15, 70, 100 * measured.average),
+        Line("within-problem SD of the potential", 0.1, None, measured.spread),
+        Line("maj@64, %", None, 95, 100 * measured.majority),
+    ]
+    remarks = {
+        "checkpoint / median length": position / measured.length,
+        "split-half headroom, points": 100 * measured.headroom,
+        "paths that were cut off, %": 100 * measured.cut_off,
+    }
+    return FamilyCard(name, len(data.rollouts), len(data.rollouts[0].paths), lines, remarks)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the paths and the labels of validation problems tell; shares between 0 and 1, lengths in tokens.
+
+    ``spread`` is the within-problem standard deviation of the potential, without the noise of its labels.
+    """
+
+    records: list[ProblemRecord]
+    rates: list[NDArray[np.float64]]
+    length: float
+    average: float
+    majority: float
+    spread: float
+    headroom: float
+    cut_off: float
+
+    @classmethod
+    def of(cls, engine: LocalEngine, data: Labelled, position: int, keep: int) -> _Measured:
+        records = [record_of(engine, stored, position, None) for stored in data.rollouts]
+        halves, rates, noise = [], [], []
+        for record in records:
+            both, success = data.labels.lookup(record.task, record.problem, record.pool.token_ids)
+            continuations = np.array([_continuations(data.labels, record, ids) for ids in record.pool.token_ids])
+            halves.append(both)
+            rates.append(success)
+            noise.append(np.where(continuations > 1, success * (1 - success) / np.maximum(continuations - 1, 1), 0.0))
+        variance = np.mean([rate.var(ddof=1) - n.mean() for rate, n in zip(rates, noise, strict=True)])
+        majorities = [Majority().elect(record.answer_class).correctness(record.gold_class) for record in records]
+        return cls(
+            records,
+            rates,
+            length=float(np.median(np.concatenate([record.lengths for record in records]))),
+            average=float(np.mean(np.concatenate([record.correct for record in records]))),
+            majority=float(np.mean(majorities)),
+            spread=float(np.sqrt(max(variance, 0.0))),
+            headroom=float(np.mean([_split_half_gain(both, keep) for both in halves])),
+            cut_off=float(np.mean([path.finish == "length" for stored in data.rollouts for path in stored.paths])),
+        )
 
 
 def _continuations(labels: Labels, record: ProblemRecord, ids: NDArray[np.int64]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from prunebench.bench.engines.shipped import REASONERS, ReasonerShape, TrainingPlan
+from prunebench.bench.engines.shipped import SYNTHETIC, ReasonerShape, TrainingPlan
 from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import SILENT, Progress, Spoken
 from prunebench.bench.reasoner.recipe import STAGES, Stage, TrainingText, chunk_of, stage_at
@@ -248,7 +248,7 @@ if __name__ == "__main__":
     import argparse
 
     parser = argparse.ArgumentParser(description="Train a shipped reasoner; the same command resumes.")
-    parser.add_argument("--reasoner", choices=tuple(REASONERS), default="embedded")
+    parser.add_argument("--reasoner", choices=tuple(SYNTHETIC), default="embedded")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tokens", type=int, help="Fewer or more than planned.")
@@ -256,7 +256,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = REASONERS[options.reasoner]
+    chosen = SYNTHETIC[options.reasoner]
     plan = replace(chosen.training, tokens=options.tokens or chosen.training.tokens)
     spoken = Spoken(lambda sentence: print(sentence, flush=True))
     train(options.out, options.work, plan, chosen.shape, options.device, spoken)

@@ -13,7 +13,7 @@ from prunebench.bench.config import STANDARD, RunConfig, load_config, preset
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import load_engine, parse_engine
 from prunebench.bench.engines.served import refusal
-from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX, REASONERS
+from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX, REASONERS, SYNTHETIC
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import KeepAll, TopK
 from prunebench.bench.progress import SILENT, Progress
@@ -95,7 +95,7 @@ def chosen(problems: Asked, config: RunConfig, answer_type: str, limit: int | No
     """The problems to solve, each with the task that reads its answers. Raises UserError where there are none."""
     if isinstance(problems, Task):
         return problems_of([problems], config.split, limit, config.seed)
-    prompt, suffix = (REASONER_PROMPT, REASONER_SUFFIX) if config.model in REASONERS else (None, None)
+    prompt, suffix = (REASONER_PROMPT, REASONER_SUFFIX) if config.model in SYNTHETIC else (None, None)
     return problems_of([Questions(problems, answer_type, prompt, suffix)], "test", limit, config.seed)
 
 
@@ -111,7 +111,7 @@ def prepared(
         raise UserError(reason)
     if config.prefix_tokens >= engine.context:
         raise UserError(f"--prefix {config.prefix_tokens}: the context of {engine.name} is {engine.context} tokens")
-    bound = Judges(judges, engine.device, shipped=engine.name in REASONERS)
+    bound = Judges(judges, engine.device, shipped=engine.name in SYNTHETIC)
     ready = load_method(method, learned, engine.digest, config.prefix_tokens, bound)
     if ready.note:
         progress.say(f"{method}: {ready.note}")

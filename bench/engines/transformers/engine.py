@@ -21,7 +21,7 @@ from prunebench.bench.engines.arithmetic import Arithmetic, ModelShape
 from prunebench.bench.engines.base import NOTHING, LivePool, Recording, Request, Rollout, Sampling, rereadable
 from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.engines.options import ModelOptions
-from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.engines.shipped import SYNTHETIC
 from prunebench.bench.engines.sources import source_of
 from prunebench.bench.engines.tokenization import Tokenization, forced_answers, pool_of_ids
 from prunebench.bench.engines.tools.sandbox import Sandbox
@@ -94,7 +94,7 @@ class TransformersEngine(Tokenization):
         Raises UserError for what cannot be loaded whole, and for stop tokens that are none.
         """
         source = source_of(model, options)
-        wanted = dtype or options.dtype or ("float32" if model in REASONERS or device == "cpu" else "auto")
+        wanted = dtype or options.dtype or ("float32" if model in SYNTHETIC or device == "cpu" else "auto")
         network, tokenizer = load_model(
             model, source.place(), "auto" if wanted == "auto" else getattr(torch, wanted), options
         )

@@ -44,7 +44,7 @@ def test_test_rollouts_of_all_families_become_one_store_without_signals(tmp_path
     for family, names in zip(FAMILIES, ("ab", "cd", "ef", "gh"), strict=True):
         fill(tmp_path / "made" / "test" / family / "rollouts", list(names))
     for _ in range(2):  # what an earlier build shipped is replaced
-        ship_test_rollouts(tmp_path / "made", tmp_path / "shipped")
+        ship_test_rollouts(tmp_path / "made", tmp_path / "shipped", FAMILIES)
     shipped = list(RolloutStore.open(tmp_path / "shipped").read())
     made = [
         stored
