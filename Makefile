@@ -1,15 +1,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo real test browser sandbox smollm2 vllm-cpu ray torture reasoner results clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test browser sandbox smollm2 vllm-cpu ray torture reasoner results clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
-
-# A released language model of 135 million parameters with the shipped LoRA, on word problems.
-real: smollm2
-	$(BIN)/prunebench compare --config real --set n=16 --set k=4 --set problems=6 --set draws=0 \
-	--methods none,random,entropy,margin,self-certainty,deepconf --out runs/real
 
 test: .venv/.installed
 	$(BIN)/ruff check .

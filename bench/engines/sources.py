@@ -104,6 +104,8 @@ class Lora(Source):
 def source_of(model: str, options: ModelOptions) -> Source:
     """Where the model comes from. Raises UserError for what is not there, and for a base that nothing is put on."""
     path = Path(REASONERS[model].weights if model in REASONERS else _in_package(model) or model)
+    if model in REASONERS and not path.is_dir():
+        raise UserError(f"the reasoner {model} is not there ({path}); make it with: make reasoner NAME={model}")
     if path.suffix.lower() == ".gguf":
         source: Source = Gguf(_whole_gguf(path))
     elif (path / ADAPTER).is_file() and not (path / "config.json").is_file():

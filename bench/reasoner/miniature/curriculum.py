@@ -77,10 +77,10 @@ def legs(entry: Entry) -> list[str]:
 
 
 LESSONS = (
-    Lesson("gsm_symbolic", 0.48, word_problem),
-    Lesson("leg_counting", 0.17, legs, (("min_animals", 3), ("max_animals", 10))),
-    Lesson("chain_sum", 0.20, running_sum, (("min_terms", 3), ("max_terms", 9), ("max_digits", 3))),
-    Lesson("products", 0.15, partial_products, (("max_digits", 3),)),
+    Lesson("gsm_symbolic", 0.30, word_problem),
+    Lesson("leg_counting", 0.20, legs, (("min_animals", 3), ("max_animals", 10))),
+    Lesson("chain_sum", 0.32, running_sum, (("min_terms", 3), ("max_terms", 9), ("max_digits", 3))),
+    Lesson("products", 0.18, partial_products, (("max_digits", 3),)),
 )
 
 

@@ -259,3 +259,9 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
         (sources.MODELS / name).mkdir(parents=True)
     sources._made_once("x", "0123", lambda folder: (folder / "file").touch())
     assert [(sources.MODELS / name).exists() for name in names] == [False, True]
+
+
+def test_a_reasoner_that_is_not_there_says_what_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="reasoner toy is not there .*make reasoner NAME=toy"):
+        source_of("toy", ModelOptions())
