@@ -263,5 +263,5 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
 
 def test_a_reasoner_that_is_not_there_says_what_makes_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="reasoner toy is not there .*make reasoner NAME=toy"):
+    with pytest.raises(UserError, match=r"reasoner toy is not there .*make reasoner NAME=toy"):
         source_of("toy", ModelOptions())
