@@ -79,7 +79,8 @@ def replay(speed: Speed, _engine: Engine) -> None:
     speed.growth["replay_seconds"] = [Growth("problems", tuple(runs), tuple(seconds for seconds, _ in runs.values()))]
 
 
-_FEW, _MORE = 2, 6
+_FEW, _MORE = 1, 3
+"""Problems of every task."""
 
 
 def comparing(speed: Speed, _engine: Engine) -> None:
@@ -90,9 +91,9 @@ def comparing(speed: Speed, _engine: Engine) -> None:
         speed.absent["compare_base_minutes"] = f"no rollouts of embedded-base in {store}"
         return
     seconds = [seconds_of(partial(_compared, store, problems)) for problems in (_FEW, _MORE)]
-    whole = len(RolloutStore.open(store).problems())
-    speed.values["compare_base_minutes"] = extrapolated((_FEW, _MORE), seconds, whole) / 60
-    speed.details["compare_base_problem_seconds"] = (seconds[1] - seconds[0]) / (_MORE - _FEW)
+    stored = RolloutStore.open(store).problems()
+    tasks = len({task for task, _ in stored})
+    speed.values["compare_base_minutes"] = extrapolated((_FEW * tasks, _MORE * tasks), seconds, len(stored)) / 60
 
 
 def _compared(store: Path, problems: int) -> None:

@@ -45,8 +45,8 @@ def test_columns_are_read_when_they_are_asked_for():
 
 @pytest.fixture(scope="module")
 def store(engine, tmp_path_factory):
-    config = preset("demo", tasks=("synthetic/power",), problems=6, n=8)
-    chosen = problems_of(tasks_of(config), "test", 6, 0)
+    config = preset("demo", tasks=("synthetic/power",), problems=2, n=8)
+    chosen = problems_of(tasks_of(config), "test", 2, 0)
     return sample_configured(engine, config, chosen, tmp_path_factory.mktemp("shelf") / "rollouts")
 
 
