@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from prunebench.bench.cli.stored_config import config_of
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.rollouts.importers import import_rollouts
 from prunebench.bench.rollouts.importers.contract import Options
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.bench.rollouts.stored_config import config_of
 from prunebench.methods.base import MissingSignalError, Signal
 from prunebench.methods.check import cost_of
 from prunebench.methods.confidence.deer import Deer
@@ -113,6 +113,6 @@ def test_a_comparison_is_rebuilt_without_its_rollouts(prunebench, store, tmp_pat
     code, said, _ = prunebench("rebuild", out, "--out", tmp_path / "again")
     assert code == 0 and "every number equals" in said
     code, said, _ = prunebench("versus", tmp_path / "again", "agreement", "none")
-    assert code == 0 and "agreement minus the other" in said
+    assert code == 0 and "minus the other" in said and "agreement" in said
     (tmp_path / "again" / "paths.parquet").unlink()
     assert "store" in refused(prunebench("rebuild", tmp_path / "again", "--out", tmp_path / "third"))
