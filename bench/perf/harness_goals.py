@@ -79,7 +79,7 @@ def replay(speed: Speed, _engine: Engine) -> None:
     speed.growth["replay_seconds"] = [Growth("problems", tuple(runs), tuple(seconds for seconds, _ in runs.values()))]
 
 
-_FEW, _MORE = 1, 3
+_FEW, _MORE = 1, 2
 """Problems of every task."""
 
 
