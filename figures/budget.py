@@ -45,13 +45,13 @@ class Spent:
 
 
 def spent(sweep: Sweep, guidelines: Mapping[str, Guideline], prefix: int) -> list[Spent]:
-    """Both panels' points at one prefix length. A method without a guideline has no line in the second panel."""
+    """Both panels' points at one prefix length. A method has a line in the second panel if its guideline prunes."""
     points = []
     for method in sweep.methods:
         for budget in sorted({cell.budget for cell in sweep.cells}):
             cells = [c for c in sweep.cells if (c.method, c.prefix, c.budget) == (method, prefix, budget)]
             points += _pooled(HALF, method, budget, _nearest(cells, lambda _: 0.5), len(sweep.tasks))
-            if method in guidelines:
+            if method in guidelines and _prunes(guidelines[method]):
                 guideline = guidelines[method]
 
                 def gamma(task: str, law: Guideline = guideline, budget: float = budget) -> float:
@@ -74,6 +74,11 @@ def draw(run: RunFolder) -> Drawing:
     parts = (run.sweep, run.guidelines, prefixes[(len(prefixes) - 1) // 2])
     quadrants = {method.name: method.quadrant for method in registered()}
     return Drawing(budget(*parts, quadrants), budget_csv(*parts))
+
+
+def _prunes(guideline: Guideline) -> bool:
+    """Whether it gains on held-out problems; else its answer is to keep all."""
+    return guideline.gain(guideline.best_form).low > 0
 
 
 def _nearest(cells: list[SweepCell], gamma: Callable[[str], float]) -> list[SweepCell]:
@@ -147,10 +152,18 @@ def budget(
                                 fontsize=NAME_POINTS, color=color)  # fmt: skip
         unnamed = sorted({p.method for p in points} - {p.method for p in points if p.panel == GUIDELINE})
         if unnamed:
-            figure.text(1 - 0.05 / WIDTH_INCHES, 1 - 0.05 / HEIGHT, f"no guideline: {', '.join(unnamed)}", ha="right",
-                        va="top", fontsize=NAME_POINTS, color=MUTED)  # fmt: skip
+            figure.text(1 - 0.05 / WIDTH_INCHES, 1 - 0.05 / HEIGHT, _unnamed(unnamed, guidelines), ha="right", va="top",
+                        fontsize=NAME_POINTS, color=MUTED)  # fmt: skip
         figure.text((LEFT + wide) / WIDTH_INCHES, 0.05 / HEIGHT, "generator tokens per problem", ha="center",
                     fontsize=7)  # fmt: skip
         figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / HEIGHT, "maj@k|N, %", rotation=90, ha="center",
                     va="center", fontsize=7, color=MUTED)  # fmt: skip
     return figure
+
+
+def _unnamed(methods: list[str], guidelines: Mapping[str, Guideline]) -> str:
+    """Why methods have no line of a guideline."""
+    whole = [name for name in methods if name in guidelines]
+    without = [name for name in methods if name not in guidelines]
+    parts = (("keep all instead of", whole), ("no guideline", without))
+    return "; ".join(f"{said}: {', '.join(names)}" for said, names in parts if names)

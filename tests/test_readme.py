@@ -14,6 +14,7 @@ from prunebench.bench.cli.registry import _listing
 from prunebench.bench.evaluation.results import FIRST_COLUMNS, Results
 from prunebench.figures.main_table import MainTable
 from prunebench.figures.quadrant_table import QuadrantTable
+from prunebench.figures.side_by_side import SideBySide
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -62,6 +63,23 @@ def test_the_results_table_is_what_the_demo_wrote():
     assert representatives == QuadrantTable(results, "all").markdown()
     shown = "\n".join(row for row in representatives.splitlines() if "| oracle |" not in row)
     assert shown in README, f"the README should hold:\n{shown}"
+
+
+def test_what_stands_side_by_side_is_what_both_runs_say():
+    runs = [Results.read(ROOT / "docs" / run / "results.json") for run in ("demo", "base")]
+    table, folder = SideBySide(runs), ROOT / "docs" / "results"
+    assert (folder / "side_by_side.md").read_text() == table.markdown(), "prunebench report docs/demo docs/base"
+    assert (folder / "side_by_side.csv").read_text() == table.csv()
+    for row in (row for run in runs for row in run.rows):
+        for name in ("avg_at_k", "maj_at_k", "pass_at_k"):
+            assert not (row[name].low < 0 or row[name].high > 100), f"{row.method} on {row.task}: {name}"
+
+
+def test_nothing_lies_beside_the_pages_that_none_of_them_shows():
+    """A file that no page leads to is not looked at when others are made again."""
+    shown = {target.with_suffix("") for page in PAGES for target in links(page)}
+    files = [file for folder in ("results", "screenshots", "thumbnails") for file in (ROOT / "docs" / folder).iterdir()]
+    assert [file.name for file in files if file.with_suffix("") not in shown] == []
 
 
 def test_the_demo_was_made_with_the_shipped_files():

@@ -72,7 +72,7 @@ class Bars:
         self._said = now
         (task,) = (task for task in self.shown.tasks if task.id == bar)
         of_all = "" if task.total is None else f" of {task.total:,.0f}"
-        counted = (f"{task.completed:,.0f}{of_all}", tokens_of(task, self.tokens_of[bar]), f"{task.elapsed:,.0f} s")
+        counted = (f"{task.completed:,.0f}{of_all}", tokens_of(task, self.tokens_of[bar]), f"{_seconds(task):,.0f} s")
         typer.echo(f"{task.description}: {', '.join(filter(None, counted))}", err=True)
 
 
@@ -89,7 +89,13 @@ class _Tokens(ProgressColumn):
 
 def tokens_of(task: Task, tokens: int) -> str:
     """``12,345 tokens, 410/s``; nothing where none were counted."""
-    return f"{tokens:,} tokens, {tokens / task.elapsed:,.0f}/s" if tokens and task.elapsed else ""
+    seconds = _seconds(task)
+    return f"{tokens:,} tokens, {tokens / seconds:,.0f}/s" if tokens and seconds else ""
+
+
+def _seconds(task: Task) -> float:
+    """Since its stretch began, and no longer than to its end: others run after it."""
+    return (task.finished_time if task.finished else task.elapsed) or 0.0
 
 
 @contextmanager

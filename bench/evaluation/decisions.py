@@ -88,7 +88,7 @@ def read_decisions(folder: Path) -> list[Decisions]:
     """What :func:`write_decisions` wrote, problem by problem, methods in order. Raises UserError where nothing is."""
     path = folder / FILE
     if not path.exists():
-        raise UserError(f"{path}: no such file; make it with: prunebench compare --out {folder}")
+        raise UserError(f"{path}: no such file; the comparison in a folder of its own makes it")
     table = table_of(path)
     if table.schema.equals(_EARLIER):
         table = table.append_column(_SCHEMA.field("draw"), pa.array(np.zeros(len(table), np.int32)))

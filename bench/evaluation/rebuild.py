@@ -66,6 +66,11 @@ def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()
     missing or do not belong together.
     """
     results = read_results(folder / RESULTS)
+    if not (folder / DECISIONS).exists():
+        raise UserError(
+            f"{folder}: holds tables, but no {DECISIONS}, which says what every method did with every path; a run in a "
+            f"folder of its own makes it: {results.command}"
+        )
     config = configured(str(folder / RESULTS), results.setup["config"], {})
     inputs = replace(Inputs.of(results.setup), plugins=())
     require_named(folder / RESULTS, config, inputs, code)

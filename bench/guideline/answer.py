@@ -22,6 +22,7 @@ class Advice:
     """N paths, k of them kept. ``gain``: points of maj@k|N over keeping all at the same budget, on held-out problems.
 
     ``nearest`` is the measured cell nearby with its best ratio, chosen on the very problems that its gain rests on.
+    ``whole``: as many paths as the budget pays to their end, which is the answer where pruning does not pay.
     ``form`` is the one with the least regret on held-out problems; ``others``: gains of methods that gained less;
     ``paper`` says what the paper's constants give.
     """
@@ -36,17 +37,26 @@ class Advice:
     regret: Interval
     paper: str
     rests_on: str
+    whole: int
     others: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def gains(self) -> bool:
+        """Whether following it is worth it."""
+        return self.gain.low > 0
 
     def lines(self) -> list[str]:
         """In words, the answer first."""
         sign = "gained" if self.gain.mean >= 0 else "lost"
-        honest = "" if self.gain.low > 0 else "; do not prune: that is no gain to count on"
         near = self.nearest.gain
+        ratio = f"N = {self.n} prefixes, keep k = {self.k} (gamma = {self.gamma:.3g}) by {self.method}"
         return [
-            f"sample N = {self.n} prefixes, keep k = {self.k} (gamma = {self.gamma:.3g}) by {self.method}",
+            f"sample {ratio}"
+            if self.gains
+            else f"do not prune by {self.method}: sample N = {self.whole} whole paths and keep all",
+            *([] if self.gains else [f"its best ratio is no gain to count on ({ratio})"]),
             f"on held-out problems, mean of all budgets and lengths, following it {sign} {abs(self.gain.mean):.1f} "
-            f"points [{self.gain.low:+.1f}, {self.gain.high:+.1f}] over keeping all at the same budget{honest}",
+            f"points [{self.gain.low:+.1f}, {self.gain.high:+.1f}] over keeping all at the same budget",
             *self._beaten(),
             f"measured nearby (prefix {self.nearest.prefix}, budget {self.nearest.budget:g}, {self.nearest.task}): "
             f"gamma = {self.nearest.gamma:.3g} was best, {near.mean:+.1f} points [{near.low:+.1f}, {near.high:+.1f}] "
@@ -115,6 +125,7 @@ def advise(
         gamma=gamma,
         n=n,
         k=max(1, round(gamma * n)),
+        whole=max(1, math.floor(budget / task_length)),
         gain=best.gain(form),
         nearest=where,
         regret=best.regret(form),

@@ -78,6 +78,7 @@ def _gains(run: int, results: Results) -> Mapping[Pair, dict[str, float]]:
 
 def write_leaderboard(runs: Sequence[Results], out: Path) -> Path:
     """Write the page of these comparisons to ``out``. Raises UserError as :func:`standings` does."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, leaderboard(runs).encode())
     return out
 

@@ -7,6 +7,7 @@ import csv
 import numpy as np
 import pytest
 
+from prunebench.bench.evaluation.statistics import Interval
 from prunebench.bench.guideline.guideline import guideline_of
 from prunebench.bench.guideline.sweep import Sweep
 from prunebench.figures.budget import ALL, GUIDELINE, HALF, budget, budget_csv, spent
@@ -86,6 +87,9 @@ def test_the_budget_figure_takes_the_ratio_that_the_guideline_gives(sweep, guide
     assert point.maj.mean == pytest.approx(100 * np.mean(chosen))
     assert len(lines(budget_csv(sweep, {"stop": guideline}, 40))) == len(points)
     assert_readable(budget(sweep, {"stop": guideline}, 40, {"stop": "IV"}))
+    useless = [one.model_copy(update={"gain": Interval(-1.0, -2.0, 0.5)}) for one in guideline.regrets]
+    keeping = spent(sweep, {"stop": guideline.model_copy(update={"regrets": useless})}, 40)
+    assert {p.method for p in keeping if p.panel == GUIDELINE} == {ALL}, "its answer is to keep all"
     with pytest.raises(ValueError, match="fewer than two budgets"):
         budget(sweep.model_copy(update={"cells": sweep.cells[:5]}), {}, 20, {})
 

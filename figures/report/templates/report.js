@@ -94,7 +94,7 @@
       return {refused: `γ = ${gamma.toPrecision(2)}: below ${smallest}, the smallest ratio that was swept.`};
     }
     const n = Math.max(1, Math.floor(budget / (prefix + gamma * (length - prefix))));
-    return {method: best.method, form, gamma, n, k: Math.max(1, roundHalfEven(gamma * n)),
+    return {method: best.method, form, gamma, n, k: Math.max(1, roundHalfEven(gamma * n)), whole: Math.max(1, Math.floor(budget / length)),
       nearest: nearest(best, budget, prefix, length), regret: regret(best, form), gain: rule(best, form).gain};
   };
   const held = by("guidelines");
@@ -126,8 +126,10 @@
         return;
       }
       const {gain, nearest: near} = found;
-      by("g-answer").textContent = `Sample N = ${found.n} prefixes, keep k = ${found.k} (γ = ${found.gamma.toPrecision(3)}) by ${found.method}.`;
-      by("g-ground").textContent = `On held-out problems, mean of all budgets and lengths, following it changed the vote by ${signed(gain.mean)} points [${signed(gain.low)}, ${signed(gain.high)}] against keeping all at the same budget${gain.low > 0 ? "" : "; do not prune: that is no gain to count on"}. Measured nearby (${near.task}, prefix ${near.prefix}, budget ${near.budget}) γ = ${near.gamma} was best. The ${found.form} form lost ${found.regret.mean.toFixed(1)} [${found.regret.low.toFixed(1)}, ${found.regret.high.toFixed(1)}] points against the best ratio on held-out problems.`;
+      const ratio = `N = ${found.n} prefixes, keep k = ${found.k} (γ = ${found.gamma.toPrecision(3)}) by ${found.method}`;
+      const gains = gain.low > 0;
+      by("g-answer").textContent = gains ? `Sample ${ratio}.` : `Do not prune by ${found.method}: sample N = ${found.whole} whole paths and keep all.`;
+      by("g-ground").textContent = `${gains ? "" : `Its best ratio is no gain to count on (${ratio}). `}On held-out problems, mean of all budgets and lengths, following it changed the vote by ${signed(gain.mean)} points [${signed(gain.low)}, ${signed(gain.high)}] against keeping all at the same budget. Measured nearby (${near.task}, prefix ${near.prefix}, budget ${near.budget}) γ = ${near.gamma} was best. The ${found.form} form lost ${found.regret.mean.toFixed(1)} [${found.regret.low.toFixed(1)}, ${found.regret.high.toFixed(1)}] points against the best ratio on held-out problems.`;
     };
     for (const id of ["g-method", "g-budget", "g-prefix", "g-length"]) by(id).addEventListener("input", answer);
     answer();

@@ -21,6 +21,19 @@ def test_tokens_stand_beside_the_paths():
     assert "2/4" in text and "12,345 tokens" in text
 
 
+def test_the_rate_of_a_stretch_that_ended_stays(monkeypatch):
+    now = [0.0]
+    shown = Bars(Console(file=io.StringIO(), force_terminal=True, width=160))
+    monkeypatch.setattr(shown.shown, "get_time", lambda: now[0])
+    tick, tokens = shown.stretch("sampling", 4), shown.tokens()
+    tokens(1_000)
+    now[0] = 10.0
+    tick(4)
+    now[0] = 50.0
+    (task,) = shown.shown.tasks
+    assert bars.tokens_of(task, 1_000) == "1,000 tokens, 100/s"
+
+
 def test_where_no_terminal_is_a_line_comes_from_time_to_time(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])

@@ -24,7 +24,9 @@ def test_what_was_decided_is_read_again(tmp_path):
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"decisions.parquet: no such file; make it with: prunebench compare"):
+    with pytest.raises(
+        UserError, match=r"decisions.parquet: no such file; the comparison in a folder of its own makes it"
+    ):
         read_decisions(tmp_path)
     (tmp_path / "decisions.parquet").write_text("nothing")
     with pytest.raises(UserError, match="cannot be read"):

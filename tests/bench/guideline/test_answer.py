@@ -48,8 +48,10 @@ def test_the_gain_is_that_of_held_out_problems_and_no_gain_says_do_not_prune(gui
     useless = guideline.model_copy(deep=True)
     for number, one in enumerate(useless.regrets):
         useless.regrets[number] = one.model_copy(update={"gain": Interval(mean=-1.0, low=-2.0, high=0.5)})
-    assert "lost 1.0 points" in "\n".join(advise([useless], 4096, 40, 300).lines())
-    assert "do not prune" in "\n".join(advise([useless], 4096, 40, 300).lines())
+    first, ratio, gained, *_ = advise([useless], 4096, 40, 300).lines()
+    assert first == "do not prune by stop: sample N = 13 whole paths and keep all"
+    assert ratio == f"its best ratio is no gain to count on ({found.lines()[0].removeprefix('sample ')})"
+    assert "lost 1.0 points" in gained
 
 
 def test_the_best_method_is_the_one_that_gained_most_and_the_others_are_told(guideline):
