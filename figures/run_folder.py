@@ -105,7 +105,7 @@ class RunFolder:
                 except ValidationError as error:
                     raise UserError(f"{path}, line {line}: {_what_is_wrong(error)}; run the ablation again") from error
         if not rows:
-            raise UserError(f"{folder}: no ablation is in it; make one with: {COMMANDS['ablations']} --out {folder}")
+            raise UserError(f"{folder}: no ablation is in it; {self._remedy('ablations', folder)}")
         return rows
 
     @cached_property
@@ -135,26 +135,30 @@ class RunFolder:
 
     def folder_of(self, name: str) -> Path:
         """The folder of another command's output: the given one, else in or beside the run folder."""
-        command = self._command(name)
         if name in self.extras:
             if not self.extras[name].is_dir():
-                raise UserError(f"{self.extras[name]}: no such folder; make it with: {command}")
+                raise UserError(f"{self.extras[name]}: no such folder; {self._remedy(name, self.extras[name])}")
             return self.extras[name]
         places = (self.path / name, self.path.parent / name)
         for place in places:
             if place.is_dir():
                 return place
-        raise UserError(f"no {name} in {places[0]} or {places[1]}; make it with: {command} --out {places[1]}")
+        raise UserError(f"no {name} in {places[0]} or {places[1]}; {self._remedy(name, places[1])}")
 
-    def _command(self, name: str) -> str:
-        """What makes the folder, from the rollouts of the run where it starts from rollouts and they are known."""
+    def _remedy(self, name: str, out: Path) -> str:
+        """The whole command that makes the folder, from the rollouts of the run; where these are not here, that."""
+        if name == "ablations":
+            return "it comes from labelled prefixes of its own (docs/ablations.md)"
         try:
-            setup = self.results.setup
-        except UserError:
-            setup = {}
-        if name == "ablations" or not setup:
-            return COMMANDS[name]
-        return COMMANDS[name].replace("FOLDER", shlex.quote(str(Inputs.of(setup).store or self.path / "rollouts")))
+            store = Inputs.of(self.results.setup).store
+        except (UserError, KeyError):
+            store = None
+        store = store or self.path / "rollouts"
+        if not store.is_dir():
+            return f"the rollouts that it would be made from are not here ({store})"
+        return (
+            f"make it with: {COMMANDS[name].replace('FOLDER', shlex.quote(str(store)))} --out {shlex.quote(str(out))}"
+        )
 
     def _cells(self, name: str, kind: type[T]) -> list[T]:
         """The lines of a CSV whose columns are the fields of ``kind``."""
@@ -178,7 +182,7 @@ def _lines(path: Path) -> list[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(file)
             return [(reader.line_num, cells) for cells in reader]
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; make it with: prunebench compare --out {path.parent}") from error
+        raise UserError(f"{path}: no such file; the comparison writes it beside its results") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); run the comparison again") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,8 @@ Trust = Annotated[
 DEMO = Path("runs/demo")
 SHOWN = 10
 """So many differences are printed; the others are counted."""
+FILE_WIDTH = 200
+"""Characters of a line in a file or a pipe, where no terminal says how many there are."""
 
 
 @app.command(rich_help_panel=LOOK)
@@ -116,11 +119,14 @@ def versus(
     if methods and len(methods) == 1:
         raise UserError(f"{methods[0]}: name the methods that it is held against")
     _, config, inputs = _written(context, run, trust, runs=False)
-    written = reopened(run, store, code_in(config, inputs))
-    pairs = [(methods[0], other) for other in methods[1:]] if methods else deciding_pairs(written)
-    differences = held_against(written, pairs)
+    with watching() as progress:
+        written = reopened(run, store, code_in(config, inputs), progress)
+        pairs = [(methods[0], other) for other in methods[1:]] if methods else deciding_pairs(written)
+        differences = held_against(written, pairs, progress)
     primary = differences[-1]
-    table = Table(*(["task"] if methods else []), "method", "against", box=None)
+    table = Table(box=None)
+    for header in (*(["task"] if methods else []), "method", "against"):
+        table.add_column(header, overflow="fold")
     table.add_column("avg@k", no_wrap=True)
     for header in ("p (Holm)", "p equal", *(["maj@k"] if methods else []), "verdict"):
         table.add_column(header)
@@ -135,7 +141,8 @@ def versus(
         f"a method minus the other, points [95 %]; {primary.n_problems} problems, {len(pairs)} pairs, Holm over them; "
         f"p equal: two one-sided tests within {MARGIN:g} points; more problems: if the difference is the one seen"
     )
-    Console().print(said, table, sep="\n")
+    width = None if Console().is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
+    Console(width=width).print(said, table, sep="\n")
 
 
 @app.command(rich_help_panel=LOOK)
@@ -163,7 +170,8 @@ def rebuild(
     if (device := device_given(context)) is not None:
         raise UserError(f"--device {device}: no model runs without --sampling; leave it out")
     _, config, inputs = _written(context, run, trust, runs=False)
-    written = reopened(run, store, code_in(config, inputs))
+    with watching() as progress:
+        written = reopened(run, store, code_in(config, inputs), progress)
     (out / RESULTS).unlink(missing_ok=True)
     after = rebuilt(written, out)
     write_outputs(after, out)

@@ -29,6 +29,7 @@ from prunebench.bench.evaluation.tables.main import TABLE, Setting
 from prunebench.bench.files import write_atomically
 from prunebench.bench.policies.procedures import NONE, PROCEDURES
 from prunebench.bench.policies.votes import VOTES
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.opening import task_of
 from prunebench.bench.rollouts.pools import record_of
@@ -56,7 +57,9 @@ class WrittenRun:
     store: Path
 
 
-def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()) -> WrittenRun:
+def reopened(
+    folder: Path, store: Path | None = None, code: Collection[str] = (), progress: Progress = SILENT
+) -> WrittenRun:
     """The comparison in ``folder``: ``results.json``, ``decisions.parquet``, and its rollouts in ``store``.
 
     Without a ``store`` these are the rollouts that the results name; where they are not, ``paths.parquet`` stands in
@@ -86,25 +89,27 @@ def reopened(folder: Path, store: Path | None = None, code: Collection[str] = ()
     if store is None and not place.exists() and (folder / PATHS).exists():
         records: Sequence[ProblemRecord] = read_paths(folder)
     else:
-        stored = _stored(place, engine, results, config, folder)
+        stored = _stored(place, engine, results, config, folder, progress)
         records = first_paths(_labelled(stored, results, inputs, folder), config.n)
-    replays = _replays(records, candidates, folder)
+    replays = _replays(records, candidates, folder, progress)
     return WrittenRun(results, config, setting_of(engine, config), candidates, records, replays, folder, place)
 
 
 def _stored(
-    place: Path, engine: Engine | None, results: Results, config: RunConfig, folder: Path
+    place: Path, engine: Engine | None, results: Results, config: RunConfig, folder: Path, progress: Progress
 ) -> Sequence[ProblemRecord]:
     """The compared problems as their rollouts tell them. Raises UserError where these are others."""
     rollouts = RolloutStore.open(place)
     if rollouts.digest() != results.hashes["rollouts"]:
         raise UserError(f"{rollouts.shards.folder}: not the rollouts of {folder}; name them with --store")
-    read = rollouts.reader()
-    return [
-        record_of(engine, read((name, problem)), config.prefix_tokens, None, task=task_of(rollouts, name))
-        for name, problems in results.problems.items()
-        for problem in problems
-    ]
+    read, records = rollouts.reader(), []
+    tick = progress.stretch("reading paths", sum(map(len, results.problems.values())))
+    for name, problems in results.problems.items():
+        for problem in problems:
+            found = read((name, problem))
+            records.append(record_of(engine, found, config.prefix_tokens, None, task=task_of(rollouts, name)))
+            tick(1)
+    return records
 
 
 @dataclass
@@ -195,14 +200,16 @@ def _with_kept(row: ResultRow, before: ResultRow) -> ResultRow:
     return row.model_copy(update={"metrics": row.metrics | kept, "configuration": before.configuration})
 
 
-def _replays(records: Sequence[ProblemRecord], candidates: Mapping[str, Candidate], folder: Path) -> Replays:
+def _replays(
+    records: Sequence[ProblemRecord], candidates: Mapping[str, Candidate], folder: Path, progress: Progress
+) -> Replays:
     """What the methods did, as it was written down; controls do it again. Raises UserError where something is missing.
 
     Of what is drawn only the first draw was written, and the others cost nothing: hence the controls.
     """
     written = {(decision.task, decision.problem, decision.method): decision for decision in read_decisions(folder)}
     controls = {name: candidate for name, candidate in candidates.items() if candidate.is_control}
-    replays = replay_methods(records, controls).of
+    replays = replay_methods(records, controls, progress.stretch("controls", len(records) * len(controls))).of
     for name in candidates.keys() - controls.keys():
         replays[name] = []
         for record in records:

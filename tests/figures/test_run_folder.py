@@ -77,8 +77,13 @@ def test_a_fault_is_one_sentence(folder: Path, name: str, content: str | None, p
 
 def test_other_folders_are_found_inside_or_beside_the_run_and_a_given_one_wins(folder: Path) -> None:
     run = RunFolder(folder)
-    with pytest.raises(UserError, match="make it with: prunebench sweep"):
+    with pytest.raises(UserError, match=r"the rollouts that it would be made from are not here \(.*run/rollouts\)"):
         run.folder_of("sweep")
+    (folder / "rollouts").mkdir()
+    with pytest.raises(UserError, match=r"prunebench sweep --store \S+/run/rollouts --out \S+/sweep$"):
+        run.folder_of("sweep")
+    with pytest.raises(UserError, match=r"no ablations in .*docs/ablations\.md"):
+        run.folder_of("ablations")
     beside, inside, named = folder.parent / "sweep", folder / "sweep", folder.parent / "mine"
     for place in (beside, inside, named):
         place.mkdir()

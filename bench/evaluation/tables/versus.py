@@ -27,6 +27,7 @@ from prunebench.bench.evaluation.statistics import (
     sign_flip_p,
 )
 from prunebench.bench.evaluation.tables.main import tables_of
+from prunebench.bench.progress import SILENT, Progress
 from prunebench.methods.base import Quadrant
 
 MARGIN = 2.0
@@ -97,7 +98,7 @@ def deciding_pairs(run: WrittenRun) -> list[Pair]:
     return pairs
 
 
-def versus(run: WrittenRun, pairs: Sequence[Pair]) -> list[VersusRow]:
+def versus(run: WrittenRun, pairs: Sequence[Pair], progress: Progress = SILENT) -> list[VersusRow]:
     """Every one of the ``pairs``, on every task and on all pooled, which comes last.
 
     Raises UserError for a method that took no part, and for one that is held against itself.
@@ -111,12 +112,12 @@ def versus(run: WrittenRun, pairs: Sequence[Pair]) -> list[VersusRow]:
             known = ", ".join(run.replays.of)
             raise UserError(f"method '{name}' has no row in this comparison; it has {known}")
     unit = generator_token(run.records, run.setting.arithmetic)
-    methods = {
-        name: graded(
+    tick, methods = progress.stretch("grading methods", len(names)), {}
+    for name in names:
+        methods[name] = graded(
             run.candidates[name], run.records, run.replays.of[name], run.setting.arithmetic, unit, run.setting.vote
         )
-        for name in names
-    }
+        tick(1)
     rows = []
     for task, problems in tables_of(run.records).items():
         avg = [100 * (methods[method].avg - methods[other].avg)[problems] for method, other in pairs]

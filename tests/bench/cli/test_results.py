@@ -22,8 +22,11 @@ def test_figures_need_a_run_of_this_version(prunebench, tmp_path):
     ("arguments", "message"),
     [
         (("frontiers",), "unknown figure 'frontiers': did you mean 'frontier'"),
-        (("retention", "--data", "sweep=nowhere"), "nowhere: no such folder; make it with: prunebench sweep --store"),
-        (("ablations",), "make it with: prunebench study ablations FOLDER --out runs/ablations"),
+        (
+            ("retention", "--data", "sweep=nowhere"),
+            "nowhere: no such folder; the rollouts that it would be made from are not",
+        ),
+        (("ablations",), "no ablations in runs/demo/ablations or runs/ablations; it comes from labelled"),
         (("ablations", "--data", "ablation=x"), "--data ablation=x: nothing is called 'ablation'; known are sweep, "),
         (("ablations", "--data", "x"), "--data x: write NAME=FOLDER, as in --data sweep=runs/sweep"),
     ],

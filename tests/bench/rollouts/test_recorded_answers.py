@@ -112,7 +112,8 @@ def test_a_comparison_is_rebuilt_without_its_rollouts(prunebench, store, tmp_pat
     store.rename(tmp_path / "away")
     code, said, _ = prunebench("rebuild", out, "--out", tmp_path / "again")
     assert code == 0 and "every number equals" in said
-    code, said, _ = prunebench("versus", tmp_path / "again", "agreement", "none")
+    code, said, watched = prunebench("versus", tmp_path / "again", "agreement", "none")
+    assert "grading methods" in watched
     assert code == 0 and "minus the other" in said and "agreement" in said
     (tmp_path / "again" / "paths.parquet").unlink()
     assert "store" in refused(prunebench("rebuild", tmp_path / "again", "--out", tmp_path / "third"))
