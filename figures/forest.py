@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunebench.bench.evaluation.results import ResultRow, Results
+from prunebench.bench.evaluation.tables.representatives import Lead, lead
 from prunebench.bench.files import csv_text
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
@@ -24,7 +25,7 @@ from prunebench.figures.style import (
     theme,
 )
 
-ROW_INCHES, TOP, FOOT = 0.145, 0.44, 0.36
+ROW_INCHES, TOP, FOOT = 0.145, 0.70, 0.36
 ESTABLISHED = 0.05
 """Methods whose p, after Holm's correction, is below it are filled."""
 REFERENCE = "potential"
@@ -59,14 +60,26 @@ def forest(results: Results, task: str = "all") -> Figure:
         _reference_lines(ax, rows)
         places = _places(ax, groups)
         ax.set_yticks([place for place, _ in places], [row.method for _, row in places])
+        chosen = {one.method for one in results.representatives}
+        for label, (_, row) in zip(ax.get_yticklabels(), places, strict=True):
+            label.set_fontweight("bold" if row.method in chosen else "normal")
         ax.grid(visible=False, axis="y")
         ax.tick_params(axis="both", length=0, pad=2)
-        ax.set_xlabel("gain in avg@k (points), 95 % interval", labelpad=2)
+        ax.set_xlabel("points of avg@k over keeping all, 95 % interval", labelpad=2)
         for spine in ax.spines.values():
             spine.set_visible(False)
-        note, y = "filled: survives Holm's correction", 1 - 0.26 / height
-        drawn.text(0.02, y, note, va="center", fontsize=NAME_POINTS, color=MUTED)
+        _head(drawn, height, lead(results, task))
     return drawn
+
+
+def _head(drawn: Figure, height: float, leading: Lead | None) -> None:
+    """Whether a quadrant is the best one, by whom, and what the marks mean."""
+    lines = ["filled: survives Holm's correction; bold: chosen on validation"]
+    if leading is not None:
+        lines = [leading.detail, *lines]
+        drawn.text(0.02, 1 - 0.24 / height, leading.headline, va="center", fontsize=7, fontweight="bold", color=INK)
+    for place, line in enumerate(lines):
+        drawn.text(0.02, 1 - (0.37 + 0.12 * place) / height, line, va="center", fontsize=NAME_POINTS, color=MUTED)
 
 
 def _groups(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:

@@ -113,7 +113,8 @@ def versus(
     from prunebench.bench.evaluation.formats import p_value, with_interval
     from prunebench.bench.evaluation.rebuild import reopened
     from prunebench.bench.evaluation.reproduce import code_in
-    from prunebench.bench.evaluation.tables.versus import MARGIN, deciding_pairs
+    from prunebench.bench.evaluation.results import MARGIN
+    from prunebench.bench.evaluation.tables.versus import deciding_pairs
     from prunebench.bench.evaluation.tables.versus import versus as held_against
 
     if methods and len(methods) == 1:
@@ -121,8 +122,13 @@ def versus(
     _, config, inputs = _written(context, run, trust, runs=False)
     with watching() as progress:
         written = reopened(run, store, code_in(config, inputs), progress)
-        pairs = [(methods[0], other) for other in methods[1:]] if methods else deciding_pairs(written)
-        differences = held_against(written, pairs, progress)
+        if methods:
+            pairs = [(methods[0], other) for other in methods[1:]]
+        else:
+            pairs = deciding_pairs(written.results.representatives, written.candidates, written.replays)
+        differences = held_against(
+            written.records, written.replays, written.candidates, written.setting, pairs, progress
+        )
     primary = differences[-1]
     table = Table(box=None)
     for header in (*(["task"] if methods else []), "method", "against"):

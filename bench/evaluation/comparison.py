@@ -22,6 +22,7 @@ from prunebench.bench.evaluation.replays import competing, require_rows
 from prunebench.bench.evaluation.results import Note, Results
 from prunebench.bench.evaluation.tables.main import Setting
 from prunebench.bench.evaluation.tables.representatives import representatives
+from prunebench.bench.evaluation.tables.versus import pairs_of, versus
 from prunebench.bench.files import file_digest, write_atomically
 from prunebench.bench.policies.votes import VOTES
 from prunebench.bench.progress import SILENT, Progress
@@ -85,7 +86,8 @@ def run_comparison(
         name: identity(name, candidate, inputs.learned, judges.digests) for name, candidate in candidates.items()
     }
     held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
-    analysis = analyse(records, config, candidates, setting_of(engine, config), progress, held)
+    setting = setting_of(engine, config)
+    analysis = analyse(records, config, candidates, setting, progress, held)
     _require_rows(config, analysis.replays.left_out)
     results = Results(
         command=command,
@@ -96,7 +98,7 @@ def run_comparison(
         sampling=dict(rollouts.store.manifest["sampling"] or {}),
         setup={"config": config.model_dump(mode="json"), **inputs.described()},
         left_out={**left_out, **unlabelled, **analysis.replays.left_out},
-        **_made_of(analysis, candidates, inputs, rollouts.remarks),
+        **_made_of(analysis, candidates, setting, inputs, rollouts.remarks),
     )
     _write(analysis, results, out)
     return results
@@ -172,7 +174,11 @@ def _hashes(
 
 
 def _made_of(
-    analysis: Analysis, candidates: Mapping[str, Candidate], inputs: Inputs, remarks: Sequence[str]
+    analysis: Analysis,
+    candidates: Mapping[str, Candidate],
+    setting: Setting,
+    inputs: Inputs,
+    remarks: Sequence[str],
 ) -> dict[str, Any]:
     """The tables of a comparison, and the problems behind them."""
     records = analysis.records
@@ -182,6 +188,7 @@ def _made_of(
         "validation": sorted({problem for card in cards for problem in card.validation_problems}),
     }
     alike = _near_duplicates(records, inputs.learned, splits)
+    chosen = representatives(candidates, competing(candidates, analysis.replays))
     return {
         "problems": {
             task: [record.problem for record in records if record.task == task]
@@ -191,7 +198,8 @@ def _made_of(
         "versions": versions(),
         "rows": analysis.rows,
         "repeated": analysis.repeated,
-        "representatives": representatives(candidates, competing(candidates, analysis.replays)),
+        "representatives": chosen,
+        "pairs": versus(records, analysis.replays, candidates, setting, pairs_of(chosen)),
         "equal_cost": analysis.equal_cost,
         "frontier": analysis.frontier,
         "votes": analysis.votes,

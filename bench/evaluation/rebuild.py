@@ -26,6 +26,7 @@ from prunebench.bench.evaluation.replays import Replays, replay_methods
 from prunebench.bench.evaluation.reproduce import read_results, require_named
 from prunebench.bench.evaluation.results import ResultRow, Results
 from prunebench.bench.evaluation.tables.main import TABLE, Setting
+from prunebench.bench.evaluation.tables.versus import pairs_of, versus
 from prunebench.bench.files import write_atomically
 from prunebench.bench.policies.procedures import NONE, PROCEDURES
 from prunebench.bench.policies.votes import VOTES
@@ -158,8 +159,9 @@ def _labelled(
 
 
 def rebuilt(run: WrittenRun, out: Path | None = None) -> Results:
-    """The results with rows, frontier, votes and calibration computed anew; what was measured, and :data:`TAKEN_OVER`,
-    is kept.
+    """The results with rows, pairs, frontier, votes and calibration computed anew.
+
+    What was measured, and :data:`TAKEN_OVER`, is kept.
 
     So is what a plugin computed that is not loaded. In ``out`` is left what else a run folder holds, and what its
     results name: they can be rebuilt again.
@@ -170,9 +172,11 @@ def rebuilt(run: WrittenRun, out: Path | None = None) -> Results:
     rows = [_with_kept(row, before[row.task, row.method]) for row in made.rows]
     votes = [*made.votes, *(row for row in run.results.votes if row.vote not in VOTES.names())]
     notes = [*made.notes, *(note for note in run.results.notes if note.table != TABLE)]
+    chosen = [one for one in run.results.representatives if one.method in run.replays.of]
     results = run.results.model_copy(
         update={
             "rows": rows,
+            "pairs": versus(run.records, run.replays, run.candidates, run.setting, pairs_of(chosen)),
             "frontier": made.frontier,
             "votes": votes,
             "calibration": made.calibration,

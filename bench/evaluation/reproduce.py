@@ -25,6 +25,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "votes": ("task", "method", "voters", "vote"),
     "calibration": ("task", "method"),
     "representatives": ("quadrant",),
+    "pairs": ("task", "method", "other"),
 }
 """The tables of a result, and what names a row in each."""
 

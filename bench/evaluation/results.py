@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prunebench.bench.evaluation.columns import METRICS
-from prunebench.bench.evaluation.statistics import Interval, Number
+from prunebench.bench.evaluation.statistics import FEWEST_PROBLEMS, Interval, Number
 from prunebench.bench.files import csv_text, write_atomically
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 POOLED = "all"
 """The task of rows over the problems of all tasks."""
+
+MARGIN = 2.0
+"""Points of avg@k: two methods that are shown to differ by less are equal."""
+LEVEL = 0.05
 
 QuadrantName = Literal["control", "I", "II", "III", "IV", "mixed"]
 
@@ -184,6 +189,42 @@ class CalibrationRow(Row):
     bins: list[tuple[float, float, int, float, float]]
 
 
+class PairRow(Row):
+    """``method`` minus ``other`` on a task, in points: avg@k and the vote, with 95 % intervals over problems.
+
+    ``p``: sign-flip permutation of the avg@k. ``p_holm`` and ``p_equal`` (two one-sided tests within :data:`MARGIN`)
+    are adjusted for all pairs that were asked for. ``more``: the further problems that would decide it 80 times in
+    100, if the true difference is the one that was seen; NaN where nobody can tell.
+    """
+
+    task: str
+    method: str
+    other: str
+    avg: Interval
+    maj: Interval
+    p: Number
+    p_holm: Number
+    p_equal: Number
+    more: Number
+    n_problems: int
+
+    @property
+    def verdict(self) -> str:
+        """What these problems establish."""
+        near = self.p_equal < LEVEL
+        if self.p_holm < LEVEL:
+            ahead = "ahead" if self.avg.mean > 0 else "behind"
+            return f"{ahead}, by less than {MARGIN:g} points" if near else ahead
+        if near:
+            return f"equal within {MARGIN:g} points"
+        if self.n_problems < FEWEST_PROBLEMS:
+            return f"not established: {FEWEST_PROBLEMS} problems are the fewest"
+        if math.isnan(self.more):
+            return "no difference on any problem" if self.avg.mean == 0 else "not established"
+        digits = max(0, len(str(int(self.more))) - 2)  # of so rough a number no more are known
+        return f"not established: about {int(round(self.more, -digits)):,} more problems"
+
+
 class Note(Row):
     """A statement under a table: of one ``task``, or of all (empty). ``table`` is what it was computed with."""
 
@@ -192,14 +233,15 @@ class Note(Row):
     task: str = ""
 
 
-TABLES = ("rows", "representatives", "equal_cost", "frontier", "votes", "calibration", "repeated")
+TABLES = ("rows", "representatives", "pairs", "equal_cost", "frontier", "votes", "calibration", "repeated")
 """The tables of a result, by the names of their fields."""
 
 
 class Results(BaseModel):
     """A comparison: its rows, and what is needed to run it again.
 
-    ``problems`` lists the evaluated problem ids per task, ``splits`` those that methods were trained and tuned on.
+    ``pairs``: the representatives, each held against each. ``problems`` lists the evaluated problem ids per task,
+    ``splits`` those that methods were trained and tuned on.
     ``repeated`` holds the rows of tables again, without finished and leaky prefixes, where there are many. ``left_out``
     says per method why it has no row; ``notes`` are the statements under the table (minimum detectable difference,
     finished and leaky shares, duplicate score columns). ``setup`` is what the command line needs to run it again,
@@ -218,6 +260,7 @@ class Results(BaseModel):
     problems: dict[str, list[str]]
     rows: list[ResultRow]
     representatives: list[Representative] = []
+    pairs: list[PairRow] = []
     equal_cost: list[EqualCostRow] = []
     frontier: list[FrontierRow] = []
     votes: list[VoteRow] = []

@@ -42,8 +42,9 @@ class Interval:
     high: Number
 
     def scaled(self, factor: float) -> Interval:
-        """All three numbers times ``factor`` (not negative)."""
-        return Interval(self.mean * factor, self.low * factor, self.high * factor)
+        """All three numbers times ``factor``; a negative one turns the ends round."""
+        low, high = (self.low, self.high) if factor >= 0 else (self.high, self.low)
+        return Interval(self.mean * factor, low * factor, high * factor)
 
 
 UNDEFINED = Interval(math.nan, math.nan, math.nan)

@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from prunebench.bench.evaluation.results import FrontierRow, Note, QuadrantName, Representative, ResultRow, Results
+from prunebench.bench.evaluation.results import (
+    FrontierRow,
+    Note,
+    PairRow,
+    QuadrantName,
+    Representative,
+    ResultRow,
+    Results,
+)
 from prunebench.bench.evaluation.statistics import Interval
 from tests.figures.rows import flat_row
 
@@ -84,6 +92,13 @@ def curve(method: str) -> list[FrontierRow]:
     return rows
 
 
+def pair(method: str, other: str) -> PairRow:
+    """All tasks: ``method`` behind ``other``, not beyond chance."""
+    behind = Interval(-11.3, -24.9, 2.3)
+    tests = {"p": 0.08, "p_holm": 0.24, "p_equal": 0.9, "more": 120.0}
+    return PairRow(task="all", method=method, other=other, avg=behind, maj=behind, n_problems=48, **tests)
+
+
 @pytest.fixture
 def results() -> Results:
     bases = dict(zip(TASKS, np.array([44.1, 38.0, 51.5, 47.2, 39.8]), strict=True))
@@ -103,6 +118,7 @@ def results() -> Results:
             Representative(quadrant=quadrant, method=method, validation_auroc=0.6, candidates=3)
             for quadrant, method in (("I", "slim-sc"), ("II", "text-classifier"), ("III", "entropy"), ("IV", "stop"))
         ],
+        pairs=[pair("text-classifier", "stop"), pair("entropy", "stop"), pair("slim-sc", "stop")],
         frontier=[row for method in [*METHODS, EXTRA] if method != "random" for row in curve(method)],
         left_out={"prm": "no reward model is installed"},
         notes=[

@@ -66,6 +66,15 @@ def test_every_method_and_every_axis_is_named(plot: Plot, results: Results) -> N
     assert figure.get_size_inches()[0] == WIDTH_INCHES
 
 
+def test_the_forest_says_whether_a_quadrant_is_the_best_one(results: Results) -> None:
+    said = [text.get_text() for text in forest(results).texts]
+    assert "best quadrant: not established" in said
+    assert "IV (stop) minus II (text-classifier): +11.3 [−2.3, +24.9]" in said
+    for task in ("power", "all"):
+        alone = [text.get_text() for text in forest(results.model_copy(update={"pairs": []}), task).texts]
+        assert not any("best quadrant" in text for text in alone), "they were never held together"
+
+
 def test_the_forest_fills_what_holm_leaves_standing_and_dashes_the_potential(results: Results) -> None:
     rows = [row for row in results.rows if row.task == "all"]
     (ax,) = forest(results).axes

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.grading import graded
 from prunebench.bench.evaluation.ledger import generator_token
-from prunebench.bench.evaluation.rebuild import WrittenRun
-from prunebench.bench.evaluation.replays import competing
+from prunebench.bench.evaluation.replays import Replays, competing
+from prunebench.bench.evaluation.results import MARGIN, PairRow, Representative
 from prunebench.bench.evaluation.statistics import (
     FEWEST_PROBLEMS,
     POINTS,
-    Interval,
     equivalence_p,
     holm,
     mean_interval,
@@ -26,79 +25,49 @@ from prunebench.bench.evaluation.statistics import (
     problems_to_find,
     sign_flip_p,
 )
-from prunebench.bench.evaluation.tables.main import tables_of
+from prunebench.bench.evaluation.tables.main import Setting, tables_of
 from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.base import Quadrant
 
-MARGIN = 2.0
-"""Points of avg@k: two methods that are shown to differ by less are equal."""
-LEVEL = 0.05
 FREE = (Quadrant.I.value, Quadrant.III.value)
 
 Pair = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class VersusRow:
-    """``method`` minus ``other`` on a task, in points: avg@k and the vote, with 95 % intervals over problems.
-
-    ``p``: sign-flip permutation of the avg@k. ``p_holm`` and ``p_equal`` (two one-sided tests within :data:`MARGIN`)
-    are adjusted for all pairs that were asked for. ``more``: the further problems that would decide it 80 times in
-    100, if the true difference is the one that was seen; NaN where nobody can tell.
-    """
-
-    task: str
-    method: str
-    other: str
-    avg: Interval
-    maj: Interval
-    p: float
-    p_holm: float
-    p_equal: float
-    more: float
-    n_problems: int
-
-    @property
-    def verdict(self) -> str:
-        """What these problems establish."""
-        near = self.p_equal < LEVEL
-        if self.p_holm < LEVEL:
-            ahead = "ahead" if self.avg.mean > 0 else "behind"
-            return f"{ahead}, by less than {MARGIN:g} points" if near else ahead
-        if near:
-            return f"equal within {MARGIN:g} points"
-        if self.n_problems < FEWEST_PROBLEMS:
-            return f"not established: {FEWEST_PROBLEMS} problems are the fewest"
-        if math.isnan(self.more):
-            return "no difference on any problem" if self.avg.mean == 0 else "not established"
-        return f"not established: about {_rounded(self.more):,} more problems"
+def pairs_of(representatives: Sequence[Representative]) -> list[Pair]:
+    """Every two of the methods that stand for a quadrant."""
+    return list(combinations((one.method for one in representatives), 2))
 
 
-def _rounded(count: float) -> int:
-    """Two digits: of so rough a number no more are known."""
-    digits = max(0, len(str(int(count))) - 2)
-    return int(round(count, -digits))
-
-
-def deciding_pairs(run: WrittenRun) -> list[Pair]:
+def deciding_pairs(
+    representatives: Sequence[Representative], candidates: Mapping[str, Candidate], replays: Replays
+) -> list[Pair]:
     """Every pair of representatives, then every other method against the best free one.
 
     Free are methods with nothing to learn; the best of them is the representative that ranked the validation problems
     best. Only what competes is held against it. Raises UserError where nothing was tuned.
     """
-    chosen = [one for one in run.results.representatives if one.method in run.replays.of]
-    pairs = list(combinations((one.method for one in chosen), 2))
+    chosen = [one for one in representatives if one.method in replays.of]
+    pairs = pairs_of(chosen)
     free = max((one for one in chosen if one.quadrant in FREE), key=lambda one: one.validation_auroc, default=None)
     if free is not None:
-        ours = competing(run.candidates, run.replays)
+        ours = competing(candidates, replays)
         against = [(name, free.method) for name in ours if name != free.method]
         pairs += [pair for pair in against if pair not in pairs and pair[::-1] not in pairs]
     if not pairs:
-        raise UserError(f"{run.folder}: no methods were chosen on validation problems; name those to compare")
+        raise UserError("no methods were chosen on validation problems; name those to compare")
     return pairs
 
 
-def versus(run: WrittenRun, pairs: Sequence[Pair], progress: Progress = SILENT) -> list[VersusRow]:
+def versus(
+    records: Sequence[ProblemRecord],
+    replays: Replays,
+    candidates: Mapping[str, Candidate],
+    setting: Setting,
+    pairs: Sequence[Pair],
+    progress: Progress = SILENT,
+) -> list[PairRow]:
     """Every one of the ``pairs``, on every task and on all pooled, which comes last.
 
     Raises UserError for a method that took no part, and for one that is held against itself.
@@ -108,26 +77,36 @@ def versus(run: WrittenRun, pairs: Sequence[Pair], progress: Progress = SILENT) 
         if method == other:
             raise UserError(f"{method} is held against itself: name other methods")
     for name in names:
-        if name not in run.replays.of:
-            known = ", ".join(run.replays.of)
+        if name not in replays.of:
+            known = ", ".join(replays.of)
             raise UserError(f"method '{name}' has no row in this comparison; it has {known}")
-    unit = generator_token(run.records, run.setting.arithmetic)
+    unit = generator_token(records, setting.arithmetic)
     tick, methods = progress.stretch("grading methods", len(names)), {}
     for name in names:
-        methods[name] = graded(
-            run.candidates[name], run.records, run.replays.of[name], run.setting.arithmetic, unit, run.setting.vote
-        )
+        methods[name] = graded(candidates[name], records, replays.of[name], setting.arithmetic, unit, setting.vote)
         tick(1)
     rows = []
-    for task, problems in tables_of(run.records).items():
+    for task, problems in tables_of(records).items():
         avg = [100 * (methods[method].avg - methods[other].avg)[problems] for method, other in pairs]
         maj = [100 * (methods[method].maj - methods[other].maj)[problems] for method, other in pairs]
-        p_values = [sign_flip_p(differences, run.config.seed) for differences in avg]
+        p_values = [sign_flip_p(differences, setting.seed) for differences in avg]
         equal = holm([equivalence_p(differences, MARGIN) for differences in avg])
         for row, ((method, other), p_holm) in enumerate(zip(pairs, holm(p_values), strict=True)):
             of_avg, of_maj = (mean_interval(values[row], bounds=POINTS) for values in (avg, maj))
-            tests = p_values[row], p_holm, equal[row], _more(avg[row], len(pairs))
-            rows.append(VersusRow(task, method, other, of_avg, of_maj, *tests, len(problems)))
+            rows.append(
+                PairRow(
+                    task=task,
+                    method=method,
+                    other=other,
+                    avg=of_avg,
+                    maj=of_maj,
+                    p=p_values[row],
+                    p_holm=p_holm,
+                    p_equal=equal[row],
+                    more=_more(avg[row], len(pairs)),
+                    n_problems=len(problems),
+                )
+            )
     return rows
 
 

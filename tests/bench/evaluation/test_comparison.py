@@ -343,6 +343,10 @@ def test_the_tables_are_rebuilt_from_what_was_written_down_without_a_model(run, 
     assert [row["check_seconds"] for row in after.rows] == [row["check_seconds"] for row in before.rows]
 
 
+def held(run, pairs):
+    return versus(run.records, run.replays, run.candidates, run.setting, pairs)
+
+
 def test_labels_count_whether_potential_takes_part_or_not_and_what_was_rebuilt_is_a_run(
     run, reasoner, config, tmp_path
 ):
@@ -357,7 +361,7 @@ def test_labels_count_whether_potential_takes_part_or_not_and_what_was_rebuilt_i
     after.write(again / "results.json")
     assert differences(before, rebuilt(reopened(again))) == []
     pair = [("entropy", "margin")]
-    assert repr(versus(reopened(again), pair)) == repr(versus(reopened(made), pair)), "also what is not defined"
+    assert repr(held(reopened(again), pair)) == repr(held(reopened(made), pair)), "also what is not defined"
     for file in ("ledger.csv", "timings.csv", DECISIONS):
         assert (again / file).read_bytes() == (made / file).read_bytes()
     after.model_copy(update={"setup": after.setup | {"labels": []}}).write(again / "results.json")
@@ -393,7 +397,8 @@ def test_decisions_and_rollouts_have_to_belong_to_the_results(run, written, tmp_
 def test_a_method_held_against_none_and_random_has_the_differences_of_the_table(run, written):
     _, results = run
     rows = {(row.task, row.method): row for row in results.rows}
-    found = versus(reopened(written), [("stop", "none"), ("stop", "random")])
+    again = reopened(written)
+    found = held(again, [("stop", "none"), ("stop", "random")])
     assert [(row.task, row.other) for row in found[-2:]] == [("all", "none"), ("all", "random")]
     assert len(found) == 6
     for row in found:
@@ -406,9 +411,9 @@ def test_a_method_held_against_none_and_random_has_the_differences_of_the_table(
         else:
             assert row.maj.mean == pytest.approx(expected["maj_delta_random"].mean)
     with pytest.raises(UserError, match="method 'nobody' has no row in this comparison; it has length, none"):
-        versus(reopened(written), [("stop", "nobody")])
+        held(again, [("stop", "nobody")])
     with pytest.raises(UserError, match="stop is held against itself"):
-        versus(reopened(written), [("stop", "none"), ("stop", "stop")])
+        held(again, [("stop", "none"), ("stop", "stop")])
 
 
 def test_without_draws_there_is_no_table_at_equal_cost(run, reasoner, config, tmp_path):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.formats import with_interval
 from prunebench.bench.evaluation.replays import replay_methods
-from prunebench.bench.evaluation.results import Representative
+from prunebench.bench.evaluation.results import PairRow, Representative
 from prunebench.bench.evaluation.statistics import Interval
-from prunebench.bench.evaluation.tables.main import Setting
-from prunebench.bench.evaluation.tables.versus import VersusRow, deciding_pairs, versus
+from prunebench.bench.evaluation.tables.main import Setting, main_rows
+from prunebench.bench.evaluation.tables.representatives import lead
+from prunebench.bench.evaluation.tables.versus import deciding_pairs, pairs_of, versus
 from prunebench.bench.policies import TopK
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.methods.base import Signal
@@ -43,20 +45,28 @@ def run_of(records, methods, chosen, procedures=()):
     )  # fmt: skip
 
 
+def held(run, pairs):
+    return versus(run.records, run.replays, run.candidates, run.setting, pairs)
+
+
+def deciding(run):
+    return deciding_pairs(run.results.representatives, run.candidates, run.replays)
+
+
 METHODS = {"good": Judge(), "same": ByIds(factor=2.0), "free": ByIds(), "bad": ByIds(factor=-1.0)}
 CHOSEN = [("I", "bad", 0.4), ("II", "good", 0.7), ("III", "free", 0.6)]
 
 
 def test_what_decides_is_every_pair_of_representatives_and_each_method_against_the_best_free_one():
     run = run_of(many(20), METHODS | {"own": ByIds(factor=3.0), "blind": ByIds(factor=0)}, CHOSEN, ["own"])
-    assert deciding_pairs(run) == [("bad", "good"), ("bad", "free"), ("good", "free"), ("same", "free")]
+    assert deciding(run) == [("bad", "good"), ("bad", "free"), ("good", "free"), ("same", "free")]
     with pytest.raises(UserError, match="no methods were chosen on validation problems; name those to compare"):
-        deciding_pairs(run_of(many(2), METHODS, []))
+        deciding(run_of(many(2), METHODS, []))
 
 
 def test_verdicts_follow_the_adjusted_tests():
     run = run_of(knowing(many(60), 1.5), METHODS, CHOSEN)
-    rows = {(row.method, row.other): row for row in versus(run, deciding_pairs(run))}
+    rows = {(row.method, row.other): row for row in held(run, deciding(run))}
     assert rows["bad", "free"].verdict == "behind" and rows["bad", "free"].p_holm < 0.05
     assert rows["same", "free"].verdict == "no difference on any problem"
     assert {row.p_holm >= row.p for row in rows.values()} == {True}
@@ -64,7 +74,10 @@ def test_verdicts_follow_the_adjusted_tests():
 
 def row_of(mean, p_holm, p_equal, more=math.nan, n=50):
     interval = Interval(mean, mean - 1, mean + 1)
-    return VersusRow("t", "a", "b", interval, interval, p_holm, p_holm, p_equal, more, n)
+    return PairRow(
+        task="t", method="a", other="b", avg=interval, maj=interval, p=p_holm, p_holm=p_holm, p_equal=p_equal,
+        more=more, n_problems=n,
+    )  # fmt: skip
 
 
 def test_equality_is_a_result_and_what_is_open_says_how_many_more():
@@ -77,9 +90,35 @@ def test_equality_is_a_result_and_what_is_open_says_how_many_more():
 def test_as_many_more_problems_as_are_said_decide_it():
     few = many(40, seed=3)
     run = run_of(knowing(few, 0.05), METHODS, CHOSEN)
-    (row,) = versus(run, [("free", "random")])
+    (row,) = held(run, [("free", "random")])
     assert "more problems" in row.verdict and row.more > 0
     larger = many(int(row.more) + 40, seed=3)
     repeated = [replace(larger[i], problem=f"p{i}") for i in range(len(larger))]
-    (again,) = versus(run_of(knowing(repeated, 0.05), METHODS, CHOSEN), [("free", "random")])
+    (again,) = held(run_of(knowing(repeated, 0.05), METHODS, CHOSEN), [("free", "random")])
     assert again.more < row.more
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_best_quadrant_is_the_one_that_is_ahead_of_every_other(tied):
+    """``free`` and ``same`` order the paths alike, so that neither can be ahead."""
+    chosen = [("I", "bad", 0.4), ("III", "free", 0.7), *([("IV", "same", 0.6)] if tied else [])]
+    run = run_of(knowing(many(60), 1.5), METHODS, chosen)
+    rows = held(run, pairs_of(run.results.representatives))
+    results = SimpleNamespace(
+        rows=main_rows(run.records, run.replays, run.candidates, run.setting).rows,
+        representatives=run.results.representatives,
+        pairs=rows,
+    )
+    task = results.rows[0].task
+    found = lead(results, task)
+    assert found.rival.method == ("same" if tied else "bad") and found.established != tied
+    difference = gain(results, task, found.leader.method) - gain(results, task, found.rival.method)
+    assert found.sign * found.pair.avg.mean == pytest.approx(difference) and difference >= 0
+    assert with_interval(found.pair.avg.scaled(found.sign), signed=True) in found.detail
+    assert found.headline == f"best quadrant: {'not established' if tied else 'III, established'}"
+    assert lead(SimpleNamespace(rows=results.rows, representatives=results.representatives, pairs=[]), task) is None
+
+
+def gain(results, task, name):
+    (row,) = [row for row in results.rows if (row.task, row.method) == (task, name)]
+    return row["avg_at_k"].mean
