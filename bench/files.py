@@ -104,13 +104,14 @@ class Document(BaseModel):
 
         Raises UserError for a file that is missing, damaged or of another version.
         """
-        file = path / f"{cls.KIND}.json" if path.is_dir() else path
+        file = path / f"{cls.KIND}.json" if path.is_dir() or not path.suffix else path
+        command = f"{cls.COMMAND} --out {file.parent}"
         try:
             return cls.model_validate_json(file.read_text())
         except FileNotFoundError as error:
-            raise UserError(f"{file}: no {cls.KIND} there; make it with: {cls.COMMAND}") from error
+            raise UserError(f"{file}: no {cls.KIND} there; make it with: {command}") from error
         except (ValidationError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: not a {cls.KIND} of this version; make it again with: {cls.COMMAND}") from error
+            raise UserError(f"{file}: not a {cls.KIND} of this version; make it again with: {command}") from error
 
     def save(self, file: Path, indent: int | None = None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ class _LoadedProblems:
     """All problems of all splits, in the order of the rows, and what there is to say about them."""
 
     splits: dict[str, list[Problem]]
+    places: dict[str, str] = field(default_factory=dict)
     rows: int = 0
     unanswered: list[DataRow] = field(default_factory=list)
     repeated: list[DataRow] = field(default_factory=list)
@@ -79,6 +80,10 @@ class DatasetTask(Task):
         chosen = set(sorted(problems, key=lambda problem: digest(f"{seed}/{problem.id}"))[:limit])
         return [problem for problem in problems if problem in chosen]
 
+    def where(self, problem: str) -> str:
+        """The file and the line."""
+        return self._loaded.places.get(problem, problem)
+
     def remarks(self) -> list[str]:
         return self._loaded.remarks
 
@@ -113,6 +118,7 @@ class DatasetTask(Task):
             if first is not problem:
                 _refuse_conflict(first, problem)
                 loaded.repeated.append(row)
+        loaded.places = {problem.id: problem.row.where for problem in by_question.values()}
         self._share_out(list(by_question.values()), loaded)
         self._remark(list(by_question.values()), loaded)
         return loaded

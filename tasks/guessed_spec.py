@@ -44,7 +44,7 @@ class GuessedSpec:
 
 def guessed_spec(rows: Sequence[DataRow], problem: str | None = None, answer: str | None = None) -> GuessedSpec:
     """A description of ``rows``; ``problem`` and ``answer`` are columns that are known. Raises UserError."""
-    columns = {"problem": _column(rows[0], problem, "problem"), "answer": _column(rows[0], answer, "answer")}
+    columns = _columns(rows[0], {"problem": problem, "answer": answer})
     keys: dict[str, object] = {**columns}
     remarks = []
     if context := _usual([column for column in rows[0].values if column not in columns.values()], "context"):
@@ -85,16 +85,16 @@ def _reader(keys: Mapping[str, object], answer_type: str = "text") -> FieldReade
     return FieldReader(spec, answer_type_of(answer_type))
 
 
-def _column(row: DataRow, named: str | None, key: str) -> str:
+def _columns(row: DataRow, named: Mapping[str, str | None]) -> dict[str, str]:
+    """By key the column that is named or has a usual name. Raises UserError, once for all that are not found."""
     held = ", ".join(map(str, row.values))
-    if named is not None:
-        if named not in row.values:
-            raise UserError(f"{row.file}: no column '{named}'; it has {held}")
-        return named
-    column = _usual(list(row.values), key)
-    if column is None:
-        raise UserError(f"{row.file}: has {held}; say which is the {key}: --set {key}=COLUMN")
-    return column
+    if missing := [column for column in named.values() if column is not None and column not in row.values]:
+        raise UserError(f"{row.file}: no column '{missing[0]}'; it has {held}")
+    columns = {key: column or _usual(list(row.values), key) for key, column in named.items()}
+    if unknown := [key for key, column in columns.items() if column is None]:
+        asked = " ".join(f"--set {key}=COLUMN" for key in unknown)
+        raise UserError(f"{row.file}: has {held}; say which is the {' and which the '.join(unknown)}: {asked}")
+    return {key: column for key, column in columns.items() if column is not None}
 
 
 def _usual(columns: Sequence[str], key: str) -> str | None:

@@ -13,6 +13,10 @@ from prunebench.tasks.task import Problem, Task
 
 FIELDS = ("question", "problem", "prompt")
 """Where a row holds its text: the first of these that it has."""
+_REMEDY = (
+    "rename one of them, or say which it is in a task file and ask its name instead: "
+    "prunebench new task NAME --data FILE --set problem=COLUMN --set answer=COLUMN"
+)
 
 
 class Questions(Task):
@@ -65,5 +69,5 @@ def _text(where: str, row: str | Mapping[str, Any]) -> str:
     text = row if isinstance(row, str) else next((row[name] for name in FIELDS if row.get(name)), None)
     if not isinstance(text, str) or not text.strip():
         there = "" if isinstance(row, str) else f" (there are: {', '.join(map(str, row))})"
-        raise UserError(f"{where}: no text in any of the fields {', '.join(FIELDS)}{there}")
+        raise UserError(f"{where}: no text in any of the fields {', '.join(FIELDS)}{there}; {_REMEDY}")
     return text

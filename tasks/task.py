@@ -66,6 +66,10 @@ class Task(ABC):
         """The splits that it has, if only they are not empty."""
         return ("train", "validation", "test")
 
+    def where(self, problem: str) -> str:
+        """What a message calls the problem with this id: its place in the data where there is one."""
+        return problem
+
     @property
     def remote(self) -> bool:
         """Whether its problems have to be fetched from a hub."""

@@ -55,7 +55,10 @@ def advise(
     model: Model = None,
     methods: Annotated[
         str,
-        typer.Option(help="Methods to try, joined by commas; what learns and is not shipped is trained first."),
+        typer.Option(
+            help="Methods to try, joined by commas; what learns and is not shipped is trained first.",
+            show_default=ADVISED.replace(",", ", "),
+        ),
     ] = ADVISED,
     prefix: Prefix = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Say what it would take, and stop.")] = False,

@@ -42,7 +42,9 @@ class SweepSettings:
 def sweep(
     context: typer.Context,
     store: Annotated[Path, typer.Option(help="Rollouts with many paths per problem (prunebench rollouts --n 256).")],
-    methods: Annotated[str, typer.Option(help="Names joined by commas.")] = DEFAULT,
+    methods: Annotated[
+        str, typer.Option(help="Names joined by commas.", show_default=DEFAULT.replace(",", ", "))
+    ] = DEFAULT,
     learned: Learned = None,
     judge: Judge = None,
     settings: Annotated[list[str] | None, set_option(keys_of(SweepSettings))] = None,

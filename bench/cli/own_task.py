@@ -17,6 +17,7 @@ from prunebench.bench.cli.trial import shown_paths
 from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
+from prunebench.tasks.answer_types import names
 from prunebench.tasks.answer_types.golds import accepted
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.guessed_spec import guessed_spec
@@ -55,7 +56,8 @@ def write_task(
     beside = Path(os.path.relpath(data, folder)).as_posix()
     text = Template((TEMPLATES / "task.yaml.template").read_text(encoding="utf-8")).substitute(
         name=name, file=file, data=_scalar(beside), problem=_scalar(guess.keys["problem"]),
-        answer=_scalar(guess.keys["answer"]), answer_type=guess.answers.name, prompt=_scalar(prompt),
+        answer=_scalar(guess.keys["answer"]), answer_type=guess.answers.name, types=", ".join(names()),
+        prompt=_scalar(prompt),
         extra="".join(f"{key}: {_scalar(value)}\n" for key, value in extra.items()),
     )  # fmt: skip
     write_atomically(file, text.encode())
@@ -109,9 +111,9 @@ def examination(task: Task, engine: Engine | None = None, config: RunConfig | No
     common = Counter(problem.answer for problem in everything).most_common(1)[0]
     different = len({problem.answer for problem in everything})
     yield f"{different} different answers; the most frequent, {common[0]!r}, {common[1]} times"
-    yield from _alike(splits)
+    yield from _alike(task, splits)
     if engine is not None:
-        yield from _tokens(everything, engine)
+        yield from _tokens(task, everything, engine)
     if engine is not None and config is not None:
         yield from shown_paths(engine, task, (splits.get("test") or everything)[0], config)
     test = splits.get("test", [])
@@ -126,28 +128,28 @@ def _of_split(task: Task, name: str, limit: int | None) -> list[Problem]:
         return []
 
 
-def _alike(splits: dict[str, list[Problem]]) -> Iterator[str]:
+def _alike(task: Task, splits: dict[str, list[Problem]]) -> Iterator[str]:
     """Test problems that nearly repeat one that methods would learn from."""
     learned = {problem.id: problem.prompt for name in ("train", "validation") for problem in splits.get(name, [])}
     pairs = near_duplicates({problem.id: problem.prompt for problem in splits.get("test", [])}, learned)
     if pairs:
-        first = pairs[0]
-        yield (
-            f"{len({pair.evaluated for pair in pairs})} test problems nearly repeat one to learn from, the closest: "
-            f"{first.evaluated} and {first.trained} share {first.overlap:.0%} of their 8-grams"
-        )
+        first, count = pairs[0], len({pair.evaluated for pair in pairs})
+        repeat = "1 test problem nearly repeats" if count == 1 else f"{count} test problems nearly repeat"
+        two = f"{task.where(first.evaluated)} and {task.where(first.trained)}"
+        yield f"{repeat} one to learn from, the closest: {two} share {first.overlap:.0%} of their 8-grams"
 
 
-def _tokens(problems: Sequence[Problem], engine: Engine) -> Iterator[str]:
+def _tokens(task: Task, problems: Sequence[Problem], engine: Engine) -> Iterator[str]:
     unknown, context = engine.tokenizer.unk_token_id, engine.context
     prompts = [engine.encode_prompt(problem.prompt) for problem in problems]
     lengths = np.array([len(ids) for ids in prompts])
     yield f"tokens per prompt: {lengths.min()} to {lengths.max()}, median {np.median(lengths):.0f}"
     if lengths.max() >= context:
-        worst = problems[int(lengths.argmax())]
-        yield f"NOT POSSIBLE: the prompt of {worst.id} has {lengths.max()} tokens, of {context} for prompt and answer"
+        worst = task.where(problems[int(lengths.argmax())].id)
+        yield f"NOT POSSIBLE: the prompt of {worst} has {lengths.max()} tokens, of {context} for prompt and answer"
     strange = [
         problem.id for problem, ids in zip(problems, prompts, strict=True) if unknown is not None and unknown in ids
     ]
     if strange:
-        yield f"{len(strange)} prompts have words that the tokenizer does not know (the first: {strange[0]})"
+        count = "1 prompt has" if len(strange) == 1 else f"{len(strange)} prompts have"
+        yield f"{count} words that the tokenizer does not know (the first: {task.where(strange[0])})"

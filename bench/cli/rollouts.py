@@ -34,6 +34,7 @@ from prunebench.bench.cli.settings import (
     standard_taken,
 )
 from prunebench.bench.errors import UserError
+from prunebench.tasks.answer_types import names
 
 OF_COMPARISONS = frozenset(
     {"methods", "policy", "vote", "budget", "draws", "recipe", "train_tasks", "kv_bytes_per_token"}
@@ -159,9 +160,7 @@ def import_(
     model: Annotated[str | None, typer.Option(help="stop: the model that it belongs to.")] = None,
     answer_type: Annotated[
         str | None,
-        typer.Option(
-            help="integer, math, choice, text (default: choice where every gold answer is a letter, else math)."
-        ),
+        typer.Option(help=f"{', '.join(names())} (default: choice where every gold answer is a letter, else math)."),
     ] = None,
     settings: Annotated[
         list[str] | None,

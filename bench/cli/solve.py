@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunebench.bench.cli.app import RUN, app, watching
+from prunebench.bench.cli.comparing import require_methods
 from prunebench.bench.cli.options import RUN_KEYS, Engine, Model, Paths, Prefix, device_of, judged
 from prunebench.bench.cli.settings import keys_of, set_option, sorted_settings
 from prunebench.bench.errors import UserError
@@ -49,6 +50,8 @@ def solve(
     from prunebench.bench.engines.options import ModelOptions
     from prunebench.bench.solving import solve as solutions
 
+    if method is not None:
+        require_methods([method], procedures=False)
     own, of_run, of_model = sorted_settings(settings, SolveSettings, RunConfig, ModelOptions)
     given: dict[str, Any] = {"model": model, "method": method, "n": n, "k": k, "prefix": prefix}
     given |= {"learned": Path(own["learned"]) if "learned" in own else None}

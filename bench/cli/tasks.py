@@ -31,6 +31,7 @@ class Columns:
 
 @app.command(rich_help_panel=EXTEND)
 def new(
+    context: typer.Context,
     kind: Annotated[
         str,
         typer.Argument(help="task: problems in a file; python-task: problems that a program makes; or pruner."),
@@ -69,7 +70,9 @@ def new(
             name, data, folder, problem=columns.problem, answer=columns.answer, shipped_model=model in SYNTHETIC
         )
         typer.echo(about)
-    typer.echo(f"{file} written; next: prunebench check {file}")
+    with_model = f" --model {model}" if model else ""
+    plugins = "".join(f" --plugin {plugin}" for plugin in context.obj)
+    typer.echo(f"{file} written; next: prunebench check {file}{with_model}{plugins}")
 
 
 @app.command(rich_help_panel=CHECK)

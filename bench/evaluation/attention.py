@@ -38,7 +38,7 @@ class Attention(Document):
     """The two extreme paths of one problem's pool."""
 
     KIND = "attention"
-    COMMAND = "prunebench study attention"
+    COMMAND = "prunebench study attention FOLDER"
 
     schema_version: Literal[1] = 1
     command: str

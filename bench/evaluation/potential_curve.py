@@ -49,7 +49,7 @@ class Motivation(Document):
     """All paths. A finished path's potential is its verdict; others are success rates of ``continuations``."""
 
     KIND = "motivation"
-    COMMAND = "prunebench study motivation"
+    COMMAND = "prunebench study motivation FOLDER"
 
     schema_version: Literal[1] = 1
     command: str

@@ -28,7 +28,7 @@ class Guideline(Document):
     """Laws for one method and one model, fitted to one sweep."""
 
     KIND = "guideline"
-    COMMAND = "prunebench sweep"
+    COMMAND = "prunebench sweep --store FOLDER"
 
     schema_version: Literal[1] = 1
     model: str

@@ -53,7 +53,7 @@ class Recommendation(Document):
     """
 
     KIND = "recommendation"
-    COMMAND = "prunebench advise"
+    COMMAND = "prunebench advise --task TASK"
 
     schema_version: Literal[1] = 1
     command: str
@@ -85,9 +85,9 @@ class Recommendation(Document):
         said = [
             f"on {self.problems} problems ({', '.join(self.tasks)}), {self.budget:,.0f} generator tokens per problem:",
             f"  keep all of N = {self.none_paths}: maj@N {_points(self.none)}",
-            f"  the best of {self.candidates} candidates, chosen on other problems than measured: "
+            f"  the best of {self.candidates} pairs of a method and a ratio, chosen on other problems than measured: "
             f"{_points(self.gain, sign=True)} over keeping all at the same cost",
-            *(f"  the same with {share} of the cost: {_points(gain, sign=True)} to keeping all with all of it"
+            *(f"  the same for {share} of that cost: {_points(gain, sign=True)} over keeping all at the whole cost"
               for share, gain in self.cheaper.items()),
             f"  random pruning at the same ratio: {_points(self.chance, sign=True)}",
         ]  # fmt: skip
@@ -101,7 +101,8 @@ class Recommendation(Document):
             return [
                 *said,
                 f"PRUNE: {what}",
-                f"  halves of the problems choose this method in {self.agreement:.0%} of the cases",
+                f"  how firm that choice is: {self.agreement:.0%} of {2 * HALVINGS} random halves of these problems "
+                "choose this method",
             ]
         more = f"; about {self.needed:,} problems would establish a gain of this size" if self.needed else ""
         return [

@@ -64,7 +64,7 @@ class Sweep(Document):
     """All cells, and what they rest on. ``lengths``: mean tokens of a complete path, by task."""
 
     KIND = "sweep"
-    COMMAND = "prunebench sweep"
+    COMMAND = "prunebench sweep --store FOLDER"
 
     schema_version: Literal[1] = 1
     command: str

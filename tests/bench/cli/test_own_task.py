@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ from prunebench.bench.cli.own_task import examination, write_python_task, write_
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
 from prunebench.tasks import catalogue
+from prunebench.tasks.answer_types import names
 from prunebench.tasks.dataset_task import DatasetTask
 from tests.tasks.test_answer_types import OWN as DATE
 from tests.tasks.test_answer_types import forgotten  # noqa: F401
@@ -38,14 +40,21 @@ def test_the_written_task_loads_and_has_the_narrowest_type(tmp_path, answers, ki
     assert isinstance(task, DatasetTask) and task.answer_type == kind and sentence in about
     assert sum(len(problems) for problems in task._loaded.splits.values()) == 3
     assert 'data: "../p.jsonl"' in file.read_text()
+    assert all(f"{name}, " in file.read_text() for name in names())
 
 
 def test_columns_are_guessed_or_named(tmp_path):
     file, _ = written(tmp_path, rows("1", "2", "3", question="QUESTION", answer="reply"), answer="reply")
     assert catalogue.get(str(file)).problems("train")
     german = {"data": _file(tmp_path, rows("1", question="Frage")), "folder": tmp_path, "shipped_model": False}
-    with pytest.raises(UserError, match=r"has Frage, answer; say which is the problem: --set problem=COLUMN"):
+    with pytest.raises(UserError, match=r"has Frage, answer; say which is the problem: --set problem=COLUMN$"):
         write_task("other", **german, problem=None, answer=None)
+    both = german | {"data": _file(tmp_path, rows("1", question="Frage", answer="Lösung"))}
+    with pytest.raises(
+        UserError, match=r"which is the problem and which the answer: --set problem=COLUMN --set answer="
+    ):
+        write_task("other", **both, problem=None, answer=None)
+    _file(tmp_path, rows("1", question="Frage"))
     with pytest.raises(UserError, match=r"no column 'nope'; it has Frage, answer"):
         write_task("other", **german, problem="nope", answer=None)
 
@@ -90,7 +99,8 @@ def test_an_examination_warns(tmp_path):
     text = "\n".join(examination(catalogue.get(str(file)), TransformersEngine.load("embedded")))
     assert "NOT POSSIBLE: the prompt of" in text and "3 test problems: intervals will be wide" in text
     assert "1 different answers; the most frequent, '7', 6 times" in text
-    assert "test problems nearly repeat one to learn from" in text
+    assert re.search(r"3 test problems nearly repeat .*: \S*p.jsonl, line \d and \S*p.jsonl, line \d share", text)
+    assert re.search(r"6 prompts have words .* \(the first: \S*p.jsonl, line \d\)", text)
 
 
 def test_a_shipped_task_is_examined_by_a_few_of_its_problems():
@@ -106,6 +116,7 @@ def test_an_answer_type_of_ones_own_is_guessed_and_checked(prunebench, tmp_path)
     code, out, _ = prunebench("new", "task", "days", "--data", "days.csv", "--plugin", "date.py")
     assert code == 0 and "all answers are of type date" in out
     assert 'prompt: "{problem}\\n\\nEnd with the date, as in 2024-02-29."' in (tmp_path / "days.yaml").read_text()
+    assert "next: prunebench check days.yaml --plugin date.py" in out
     code, out, _ = prunebench("check", "days.yaml", "--plugin", "date.py")
     assert code == 0 and "gold answer '2024-02-29'" in out
 

@@ -41,6 +41,8 @@ def test_a_true_gain_is_found_and_recommended():
     text = "\n".join(found.lines())
     assert "PRUNE: stop: sample N = 80 paths, keep k = 20 after 40 tokens (gamma = 0.25)" in text
     assert "DO NOT" not in text and "on 120 problems (t)" in text
+    assert "the best of 3 pairs of a method and a ratio" in text and "of 400 random halves of these problems" in text
+    assert "the same for 50% of that cost: +" in text and "over keeping all at the whole cost" in text
 
 
 def test_without_a_difference_pruning_is_seldom_recommended():

@@ -136,7 +136,9 @@ def test_questions_are_texts_or_rows():
     assert [(problem.id, problem.prompt.partition("\n")[0]) for problem in task.problems()] == [
         ("1", "one ?"), ("2", "two ?"), ("x", "three ?")
     ]  # fmt: skip
-    with pytest.raises(UserError, match=r"question 2: no text in any of the fields .* \(there are: text\)"):
+    with pytest.raises(
+        UserError, match=r"question 2: no text in any of the fields .* \(there are: text\); .*new task NAME"
+    ):
         Questions(["one", {"text": "two"}])
     with pytest.raises(UserError, match="the id 'a' stands twice"):
         Questions([{"question": "one", "id": "a"}, {"question": "two", "id": "a"}])
@@ -161,4 +163,8 @@ def test_the_command_line_solves_a_file(prunebench, tmp_path):
     assert code == 0 and out.splitlines()[1].startswith("1: ")
     assert "no file of questions" in refused(prunebench("solve", "nothing"))
     assert "no such file" in refused(prunebench("solve", "nothing.jsonl"))
-    assert "no recommendation there" in refused(prunebench("solve", file, "--recommended", tmp_path))
+    said = refused(prunebench("solve", file, "--recommended", tmp_path / "soon"))
+    assert said.endswith(
+        "no recommendation there; make it with: prunebench advise --task TASK --out " + str(tmp_path / "soon")
+    )
+    assert "unknown method 'stpo': did you mean 'stop'" in refused(prunebench("solve", file, "--method", "stpo"))
