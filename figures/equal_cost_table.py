@@ -49,8 +49,18 @@ class EqualCostTable:
         title = "all tasks pooled" if first.task == "all" else first.task
         return (
             f"equal cost: {title}, {first.n_problems} problems, at most {first.budget:,.0f} generator tokens per "
-            f"problem (pools drawn {first.draws} times from {first.stored_paths} paths)"
+            f"problem (pools drawn {self._draws()} from {first.stored_paths} paths)"
         )
+
+    def _draws(self) -> str:
+        """``4 times``, with the methods whose pools were drawn another number of times."""
+        by_number: dict[int, list[str]] = {}
+        for row in self.results.equal_cost:
+            by_number.setdefault(row.draws, []).append(row.method)
+        usual = max(by_number, key=lambda number: len(by_number[number]))
+        others = (f"{', '.join(names)}: {number}" for number, names in by_number.items() if number != usual)
+        said = "; ".join(others)
+        return f"{usual} times ({said})" if said else f"{usual} times"
 
     def markdown(self) -> str:
         return f"### {self.caption}\n\n{markdown_table(HEADER, self.rows(), texts=2)}\n{LEGEND}\n"

@@ -42,13 +42,20 @@ Memories = dict[tuple[str, str, int], Memory]
 """By task, problem and checkpoint."""
 
 
+BALANCED = 4
+"""So many draws in a row begin at even distances of one order: pools of a quarter of the paths hold each path once."""
+
+
 def subsample_order(task: str, problem: str, paths: int, draw: int, seed: int) -> NDArray[np.int64]:
     """int64 (paths,): the order in which a draw takes the stored ``paths`` of a problem; the first N are its pool.
 
     Keyed by seed, task, problem and draw: every method sees the same pools, and a larger pool holds the smaller one.
+    Each is a fair draw; :data:`BALANCED` of them together hold every path about equally often.
     """
-    key = hashlib.sha256(f"{seed}\x1f{task}\x1f{problem}\x1f{draw}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(paths)
+    block, turn = divmod(draw, BALANCED)
+    key = hashlib.sha256(f"{seed}\x1f{task}\x1f{problem}\x1f{block}".encode()).digest()
+    order = np.random.default_rng(int.from_bytes(key[:8], "big")).permutation(paths)
+    return np.roll(order, -(turn * paths // BALANCED))
 
 
 POOLS_HELD = 128

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.progress import Tick, uncounted
 from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.methods.base import Source
 
 Array = NDArray[np.float64]
 PolicyFor = Callable[[int], Policy]
@@ -30,6 +32,8 @@ PolicyFor = Callable[[int], Policy]
 
 CLOSE_IN = 8
 """After so many costs the search for the largest pool halves what is left."""
+CHANCE_DRAWS = 200
+"""Pools of controls that read nothing: they cost nothing to draw, and every difference is taken to one of them."""
 ROUNDING = 1e-9
 """Sums of the same costs in another order differ by so much; a method is not refused a path for it."""
 
@@ -39,6 +43,7 @@ class _Point:
     """A method with pools of ``n`` paths: per problem means over the draws, and the mean number of paths kept."""
 
     n: int
+    draws: int
     k: float
     cost: Array
     avg: Array
@@ -74,10 +79,10 @@ def at_equal_cost(
     """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most the ``budget``.
 
     The retention ratio stays; N varies. Cost is in generator tokens (arithmetic over that of one token), the expected
-    one is the mean over ``records`` and over pools drawn from the stored paths without replacement. ``full`` may say
-    what all stored paths cost a method, where that is known. The difference is taken to ``none`` at its own N of the
-    same budget. A method that cannot pay for one path, and one whose cost nobody knows, has no row. Raises ValueError
-    when ``none`` is not among the methods.
+    one is the mean over ``records`` and over pools drawn from the stored paths without replacement; for a control that
+    reads nothing :data:`CHANCE_DRAWS` are drawn. ``full`` may say what all stored paths cost a method, where that is
+    known. The difference is taken to ``none`` at its own N of the same budget. A method that cannot pay for one path,
+    and one whose cost nobody knows, has no row. Raises ValueError when ``none`` is not among the methods.
     """
     if "none" not in policies:
         raise ValueError("equal cost is a difference to none: it must take part")
@@ -85,21 +90,21 @@ def at_equal_cost(
     most = min(len(record.pool) for record in records)
     chosen: dict[str, _Point] = {}
     for name in policies:
-        points: dict[int, _Point] = {}
+        pruner = candidates[name].pruner
+        chance = CHANCE_DRAWS if pruner.source is Source.CONTROL and not pruner.requires else 1
 
-        def at(n: int, name: str = name, points: dict[int, _Point] = points) -> _Point:
-            if n not in points:
-                # All stored paths are one pool, however they are drawn.
-                draws = subsamples[name].replay(policies[name](n), n, 1 if n == most else budget.draws)
-                points[n] = _point(records, draws, n, budget, unit)
-            return points[n]
+        @cache
+        def at(n: int, draws: int, name: str = name) -> _Point:
+            return _point(records, subsamples[name].replay(policies[name](n), n, draws), n, budget, unit)
 
-        def cost(n: int, at: Callable[[int], _Point] = at) -> float:
-            return float(at(n).cost.mean())
+        def cost(n: int, at: Callable[[int, int], _Point] = at) -> float:
+            return float(at(n, 1 if n == most else budget.draws).cost.mean())
 
         best = largest_affordable(cost, budget.tokens, most, full.get(name))
         if best:
-            chosen[name] = at(best)
+            # All stored paths are one pool, however they are drawn; only what draws of it itself differs.
+            alone = best == most and type(pruner).draws == 1
+            chosen[name] = at(best, 1 if alone else max(budget.draws, chance))
         progress(1)
     return _rows(records, task, candidates, policies, chosen, budget)
 
@@ -144,6 +149,7 @@ def _point(
     drawn = over_draws(lambda record, _: whole_cost(record, budget.arithmetic))
     return _Point(
         n,
+        len(draws[0]),
         float(over_draws(lambda _, replay: float(replay.keep.sum())).mean()),
         over_draws(cost) * expected / drawn,
         over_draws(lambda record, replay: float(metrics.avg_at_k(correct_of(record, replay), replay.keep))),
@@ -182,7 +188,7 @@ def _rows(
             maj_delta=mean_interval(100 * differences[name], bounds=POINTS),
             p_value=p_values[name],
             p_holm=adjusted.get(name, math.nan),
-            draws=budget.draws,
+            draws=point.draws,
             n_problems=len(records),
         )
         for name, point in chosen.items()

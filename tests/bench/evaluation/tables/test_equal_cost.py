@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from prunebench.bench.evaluation.replay import check
 from prunebench.bench.evaluation.subsampling import ScoreCache, Subsamples, subsample_order, without_states
 from prunebench.bench.evaluation.tables.equal_cost import Budget, at_equal_cost, default_budget, largest_affordable
 from prunebench.bench.policies import Ratio
+from prunebench.bench.policies.votes import Majority
 from prunebench.methods.base import Signal
 from prunebench.methods.ensembles.mean_rank import MeanRank
 from prunebench.methods.meter import Cost
@@ -205,6 +207,44 @@ def test_the_vote_is_that_of_the_drawn_pools():
     assert rows["none"].maj_delta.mean == 0
     assert rows["by-ids"].maj_delta.mean == pytest.approx(rows["by-ids"].maj_at_k.mean - rows["none"].maj_at_k.mean)
     assert rows["by-ids"].maj_at_k.mean > rows["none"].maj_at_k.mean, "it keeps the right ones"
+
+
+def test_controls_have_what_all_pools_of_few_stored_paths_would_give():
+    """Told pool by pool: keeping all 4 of 16 paths, and 2 of 4 by chance, which are any 2 of the 16."""
+    generator = np.random.default_rng(0)
+    rates = generator.beta(0.6, 0.8, 24)
+    correct = [(generator.random(16) < rate).astype(int) for rate in rates]
+    classes = [np.where(right, 0, generator.integers(1, 4, 16)) for right in correct]
+    records = [
+        record(problem=f"p{i}", correct=right, classes=of, lengths=[20] * 16)
+        for i, (right, of) in enumerate(zip(correct, classes, strict=True))
+    ]
+
+    def expected(size):
+        return 100 * np.mean(
+            [
+                np.mean([Majority().elect(of[list(pool)]).correctness(0) for pool in combinations(range(16), size)])
+                for of in classes
+            ]
+        )
+
+    policies = {"none": lambda n: Ratio(1.0), "random": lambda n: Ratio(0.5)}
+    rows = equal_cost(records, {"none": KeepAll(), "random": Chance()}, 80, draws=4, policies=policies)
+    assert rows["none"].n == 4 and rows["random"].k == 2
+    assert rows["none"].draws == rows["random"].draws == 200
+    mean = 100 * np.mean(correct)
+    assert rows["none"].avg_at_k == pytest.approx(mean), "every path stands in as many pools"
+    assert rows["random"].avg_at_k == pytest.approx(mean, abs=1)
+    assert rows["none"].maj_at_k.mean == pytest.approx(expected(4), abs=1)
+    assert rows["random"].maj_at_k.mean == pytest.approx(expected(2), abs=1)
+
+
+@pytest.mark.parametrize(("paths", "size", "draws"), [(16, 4, 4), (16, 8, 8), (64, 16, 20), (18, 5, 4), (3, 1, 4)])
+def test_draws_hold_every_path_about_equally_often(paths, size, draws):
+    pools = [subsample_order("t", "p", paths, draw, 0)[:size] for draw in range(draws)]
+    times = np.bincount(np.concatenate(pools), minlength=paths)
+    assert times.sum() == size * draws
+    assert np.ptp(times) <= (0 if size * 4 % paths == 0 else draws // 4)
 
 
 def test_holm_runs_over_the_methods_and_not_the_controls():
