@@ -34,6 +34,11 @@ def draw(run: RunFolder) -> Drawing:
     return Drawing(picture, csv_text(HEADER, rows))
 
 
+NOBODY = (
+    "No quadrant has a representative: none of these methods was chosen on validation problems (`prunebench train`)."
+)
+
+
 @dataclass(frozen=True)
 class QuadrantTable:
     """Rows of ``task``: the representatives in the order of the quadrants, then the controls that took part.
@@ -69,7 +74,8 @@ class QuadrantTable:
         return cells
 
     def markdown(self) -> str:
-        return markdown_table(HEADER, self.rows(), texts=2)
+        table = markdown_table(HEADER, self.rows(), texts=2)
+        return table if self.results.representatives else f"{table}\n{NOBODY}\n"
 
     def write(self, path: Path) -> None:
         write_atomically(path, self.markdown().encode())

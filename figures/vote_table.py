@@ -34,14 +34,22 @@ class VoteTable:
         ]
 
     def markdown(self) -> str:
+        if not self.results.votes:
+            return f"{NO_VOTES}\n"
         return f"{markdown_table(HEADER, self.rows(), texts=3)}\n{LEGEND}\n"
 
     def write(self, folder: Path) -> None:
-        """``vote_table.md`` and ``.csv``."""
+        """``vote_table.md`` and, where there are votes, ``.csv``."""
         write_atomically(folder / "vote_table.md", self.markdown().encode())
+        if not self.results.votes:
+            return
         write_atomically(folder / "vote_table.csv", rows_csv(self.results.votes).encode())
 
 
+NO_VOTES = (
+    "No votes are told apart here: no method of this comparison scores every path once and lets the paths that it "
+    "keeps vote with their final answers."
+)
 LEGEND = (
     "voters: the k paths that the method kept, or all N with its scores as weights. pruning gain: majority over these "
     "voters minus majority over all N. vote gain: this vote minus majority, over the same voters. Ties count their "

@@ -42,6 +42,7 @@ def compare_with(
     if inputs.store is None:
         tasks_of(config)
     require_methods(config.methods)
+    _refuse_another(out, config, inputs.store)
     kind = kind or DEFAULT_ENGINE
     engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, kind)
     if planned and engine is not None:
@@ -60,10 +61,36 @@ def compare_with(
             look=look,
         )
         tick = progress.stretch("tables and figures", 1)
-        write_outputs(results, out)
+        removed = write_outputs(results, out)
         tick(1)
     _show(results, out)
+    if removed:
+        typer.echo(f"removed, being of the earlier result: {', '.join(removed)}")
     return results
+
+
+def _refuse_another(out: Path, config: RunConfig, store: Path | None) -> None:
+    """Raises UserError where ``out`` holds another comparison; other methods of the same one join it."""
+    from prunebench.bench.evaluation.comparison import RESULTS
+    from prunebench.bench.evaluation.inputs import Inputs
+    from prunebench.bench.evaluation.results import Results
+    from prunebench.bench.rollouts.store import RolloutStore
+
+    there = Results.held(out / RESULTS)
+    if there is None:
+        return
+    asked, settings = config.model_dump(mode="json"), there.setup["config"]
+    other = [
+        f"{name} = {settings[name]}, not {asked[name]}"
+        for name in settings
+        if name in asked and name != "methods" and settings[name] != asked[name]
+    ]
+    earlier = Inputs.of(there.setup).store or out / "rollouts"
+    moved = store if store is not None and store.resolve() != earlier.resolve() else None
+    if moved is not None and RolloutStore.open(moved).digest() != there.hashes["rollouts"]:
+        other.append(f"rollouts of {earlier}")
+    if other:
+        raise UserError(f"{out} holds another comparison ({'; '.join(other)}): choose another --out, or delete it")
 
 
 def require_methods(methods: Sequence[str], procedures: bool = True) -> None:
@@ -112,5 +139,5 @@ def _show(results: Results, out: Path) -> None:
         console.print(f"{', '.join(names)}: {remark}")
     for line in left_out_lines(results.left_out):
         console.print(line)
-    written = sorted(path.name for path in out.iterdir() if path.is_file())
+    written = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith("."))
     console.print(f"written to {out}: {', '.join(written)}")

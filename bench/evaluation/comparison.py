@@ -21,7 +21,7 @@ from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.evaluation.replays import competing, require_rows
 from prunebench.bench.evaluation.results import Note, Results
 from prunebench.bench.evaluation.tables.main import Setting
-from prunebench.bench.evaluation.tables.representatives import representatives
+from prunebench.bench.evaluation.tables.representatives import ranked_elsewhere, representatives
 from prunebench.bench.evaluation.tables.versus import pairs_of, versus
 from prunebench.bench.files import file_digest, write_atomically
 from prunebench.bench.policies.votes import VOTES
@@ -188,7 +188,8 @@ def _made_of(
         "validation": sorted({problem for card in cards for problem in card.validation_problems}),
     }
     alike = _near_duplicates(records, inputs.learned, splits)
-    chosen = representatives(candidates, competing(candidates, analysis.replays))
+    ours = competing(candidates, analysis.replays)
+    chosen, elsewhere = representatives(candidates, ours), ranked_elsewhere(candidates, ours)
     return {
         "problems": {
             task: [record.problem for record in records if record.task == task]
@@ -206,6 +207,7 @@ def _made_of(
         "calibration": analysis.calibration,
         "notes": [
             *analysis.notes,
+            *([Note(table="representatives", text=elsewhere)] if elsewhere else []),
             *([Note(table="near_duplicates", text=alike)] if alike else []),
             *([Note(table="learned", text=_learned_from(candidates))] if splits["train"] else []),
             *(Note(table="tasks", text=remark) for remark in remarks),

@@ -11,3 +11,9 @@ def test_the_quadrant_table_names_the_candidates_and_keeps_the_controls(results)
     rows = QuadrantTable(results.model_copy(update={"representatives": [representative]}), "all").rows()
     assert rows[0][:4] == ["III", chosen, "7", "0.60"]
     assert [cells[1] for cells in rows[1:]] == [n for n in ("none", "random", "potential", "oracle") if n in methods]
+
+
+def test_a_table_without_quadrants_says_why(results):
+    table = QuadrantTable(results.model_copy(update={"representatives": []}), "all").markdown()
+    assert "none of these methods was chosen on validation problems" in table
+    assert "No quadrant" not in QuadrantTable(results, "all").markdown()

@@ -12,14 +12,13 @@ from prunebench.methods.base import Quadrant
 
 
 def representatives(candidates: Mapping[str, Candidate], competing: Collection[str]) -> list[Representative]:
-    """Per quadrant the tuned method that ranks the validation problems best, of those that are ``competing``."""
-    chosen = []
+    """Per quadrant the tuned method that ranks the validation problems best, of those that are ``competing``.
+
+    What was tuned on other validation problems than most (see :func:`ranked_elsewhere`) is no candidate.
+    """
+    tuned, chosen = _tuned_alike(candidates, competing), []
     for quadrant in Quadrant:
-        rivals = {
-            name: candidate.card.validation_auroc
-            for name, candidate in candidates.items()
-            if candidate.card and name in competing and candidate.pruner.quadrant() is quadrant
-        }
+        rivals = {name: auroc for name, auroc in tuned.items() if candidates[name].pruner.quadrant() is quadrant}
         if rivals:
             best = max(rivals, key=lambda name: rivals[name])
             chosen.append(
@@ -28,6 +27,38 @@ def representatives(candidates: Mapping[str, Candidate], competing: Collection[s
                 )
             )
     return chosen
+
+
+def ranked_elsewhere(candidates: Mapping[str, Candidate], competing: Collection[str]) -> str:
+    """The sentence about tuned methods whose validation problems are not those of most; empty where there are none."""
+    alike = _tuned_alike(candidates, competing)
+    others = {
+        name: len(card.validation_problems)
+        for name in competing
+        if name not in alike and (card := candidates[name].card) is not None
+    }
+    if not others:
+        return ""
+    named = ", ".join(f"{name} ({count})" for name, count in others.items())
+    usual = candidates[next(iter(alike))].card
+    assert usual is not None
+    return (
+        f"no candidate for its quadrant, being chosen on other validation problems than the {len(alike)} others "
+        f"({len(usual.validation_problems)} problems): {named}"
+    )
+
+
+def _tuned_alike(candidates: Mapping[str, Candidate], competing: Collection[str]) -> dict[str, float]:
+    """Validation AUROC of those with the validation problems of most methods (of equally many: the most problems).
+
+    AUROCs of different problems do not rank methods.
+    """
+    groups: dict[frozenset[str], dict[str, float]] = {}
+    for name in competing:
+        if (card := candidates[name].card) is not None:
+            groups.setdefault(frozenset(card.validation_problems), {})[name] = card.validation_auroc
+    most = max(groups, key=lambda problems: (len(groups[problems]), len(problems)), default=None)
+    return {} if most is None else groups[most]
 
 
 @dataclass(frozen=True)

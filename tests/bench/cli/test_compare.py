@@ -112,6 +112,31 @@ def test_a_store_that_cannot_serve_is_refused(prunebench, imported, tmp_path):
     assert "imported rollouts; their model is not at hand" in refused(prunebench("label", imported))
 
 
+def test_another_comparison_in_the_same_folder_is_refused_and_nothing_of_an_earlier_one_stays(
+    prunebench, imported, source, tmp_path
+):
+    compare = ("compare", "--store", imported, "--methods", "length,none", "--out", tmp_path / "o")
+    prunebench(*compare, "--prefix", 4, "--k", 2)
+    before = (tmp_path / "o" / "results.json").read_bytes()
+    said = refused(prunebench(*compare, "--prefix", 5, "--k", 1))
+    assert "o holds another comparison (k = 2, not 1; prefix_tokens = 4, not 5): choose another --out" in said
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:16]))
+    prunebench("import", "plain", source, "--out", tmp_path / "fewer")
+    elsewhere = ("compare", "--store", tmp_path / "fewer", "--methods", "length,none", "--set", "problems=3")
+    said = refused(prunebench(*elsewhere, "--prefix", 4, "--k", 2, "--out", tmp_path / "o"))
+    assert f"rollouts of {imported}" in said
+    assert (tmp_path / "o" / "results.json").read_bytes() == before
+    prunebench("report", tmp_path / "o")
+    prunebench("figures", tmp_path / "o", "forest")
+    (tmp_path / "o" / "figures" / "mine.txt").write_text("mine")
+    code, said, _ = prunebench(*compare, "--prefix", 4, "--k", 2)
+    assert code == 0 and (tmp_path / "o" / "report.html").exists() and "removed" not in said and ".drawn" not in said
+    code, said, _ = prunebench(*compare, "--prefix", 4, "--k", 2, "--methods", "none,random")
+    assert code == 0 and "removed, being of the earlier result: report.html, figures" in said
+    assert [path.name for path in (tmp_path / "o" / "figures").iterdir()] == ["mine.txt"]
+    assert not (tmp_path / "o" / "report.html").exists()
+
+
 def test_a_budget_may_be_written_in_thousands(prunebench, imported, tmp_path):
     prunebench("compare", "--store", imported, "--prefix", 4, "--set", "budget=0.05k", "--out", tmp_path / "o")
     assert {row.budget for row in Results.read(tmp_path / "o" / "results.json").equal_cost} == {51.2}
