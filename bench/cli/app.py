@@ -34,6 +34,9 @@ ON_DEVICE = (
 FORCED = ("rollouts", "compare", "run", "advise")
 """The commands that stop at a first problem which has next to no answers, unless --force says to go on."""
 
+INTERRUPTED = 130
+"""The exit code of a command that was stopped from the keyboard."""
+
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
@@ -107,9 +110,11 @@ def reported(run: Callable[[], object]) -> None:
         said = f"cannot write{place} ({error.strerror}): make room or choose another folder; what is finished is kept"
         typer.echo(f"prunebench: {UserError(said)}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:  # the library makes the one the other
+        if isinstance(error, SystemExit) and error.code != INTERRUPTED:
+            raise
         typer.echo("prunebench: stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def command_line() -> str:

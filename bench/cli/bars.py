@@ -1,4 +1,4 @@
-"""How far a command is: bars on a terminal, and a line from time to time where nobody would see them."""
+"""How far a command is: bars on a terminal; elsewhere a line from time to time, and one when a stretch has ended."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class Bars:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(), _Tokens(self.tokens_of),
         )  # fmt: skip
-        self.shown = Progress(*columns, console=console)
+        self.shown = Progress(*columns, console=console, disable=not console.is_terminal)
         self._latest: TaskID | None = None
         self._lock, self._said = threading.Lock(), time.monotonic()
+        self._ended: set[TaskID] = set()
 
     def stretch(self, name: str, total: int | None = None, /) -> Tick:
         self._latest = bar = self.shown.add_task(name, total=total)
@@ -64,13 +65,42 @@ class Bars:
     def say(self, sentence: str, /) -> None:
         typer.echo(sentence)
 
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """While the block runs, a line comes even if no step is done for long."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(1.0):
+                self.beat()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def beat(self) -> None:
+        """The line of the latest stretch, if none came for long."""
+        if self._latest is not None:
+            self._line(self._latest)
+
     def _line(self, bar: TaskID) -> None:
-        """In a file or a pipe the bars come at the end only."""
-        now = time.monotonic()
-        if self.shown.console.is_terminal or now - self._said < SECONDS_BETWEEN_LINES:
+        """Where no bars are."""
+        if self.shown.console.is_terminal:
             return
-        self._said = now
         (task,) = (task for task in self.shown.tasks if task.id == bar)
+        with self._lock:
+            now, ends = time.monotonic(), task.finished and bar not in self._ended
+            if not ends and now - self._said < SECONDS_BETWEEN_LINES:
+                return
+            self._said = now
+            self._ended |= {bar} if ends else set()
+        if task.finished and not ends:
+            typer.echo(f"after {task.description}: at work, {task.elapsed - _seconds(task):,.0f} s", err=True)
+            return
         of_all = "" if task.total is None else f" of {task.total:,.0f}"
         counted = (f"{task.completed:,.0f}{of_all}", tokens_of(task, self.tokens_of[bar]), f"{_seconds(task):,.0f} s")
         typer.echo(f"{task.description}: {', '.join(filter(None, counted))}", err=True)
@@ -102,5 +132,5 @@ def _seconds(task: Task) -> float:
 def bars() -> Iterator[Bars]:
     """Shown while the block runs."""
     progress = Bars(Console(stderr=True))
-    with progress.shown:
+    with progress.shown, progress.beating():
         yield progress

@@ -118,6 +118,7 @@ def _planned(
 
     To be run, paths are sampled to their end and looked at; only to be planned (no ``look``), for some seconds.
     """
+    from prunebench.bench.cli.own_task import too_few
     from prunebench.bench.cli.planning import done_in, extent_of, plan_of
     from prunebench.bench.cli.trial import Pilot
     from prunebench.bench.guideline.sweep import playable_of
@@ -140,6 +141,8 @@ def _planned(
     recipe = label_plan(config.recipe)
     for line in plan_of(config, recipe, extent, control=False, swept=names, taught=taught, done=done):
         typer.echo(f"  {line}")
+    if said := too_few(extent.problems):
+        typer.echo(f"  {said}")
     return config
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -17,8 +18,10 @@ from prunebench.bench.cli.trial import shown_paths
 from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
+from prunebench.bench.guideline.recommendation import FEWEST_TO_RECOMMEND
 from prunebench.tasks.answer_types import names
 from prunebench.tasks.answer_types.golds import accepted
+from prunebench.tasks.catalogue import get
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.guessed_spec import guessed_spec
 from prunebench.tasks.near_duplicates import near_duplicates
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SHOWN = 3
 """So many prompts of a task are shown in full."""
-FEW = 20
+FEW = FEWEST_TO_RECOMMEND
 """With fewer evaluated problems an interval is wider than what methods differ by."""
 
 
@@ -116,9 +119,29 @@ def examination(task: Task, engine: Engine | None = None, config: RunConfig | No
         yield from _tokens(task, everything, engine)
     if engine is not None and config is not None:
         yield from shown_paths(engine, task, (splits.get("test") or everything)[0], config)
-    test = splits.get("test", [])
-    if not task.train_only and len(test) < FEW:
-        yield f"{len(test)} test problems: intervals will be wide, few differences between methods can be established"
+    if not task.train_only and (said := too_few(len(splits.get("test", [])))):
+        yield said
+
+
+def too_few(test: int) -> str | None:
+    """What so few test problems will not tell, None for enough."""
+    if test >= FEW:
+        return None
+    count = "1 test problem" if test == 1 else f"{test} test problems"
+    return (
+        f"{count}: intervals will be wide, and advise recommends nothing below {FEW}; add rows, or give test a larger "
+        "share under splits"
+    )
+
+
+def split_sizes(file: Path) -> Iterator[str]:
+    """The splits of a written task, and whether they are large enough; nothing where its rows do not serve yet."""
+    with suppress(UserError):
+        task = get(str(file))
+        sizes = {name: len(_of_split(task, name, None)) for name in task.splits}
+        yield ", ".join(f"{count} {name}" for name, count in sizes.items())
+        if said := too_few(sizes.get("test", 0)):
+            yield said
 
 
 def _of_split(task: Task, name: str, limit: int | None) -> list[Problem]:

@@ -45,7 +45,7 @@ def new(
     settings: Annotated[list[str] | None, set_option(f"task: {keys_of(Columns)}, its columns")] = None,
 ) -> None:
     """Write a task or a pruner of your own: one file, to adapt and to name wherever a shipped one is named."""
-    from prunebench.bench.cli.own_task import write_python_task, write_task
+    from prunebench.bench.cli.own_task import split_sizes, write_python_task, write_task
     from prunebench.bench.plugins import write_pruner
 
     if kind not in KINDS:
@@ -70,6 +70,8 @@ def new(
             name, data, folder, problem=columns.problem, answer=columns.answer, shipped_model=model in SYNTHETIC
         )
         typer.echo(about)
+        for line in split_sizes(file):
+            typer.echo(line)
     with_model = f" --model {model}" if model else ""
     plugins = "".join(f" --plugin {plugin}" for plugin in context.obj)
     typer.echo(f"{file} written; next: prunebench check {file}{with_model}{plugins}")
@@ -124,6 +126,8 @@ def _task(name: str, data: list[str] | None, model: str | None, settings: list[s
     if settings and model is None:
         raise UserError(f"--set {settings[0]}: the options of a model; name it with --model")
     config = config_from(None, settings, NOT_TRIED, tasks=[name], data=data_of(data), model=model)
+    if model is not None:
+        typer.echo(f"loading {model} ...", err=True)
     engine = None if model is None else load_engine(model, "cpu", config.model_options)
     for task in tasks_of(config):
         for line in examination(task, engine, config):

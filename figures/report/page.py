@@ -38,11 +38,14 @@ SORTED_BY = "Δ none [95 %]"
 
 
 def write_report(run: Path, out: Path, extras: dict[str, Path] | None = None, progress: Progress = SILENT) -> Path:
-    """Write the page of a run folder to ``out``, and its figures (PNG, SVG, CSV) into ``figures/`` beside it.
+    """Write the page of a run folder to ``out``, and its figures (PNG, SVG, CSV) into a folder beside it.
+
+    That is ``figures`` in the run itself, elsewhere ``NAME_files`` for ``NAME.html``.
 
     Raises UserError where there are no results of this version; then nothing is written.
     """
-    page = render(RunFolder(run, extras or {}), out.parent / "figures", progress)
+    folder = run / "figures" if out.parent == run else out.with_name(f"{out.stem}_files")
+    page = render(RunFolder(run, extras or {}), folder, progress)
     write_atomically(out, page.encode())
     return out
 

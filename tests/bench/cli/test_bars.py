@@ -48,3 +48,27 @@ def test_where_no_terminal_is_a_line_comes_from_time_to_time(monkeypatch, capsys
     now[0] = 62.0
     tick(1)
     assert capsys.readouterr().err.startswith("sampling: 2 of 4, 500 tokens, ")
+
+
+def test_in_a_file_a_stretch_that_ends_is_one_line_and_what_takes_long_is_said(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO())
+    shown = Bars(console)
+    monkeypatch.setattr(shown.shown, "get_time", lambda: now[0])
+    with shown.shown:
+        tick, tokens = shown.stretch("sampling " * 12, 4), shown.tokens()
+        now[0] = 10.0
+        tokens(500)
+        tick(4)
+        tick(0)
+        assert capsys.readouterr().err == f"{'sampling ' * 12}: 4 of 4, 500 tokens, 50/s, 10 s\n"
+        now[0] = 45.0
+        shown.beat()
+        shown.beat()
+        assert capsys.readouterr().err == f"after {'sampling ' * 12}: at work, 35 s\n"
+        shown.stretch("scoring", 9)
+        now[0] = 80.0
+        shown.beat()
+        assert capsys.readouterr().err == "scoring: 0 of 9, 35 s\n"
+    assert console.file.getvalue() == ""

@@ -29,6 +29,15 @@ def test_help_names_every_command(prunebench):
     assert all(f" {command} " in out for command in COMMANDS)
 
 
+def test_who_stops_a_command_is_told_how_it_goes_on(prunebench, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prunebench.bench.cli.compare.compare_with", stopped)
+    code, _, err = prunebench("demo")
+    assert code == 130 and err == "prunebench: stopped; the same command goes on from here\n"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(prunebench, command):
     code, out, _ = prunebench(command, "--help")

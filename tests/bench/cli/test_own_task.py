@@ -117,6 +117,7 @@ def test_an_answer_type_of_ones_own_is_guessed_and_checked(prunebench, tmp_path)
     assert code == 0 and "all answers are of type date" in out
     assert 'prompt: "{problem}\\n\\nEnd with the date, as in 2024-02-29."' in (tmp_path / "days.yaml").read_text()
     assert "next: prunebench check days.yaml --plugin date.py" in out
+    assert "0 test problems: intervals will be wide, and advise recommends nothing below 20; add rows" in out
     code, out, _ = prunebench("check", "days.yaml", "--plugin", "date.py")
     assert code == 0 and "gold answer '2024-02-29'" in out
 
