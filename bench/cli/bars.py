@@ -99,7 +99,7 @@ class Bars:
             self._said = now
             self._ended |= {bar} if ends else set()
         if task.finished and not ends:
-            typer.echo(f"after {task.description}: at work, {task.elapsed - _seconds(task):,.0f} s", err=True)
+            typer.echo(f"after {task.description}: at work, {(task.elapsed or 0.0) - _seconds(task):,.0f} s", err=True)
             return
         of_all = "" if task.total is None else f" of {task.total:,.0f}"
         counted = (f"{task.completed:,.0f}{of_all}", tokens_of(task, self.tokens_of[bar]), f"{_seconds(task):,.0f} s")
