@@ -22,6 +22,8 @@ from prunebench.bench.evaluation.potential_curve import Motivation
 from prunebench.bench.evaluation.results import Results
 from prunebench.bench.guideline.guideline import Guideline, read_guidelines
 from prunebench.bench.guideline.sweep import Sweep
+from prunebench.bench.rollouts.shards import MANIFEST
+from prunebench.bench.rollouts.store import IMPORTED
 
 COMMANDS = {
     "sweep": "prunebench sweep --store FOLDER",
@@ -30,6 +32,9 @@ COMMANDS = {
     "attention": "prunebench study attention FOLDER",
 }
 """What writes the folders that are looked for in the run folder and beside it, if they are not named."""
+
+NEEDS_MODEL = ("motivation", "attention")
+"""Those of them that let the model of the rollouts go on."""
 
 SHOWN = "stop"
 """The method that figures of a single method show, where it took part."""
@@ -67,7 +72,10 @@ class RunFolder:
         try:
             return Results.read(path)
         except FileNotFoundError as error:
-            raise UserError(f"{path}: no such file; make it with: prunebench compare --out {self.path}") from error
+            made = f"no such file; make it with: prunebench compare --out {self.path}"
+            if (self.path / MANIFEST).exists():
+                made = f"these are rollouts; compare them first: prunebench compare --store {self.path} --out runs/NAME"
+            raise UserError(f"{path}: {made}") from error
         except (ValidationError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: {_what_is_wrong(error)}; run the comparison again with this version") from error
 
@@ -150,10 +158,12 @@ class RunFolder:
         if name == "ablations":
             return "it comes from labelled prefixes of its own (docs/ablations.md)"
         try:
-            store = Inputs.of(self.results.setup).store
+            store, model = Inputs.of(self.results.setup).store, self.results.hashes["model"]
         except (UserError, KeyError):
-            store = None
+            store, model = None, ""
         store = store or self.path / "rollouts"
+        if name in NEEDS_MODEL and model == IMPORTED:
+            return "it needs the model, and that of imported rollouts is not at hand"
         if not store.is_dir():
             return f"the rollouts that it would be made from are not here ({store})"
         return (

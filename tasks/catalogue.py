@@ -67,6 +67,11 @@ def get(name: str, data: Data | None = None) -> Task:
 
         described = {"name": name, "reasoning_gym": name.removeprefix(GYM)}
         return ReasoningGymTask(checked_as(ReasoningGymSpec, "task", described)).require()
+    if Path(name).is_dir():
+        raise UnknownTaskError(
+            f"'{name}' is a folder, and a task is a name or a file (.yaml, .py); rollouts that are there are compared "
+            f"with: prunebench compare --store {name}, and swept with: prunebench sweep --store {name}"
+        )
     near = difflib.get_close_matches(name, [*names(), *_groups()], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(names())}, {GYM}NAME"
     raise UnknownTaskError(f"unknown task '{name}': {hint} (one of your own is named by its file, .yaml or .py)")

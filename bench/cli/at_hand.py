@@ -56,13 +56,18 @@ def processes_on(device: str) -> int:
 def engine_of_store(
     store: RolloutStore, device: str, trusted: bool = False, kind: EngineKind | None = None
 ) -> base.Engine:
-    """The model that sampled the rollouts of a store, loaded as it was then."""
+    """The model that sampled the rollouts of a store, loaded as it was then. Raises UserError for imported ones."""
     from pydantic import ValidationError
 
     from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
     from prunebench.bench.engines.options import ModelOptions
+    from prunebench.bench.rollouts.opening import is_imported
 
     folder = store.shards.folder
+    if is_imported(store):
+        raise UserError(
+            f"{folder}: these rollouts were imported, and their model is not at hand: nothing can be run on it"
+        )
     try:
         options = ModelOptions(**store.manifest.get("model_options", {}))
     except (ValidationError, TypeError) as error:

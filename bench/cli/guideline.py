@@ -18,6 +18,8 @@ from prunebench.bench.progress import left_out_lines
 from prunebench.bench.training.at_hand import learned_for
 
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
+IMPORTED = "entropy,perplexity,deepconf,length,random"
+"""Of rollouts whose model is not at hand."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ def sweep(
     context: typer.Context,
     store: Annotated[Path, typer.Option(help="Rollouts with many paths per problem (prunebench rollouts --n 256).")],
     methods: Annotated[
-        str, typer.Option(help="Names joined by commas.", show_default=DEFAULT.replace(",", ", "))
-    ] = DEFAULT,
+        str | None,
+        typer.Option(
+            help=f"Names joined by commas (default: {DEFAULT.replace(',', ', ')}; of imported rollouts "
+            f"{IMPORTED.replace(',', ', ')})."
+        ),
+    ] = None,
     learned: Learned = None,
     judge: Judge = None,
     settings: Annotated[list[str] | None, set_option(keys_of(SweepSettings))] = None,
@@ -71,11 +77,12 @@ def sweep(
     engine = None if is_imported(opened) else engine_of_store(opened, device, asked.trust_remote_code)
     if engine is not None:
         require_model(opened, store, engine)
+    names = names_of(methods or (IMPORTED if engine is None else DEFAULT))
     with watching() as progress:
         result = sweep_by_name(
-            engine, store, names_of(methods), learned_for(model, learned), asked.trained_for, grid, out,
+            engine, store, names, learned_for(model, learned), asked.trained_for, grid, out,
             judges=Judges(judged(judge), device, shipped=model in SYNTHETIC), problems=asked.problems,
-            command=command_line(), progress=progress,
+            asked=methods is not None, command=command_line(), progress=progress,
         )  # fmt: skip
         tick = progress.stretch("fitting laws", 1)
         refused = write_guidelines(result, out)
@@ -84,7 +91,10 @@ def sweep(
         typer.echo(f"no guideline of {name}: {reason}")
     for line in left_out_lines(result.left_out):
         typer.echo(line)
-    typer.echo(f"in {out}: sweep.json, sweep.csv, guideline-<method>.json; next: prunebench guideline --file {out} ...")
+    written, then = "sweep.json, sweep.csv", ""
+    if set(result.methods) - set(refused) - {"random"}:
+        written, then = f"{written}, guideline-<method>.json", f"; next: prunebench guideline --file {out} ..."
+    typer.echo(f"in {out}: {written}{then}")
 
 
 @app.command(rich_help_panel=LOOK)

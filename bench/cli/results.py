@@ -116,10 +116,15 @@ def versus(
     from prunebench.bench.evaluation.results import MARGIN
     from prunebench.bench.evaluation.tables.versus import deciding_pairs
     from prunebench.bench.evaluation.tables.versus import versus as held_against
+    from prunebench.methods.entries import UnknownNameError
 
     if methods and len(methods) == 1:
         raise UserError(f"{methods[0]}: name the methods that it is held against")
-    _, config, inputs = _written(context, run, trust, runs=False)
+    results, config, inputs = _written(context, run, trust, runs=False)
+    there = list(dict.fromkeys(row.method for row in results.rows))
+    for name in methods or ():
+        if name not in there:
+            raise UserError(f"{run}: {UnknownNameError('method', name, there)}")
     with watching() as progress:
         written = reopened(run, store, code_in(config, inputs), progress)
         if methods:

@@ -75,7 +75,7 @@ def choose(
     for name in config.methods or [*PRUNERS.names(), *PROCEDURES]:
         try:
             if model_hash == IMPORTED:
-                _refuse_learned(name)
+                refuse_learned(name)
             if not readable and (reason := refusal(name, _reads(name))):
                 raise UserError(reason)
             candidates[name] = _candidate(name, config, learned, model_hash, judges)
@@ -99,7 +99,7 @@ def _reads(name: str) -> frozenset[Signal]:
     return reads_of([method]) if method else frozenset()
 
 
-def _refuse_learned(name: str) -> None:
+def refuse_learned(name: str) -> None:
     """Raises UserError for what is fitted to labels of the generating model, which imported rollouts lack."""
     procedure = _procedure(name)
     method = name if procedure is None else procedure.method

@@ -42,7 +42,9 @@ def replay_methods(
     with a sentence; the others go on. Any other exception is a defect and passes, and so does what a plugin raises.
     """
     left_out = {
-        name: reason for name, candidate in candidates.items() if (reason := _missing(name, candidate.pruner, records))
+        name: reason
+        for name, candidate in candidates.items()
+        if (reason := missing_signal(name, candidate.pruner, records))
     }
     replays: dict[str, list[list[Replay]]] = {name: [] for name in candidates}
     # Problems outside, methods inside: what the engine caches for a pool serves all methods and can then go.
@@ -94,12 +96,12 @@ def competing(candidates: Mapping[str, Candidate], replays: Replays) -> list[str
 def require_rows(candidates: Mapping[str, Candidate], records: Sequence[ProblemRecord], asked: Collection[str]) -> None:
     """Raises UserError where a method that was ``asked`` for by name cannot score these pools."""
     for name in asked:
-        reason = _missing(name, candidates[name].pruner, records) if name in candidates else None
+        reason = missing_signal(name, candidates[name].pruner, records) if name in candidates else None
         if reason is not None:
             raise UserError(f"{name} has no row: {reason}; or leave it out of --methods")
 
 
-def _missing(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
+def missing_signal(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) -> str | None:
     """Why ``pruner`` cannot score these pools, or None."""
     required = sorted(type(pruner).requires, key=lambda signal: signal.name)
     for record in records:

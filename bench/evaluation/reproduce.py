@@ -35,7 +35,7 @@ def read_results(path: Path) -> Results:
     try:
         results = Results.read(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; give the results.json of a comparison") from error
+        raise UserError(f"{path}: no such file; name the folder of a comparison") from error
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, first["loc"]))

@@ -22,6 +22,7 @@ from prunebench.bench.guideline.regret import Regret, regrets_of
 from prunebench.bench.guideline.sweep import Sweep
 
 PATTERN = "guideline-*.json"
+SWEEP = "sweep.json"
 
 
 class Guideline(Document):
@@ -119,9 +120,24 @@ def write_guidelines(sweep: Sweep, out: Path) -> dict[str, str]:
     return refused
 
 
+def _refused(sweep: Sweep, method: str) -> str:
+    """Why a method has no guideline."""
+    if method == "random":
+        return "it swept random choice only" if sweep.methods == [method] else ""
+    try:
+        guideline_of(sweep, method)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def read_guidelines(path: Path) -> list[Guideline]:
     """One file, or all of a sweep's folder. Raises UserError where there is none."""
     files = sorted(path.glob(PATTERN)) if path.is_dir() else [path]
+    if not files and (path / SWEEP).exists():
+        sweep = Sweep.read(path)
+        reasons = {method: reason for method in sweep.methods if (reason := _refused(sweep, method))}
+        raise UserError(f"{path}: its sweep gives no guideline; {'; '.join(dict.fromkeys(reasons.values()))}")
     if not files:
         raise UserError(f"{path}: no guideline there; make one with: {Guideline.COMMAND} --out {path}")
     return [Guideline.read(file) for file in files]

@@ -20,16 +20,19 @@ from pydantic import BaseModel, ConfigDict
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.candidates import refuse_learned
+from prunebench.bench.evaluation.replays import missing_signal
 from prunebench.bench.evaluation.tables.equal_cost import largest_affordable
 from prunebench.bench.files import Document, csv_text, write_atomically
 from prunebench.bench.guideline.pools import Pools, orders_of, token_cost
 from prunebench.bench.guideline.scores import KeptScores, ScoredPaths
 from prunebench.bench.policies import Ratio
-from prunebench.bench.progress import SILENT, Progress
-from prunebench.bench.rollouts.opening import first_problems, most_compared, too_short
+from prunebench.bench.progress import SILENT, Progress, left_out_lines
+from prunebench.bench.rollouts.opening import first_problems, most_compared, task_of, too_short
+from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.store import IMPORTED, RolloutStore
 from prunebench.bench.training.cards import refuse_leak
-from prunebench.bench.training.loading import Judges, Learned, load_method
+from prunebench.bench.training.loading import Judges, Learned, Loaded, load_method, reads_of
 from prunebench.methods.base import Pruner, Signal
 
 GAMMAS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32)
@@ -129,16 +132,25 @@ def sweep(
     *,
     arithmetic: Arithmetic | None,
     problems: int | None = None,
+    asked: bool = True,
+    missing: Mapping[str, str] = {},
     command: str = "",
     progress: Progress = SILENT,
 ) -> Sweep:
     """Score, draw, vote. Scores that lie in ``out`` are not computed again, so the same command goes on after a stop.
 
-    Raises UserError for a prefix that is no shorter than every path.
+    Raises UserError for a prefix that is no shorter than every path, where no method is left, and for a method that was
+    ``asked`` for and reads what the store lacks; another one is left out. ``missing``: what was left out before.
     """
     store = RolloutStore.open(folder)
     names, left_out = playable_of({name: type(pruner) for name, pruner in methods.items()})
-    playable = {name: methods[name] for name in names}
+    lacking = _lacking(engine, store, {name: methods[name] for name in names}, grid)
+    if lacking and asked:
+        raise UserError(f"{next(iter(lacking.values()))}; leave it out of --methods")
+    left_out = {**missing, **left_out, **lacking}
+    playable = {name: methods[name] for name in names if name not in lacking}
+    if not playable:
+        raise UserError("; ".join(left_out_lines(left_out)) or "no method is left to sweep")
     kept = KeptScores(out / "scores", store, engine, playable, arithmetic)
     most = most_compared(list(map(len, store.lengths().values())))
     if short := too_short(store, [task for task, _ in store.lengths()], most):
@@ -173,6 +185,15 @@ def sweep(
     return result
 
 
+def _lacking(engine: Engine | None, store: RolloutStore, methods: Mapping[str, Pruner], grid: Grid) -> dict[str, str]:
+    """By method why it cannot score the first stored problem."""
+    stored = next(iter(store.read()))
+    task = task_of(store, stored.task)
+    record = record_of(engine, stored, min(grid.prefixes), None, reads_of(methods), task=task)
+    reasons = {name: missing_signal(name, pruner, [record]) for name, pruner in methods.items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
 def _scored(
     store: RolloutStore, kept: KeptScores, chosen: Sequence[tuple[str, str]], grid: Grid, progress: Progress
 ) -> dict[tuple[str, int], list[ScoredPaths]]:
@@ -203,12 +224,25 @@ def sweep_by_name(
     *,
     judges: Judges,
     problems: int | None = None,
+    asked: bool = True,
     command: str = "",
     progress: Progress = SILENT,
 ) -> Sweep:
-    """The sweep of named methods over stored rollouts. Raises UserError where one was trained on these problems."""
+    """The sweep of named methods over stored rollouts. Raises UserError where one was trained on these problems.
+
+    What was not ``asked`` for by name and cannot be had is left out, with the reason.
+    """
     digest = engine.digest if engine else IMPORTED
-    methods = {name: load_method(name, learned, digest, trained_for, judges) for name in names}
+    methods, missing = dict[str, Loaded](), dict[str, str]()
+    for name in names:
+        try:
+            if engine is None:
+                refuse_learned(name)
+            methods[name] = load_method(name, learned, digest, trained_for, judges)
+        except UserError as error:
+            if asked:
+                raise
+            missing[name] = str(error)
     for name, method in methods.items():
         if method.card is not None and method.card.tuned_at not in grid.prefixes:
             progress.say(f"{name}: tuned at {method.card.tuned_at} tokens, checked at {list(grid.prefixes)}")
@@ -224,6 +258,8 @@ def sweep_by_name(
         out,
         arithmetic=engine.arithmetic if engine else None,
         problems=problems,
+        asked=asked,
+        missing=missing,
         command=command,
         progress=progress,
     )

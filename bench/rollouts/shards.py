@@ -43,7 +43,9 @@ class Shards:
         """An existing folder. Raises UserError when it is none, or of another kind or schema."""
         manifest = _read_object(folder / MANIFEST, "restore or delete it")
         if manifest is None:
-            raise UserError(f"{folder}: no {MANIFEST}, so this is no {kind} store; check the path")
+            inside = next((path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))), None)
+            hint = "check the path" if inside is None else f"did you mean {inside}?"
+            raise UserError(f"{folder}: no {MANIFEST}, so this is no {kind} store; {hint}")
         for key, wanted in (("kind", kind), ("schema_version", SCHEMA_VERSION)):
             if manifest.get(key) != wanted:
                 raise UserError(
@@ -69,9 +71,10 @@ class Shards:
         shards = cls.open(folder, kind)
         for key in sorted({*wanted, *shards.manifest}):
             if shards.manifest.get(key) != wanted.get(key):
+                name, was, now = _first_difference(key, shards.manifest.get(key), wanted.get(key))
                 raise UserError(
-                    f"{folder}: this store was made with {key} = {shards.manifest.get(key)!r}, now it is "
-                    f"{wanted.get(key)!r}; use another folder, or delete this one to start over"
+                    f"{folder}: this store was made with {name} = {was!r}, now it is {now!r}; use another folder, or "
+                    "delete this one to start over"
                 )
         for name in [name for name in shards.names() if shards.damage(name)]:
             warnings.warn(f"{folder}: shard {name} is damaged ({shards.damage(name)}) and is made again", stacklevel=2)
@@ -182,6 +185,14 @@ def _read_listing(folder: Path) -> dict[str, dict[str, str]]:
                 f"{path}: {shown({shard: files})} is no shard; restore it, or delete it to have every shard made again"
             )
     return listing
+
+
+def _first_difference(name: str, was: Any, now: Any) -> tuple[str, Any, Any]:
+    """Of two different settings the innermost name and its values: of two mappings only what differs."""
+    while isinstance(was, Mapping) and isinstance(now, Mapping):
+        key = next(key for key in sorted({*was, *now}) if was.get(key) != now.get(key))
+        name, was, now = f"{name}.{key}", was.get(key), now.get(key)
+    return name, was, now
 
 
 def _read_object(path: Path, hint: str) -> dict[str, Any] | None:

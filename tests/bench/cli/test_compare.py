@@ -137,6 +137,24 @@ def test_another_comparison_in_the_same_folder_is_refused_and_nothing_of_an_earl
     assert not (tmp_path / "o" / "report.html").exists()
 
 
+def test_rollouts_in_the_place_of_something_else_are_told_what_takes_them(prunebench, imported, tmp_path):
+    compared = f"prunebench compare --store {imported}"
+    assert f"these are rollouts; compare them first: {compared} --out runs/NAME" in refused(
+        prunebench("report", imported)
+    )
+    said = refused(prunebench("advise", "--task", imported))
+    assert compared in said and f"prunebench sweep --store {imported}" in said
+    assert f"did you mean {imported}?" in refused(prunebench("compare", "--store", tmp_path))
+
+
+def test_a_misspelt_method_is_told_before_anything_is_read(prunebench, imported, monkeypatch):
+    prunebench("compare", "--store", imported, "--prefix", 4, "--methods", "length,none", "--out", "o")
+    monkeypatch.setattr("prunebench.bench.evaluation.rebuild.reopened", None)
+    said = refused(prunebench("versus", "o", "lenght", "none"))
+    assert "o: unknown method 'lenght': did you mean 'length'?" in said
+    assert "nope/results.json: no such file; name the folder of a comparison" in refused(prunebench("versus", "nope"))
+
+
 def test_a_budget_may_be_written_in_thousands(prunebench, imported, tmp_path):
     prunebench("compare", "--store", imported, "--prefix", 4, "--set", "budget=0.05k", "--out", tmp_path / "o")
     assert {row.budget for row in Results.read(tmp_path / "o" / "results.json").equal_cost} == {51.2}

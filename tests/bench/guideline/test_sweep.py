@@ -111,3 +111,46 @@ def test_a_store_of_problems_that_a_method_was_tuned_on_is_refused(prunebench, t
     told = refused(prunebench("sweep", "--store", tmp_path / "store", "--methods", "entropy", "--set", "prefix=4",
                               "--out", tmp_path / "x"))  # fmt: skip
     assert "trained or tuned on 2 of these problems" in told
+
+
+@pytest.fixture
+def imported(prunebench, tmp_path):
+    """Ten problems with eight paths of words, whose model is not at hand."""
+    rows = [
+        {
+            "problem": f"q{q}",
+            "prompt": f"what is {q} ?",
+            "answer": str(q),
+            "text": f"{'so ' * (5 + i)}\\boxed{{{q + i % 2}}}",
+        }
+        for q in range(10)
+        for i in range(8)
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prunebench("import", "plain", tmp_path / "mine.jsonl", "--out", tmp_path / "imported")
+    return tmp_path / "imported"
+
+
+def test_of_imported_rollouts_what_needs_the_model_is_left_out_or_refused_where_it_was_asked_for(prunebench, imported):
+    sweep = ("sweep", "--store", imported, "--set", "prefix=4", "--set", "budget=20,40", "--out", "swept")
+    code, said, _ = prunebench(*sweep)
+    assert code == 0 and "left out: entropy: entropy needs the signal 'entropy'" in said
+    assert Sweep.read(imported.parent / "swept").methods == ["length", "random"]
+    assert "model of imported rollouts is not at hand" in refused(prunebench(*sweep, "--methods", "stop"))
+    assert "needs the signal 'entropy'" in refused(prunebench(*sweep, "--methods", "entropy"))
+    assert "left out: none: keeps all paths" in refused(prunebench(*sweep, "--methods", "none"))
+
+
+def test_where_no_law_was_fitted_none_is_promised_and_the_guideline_says_why(prunebench, imported):
+    sweep = ("sweep", "--store", imported, "--set", "prefix=4", "--set", "budget=20,40", "--out", "swept")
+    code, said, _ = prunebench(*sweep, "--methods", "random")
+    assert code == 0 and said.splitlines()[-1] == "in swept: sweep.json, sweep.csv"
+    asked = ("guideline", "--file", "swept", "--budget", "20", "--prefix", "4", "--task-length", "14")
+    assert "its sweep gives no guideline; it swept random choice only" in refused(prunebench(*asked))
+
+
+def test_the_model_of_imported_rollouts_is_looked_for_nowhere(prunebench, imported):
+    for study in ("motivation", "attention"):
+        assert "imported, and their model is not at hand" in refused(prunebench("study", study, imported))
+    prunebench("compare", "--store", imported, "--prefix", 4, "--methods", "length,none", "--out", "run")
+    assert "that of imported rollouts is not at hand" in refused(prunebench("figures", "run", "motivation"))

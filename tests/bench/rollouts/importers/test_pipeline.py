@@ -105,13 +105,17 @@ def test_nothing_is_written_of_a_source_that_is_malformed_anywhere(json_lines, t
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [{"task": "other"}, {"grading": "string"}, {"fields": {"text": "text"}}],
+    ("changed", "named"),
+    [
+        ({"task": "other"}, "source.task = 't', now it is 'other'"),
+        ({"grading": "string"}, "grading = 'equivalence', now it is 'string'"),
+        ({"fields": {"text": "text"}}, "source.fields.text = None, now it is 'text'"),
+    ],
 )
-def test_other_options_need_another_folder(json_lines, tmp_path, changed):
+def test_other_options_need_another_folder(json_lines, tmp_path, changed, named):
     path = json_lines(rows())
     import_rollouts("plain", path, tmp_path / "out", Options("t"))
-    with pytest.raises(UserError, match=r"this store was made with (source|grading) = .*; use another folder"):
+    with pytest.raises(UserError, match=f"this store was made with {named}; use another folder"):
         import_rollouts("plain", path, tmp_path / "out", Options(**{"task": "t", **changed}))
 
 
@@ -119,7 +123,9 @@ def test_a_source_that_has_changed_needs_another_folder(json_lines, tmp_path):
     path = json_lines(rows())
     import_rollouts("plain", path, tmp_path / "out", Options("t"))
     path.write_text(path.read_text().replace("so ", "So "))
-    with pytest.raises(UserError, match=r"this store was made with source = .*; use another folder"):
+    with pytest.raises(
+        UserError, match=r"this store was made with source.files.\S+ = '\w+', now it is '\w+'; use another folder"
+    ):
         import_rollouts("plain", path, tmp_path / "out", Options("t"))
 
 
