@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -116,15 +117,11 @@ def versus(
     from prunebench.bench.evaluation.results import MARGIN
     from prunebench.bench.evaluation.tables.versus import deciding_pairs
     from prunebench.bench.evaluation.tables.versus import versus as held_against
-    from prunebench.methods.entries import UnknownNameError
 
     if methods and len(methods) == 1:
         raise UserError(f"{methods[0]}: name the methods that it is held against")
     results, config, inputs = _written(context, run, trust, runs=False)
-    there = list(dict.fromkeys(row.method for row in results.rows))
-    for name in methods or ():
-        if name not in there:
-            raise UserError(f"{run}: {UnknownNameError('method', name, there)}")
+    _require_rows(run, results, methods or ())
     with watching() as progress:
         written = reopened(run, store, code_in(config, inputs), progress)
         if methods:
@@ -212,6 +209,16 @@ def _beside(data: list[str] | None) -> dict[str, Path]:
     for name in folders.keys() - set(COMMANDS):
         raise UserError(f"--data {name}={folders[name]}: nothing is called '{name}'; known are {', '.join(COMMANDS)}")
     return {name: Path(folder) for name, folder in folders.items()}
+
+
+def _require_rows(run: Path, results: Results, methods: Sequence[str]) -> None:
+    """Raises UserError for a method that took no part, with those that did and are called alike."""
+    from prunebench.methods.entries import UnknownNameError
+
+    there = list(dict.fromkeys(row.method for row in results.rows))
+    for name in methods:
+        if name not in there:
+            raise UserError(f"{run}: {UnknownNameError('method', name, there)}")
 
 
 def _written(
