@@ -58,9 +58,12 @@ class Trial:
     @property
     def how(self) -> str:
         """What was tried, in words."""
-        paths = len(self.lengths)
-        said = f"tried {paths} paths of at most {self.cap} tokens for {self.seconds:.1f} s"
-        return said if self.ended == paths else f"{said}, {self.ended} of which ended; extrapolated from there"
+        going = f"{self.tried}, {self.ended} of which ended; extrapolated from there"
+        return self.tried if self.ended == len(self.lengths) else going
+
+    @property
+    def tried(self) -> str:
+        return f"tried {len(self.lengths)} paths of at most {self.cap} tokens for {self.seconds:.1f} s"
 
     def mean_tokens(self, cap: int) -> int | None:
         """The mean length of paths that ``cap`` ends at the latest; None where too few came to their end to tell.
@@ -157,16 +160,16 @@ class Speed:
 def speed_of(engine: Engine, config: RunConfig, pilot: Pilot | None = None) -> Speed:
     """From as many paths as are sampled together, and from those of a ``pilot``, whose lengths count.
 
-    Of the two speeds the higher one: few paths leave a machine idle, few tokens are mostly their beginning.
+    Of the two speeds the higher one, as few paths leave a machine idle; of as many paths whole ones tell more.
     """
     asked = Asked.of(engine, config, config.n)
+    together = asked.requests[: max(1, engine.rows_in_flight // config.n)]
     trials = [pilot.trial] if pilot else []
-    if pilot is None or pilot.whole:
-        together = max(1, engine.rows_in_flight // config.n)
-        trials.append(tried(engine, asked.requests[:together], config.sampling, config.seed, min(TOKENS, asked.cap)))
+    if pilot is None or (pilot.mean_tokens is not None and len(together) * config.n > len(pilot.trial.lengths)):
+        trials.append(tried(engine, together, config.sampling, config.seed, min(TOKENS, asked.cap)))
     longest, fastest = trials[0], max(trials, key=lambda trial: trial.speed)
-    mean = longest.mean_tokens(asked.cap)
-    return Speed(fastest.speed, _read_speed(engine, longest, asked), mean, asked.cap, fastest.how)
+    how = longest.how if fastest is longest else f"{fastest.tried}; how long paths are: {longest.how}"
+    return Speed(fastest.speed, _read_speed(engine, longest, asked), longest.mean_tokens(asked.cap), asked.cap, how)
 
 
 def _read_speed(engine: Engine, trial: Trial, asked: Asked) -> float | None:

@@ -154,7 +154,7 @@ def test_a_pilot_that_is_run_samples_whole_paths_whatever_the_time(reasoner):
 
 
 def test_a_plan_counts_with_the_whole_paths_that_were_sampled(reasoner, monkeypatch):
-    config = preset("demo", n=8, tasks=("synthetic/power",), problems=6)
+    config = preset("demo", n=16, tasks=("synthetic/power",), problems=6)
     pilot = Pilot.of(reasoner, config, SILENT)
     speed = pilot.trial.speed
     slow = trial_of(2, 2, 2, 2, cap=2, going=range(4))
@@ -163,7 +163,12 @@ def test_a_plan_counts_with_the_whole_paths_that_were_sampled(reasoner, monkeypa
     assert slow.speed < speed == extent.tokens_per_second
     assert extent.mean_tokens == round(sum(pilot.trial.lengths) / 32) < 900 and "tried 32 paths" in extent.how
     plan = text_of(config, RECIPES["cpu"], extent, control=False)
-    assert f"= 48 paths of expected {extent.mean_tokens} tokens each" in plan
+    assert f"= 96 paths of expected {extent.mean_tokens} tokens each" in plan
+    fast = replace(trial_of(*[64] * 64, going=range(64)), seconds=64 * 64 / (2 * speed))
+    monkeypatch.setattr(trial, "tried", lambda *_: fast)
+    wider = extent_of(config, reasoner, learning=False, pilot=pilot)
+    assert wider.tokens_per_second == pytest.approx(2 * speed) and wider.mean_tokens == extent.mean_tokens
+    assert "tried 64 paths of at most 64 tokens" in wider.how and "how long paths are: tried 32 paths" in wider.how
 
 
 def test_where_time_is_short_fewer_paths_are_tried_not_fewer_tokens():
