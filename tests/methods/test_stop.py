@@ -15,6 +15,7 @@ from prunebench.methods.check import check_pruner, cost_of
 from prunebench.methods.generator import PrefixCache
 from prunebench.methods.learned.otv import OneTokenVerification
 from prunebench.methods.learned.stop import Lesson, Stop, of_like_width, pairwise_loss
+from prunebench.methods.learned.stop_reader import StopReader
 from prunebench.methods.learned.stop_without_adapter import StopWithoutAdapter
 from prunebench.methods.pool import LabelledPool, Pool, PrefixDataset, within_problem_auroc
 
@@ -54,6 +55,11 @@ def datasets(engine) -> tuple[PrefixDataset, PrefixDataset]:
 def fitted(engine):
     train, validation = datasets(engine)
     return Stop(rank=8, learning_rate=3e-3, epochs=6, batch=64).fit(train, validation), validation
+
+
+def test_an_untrained_stop_vector_is_the_mean_embedding(engine):
+    table = engine.model.get_input_embeddings().weight.detach()
+    torch.testing.assert_close(StopReader(engine.model, Stop()).vector.detach(), table.float().mean(0))
 
 
 def test_it_learns_what_the_cache_tells(fitted):

@@ -62,6 +62,17 @@ def test_a_pool_shows_the_prefix_and_nothing_behind_it(engine, stored):
     assert not pool.has(Signal.POTENTIAL)
 
 
+def test_the_columns_of_a_path_that_ended_are_as_long_as_it_is(stored):
+    """Without an engine, which would read again what seems to be missing."""
+    ended = stored.paths[1]
+    paths = list(stored.paths)
+    paths[1] = replace(ended, signals={name: column[: ended.length] for name, column in ended.signals.items()})
+    pool = pool_of(None, replace(stored, paths=paths), POSITION)
+    assert len(pool.entropy[1]) == ended.length < POSITION == len(pool.entropy[0])
+    short = replace(ended, signals={name: column[:-1] for name, column in paths[1].signals.items()})
+    assert not pool_of(None, replace(stored, paths=[*paths[:1], short, *paths[2:]]), POSITION).has(Signal.ENTROPY)
+
+
 def test_another_position_has_no_states(engine, stored):
     assert not pool_of(engine, stored, POSITION - 1).has(Signal.HIDDEN_STATE)
     states = pool_of(engine, stored, POSITION - 1, reads={Signal.HIDDEN_STATE}).hidden_state(2)
