@@ -51,7 +51,7 @@ def frontier(results: Results) -> Figure:
         if row.method not in HIDDEN and not math.isnan(row.cost):
             curves.setdefault(row.method, []).append(row)
     if ALL not in curves:
-        raise ValueError("these results have no frontier; compute it with: prunebench rebuild")
+        raise ValueError("its results were written before there was a frontier")
     shown = {
         chosen.method: chosen.quadrant
         for chosen in results.representatives

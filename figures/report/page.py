@@ -73,7 +73,7 @@ def render(run: RunFolder, folder: Path, progress: Progress) -> str:
         if guidelines
         else None,
         ledger=ledger_lines(run),
-        notes=results.notes,
+        notes=[note.text for note in results.notes if note.task in ("", task)],
         left_out=results.left_out,
         provenance=provenance(run),
         explorer=None if paths is None else Markup(packed(paths)),  # noqa: S704 - base64

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from markupsafe import escape
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.results import Results
@@ -33,6 +34,8 @@ def test_the_page_stands_alone_and_is_small(page):
 
 def test_it_is_the_same_every_time(run, page, tmp_path):
     assert write_report(run, tmp_path / "again.html").read_bytes() == page.read_bytes()
+    names = {path.name for path in (tmp_path / "again_files").iterdir()}
+    assert names == {path.name for path in (run / "figures").iterdir()} and "forest.png" in names
 
 
 def test_the_main_table_has_every_method_with_its_numbers(run, page):
@@ -40,6 +43,12 @@ def test_the_main_table_has_every_method_with_its_numbers(run, page):
     for row in Results.read(run / "results.json").rows:
         assert f'data-filter="{row.method} {row.quadrant}"' in text
         assert f'data-key="{float(row["avg_at_k"].mean)!r}"' in text
+
+
+def test_notes_are_sentences(run, page):
+    text, results = page.read_text(), Results.read(run / "results.json")
+    assert "text=" not in text and results.notes
+    assert all(str(escape(note.text)) in text for note in results.notes if note.task in ("", results.task))
 
 
 def test_the_explorer_holds_the_paths_as_they_were_stored(run, page):
