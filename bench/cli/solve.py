@@ -49,6 +49,7 @@ def solve(
     from prunebench.bench.config import RunConfig
     from prunebench.bench.engines.options import ModelOptions
     from prunebench.bench.solving import solve as solutions
+    from prunebench.tasks.task import Task
 
     if method is not None:
         require_methods([method], procedures=False)
@@ -59,6 +60,8 @@ def solve(
     options |= {name: value for name, value in given.items() if value is not None}
     options |= of_run | ({"model_options": of_model} if of_model else {})
     asked, done = _asked(problems), []
+    if isinstance(asked, Task):
+        typer.echo(f"{asked.name}: its problems of the split {of_run.get('split', 'test')}")
     with watching() as progress:
         found = solutions(
             asked, **options, judges=judged(list(own.get("judge", ()))), engine=engine, device=device_of(context),

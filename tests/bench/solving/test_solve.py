@@ -161,6 +161,9 @@ def test_the_command_line_solves_a_file(prunebench, tmp_path):
     assert last.startswith("1 problems: ")
     code, out, _ = prunebench("solve", prompts[1], "--n", N, "--k", K, "--method", "entropy", "--out", tmp_path / "p")
     assert code == 0 and out.splitlines()[1].startswith("1: ")
+    of_task = ("solve", "synthetic/power", "--n", N, "--k", K, "--set", "limit=1", "--set", "split=train")
+    code, out, err = prunebench(*of_task, "--out", tmp_path / "t")
+    assert code == 0 and "synthetic/power: its problems of the split train" in out and "\n1 problem: " in out, err
     assert "no file of questions" in refused(prunebench("solve", "nothing"))
     assert "no such file" in refused(prunebench("solve", "nothing.jsonl"))
     said = refused(prunebench("solve", file, "--recommended", tmp_path / "soon"))
