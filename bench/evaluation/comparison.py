@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +161,7 @@ def _hashes(
     """Of what went in: data, what was learned, plugins, settings, tasks, code and packages."""
     return {
         "rollouts": rollouts.store.digest(),
-        "learned": digest_of({name: asdict(chosen.card) for name, chosen in candidates.items() if chosen.card}),
+        "learned": digest_of({name: chosen.card.content() for name, chosen in candidates.items() if chosen.card}),
         "plugins": digest_of([file_digest(path) for path in inputs.plugins]),
         "config": digest_of(config.model_dump()),
         "tasks": digest_of(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,7 +216,7 @@ def identity(name: str, candidate: Candidate, learned: Learned, judges: Mapping[
         [
             candidate.pruner.name,
             candidate.pruner.hyperparameters(),
-            asdict(candidate.card) if candidate.card else None,
+            candidate.card.content() if candidate.card else None,
             {file.name: file_digest(file) for part in parts for file in files[part]},
             {part: judges[part] for part in parts if part in judges},
         ]

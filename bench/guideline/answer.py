@@ -150,10 +150,10 @@ def _paper(budget: float, prefix: float, task_length: float) -> str:
         gamma = PAPER.gamma(budget, prefix, task_length)
     except UserError as error:
         return f"refused: {error}"
-    n = budget / (prefix + gamma * (task_length - prefix))
+    n = math.floor(budget / (prefix + gamma * (task_length - prefix)))
     if gamma * n < 1:
         return (
-            f"gamma = {gamma:.2g}, which keeps no path of N = {n:.0f}; they were fitted at mean paths of 8,650 and "
+            f"gamma = {gamma:.2g}, which keeps no path of N = {n}; they were fitted at mean paths of 8,650 and "
             "11,950 tokens"
         )
-    return f"gamma = {gamma:.3g}, N = {n:.0f}, k = {gamma * n:.0f}"
+    return f"gamma = {gamma:.3g}, N = {n}, k = {gamma * n:.0f}"

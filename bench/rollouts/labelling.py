@@ -27,7 +27,7 @@ PURPOSE = "label"
 
 _ROWS = 128
 """The fewest rows of a request, where there are so many continuations."""
-_SHARD_LABELS = 128
+_SHARD_LABELS = 32
 """So many labels are lost at most when a run is stopped."""
 _JOB_GROUPS = 8
 

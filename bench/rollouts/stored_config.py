@@ -79,7 +79,8 @@ def _checkpoint(store: RolloutStore, by_problem: list[list[int]], say: Callable[
 
 
 def _paths(counts: list[int], say: Callable[[str], None]) -> int:
-    n = most_compared(counts)
+    n, more = most_compared(counts), [count for count in counts if count > most_compared(counts)]
     why = "what every problem has" if n == min(counts) == max(counts) else "with it the most paths take part"
-    say(f"N = {n} paths: {why} (another one: --n)")
+    rest = f"; of {len(more)} problems with more (at most {max(more)}) the first {n}" if more else ""
+    say(f"N = {n} paths: {why}{rest} (another one: --n)")
     return n

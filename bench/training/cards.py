@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +53,8 @@ class Card:
     """
     epoch_problems: list[str] = field(default_factory=list)
     """Those of the validation problems that chose the epoch; the others chose configuration and method."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """The folder of ``data`` and the ``model`` that it was trained with, for the command that trains it again."""
 
     @property
     def tuned_at(self) -> int:
@@ -69,6 +71,10 @@ class Card:
             if isinstance(error, ValidationError):
                 fault = ": ".join([*map(str, error.errors()[0]["loc"]), error.errors()[0]["msg"]])
             raise UserError(f"{path}: not a card of this version ({fault}); train again") from error
+
+    def content(self) -> dict[str, Any]:
+        """All but where it came from, which changes nothing."""
+        return asdict(replace(self, origin={}))
 
     def write(self, path: Path) -> None:
         write_atomically(path, (json.dumps(self.__dict__, indent=1, sort_keys=True) + "\n").encode())

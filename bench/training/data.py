@@ -236,18 +236,46 @@ def labelled_folder(
                 named, distinct = partial(task_of, rollouts), split == "train"
                 pools += labelled_pools(engine, stored, labels, length, reads, named, distinct).pools
         if not pools:
-            raise UserError(f"{folder / split}: no labels of prefixes of {prefix_tokens} tokens")
+            raise UserError(_no_labels(folder / split, _labelled_in(folder / split), prefix_tokens))
         parts.append(PrefixDataset(tuple(pools)))
     if len(digests) != 1:
         raise UserError(f"{folder}: its stores were sampled with different settings; use one folder per setting")
     return parts[0], parts[1], digests.pop()
 
 
+def require_labels(folder: Path, prefix_tokens: int) -> None:
+    """Raises UserError where a split has no labels of the lengths that :func:`labelled_folder` takes; no path is read.
+
+    A path that ended earlier may be a prefix of any length.
+    """
+    for split, lengths in (("train", training_lengths(prefix_tokens)), ("validation", (prefix_tokens,))):
+        stores = _labelled_in(folder / split)
+        found = [label for path in stores for label in LabelStore.open(path / "labels")]
+        if not any(label.prefix_tokens in lengths or label.continuations == 0 for label in found):
+            raise UserError(_no_labels(folder / split, stores, prefix_tokens))
+
+
+def _no_labels(folder: Path, stores: list[Path], prefix_tokens: int) -> str:
+    """The sentence about missing labels, with the command that makes those of the first store."""
+    place = stores[0]
+    return (
+        f"{folder}: no labels of prefixes of {prefix_tokens} tokens; make them with: prunebench label "
+        f"{place / 'rollouts'} --prefix {prefix_tokens} --out {place / 'labels'}"
+    )
+
+
 def _labelled_in(folder: Path) -> list[Path]:
     """Raises UserError where nothing is labelled."""
     stores = sorted(path for path in folder.glob("*") if (path / "labels").is_dir())
     if not stores:
-        raise UserError(f"{folder}: no <name>/rollouts and <name>/labels; see prunebench label --help")
+        place = next((path.parent for path in sorted(folder.glob("*/rollouts"))), folder / "NAME")
+        first = "" if (place / "rollouts").is_dir() else (
+            f"prunebench rollouts --task TASK --set split={folder.name} --out {place / 'rollouts'}, then "
+        )  # fmt: skip
+        raise UserError(
+            f"{folder}: nothing is labelled there; make labels with: {first}prunebench label {place / 'rollouts'} "
+            f"--prefix L --out {place / 'labels'}"
+        )
     return stores
 
 

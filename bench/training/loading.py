@@ -150,9 +150,10 @@ def home_of(name: str, learned: Learned) -> Path:
     return next((folder for folder in folders if (folder / f"{name}.json").exists()), folders[0])
 
 
-def train_command(name: str, folder: Path) -> str:
+def train_command(name: str, folder: Path, card: Card | None = None) -> str:
     """What trains a method into a folder, with the file that brings it where that is none of the package's.
 
+    ``card``: of what is trained again, from the same data for the same model and checkpoint.
     What is shipped is left as it is: there it is another folder, with the model and the data that belong to it.
     """
     entry, options, out, then = entry_of(name), list[str](), folder, ""
@@ -164,6 +165,8 @@ def train_command(name: str, folder: Path) -> str:
             prefix = preset(reasoner.preset).prefix_tokens
             options += ["--model", reasoner.name, "--set", f"prefix={prefix}"]
             options += [text for data in sorted(reasoner.data.glob("*"))[:1] for text in ("--data", str(data))]
+    if not then and card is not None and card.origin:
+        options += ["--data", card.origin["data"], "--model", card.origin["model"], "--set", f"prefix={card.tuned_at}"]
     return shlex.join(["prunebench", "train", base_name(name), *options, "--out", str(out)]) + then
 
 
@@ -210,7 +213,8 @@ def load_method(
     notes = [_checked(card, prefix_tokens)] if card.tuned_at != prefix_tokens else []
     if card.code and card.code != method_code(type(pruner)):
         notes.append(
-            f"its code is not what it was tuned with; tune it again: {train_command(name, home_of(name, learned))}"
+            f"its code is not what it was tuned with; tune it again: "
+            f"{train_command(name, home_of(name, learned), card)}"
         )
     if card.imported:
         notes.append("imported: its training problems are not known, so a leak cannot be excluded")
@@ -268,7 +272,7 @@ def _restored(name: str, card: Card | None, learned: Learned, number: int = 0) -
             pruner.load(file)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise UserError(
-                f"{file}: cannot be read ({first_line(error)}); train it again: {train_command(name, folder)}"
+                f"{file}: cannot be read ({first_line(error)}); train it again: {train_command(name, folder, card)}"
             ) from error
     return pruner
 
@@ -282,5 +286,5 @@ def _require_code(card: Card, entry: type[Pruner], folder: Path) -> None:
     if card.code and not shipped and card.code != method_code(entry):
         raise UserError(
             f"{folder / card.method}.json: the code of '{card.method}' has changed since it was trained; train it "
-            f"again: {train_command(card.method, folder)}"
+            f"again: {train_command(card.method, folder, card)}"
         )

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,8 @@ from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.provenance import method_code
 from prunebench.bench.training.cards import Card, describe, remember_problems
 from prunebench.bench.training.crashes import crashes_of
-from prunebench.bench.training.data import data_digest, labelled_folder, stores_digest
-from prunebench.bench.training.loading import Judges, entry_of, equip, learned_file, parts_of, reads_of
+from prunebench.bench.training.data import data_digest, labelled_folder, require_labels, stores_digest
+from prunebench.bench.training.loading import PACKAGE, Judges, entry_of, equip, learned_file, parts_of, reads_of
 from prunebench.methods.base import LearnablePruner, Pruner, Scores, Setting
 from prunebench.methods.pool import LabelledPool, PrefixDataset, within_problem_auroc
 from prunebench.methods.registry import PRUNERS
@@ -62,6 +62,7 @@ def already_trained(
 
     Nothing is loaded and no path is read. Raises UserError where a part of ``data`` is missing.
     """
+    require_labels(data, prefix_tokens)
     origin = [RULES, SEEDS, stores_digest(data), prefix_tokens, model_hash, seed]
     keys = {name: _key(name, origin, judges or Judges({})) for name in names}
     cards = {name: _card(folder / f"{name}.json") for name in names}
@@ -89,6 +90,7 @@ def train_methods(
 
     What is finished is left as it is; see :func:`already_trained`.
     """
+    origin = {} if folder.resolve().is_relative_to(PACKAGE) else {"data": str(data), "model": engine.name}
     done, keys = already_trained(names, data, folder, prefix_tokens, model_hash=engine.digest, seed=seed, judges=judges)
     waiting = [name for name in names if name not in done]
     if waiting:
@@ -106,6 +108,7 @@ def train_methods(
                 model_hash=engine.digest,
                 sampling_digest=sampling_digest,
                 key=keys[name],
+                origin=origin,
                 seed=seed,
                 judges=judges,
                 progress=progress,
@@ -123,17 +126,17 @@ def train_method(
     model_hash: str,
     sampling_digest: str,
     key: str = "",
+    origin: Mapping[str, str] = {},
     seed: int = 0,
     judges: Judges | None = None,
     progress: Progress = SILENT,
 ) -> Card:
     """Fit (where there is something to fit) every configuration, keep the best on validation, write file and card.
 
-    The card bears ``key``. Fits of the same data and code that were interrupted go on from ``folder/.work``. Raises
-    UserError when a problem is in both data sets.
+    The card bears ``key`` and ``origin``. Interrupted fits go on from ``folder/.work``. Raises UserError when a problem
+    is in both data sets.
     """
-    shared = train.problems & validation.problems
-    if shared:
+    if shared := train.problems & validation.problems:
         raise UserError(f"train and validation share problems ({', '.join(sorted(shared)[:3])}): split by problem")
     digest, code = data_digest(train), method_code(PRUNERS.get(name))
     proposed = [_seeded(pruner, seed) for pruner in PRUNERS.get(name).configurations(setting)][:MAX_CONFIGURATIONS]
@@ -166,6 +169,7 @@ def train_method(
         checkpoint=validation.pools[0].pool.position,
         code=code,
         key=key,
+        origin=dict(origin),
     )
     remember_problems(folder, (*train, *validation))
     _forget_states([training.state_of(trial.pruner) for trial in (*tried, *members)], folder)

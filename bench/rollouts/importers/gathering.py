@@ -20,12 +20,20 @@ class Gathering:
     def add(
         self, record: Record, problem: str, prompt: str, gold: str, paths: Sequence[SourcePath], left_out: int = 0
     ) -> None:
-        """``record`` is where they come from, ``gold`` as ``gold_of`` gives it. Raises UserError for a second gold."""
+        """``record`` is where they come from, ``gold`` as ``gold_of`` gives it.
+
+        Raises UserError for a second gold answer, and for another question: a name would stand for two problems.
+        """
         known = self._problems.setdefault(problem, SourceProblem(self.task, problem, prompt, gold, []))
         if known.gold != gold:
             raise UserError(
                 f"{record.file}, {record.place}: problem {shown(problem)} has the gold answer {shown(gold)} here and "
                 f"{shown(known.gold)} above; problems need distinct names, and files of several tasks one import each"
+            )
+        if prompt and known.prompt and " ".join(prompt.split()) != " ".join(known.prompt.split()):
+            raise UserError(
+                f"{record.file}, {record.place}: problem {shown(problem)} has the prompt {shown(prompt)} here and "
+                f"{shown(known.prompt)} above; problems need distinct names"
             )
         known.prompt = known.prompt or prompt
         known.paths += paths

@@ -46,9 +46,24 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
         record = _typed(row) if kind_of(row.file) in TABLES else row
         paths = _paths(record)
         problem, prompt = _named(record, _prompt(record, paths[0]))
+        if not _there(record, "answer"):
+            raise _absent(record, "answer")
         gold = chosen.gold(record, problem) or gold_of(record, "answer", options)
         gathering.add(record, problem, prompt, gold, list(map(_path, paths)))
     yield from chosen.lettered(gathering.problems())
+
+
+def _there(record: Record, field: str) -> bool:
+    """Whether the row has the field at all, filled or not."""
+    return record.names.get(field, field) in record.values
+
+
+def _absent(record: Record, field: str, instead: str = "") -> UserError:
+    """The complaint that a ``field`` is not there, nor what may stand ``instead``; with the fields that are."""
+    return UserError(
+        f"{record.file}, {record.place}: there is no '{record.names.get(field, field)}'{instead} among its fields "
+        f"({', '.join(map(str, record.values)) or 'none'}): name the right one with --set {field}=FIELD"
+    )
 
 
 def _typed(row: Record) -> Record:
@@ -76,6 +91,8 @@ def _prompt(record: Record, first: Record) -> str:
 
 def _named(record: Record, prompt: str) -> tuple[str, str]:
     """The problem's name and its prompt; a problem that is given by its text is named by the text's hash."""
+    if not (_there(record, "problem") or prompt):
+        raise _absent(record, "problem")
     problem = record.word("problem") or prompt or record.needed("problem")
     if len(problem) <= LONGEST_NAME and "\n" not in problem:
         return problem, prompt
@@ -87,7 +104,7 @@ def _paths(record: Record) -> list[Record]:
     present = {field: record.get(field) for field in OF_PATH if record.get(field) is not None}
     content = next((field for field in CONTENT if field in present), None)
     if content is None:
-        raise record.error("text", None, "there, nor are messages, token_ids or tokens")
+        raise _absent(record, "text", ", nor messages, token_ids or tokens,")
     if content == "text":
         present.pop("messages", None)  # those before the text: of the problem
     first = present[content]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from statistics import mean, median
 
 from prunebench.bench.rollouts.importers.contract import SourcePath
 from prunebench.bench.rollouts.importers.units import SOURCE, WORDS
@@ -23,6 +24,7 @@ class Report:
     problem. ``missing``: paths without a signal, per signal; ``dropped``: signals that did not have one finite value
     per token. ``left_out``: paths of the source that are not complete. ``tokens``: as in the manifest. ``guessed``: the
     answer type that nobody named, unless it is the usual one. ``promptless``: problems without a prompt.
+    ``lengths``: of every path, in tokens.
     """
 
     tokens: str
@@ -34,6 +36,7 @@ class Report:
     verdicts: int = 0
     left_out: int = 0
     promptless: int = 0
+    lengths: list[int] = field(default_factory=list)
     unanswered: Counter[str] = field(default_factory=Counter)
     ungradable: Counter[str] = field(default_factory=Counter)
     disagreements: Counter[str] = field(default_factory=Counter)
@@ -43,6 +46,7 @@ class Report:
     def count(self, problem: str, source: SourcePath, stored: StoredPath) -> None:
         """Count one path."""
         self.paths += 1
+        self.lengths.append(stored.length)
         self.empty += stored.length == 0
         if stored.answer is None:
             self.unanswered[problem] += 1
@@ -69,6 +73,12 @@ class Report:
             lines.append("tokens: words, not the model's tokens (--set tokenizer=FOLDER_OR_ID counts those)")
         elif self.tokens != SOURCE:
             lines.append(f"tokens: those of {self.tokens}")
+        if self.lengths:
+            unit = "words" if self.tokens == WORDS else "tokens"
+            lines.append(
+                f"lengths of paths: mean {mean(self.lengths):,.0f} {unit} (guideline --task-length), median "
+                f"{median(self.lengths):,.0f}"
+            )
         if self.guessed:
             lines.append(f"answers: {self.guessed}, as every gold answer is a letter (--answer-type says otherwise)")
         if self.promptless:

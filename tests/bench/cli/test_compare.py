@@ -98,6 +98,15 @@ def test_one_short_problem_is_left_out_and_does_not_lower_n_for_all(prunebench, 
     assert Results.read(tmp_path / "p" / "results.json").problems == {"mine": ["q0", "q1", "q2"]}
 
 
+def test_paths_beyond_n_are_told(prunebench, source, tmp_path):
+    lines = source.read_text().splitlines(keepends=True)
+    source.write_text("".join([*lines[:5], *lines[8:13], *lines[16:]]))  # five, five and eight paths
+    prunebench("import", "plain", source, "--out", tmp_path / "store")
+    compare = ("compare", "--store", tmp_path / "store", "--prefix", 4, "--methods", "length,none", "--out", "o")
+    told = "N = 5 paths: with it the most paths take part; of 1 problems with more (at most 8) the first 5"
+    assert told in prunebench(*compare)[1]
+
+
 def test_a_store_that_cannot_serve_is_refused(prunebench, imported, tmp_path):
     def refusal(*options):
         return refused(prunebench("compare", "--store", imported, *options))

@@ -94,9 +94,10 @@ def test_a_training_is_done_again_when_the_code_has_changed_and_only_then(pruneb
     plugin.write_text(PLUGIN.replace("float(len(text))", "float(text.count('='))"))
     sentence = refused(prunebench(*compare))
     assert "line.json: the code of 'line' has changed since it was trained" in sentence
-    assert f"prunebench train line --plugin {plugin} --out {tmp_path / 'learned'}" in sentence
-    _, said, _ = prunebench(*train)
-    assert "nothing done" not in said
+    command = sentence.partition("train it again: ")[2]
+    assert f"--data {data} --model {BASE.name} --set prefix=120 --out {tmp_path / 'learned'}" in command
+    _, said, _ = prunebench(*shlex.split(command)[1:])
+    assert "line: validation AUROC" in said, "the whole command"
     after = Card.read(tmp_path / "learned" / "line.json")
     assert after.key != before.key and after.validation_auroc != before.validation_auroc
     assert json.loads((tmp_path / "learned" / "line.json").read_text())["code"] == after.code

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prunebench.bench.training.data import labelled_pools, training_lengths, why_dropped
+from prunebench.bench.errors import UserError
+from prunebench.bench.rollouts.label_store import Label, LabelStore
+from prunebench.bench.training.data import labelled_pools, require_labels, training_lengths, why_dropped
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.methods.base import Signal
 from prunebench.methods.learned.linear_probe import LinearProbe
@@ -22,6 +24,28 @@ def test_labelled_pools_hold_each_distinct_labelled_prefix_once(engine, stored, 
     assert labelled.final_class.tolist() == [0, 0]
     assert labelled.pool.paths.tolist() == [0, 2]
     assert labelled.continuations == 4
+
+
+def test_labels_that_are_missing_are_told_with_the_command_before_anything_is_read(tmp_path):
+    def label(split, tokens, continuations=4):
+        store = LabelStore.create_or_open(tmp_path / split / "mine" / "labels", {"continuations": 4})
+        with store.shards:
+            store.append([Label("t", f"p{tokens}", "ab", tokens, continuations, 1, 1)])
+
+    with pytest.raises(UserError, match=r"train: nothing is labelled there; .* rollouts --task TASK --set split=train"):
+        require_labels(tmp_path, 40)
+    label("train", 20)
+    (tmp_path / "validation" / "mine" / "rollouts").mkdir(parents=True)
+    place = tmp_path / "validation" / "mine"
+    with pytest.raises(UserError, match=f"with: prunebench label {place}/rollouts --prefix L --out {place}/labels"):
+        require_labels(tmp_path, 40)
+    label("validation", 20)
+    with pytest.raises(UserError, match=f"40 tokens; .* label {place}/rollouts --prefix 40 --out {place}/labels"):
+        require_labels(tmp_path, 40)
+    label("validation", 40)
+    require_labels(tmp_path, 40)
+    with pytest.raises(UserError, match="train: no labels of prefixes of 90 tokens"):
+        require_labels(tmp_path, 90)
 
 
 def test_states_are_related_to_all_paths_in_training_and_every_path_counts_in_validation(engine, stored, tmp_path):  # noqa: F811

@@ -245,10 +245,16 @@ GOOD = {"problem": "a", "answer": "5", "text": "x"}
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"answer": "5", "text": "x"}, "field 'problem' is None, not a name"),
-        ({"problem": "a", "text": "x"}, "field 'answer' is None"),
+        ({"answer": "5", "text": "x"}, "no 'problem' among its fields .answer, text.: .* --set problem=FIELD"),
+        ({"problem": "a", "text": "x"}, "no 'answer' among its fields .problem, text.: .* --set answer=FIELD"),
+        ({**GOOD, "problem": None}, "field 'problem' is None, not a name"),
+        ({**GOOD, "answer": None}, "field 'answer' is None"),
         ({"problem": "a", "answer": " ", "text": "x"}, "field 'answer' is ' '"),
-        ({"problem": "a", "answer": "5"}, "field 'text' is None, not there, nor are messages, token_ids or tokens"),
+        (
+            {"problem": "a", "answer": "5"},
+            "there is no 'text', nor messages, token_ids or tokens, among its fields .problem, answer.: name the right "
+            "one with --set text=FIELD",
+        ),
         ({**GOOD, "problem": ["a"]}, "field 'problem' is a list of 1"),
         ({**GOOD, "problem": True}, "field 'problem' is True"),
         ({**GOOD, "answer": 10**30}, "field 'answer' is a huge integer"),
@@ -296,7 +302,7 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line, complaint):
 
 
 def test_the_name_of_a_mapped_field_is_the_one_in_the_complaint(json_lines):
-    with pytest.raises(UserError, match="field 'gold' is None"):
+    with pytest.raises(UserError, match=r"no 'gold' among its fields \(problem, text\): .* --set answer=FIELD"):
         list(read(json_lines([{"problem": "a", "text": "x"}]), Options(fields={"answer": "gold"})))
 
 
@@ -311,3 +317,18 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path):
     path.write_text("hello")
     with pytest.raises(UserError, match=r"rows\.parquet: cannot be read as Parquet"):
         list(read(path, Options()))
+
+
+def test_a_name_that_stands_for_two_questions_is_refused(json_lines, tmp_path):
+    rows = [{"problem": "a", "prompt": f"2 + {i}?", "answer": "5", "text": "so"} for i in (3, 4)]
+    with pytest.raises(UserError, match=r"line 2: problem 'a' has the prompt '2 \+ 4\?' here and '2 \+ 3\?' above"):
+        list(read(json_lines(rows), Options()))
+    rows[1]["prompt"] = " 2 +  3?"
+    (problem,) = read(json_lines(rows), Options())
+    assert len(problem.paths) == 2
+
+
+def test_the_report_says_how_long_paths_are(json_lines, imported):
+    rows = [{"problem": "a", "answer": "5", "text": " ".join(["so"] * count)} for count in (2, 3, 10)]
+    _, report = imported("plain", json_lines(rows))
+    assert "lengths of paths: mean 5 words (guideline --task-length), median 3" in report.lines()
