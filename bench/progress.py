@@ -44,11 +44,13 @@ class Spoken:
 
 
 def left_out_lines(reasons: Mapping[str, str]) -> Iterator[str]:
-    """What was left out, a line for each reason, by ``reasons`` of names."""
+    """What was left out, a line for each reason, by ``reasons`` of names; no name twice in a line."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
-    yield from (f"left out: {', '.join(alike)}: {reason}" for reason, alike in names.items())
+    for reason, alike in names.items():
+        named = reason.startswith((f"method '{alike[0]}'", f"{alike[0]} "))
+        yield f"left out: {reason}" if named and len(alike) == 1 else f"left out: {', '.join(alike)}: {reason}"
 
 
 SILENT: Progress = Spoken(lambda _sentence: None)
