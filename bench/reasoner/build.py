@@ -15,11 +15,12 @@ from itertools import islice
 from pathlib import Path
 
 from prunebench.bench.config import RunConfig, preset
-from prunebench.bench.engines.base import LocalEngine
+from prunebench.bench.engines.base import NOTHING, LocalEngine
 from prunebench.bench.engines.shipped import HOME, REASONERS, Reasoner
 from prunebench.bench.processes import process_pool
-from prunebench.bench.progress import Progress, Spoken
-from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
+from prunebench.bench.progress import SILENT, Progress, Spoken
+from prunebench.bench.reasoner.card import Labelled, OneKind, acceptance, write_card
+from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.bench.rollouts.shards import LOCK
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.data import TRAIN_SEED, make_held_data, make_train_data
@@ -31,7 +32,7 @@ from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import Instance
-from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
+from prunebench.tasks.synthetic_task import GROUPS, SYNTHETIC_TASKS, SyntheticTask
 
 JUDGES = HOME / "judges"
 """One pair serves every shipped reasoner: they read text."""
@@ -39,6 +40,8 @@ SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
 LARGEST_SHIPPED = 15_000_000
 """Bytes of a file in the repository."""
+KIND_PROBLEMS, KIND_PATHS = 100, 32
+"""Training problems of a family, and their paths, for the detectors of one kind of errors."""
 ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
 
 
@@ -142,8 +145,51 @@ def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int)
     return by_id
 
 
-def make_card(engine: LocalEngine, folder: Path, config: RunConfig, recipe: str, learned: Path, path: Path) -> None:
-    """Measure the acceptance card on the validation problems and write it."""
+def kinds_of(
+    engine: LocalEngine, folder: Path, config: RunConfig, progress: Progress = SILENT
+) -> tuple[list[OneKind], dict[str, Instance]]:
+    """Paths of problems without and with confident errors only, for the card; and the problems behind their ids.
+
+    Of training problems the paths end behind the checkpoint: detectors read no further.
+    """
+    kinds, known = [], dict[str, Instance]()
+    for group in ("synthetic", "synthetic-100"):
+        found: dict[str, dict[str, list[StoredProblem]]] = {"train": {}, "validation": {}}
+        for family in FAMILIES:
+            task = SYNTHETIC_TASKS[f"{group}/{family}"]
+            for split, problems, paths in (
+                ("train", KIND_PROBLEMS, KIND_PATHS),
+                ("validation", config.problems, config.n),
+            ):
+                most = config.sampling.max_new_tokens if split == "validation" else config.prefix_tokens + 1
+                asked = problems_of([task], split, problems, config.seed)
+                store = sample_rollouts(
+                    engine,
+                    asked,
+                    folder / "kinds" / group / split / family,
+                    n=paths,
+                    sampling=replace(config.sampling, max_new_tokens=most),
+                    seed=config.seed,
+                    recording=NOTHING,
+                    progress=progress,
+                )
+                found[split][family] = list(store.read())
+                known |= instances([task], split, config.seed, len(asked))
+        kinds.append(OneKind(GROUPS[group][1], found["train"], found["validation"]))
+    return kinds, known
+
+
+def make_card(
+    engine: LocalEngine,
+    folder: Path,
+    config: RunConfig,
+    recipe: str,
+    learned: Path,
+    path: Path,
+    both_kinds: bool = False,
+    progress: Progress = SILENT,
+) -> None:
+    """Measure the acceptance card on the validation problems and write it; of ``both_kinds`` of errors if asked."""
     train = {f: list(RolloutStore.open(folder / "train" / f / "rollouts").read()) for f in FAMILIES}
     validation = {f: Labelled.open(folder / "validation" / f) for f in FAMILIES}
     text = load_method("text-classifier", learned, engine.digest, config.prefix_tokens).pruner
@@ -153,7 +199,11 @@ def make_card(engine: LocalEngine, folder: Path, config: RunConfig, recipe: str,
         **instances(tasks, "train", TRAIN_SEED, max(map(len, train.values()))),
         **instances(tasks, "validation", config.seed, config.problems or 0),
     }
-    cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known)
+    kinds: list[OneKind] = []
+    if both_kinds:
+        kinds, more = kinds_of(engine, folder, config, progress)
+        known |= more
+    cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known, kinds)
     settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}
     write_card(cards, engine.digest, settings, path)
 
@@ -230,4 +280,5 @@ def build(
     if until == "labels":
         return
     train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, progress, device)
-    make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card)
+    both = max(share for share, _ in reasoner.training.confident) > 0
+    make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card, both, progress)
