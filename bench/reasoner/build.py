@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 
 from prunebench.bench.config import RunConfig, preset
-from prunebench.bench.engines.base import NOTHING, LocalEngine
+from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.engines.shipped import HOME, REASONERS, Reasoner
 from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import SILENT, Progress, Spoken
 from prunebench.bench.reasoner.card import Labelled, OneKind, acceptance, write_card
-from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
+from prunebench.bench.reasoner.kinds import instances, sampled_kinds
 from prunebench.bench.rollouts.shards import LOCK
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.data import TRAIN_SEED, make_held_data, make_train_data
@@ -31,8 +30,7 @@ from prunebench.methods.base import Quadrant
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.registry import PRUNERS
 from prunebench.tasks.synthetic import FAMILIES
-from prunebench.tasks.synthetic.family import Instance
-from prunebench.tasks.synthetic_task import GROUPS, SYNTHETIC_TASKS, SyntheticTask
+from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS, SyntheticTask
 
 JUDGES = HOME / "judges"
 """One pair serves every shipped reasoner: they read text."""
@@ -40,8 +38,6 @@ SPLITS = ("train", "validation", "test")
 UNTIL = ("weights", "rollouts", "labels", "all")
 LARGEST_SHIPPED = 15_000_000
 """Bytes of a file in the repository."""
-KIND_PROBLEMS, KIND_PATHS = 100, 32
-"""Training problems of a family, and their paths, for the detectors of one kind of errors."""
 ROWS_IN_FLIGHT = {"cpu": 512, "cuda": 3072}
 
 
@@ -137,48 +133,6 @@ def train_all(
                 progress.say(future.result())
 
 
-def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int) -> dict[str, Instance]:
-    """The synthetic problems behind the ids of a split."""
-    by_id: dict[str, Instance] = {}
-    for task in tasks:
-        by_id.update({instance.identity: instance for instance in islice(task.instances(split, seed), limit)})
-    return by_id
-
-
-def kinds_of(
-    engine: LocalEngine, folder: Path, config: RunConfig, progress: Progress = SILENT
-) -> tuple[list[OneKind], dict[str, Instance]]:
-    """Paths of problems without and with confident errors only, for the card; and the problems behind their ids.
-
-    Of training problems the paths end behind the checkpoint: detectors read no further.
-    """
-    kinds, known = [], dict[str, Instance]()
-    for group in ("synthetic", "synthetic-100"):
-        found: dict[str, dict[str, list[StoredProblem]]] = {"train": {}, "validation": {}}
-        for family in FAMILIES:
-            task = SYNTHETIC_TASKS[f"{group}/{family}"]
-            for split, problems, paths in (
-                ("train", KIND_PROBLEMS, KIND_PATHS),
-                ("validation", config.problems, config.n),
-            ):
-                most = config.sampling.max_new_tokens if split == "validation" else config.prefix_tokens + 1
-                asked = problems_of([task], split, problems, config.seed)
-                store = sample_rollouts(
-                    engine,
-                    asked,
-                    folder / "kinds" / group / split / family,
-                    n=paths,
-                    sampling=replace(config.sampling, max_new_tokens=most),
-                    seed=config.seed,
-                    recording=NOTHING,
-                    progress=progress,
-                )
-                found[split][family] = list(store.read())
-                known |= instances([task], split, config.seed, len(asked))
-        kinds.append(OneKind(GROUPS[group][1], found["train"], found["validation"]))
-    return kinds, known
-
-
 def make_card(
     engine: LocalEngine,
     folder: Path,
@@ -201,7 +155,7 @@ def make_card(
     }
     kinds: list[OneKind] = []
     if both_kinds:
-        kinds, more = kinds_of(engine, folder, config, progress)
+        kinds, more = sampled_kinds(engine, folder / "kinds", config, progress)
         known |= more
     cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known, kinds)
     settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}

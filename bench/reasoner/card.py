@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,34 +14,16 @@ from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.files import write_atomically
 from prunebench.bench.policies.contract import highest
 from prunebench.bench.policies.votes import Majority
+from prunebench.bench.reasoner.kinds import OneKind, lines_of
 from prunebench.bench.reasoner.open_errors import Detectors, calm, error_dataset, tokens_of, told
+from prunebench.bench.reasoner.requirement import Line
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
-from prunebench.methods.confidence.entropy import Entropy
-from prunebench.methods.confidence.margin import Margin
 from prunebench.methods.confidence.perplexity import Perplexity
 from prunebench.methods.judges.text_classifier import TextClassifier
-from prunebench.methods.pool import PrefixDataset
 from prunebench.tasks.synthetic.family import STEP_END, WAIT, Instance
-
-SIGNALS = {"entropy": Entropy(), "margin": Margin(), "perplexity": Perplexity()}
-
-
-@dataclass(frozen=True)
-class Line:
-    """One requirement: its bounds (None: none on that side), the measured value, and whether it is met."""
-
-    name: str
-    low: float | None
-    high: float | None
-    value: float
-
-    @property
-    def met(self) -> bool:
-        above = self.low is None or self.value >= self.low
-        return bool(above and (self.high is None or self.value <= self.high) and not np.isnan(self.value))
 
 
 @dataclass(frozen=True)
@@ -51,15 +33,6 @@ class FamilyCard:
     paths: int
     lines: list[Line]
     remarks: dict[str, float]
-
-
-@dataclass(frozen=True)
-class OneKind:
-    """Rollouts, by family, of problems of whose errors of reading the share ``confident`` is confident."""
-
-    confident: float
-    train: dict[str, list[StoredProblem]]
-    validation: dict[str, list[StoredProblem]]
 
 
 @dataclass(frozen=True)
@@ -99,46 +72,9 @@ def acceptance(
         for family in validation
     ]
     for kind in kinds:
-        for card, lines in zip(cards, _lines_of(engine, kind, position, instances), strict=True):
+        for card, lines in zip(cards, lines_of(engine, kind, position, instances), strict=True):
             card.lines.extend(lines)
     return cards
-
-
-def _lines_of(
-    engine: LocalEngine, kind: OneKind, position: int, instances: Mapping[str, Instance]
-) -> Iterator[list[Line]]:
-    """What is asked of one kind of errors, family by family; its detectors are fitted on its own training problems.
-
-    Of confident errors the next token says nothing, neither way: a method that ranks them upside down is told by its
-    sign.
-    """
-
-    def errors(family: str, problems: Sequence[StoredProblem]) -> PrefixDataset:
-        return error_dataset(engine, family, problems, position, instances)
-
-    detectors = Detectors.fitted(engine, {family: errors(family, problems) for family, problems in kind.train.items()})
-    share = f"{kind.confident:.0%} confident"
-    for family, problems in kind.validation.items():
-        found = errors(family, problems)
-        signals = {name: told(found, method.score) for name, method in SIGNALS.items()}
-        if kind.confident:
-            lines = [
-                Line(f"{share}: AUROC of {name}, either way", None, 0.62, max(value, 1 - value))
-                for name, value in signals.items()
-            ]
-        else:
-            lines = [Line(f"{share}: AUROC of entropy", 0.70, None, signals["entropy"])]
-        majorities = [_majority(record_of(engine, stored, position, None)) for stored in problems]
-        yield [
-            *lines,
-            Line(f"{share}: best AUROC of probes", 0.75, None, max(detectors.probes(engine, found).values())),
-            Line(f"{share}: AUROC of a text classifier", None, 0.62, told(found, detectors.words.score)),
-            Line(f"{share}: maj@{len(problems[0].paths)}, %", None, 85, 100 * float(np.mean(majorities))),
-        ]
-
-
-def _majority(record: ProblemRecord) -> float:
-    return float(Majority().elect(record.answer_class).correctness(record.gold_class))
 
 
 def _family_card(
@@ -164,7 +100,7 @@ def _family_card(
     variance = np.mean([rate.var(ddof=1) - n.mean() for rate, n in zip(rates, noise, strict=True)])
     gains = [_split_half_gain(both, keep) for both in halves]
     text_gain = [_gain(rate, text.score(record.pool), keep) for rate, record in zip(rates, records, strict=True)]
-    majorities = [_majority(record) for record in records]
+    majorities = [Majority().elect(record.answer_class).correctness(record.gold_class) for record in records]
     steps = np.concatenate([_steps(family, stored, position) for stored in problems])
     errors = error_dataset(engine, family, problems, position, instances)
     aurocs = {

@@ -7,8 +7,8 @@ import pytest
 
 from prunebench.bench.engines.base import NOTHING, Sampling
 from prunebench.bench.engines.load import load_local
-from prunebench.bench.reasoner.build import instances
-from prunebench.bench.reasoner.card import Labelled, OneKind, acceptance, write_card
+from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
+from prunebench.bench.reasoner.kinds import OneKind, instances
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.bench.training.data import labelled_pools
