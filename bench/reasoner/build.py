@@ -18,8 +18,8 @@ from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.engines.shipped import HOME, REASONERS, Reasoner
 from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import SILENT, Progress, Spoken
-from prunebench.bench.reasoner.card import Labelled, OneKind, acceptance, write_card
-from prunebench.bench.reasoner.kinds import instances, sampled_kinds
+from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
+from prunebench.bench.reasoner.kinds import OneKind, instances, sampled_kinds
 from prunebench.bench.rollouts.shards import LOCK
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
 from prunebench.bench.training.data import TRAIN_SEED, make_held_data, make_train_data
