@@ -209,12 +209,13 @@ def _replays(
 ) -> Replays:
     """What the methods did, as it was written down; controls do it again. Raises UserError where something is missing.
 
-    Of what is drawn only the first draw was written, and the others cost nothing: hence the controls.
+    Of what is drawn only the first draw was written, and the others cost nothing: hence the controls. One that reads
+    what is not here, as ``length`` reads texts, is not drawn either.
     """
     written = {(decision.task, decision.problem, decision.method): decision for decision in read_decisions(folder)}
     controls = {name: candidate for name, candidate in candidates.items() if candidate.is_control}
     replays = replay_methods(records, controls, progress.stretch("controls", len(records) * len(controls))).of
-    for name in candidates.keys() - controls.keys():
+    for name in candidates.keys() - replays.keys():
         replays[name] = []
         for record in records:
             decision = written.get((record.task, record.problem, name))
