@@ -11,6 +11,8 @@ import pytest
 
 import prunebench.bench.cli  # noqa: F401 - registers every command
 from prunebench.bench.cli.registry import _listing
+from prunebench.bench.evaluation.rebuild import rebuilt, reopened
+from prunebench.bench.evaluation.reproduce import differences
 from prunebench.bench.evaluation.results import FIRST_COLUMNS, Results
 from prunebench.figures.main_table import MainTable
 from prunebench.figures.quadrant_table import QuadrantTable
@@ -118,3 +120,9 @@ def test_every_link_leads_somewhere(page):
 def test_every_page_is_reached_from_the_documentations_front_door():
     reached = {*links(ROOT / "docs" / "README.md"), ROOT / "docs" / "README.md"}
     assert {page for page in PAGES if page.parent.name == "docs"} <= reached
+
+
+@pytest.mark.parametrize("run", ["demo", "base", "aime"])
+def test_what_is_shown_can_be_made_again_from_what_is_shipped(run):
+    shown = reopened(ROOT / "docs" / run)
+    assert differences(shown.results, rebuilt(shown)) == []
