@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,6 +155,19 @@ class SideBySide:
         write_atomically(out / "side_by_side.md", self.markdown().encode())
         write_atomically(out / "side_by_side.csv", self.csv().encode())
         save(self.figure(), out / "side_by_side")
+
+
+def told_apart(runs: Mapping[Path, Results]) -> list[Results]:
+    """The results in each folder; where several are of one model, it is named with the folder."""
+    models = Counter(run.rows[0].model for run in runs.values())
+    return [
+        run
+        if models[run.rows[0].model] == 1
+        else run.model_copy(
+            update={"rows": [row.model_copy(update={"model": f"{row.model} ({folder.name})"}) for row in run.rows]}
+        )
+        for folder, run in runs.items()
+    ]
 
 
 LEGEND = (

@@ -76,14 +76,14 @@ def report(
     """A run as one HTML file: tables, figures, a calculator, every path. Several runs: a leaderboard of the methods."""
     from prunebench.figures.report import write_leaderboard, write_report
     from prunebench.figures.run_folder import RunFolder
-    from prunebench.figures.side_by_side import SideBySide
+    from prunebench.figures.side_by_side import SideBySide, told_apart
 
     run, *others = runs or [DEMO]
     if others:
         if data:
             raise UserError("--data: the tables of several runs show their comparisons only; leave it out")
         folders, target = [RunFolder(folder) for folder in (run, *others)], out or Path("runs/side-by-side")
-        results = [folder.results for folder in folders if folder.task]  # one without rows is refused
+        results = told_apart({folder.path: folder.results for folder in folders if folder.task})  # refused without rows
         written = write_leaderboard(results, target / "leaderboard.html")
         SideBySide(results).write(target)
         typer.echo(f"{written}: open it in a browser; beside it side_by_side.md, .csv, .png and .svg")

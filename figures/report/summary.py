@@ -67,7 +67,7 @@ def _retention(methods: list[ResultRow], k: int, n: int) -> str:
     worse = [row for row in methods if row["p_holm"].mean < SIGNIFICANT and row["delta"].mean < 0]
     head = f"At equal retention ({k} of {n} paths) "
     if not better:
-        said = f"no method of {len(methods)} is better than keeping all paths after correction for all of them"
+        said = f"no method of {len(methods)} keeps better paths than chance would, after correction for all of them"
     else:
         named = "; ".join(f"{r.method} {with_interval(r['delta'], signed=True)}" for r in better)
         said = f"{len(better)} of {len(methods)} methods keep better paths than chance would, after correction: {named}"

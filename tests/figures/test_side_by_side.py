@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
 from prunebench.bench.evaluation.formats import with_interval
 from prunebench.bench.evaluation.results import Representative
-from prunebench.figures.side_by_side import SideBySide
+from prunebench.figures.side_by_side import SideBySide, told_apart
 from tests.figures.rows import changed
 
 
@@ -80,3 +81,12 @@ def test_the_figure_has_a_panel_per_model_and_an_interval_per_method(runs):
     drawn = [line.get_xdata() for line in left.lines if set(line.get_ydata()) == {-names.index("stop")}]
     assert [stop["delta"].low, stop["delta"].high] in [list(xs) for xs in drawn]
     assert sum(0 in line.get_ydata() for line in right.lines[1:]) == 0, "slim-sc has no place there"
+
+
+def test_runs_of_one_model_are_named_with_their_folders(runs):
+    small, larger = runs
+    models = [run.rows[0].model for run in told_apart({Path("a"): small, Path("b"): larger})]
+    assert models == [small.rows[0].model, "larger"]
+    twice = told_apart({Path("runs/a"): small, Path("runs/b"): small, Path("c"): larger})
+    assert [run.rows[-1].model for run in twice] == [f"{models[0]} (a)", f"{models[0]} (b)", "larger"]
+    assert "embedded (a): " in SideBySide(twice[:2]).markdown()
