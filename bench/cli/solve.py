@@ -54,6 +54,8 @@ def solve(
     if method is not None:
         require_methods([method], procedures=False)
     own, of_run, of_model = sorted_settings(settings, SolveSettings, RunConfig, ModelOptions)
+    if "problems" in of_run:
+        raise UserError("--set problems: the first ones only are --set limit=NUMBER")
     given: dict[str, Any] = {"model": model, "method": method, "n": n, "k": k, "prefix": prefix}
     given |= {"learned": Path(own["learned"]) if "learned" in own else None}
     options = _recommended(recommended) if recommended is not None else {}

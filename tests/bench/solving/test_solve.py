@@ -171,3 +171,4 @@ def test_the_command_line_solves_a_file(prunebench, tmp_path):
         "no recommendation there; make it with: prunebench advise --task TASK --out " + str(tmp_path / "soon")
     )
     assert "unknown method 'stpo': did you mean 'stop'" in refused(prunebench("solve", file, "--method", "stpo"))
+    assert "the first ones only are --set limit=NUMBER" in refused(prunebench("solve", file, "--set", "problems=2"))
