@@ -221,10 +221,6 @@ def build(
         _train_weights(reasoner, root / f"training-{reasoner.name}", device, progress)
     if until == "weights":
         return
-    if isinstance(reasoner, SyntheticReasoner):
-        from prunebench.bench.reasoner.train_judges import train_judges
-
-        train_judges(JUDGES, root / "judges", progress)
     engine, config = load_local(reasoner.name, device), preset(reasoner.preset)
     folder, parts = data_folder(engine, config, root, recipe), tasks_for(config)
     begin_with_shipped(reasoner.data, folder)
@@ -237,6 +233,10 @@ def build(
     ship_test_labels(folder, reasoner.labels, parts)
     if until == "labels":
         return
+    if isinstance(reasoner, SyntheticReasoner):
+        from prunebench.bench.reasoner.train_judges import train_judges
+
+        train_judges(JUDGES, root / "judges", progress)
     train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, progress, device)
     make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card)
 
