@@ -242,7 +242,7 @@ def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
     if settled is not None:
         return Verdict(settled, f"{theirs.kind} {RULES}")
     two_meanings = theirs.value == _power_of_ten(ours) or ours.value == _power_of_ten(theirs)
-    if two_meanings or max(len(answer), len(gold)) > LONGEST or _UNPRINTABLE.search(answer + gold):
+    if two_meanings or _unreadable(answer) or _unreadable(gold):
         return Verdict(None, f"unreadable {RULES}")
     if {ours.kind, theirs.kind} == {"base", "number"}:
         return _MATH_VERIFY.verify(answer, gold)  # the same digits, or others?
@@ -252,10 +252,15 @@ def _verdict(answer: str, ours: Reading, gold: str, theirs: Reading) -> Verdict:
     return verdict
 
 
+def _unreadable(answer: str) -> bool:
+    """What nobody is asked about."""
+    return len(answer) > LONGEST or _UNPRINTABLE.search(answer) is not None
+
+
 def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
     if ours.kind == theirs.kind and ours.kind in _PLAIN:
         return ours == theirs
-    if {ours.kind, theirs.kind} <= {"exact", "number"}:
+    if {ours.kind, theirs.kind} <= {"exact", "number"} and not (_unreadable(answer) or _unreadable(other)):
         values = (_MATH_VERIFY.value(_spelt(answer, ours)), _MATH_VERIFY.value(_spelt(other, theirs)))
         if () in values or _apart(*values):
             return False
