@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from prunebench.bench.engines.base import Recording, Sampling
 from prunebench.bench.engines.options import ModelOptions
+from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.policies import CheckRecord, Policy, parse_policy
 from prunebench.bench.policies.votes import VOTES
@@ -188,6 +189,13 @@ def preset(name: str, **overrides: Any) -> RunConfig:
     if name not in preset_names():
         raise UserError(f"unknown preset '{name}'; {nearest(name, preset_names())}")
     return load_config(PRESETS / f"{name}.yaml", **overrides)
+
+
+def usual_config(model: str, **overrides: Any) -> RunConfig:
+    """A shipped reasoner's own preset, the standard setting for any other ``model``; ``overrides`` replace keys."""
+    if model in REASONERS:
+        return preset(REASONERS[model].preset, model=model, **overrides)
+    return load_config(STANDARD, model=model, **overrides)
 
 
 def _sentence(path: str, error: ValidationError, overrides: Mapping[str, Any]) -> str:

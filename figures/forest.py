@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prunebench.bench.evaluation.results import ResultRow, Results
+from prunebench.bench.evaluation.results import LEVEL, ResultRow, Results
 from prunebench.bench.evaluation.tables.representatives import Lead, lead
 from prunebench.bench.files import csv_text
 from prunebench.figures.registry import Drawing, figure
@@ -26,8 +26,6 @@ from prunebench.figures.style import (
 )
 
 ROW_INCHES, TOP, FOOT = 0.145, 0.70, 0.36
-ESTABLISHED = 0.05
-"""Methods whose p, after Holm's correction, is below it are filled."""
 REFERENCE = "potential"
 HIDDEN = ("none", "oracle", REFERENCE)
 """Keeping all is the line at 0, the potential a dashed one; the oracle knows the answers."""
@@ -106,7 +104,7 @@ def _places(ax: Axes, groups: Sequence[Sequence[ResultRow]]) -> list[tuple[int, 
         )  # fmt: skip
         for number, row in zip(range(place - 1, place - 1 - len(group), -1), group, strict=True):
             places.append((number, row))
-            delta, filled = row["delta"], row["p_holm"].mean < ESTABLISHED
+            delta, filled = row["delta"], row["p_holm"].mean < LEVEL
             if math.isnan(delta.mean):
                 ax.annotate("not measured", (0.5, number), xycoords=("axes fraction", "data"), color=MUTED,
                             fontsize=NAME_POINTS, ha="center", va="center")  # fmt: skip

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from prunebench.bench.evaluation.results import FrontierRow, QuadrantName, Results, rows_csv
+from prunebench.bench.evaluation.results import PURE, FrontierRow, QuadrantName, Results, rows_csv
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, theme, thousands
@@ -31,8 +31,6 @@ PANELS = (
 )
 """Accuracy, cost, and what the axes are called."""
 OTHERS = "#C8C8C8"
-PURE = ("I", "II", "III", "IV")
-"""The quadrants; mixtures are drawn with the others."""
 
 
 @figure("frontier", "Accuracy over cost, from keeping all paths to keeping one.", place=50)
@@ -51,7 +49,7 @@ def frontier(results: Results) -> Figure:
         if row.method not in HIDDEN and not math.isnan(row.cost):
             curves.setdefault(row.method, []).append(row)
     if ALL not in curves:
-        raise ValueError("its results were written before there was a frontier")
+        raise ValueError("no frontier: none took no part, or its results were written before there was one")
     shown = {
         chosen.method: chosen.quadrant
         for chosen in results.representatives

@@ -261,7 +261,7 @@ def _same(answer: str, ours: Reading, other: str, theirs: Reading) -> bool:
     if ours.kind == theirs.kind and ours.kind in _PLAIN:
         return ours == theirs
     if {ours.kind, theirs.kind} <= {"exact", "number"} and not (_unreadable(answer) or _unreadable(other)):
-        values = (_VALUES.value(_spelt(answer, ours)), _VALUES.value(_spelt(other, theirs)))
+        values = (_MATH_VERIFY.value(_spelt(answer, ours)), _MATH_VERIFY.value(_spelt(other, theirs)))
         if () in values or _apart(*values):
             return False
     return _verdict(answer, ours, other, theirs).correct is True
@@ -369,5 +369,3 @@ class MathVerify(AnsweringProcess):
 
 
 _MATH_VERIFY = MathVerify()
-_VALUES = MathVerify()
-"""A process of its own: verdicts were seen to change in one that had been asked for values before."""

@@ -227,10 +227,10 @@ def value(text: str) -> list[str] | None:
         in_full = False
     if not in_full:
         return []
+    if not isinstance(meant, sympy.Expr):  # to work out relations would reorder them for all who ask later
+        return None
     try:
         meant = meant.doit()
-        if not isinstance(meant, sympy.Expr):
-            return None
         set_to = {symbol: sympy.Rational(zlib.crc32(str(symbol).encode()), 2**32) + 1 for symbol in meant.free_symbols}
         parts = meant.subs(set_to).evalf(DIGITS).as_real_imag()
         size = sum(map(abs, parts))

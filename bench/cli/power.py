@@ -9,10 +9,7 @@ import numpy as np
 
 from prunebench.bench.cli.trial import PILOT_PATHS
 from prunebench.bench.config import RunConfig
-from prunebench.bench.evaluation.statistics import problems_to_find
-
-SIZES = (2, 5, 10)
-"""Points of avg@k."""
+from prunebench.bench.evaluation.statistics import DECIDED, problems_to_find
 
 
 def deciding(right: Sequence[float], config: RunConfig, problems: int) -> str:
@@ -22,7 +19,7 @@ def deciding(right: Sequence[float], config: RunConfig, problems: int) -> str:
     spreads as a draw of k of N does, p (1 - p) / k * (N - k) / (N - 1); if they share one fate, as p (1 - p). Paths
     that begin alike are in between.
     """
-    what = f"to find a difference to none of {', '.join(map(str, SIZES))} points (two-sided 5 %, 80 % power)"
+    what = f"to find a difference to none of {', '.join(map(str, DECIDED))} points (two-sided 5 %, 80 % power)"
     if not right:
         return f"{what}: not known before the run, as no trial reached the end of its paths"
     spread = [p * (1 - p) * PILOT_PATHS / (PILOT_PATHS - 1) for p in right]  # unbiased for so few paths
@@ -32,7 +29,7 @@ def deciding(right: Sequence[float], config: RunConfig, problems: int) -> str:
     shared = 100 * math.sqrt(float(np.mean(spread)))
     alone = shared * math.sqrt((n - k) / (k * (n - 1)))
     needed = " / ".join(
-        f"{problems_to_find(alone, size):,.0f} to {problems_to_find(shared, size):,.0f}" for size in SIZES
+        f"{problems_to_find(alone, size):,.0f} to {problems_to_find(shared, size):,.0f}" for size in DECIDED
     )
     return (
         f"{what}: {needed} problems, from kept paths that err each by itself to such as err together "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import typer
@@ -140,8 +139,7 @@ def config_from(
     named on the command line and have an end are taken whole, unless a number of problems is given. ``usual`` is what
     the command takes instead of the preset's. Raises UserError, also for a key in ``unused``, which it does not read.
     """
-    from prunebench.bench.config import STANDARD, load_config, preset
-    from prunebench.bench.engines.shipped import REASONERS
+    from prunebench.bench.config import load_config, preset, usual_config
     from prunebench.tasks import catalogue
 
     overrides = overrides_of(pairs, options)
@@ -153,9 +151,8 @@ def config_from(
     overrides = {**(usual or {}), **overrides}
     if config is not None:
         return (load_config if config.endswith((".yaml", ".yml")) else preset)(config, **overrides)
-    model = overrides.get("model", "embedded")
-    load = partial(preset, REASONERS[model].preset) if model in REASONERS else partial(load_config, STANDARD)
-    return load(**overrides, **_fitting(overrides, load(model=model)))
+    fitting = _fitting(overrides, usual_config(overrides.get("model", "embedded")))
+    return usual_config(overrides.pop("model", "embedded"), **overrides, **fitting)
 
 
 def standard_taken(config: str | None, pairs: Sequence[str] | None, run: RunConfig) -> str | None:

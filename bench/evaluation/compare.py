@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prunebench.bench.config import STANDARD, RunConfig, load_config, preset
+from prunebench.bench.config import RunConfig, usual_config
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import load_engine, parse_engine
-from prunebench.bench.engines.shipped import REASONERS
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.comparison import run_comparison
 from prunebench.bench.evaluation.inputs import Inputs
@@ -55,7 +54,8 @@ def compare(
     given = {"tasks": list(tasks) or None, "methods": list(methods) or None, "problems": problems, "n": n, "k": k,
              "prefix_tokens": prefix, **settings}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
-    config = _config(model if isinstance(engine, str) else engine.name, given) if store is None else _of(store, given)
+    name = model if isinstance(engine, str) else engine.name
+    config = usual_config(name, **given) if store is None else _of(store, given)
     loaded: Engine | None = None if isinstance(engine, str) else engine
     if isinstance(engine, str) and config.model != IMPORTED:
         loaded = load_engine(config.model, device, config.model_options, parse_engine(engine))
@@ -68,12 +68,6 @@ def compare(
         store=None if store is None else Path(store),
     )
     return run_comparison(loaded, config, Path(out), inputs, command="prunebench.bench.compare", progress=progress)
-
-
-def _config(model: str, given: Mapping[str, Any]) -> RunConfig:
-    if model in REASONERS:
-        return preset(REASONERS[model].preset, model=model, **given)
-    return load_config(STANDARD, model=model, **given)
 
 
 def _of(store: Path | str, given: Mapping[str, Any]) -> RunConfig:

@@ -28,6 +28,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "pairs": ("task", "method", "other"),
 }
 """The tables of a result, and what names a row in each."""
+ADDED = ("frontier", "pairs")
+"""Those that results of schema 2 may lack, being older."""
 
 
 def read_results(path: Path) -> Results:
@@ -69,7 +71,7 @@ def differences(before: Results, after: Results) -> list[str]:
     """Every number, note or input that differs, a sentence each; empty when the runs are equal."""
     sentences = [f"{name}: {old} before, {new} now" for name, old, new in _inputs(before, after)]
     for table, keys in TABLES.items():
-        if table == "frontier" and not before.frontier:  # before there was this table
+        if table in ADDED and not getattr(before, table):  # written before there was this table
             continue
         sentences += _rows(table, _by_key(getattr(before, table), keys), _by_key(getattr(after, table), keys))
     for name in ("problems", "notes", "left_out"):

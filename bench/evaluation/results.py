@@ -22,6 +22,9 @@ POOLED = "all"
 MARGIN = 2.0
 """Points of avg@k: two methods that are shown to differ by less are equal."""
 LEVEL = 0.05
+"""What is below it, after Holm's correction, is established."""
+PURE = ("I", "II", "III", "IV")
+"""The quadrants themselves, without controls and mixtures."""
 
 QuadrantName = Literal["control", "I", "II", "III", "IV", "mixed"]
 
@@ -297,9 +300,9 @@ class Results(BaseModel):
     def to_frame(self, table: str = "rows") -> pd.DataFrame:
         """A table as a pandas DataFrame, a row per method and task, the columns of its CSV.
 
-        ``table``: ``rows`` (the main table), ``frontier``, ``equal_cost``, ``votes``, ``repeated``, ``calibration`` or
-        ``representatives``. Accuracies and differences run from 0 to 100 with their ends in ``_low`` and ``_high``;
-        undefined is NaN. Raises ValueError for another table.
+        ``table``: ``rows`` (the main table), ``frontier``, ``equal_cost``, ``votes``, ``repeated``, ``calibration``,
+        ``representatives`` or ``pairs`` of them. Accuracies and differences run from 0 to 100 with their ends in
+        ``_low`` and ``_high``; undefined is NaN. Raises ValueError for another table.
         """
         import pandas as pd
 

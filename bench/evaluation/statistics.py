@@ -29,6 +29,8 @@ POINTS: Bounds = (-100.0, 100.0)
 """Between two percentages."""
 EXACT_UP_TO = 15
 """Up to this many problems all 2^n sign patterns are counted."""
+DECIDED = (2, 5, 10)
+"""Points: how many problems would find so large a difference is told before a run and under every table."""
 _DRAWS_HELD = 4
 """So many tables' draws are held at once: 16 MB for the signs of 200 problems."""
 

@@ -110,34 +110,32 @@ def write_guidelines(sweep: Sweep, out: Path) -> dict[str, str]:
     """
     for file in out.glob(PATTERN):
         file.unlink()
-    refused = {}
-    for method in sweep.methods:
-        if method != "random":
-            try:
-                guideline_of(sweep, method).save(out / f"guideline-{method}.json", indent=1)
-            except UserError as error:
-                refused[method] = str(error)
+    given, refused = _fitted(sweep)
+    for method, guideline in given.items():
+        guideline.save(out / f"guideline-{method}.json", indent=1)
     return refused
 
 
-def _refused(sweep: Sweep, method: str) -> str:
-    """Why a method has no guideline."""
-    if method == "random":
-        return "it swept random choice only" if sweep.methods == [method] else ""
-    try:
-        guideline_of(sweep, method)
-    except UserError as error:
-        return str(error)
-    return ""
+def _fitted(sweep: Sweep) -> tuple[dict[str, Guideline], dict[str, str]]:
+    """The guidelines of all methods but ``random``, and by method why it has none."""
+    given, refused = dict[str, Guideline](), dict[str, str]()
+    for method in sweep.methods:
+        if method != "random":
+            try:
+                given[method] = guideline_of(sweep, method)
+            except UserError as error:
+                refused[method] = str(error)
+    return given, refused
 
 
 def read_guidelines(path: Path) -> list[Guideline]:
     """One file, or all of a sweep's folder. Raises UserError where there is none."""
     files = sorted(path.glob(PATTERN)) if path.is_dir() else [path]
     if not files and (path / SWEEP).exists():
-        sweep = Sweep.read(path)
-        reasons = {method: reason for method in sweep.methods if (reason := _refused(sweep, method))}
-        raise UserError(f"{path}: its sweep gives no guideline; {'; '.join(dict.fromkeys(reasons.values()))}")
+        given, refused = _fitted(Sweep.read(path))
+        if not given:
+            said = "; ".join(dict.fromkeys(refused.values())) or "it swept random choice only"
+            raise UserError(f"{path}: its sweep gives no guideline; {said}")
     if not files:
         raise UserError(f"{path}: no guideline there; make one with: {Guideline.COMMAND} --out {path}")
     return [Guideline.read(file) for file in files]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +44,35 @@ def new_model(shape: ReasonerShape, seed: int) -> Any:
     )
 
 
+@dataclass(frozen=True)
+class Example:
+    """Token ids; the loss is taken on ``ids[loss_from:]``."""
+
+    ids: Sequence[int]
+    loss_from: int
+
+
+def encoded(text: TrainingText) -> Example:
+    return Example([IDS[token] for token in text.tokens], text.loss_from)
+
+
 def batches(
-    chunk: Sequence[TrainingText], batch_tokens: int, rng: random.Random
+    chunk: Iterable[Example], batch_tokens: int, rng: random.Random, pad: int = IDS[PAD]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Right-padded (input ids, labels) of documents of like length, in random order."""
-    ordered = sorted(chunk, key=lambda document: len(document.tokens))
-    groups: list[list[TrainingText]] = [[]]
-    for document in ordered:
-        if (len(groups[-1]) + 1) * len(document.tokens) > batch_tokens and groups[-1]:
+    """Right-padded (input ids, labels) of examples of like length, in random order."""
+    groups: list[list[Example]] = [[]]
+    for example in sorted(chunk, key=lambda example: len(example.ids)):
+        if (len(groups[-1]) + 1) * len(example.ids) > batch_tokens and groups[-1]:
             groups.append([])
-        groups[-1].append(document)
+        groups[-1].append(example)
     rng.shuffle(groups)
     for group in groups:
-        width = max(len(document.tokens) for document in group)
-        ids = torch.full((len(group), width), IDS[PAD])
+        width = max(len(example.ids) for example in group)
+        ids = torch.full((len(group), width), pad)
         labels = torch.full((len(group), width), IGNORED)
-        for row, document in enumerate(group):
-            encoded = torch.tensor([IDS[token] for token in document.tokens])
-            ids[row, : len(encoded)] = encoded
-            labels[row, document.loss_from : len(encoded)] = encoded[document.loss_from :]
+        for row, example in enumerate(group):
+            ids[row, : len(example.ids)] = torch.tensor(example.ids)
+            labels[row, example.loss_from : len(example.ids)] = torch.tensor(example.ids[example.loss_from :])
         yield ids, labels
 
 
@@ -110,7 +120,7 @@ def fit(
         started_at, before = time.monotonic(), done
         losses = []
         rng = random.Random(f"batches/{plan.seed}/{number}")
-        for ids, labels in batches(chunk(number, done), plan.batch_tokens, rng):
+        for ids, labels in batches(map(encoded, chunk(number, done)), plan.batch_tokens, rng):
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = group["peak"] * schedule(plan, done)
             losses.append(step(model, optimizers, ids, labels))
@@ -202,10 +212,8 @@ def as_llama(model: Any) -> Any:
     return twin
 
 
-def language_step(
-    model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
-    """One update with ids and labels on the CPU. Its loss stays on the device, so that nobody waits for it."""
+def language_loss(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of what follows where there is a label; the output layer reads those places only."""
     device = model.device
     wanted = labels[:, 1:].flatten()
     places = (wanted != IGNORED).nonzero()[:, 0]
@@ -213,7 +221,14 @@ def language_step(
     with torch.autocast(device.type, torch.bfloat16):
         states = model.model(input_ids=ids.to(device), use_cache=False).last_hidden_state[:, :-1]
         logits = model.lm_head(states.flatten(0, 1).index_select(0, places.to(device)))
-    loss = functional.cross_entropy(logits.float(), truth)
+    return functional.cross_entropy(logits.float(), truth)
+
+
+def language_step(
+    model: Any, optimizers: list[torch.optim.Optimizer], ids: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """One update with ids and labels on the CPU. Its loss stays on the device, so that nobody waits for it."""
+    loss = language_loss(model, ids, labels)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prunebench.bench.config import STANDARD, RunConfig, load_config, preset
+from prunebench.bench.config import RunConfig, usual_config
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import load_engine, parse_engine
 from prunebench.bench.engines.served import refusal
@@ -80,9 +80,7 @@ def configured(given: Mapping[str, Any]) -> RunConfig:
     """The settings of a run whose problems are no task's. Raises UserError."""
     for name in given.keys() & RunConfig.model_fields.keys() - READ:
         raise UserError(f"{name}: solving makes no use of it; leave it out")
-    model = str(given.get("model", "embedded"))
-    settings = {"tasks": ["questions"], "problems": None, **given}
-    return preset(REASONERS[model].preset, **settings) if model in REASONERS else load_config(STANDARD, **settings)
+    return usual_config(**{"model": "embedded", "tasks": ["questions"], "problems": None, **given})
 
 
 def learned_with(engine: Engine) -> Path:

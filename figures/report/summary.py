@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 
 from prunebench.bench.evaluation.formats import number, with_interval
-from prunebench.bench.evaluation.results import EqualCostRow, ResultRow, Results
+from prunebench.bench.evaluation.results import LEVEL, EqualCostRow, ResultRow, Results
 from prunebench.figures.style import rows_of
-
-SIGNIFICANT = 0.05
 
 
 def answer(results: Results, task: str) -> str:
@@ -18,7 +16,7 @@ def answer(results: Results, task: str) -> str:
     if not methods:
         return "Nothing is answered: no method besides the controls took part."
     k, n = _usual(methods)
-    established = [row for row in methods if row["p_holm"].mean < SIGNIFICANT and row["delta"].mean > 0]
+    established = [row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean > 0]
     if not established:
         best = max(methods, key=lambda row: row["delta"].mean)
         return (
@@ -61,10 +59,10 @@ def _usual(methods: list[ResultRow]) -> tuple[int, int]:
 
 def _retention(methods: list[ResultRow], k: int, n: int) -> str:
     better = sorted(
-        (row for row in methods if row["p_holm"].mean < SIGNIFICANT and row["delta"].mean > 0),
+        (row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean > 0),
         key=lambda row: -row["delta"].mean,
     )
-    worse = [row for row in methods if row["p_holm"].mean < SIGNIFICANT and row["delta"].mean < 0]
+    worse = [row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean < 0]
     head = f"At equal retention ({k} of {n} paths) "
     if not better:
         said = f"no method of {len(methods)} keeps better paths than chance would, after correction for all of them"
@@ -96,7 +94,7 @@ def _cost(rows: list[EqualCostRow]) -> str:
     methods = [row for row in rows if row.quadrant != "control"]
     if not methods:
         return ""
-    better = [row for row in methods if row.p_holm < SIGNIFICANT and row.maj_delta.mean > 0]
+    better = [row for row in methods if row.p_holm < LEVEL and row.maj_delta.mean > 0]
     best = max(methods, key=lambda row: row.maj_delta.mean)
     gain = with_interval(best.maj_delta, signed=True)
     head = f"At equal cost ({rows[0].budget:,.0f} generator tokens per problem) "

@@ -198,3 +198,11 @@ def test_a_script_without_a_main_guard_can_grade_and_hears_no_warnings(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_what_a_value_was_asked_of_changes_no_verdict():
+    """Relations are remembered by the library behind: worked out, they are others for all who ask later."""
+    grader = grading.MathVerify()
+    before = grader.verify("x>1 and x<2", "1<x<2")
+    assert grader.value("0<1<x<2") is None
+    assert before.correct is True and grader.verify("x>1 and x<2", "1<x<2") == before

@@ -21,7 +21,7 @@ class Remembering:
     """Math-Verify, asked once per question by all tests of the table."""
 
     def __init__(self, grader: MathVerify) -> None:
-        self.verify = functools.cache(grader.verify)
+        self.verify, self.value = functools.cache(grader.verify), functools.cache(grader.value)
 
 
 @pytest.fixture(scope="module", autouse=True)

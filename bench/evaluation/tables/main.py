@@ -19,6 +19,7 @@ from prunebench.bench.evaluation.metrics import ranks
 from prunebench.bench.evaluation.replays import Replays, competing
 from prunebench.bench.evaluation.results import POOLED, Note, ResultRow
 from prunebench.bench.evaluation.statistics import (
+    DECIDED,
     FEWEST_PROBLEMS,
     holm,
     minimum_detectable_difference,
@@ -212,9 +213,9 @@ def _detectable(differences: Sequence[Array], problems: NDArray[np.int64]) -> st
     if not varying:
         return f"{what}: undefined (every candidate differs from none by the same on all problems)"
     typical = 100 * float(np.median(varying))
-    points, sizes = minimum_detectable_difference(typical, n), (2, 5, 10)
-    needed = " / ".join(f"{problems_to_find(typical, size):,.0f}" for size in sizes)
-    told = f"; {' / '.join(map(str, sizes))} points take {needed} problems"
+    points = minimum_detectable_difference(typical, n)
+    needed = " / ".join(f"{problems_to_find(typical, size):,.0f}" for size in DECIDED)
+    told = f"; {' / '.join(map(str, DECIDED))} points take {needed} problems"
     return f"{what}: {points:.1f} points (two-sided 5 %, 80 % power, {n=}){told}"
 
 

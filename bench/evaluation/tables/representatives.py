@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.formats import with_interval
-from prunebench.bench.evaluation.results import LEVEL, PairRow, Representative, Results
+from prunebench.bench.evaluation.results import LEVEL, PURE, PairRow, Representative, Results
 from prunebench.methods.base import Quadrant
 
 
@@ -91,7 +91,7 @@ class Lead:
 def lead(results: Results, task: str) -> Lead | None:
     """Which quadrant is ahead on a task; None where there are not two of them, or they were never held together."""
     gains = {row.method: row["avg_at_k"].mean for row in results.rows if row.task == task}
-    rivals = [one for one in results.representatives if one.quadrant in ("I", "II", "III", "IV")]
+    rivals = [one for one in results.representatives if one.quadrant in PURE]
     tested = {(row.method, row.other): row for row in results.pairs if row.task == task}
     best = max(rivals, key=lambda one: gains.get(one.method, -1.0), default=None)
     found = []

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from prunebench.bench.engines.chat import prompt_ids
 from prunebench.bench.engines.options import ModelOptions
@@ -20,17 +19,11 @@ from prunebench.bench.engines.shipped import MiniaturePlan
 from prunebench.bench.engines.sources import ADAPTER_WEIGHTS, source_of
 from prunebench.bench.progress import Progress
 from prunebench.bench.reasoner.miniature.curriculum import texts
+from prunebench.bench.reasoner.train import Example, batches, language_loss
 
-IGNORED = -100
+PAD_ID = 0
+"""Stands behind the end of a text, where nothing is learned."""
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class Example:
-    """Token ids of prompt and solution; the loss is taken on ``ids[loss_from:]``."""
-
-    ids: list[int]
-    loss_from: int
 
 
 def examples(tokenizer: Any, plan: MiniaturePlan) -> Iterator[Example]:
@@ -39,37 +32,6 @@ def examples(tokenizer: Any, plan: MiniaturePlan) -> Iterator[Example]:
         asked = prompt_ids(tokenizer, prompt, ModelOptions())
         solved = tokenizer(solution, add_special_tokens=False)["input_ids"]
         yield Example([*asked, *solved, tokenizer.eos_token_id], len(asked))
-
-
-def batches(
-    chunk: Sequence[Example], batch_tokens: int, rng: random.Random
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Right-padded (ids, labels) of examples of like length, in random order."""
-    groups: list[list[Example]] = [[]]
-    for example in sorted(chunk, key=lambda example: len(example.ids)):
-        if (len(groups[-1]) + 1) * len(example.ids) > batch_tokens and groups[-1]:
-            groups.append([])
-        groups[-1].append(example)
-    rng.shuffle(groups)
-    for group in groups:
-        width = max(len(example.ids) for example in group)
-        ids = torch.zeros((len(group), width), dtype=torch.long)
-        labels = torch.full((len(group), width), IGNORED)
-        for row, example in enumerate(group):
-            ids[row, : len(example.ids)] = torch.tensor(example.ids)
-            labels[row, example.loss_from : len(example.ids)] = torch.tensor(example.ids[example.loss_from :])
-        yield ids, labels
-
-
-def loss_of(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the solutions' tokens; the output layer reads those places only."""
-    inner = model.get_base_model()
-    wanted = labels[:, 1:].flatten().to(inner.device)
-    places = (wanted != IGNORED).nonzero()[:, 0]
-    with torch.autocast(inner.device.type, torch.bfloat16):
-        states = inner.model(input_ids=ids.to(inner.device), use_cache=False).last_hidden_state[:, :-1]
-        logits = inner.lm_head(states.flatten(0, 1).index_select(0, places))
-    return functional.cross_entropy(logits.float(), wanted[places])
 
 
 def new_model(folder: str, plan: MiniaturePlan, device: str) -> Any:
@@ -100,17 +62,18 @@ def train_miniature(out: Path, work: Path, plan: MiniaturePlan, device: str, pro
     while done < plan.tokens:
         started_at, before, losses = time.monotonic(), done, []
         chunk = list(islice(stream, plan.chunk_examples))
-        for ids, labels in batches(chunk, plan.batch_tokens, random.Random(f"batches/{plan.seed}/{number}")):
+        rng = random.Random(f"batches/{plan.seed}/{number}")
+        for ids, labels in batches(chunk, plan.batch_tokens, rng, PAD_ID):
             warm, cool = (done + 1) / plan.warmup_tokens, (plan.tokens - done) / plan.decay_tokens
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * max(0.0, min(1.0, warm, cool))
-            loss = loss_of(model, ids, labels)
+            loss = language_loss(model.get_base_model(), ids, labels)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.item())
-            done += int((ids != 0).sum())
+            done += int((ids != PAD_ID).sum())
         number += 1
         log.append({"tokens": done, "loss": round(sum(losses) / len(losses), 4)})
         speed = (done - before) / (time.monotonic() - started_at)

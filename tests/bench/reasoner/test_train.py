@@ -12,7 +12,7 @@ from prunebench.bench.engines.shipped import ReasonerShape, TrainingPlan
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.reasoner import train as training
 from prunebench.bench.reasoner.recipe import TrainingText, stage_at
-from prunebench.bench.reasoner.train import IGNORED, _Texts, batches, schedule, train
+from prunebench.bench.reasoner.train import IGNORED, _Texts, batches, encoded, schedule, train
 from prunebench.bench.reasoner.vocabulary import IDS
 
 SHAPE = ReasonerShape(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
@@ -91,7 +91,7 @@ def test_the_loss_leaves_out_prompt_and_padding():
     import random
 
     documents = [TrainingText(("<bos>", "a", "=", "1", "<eos>"), 3), TrainingText(("<bos>", "b", "<eos>"), 1)]
-    ((ids, labels),) = batches(documents, 100, random.Random(0))
+    ((ids, labels),) = batches(map(encoded, documents), 100, random.Random(0))
     rows = {tuple(row.tolist()) for row in labels}
     long, short = ([IDS[token] for token in document.tokens] for document in documents)
     assert rows == {(IGNORED, IGNORED, IGNORED, *long[3:]), (IGNORED, *short[1:], IGNORED, IGNORED)}
@@ -103,7 +103,7 @@ def test_batches_hold_every_document_once_within_their_size():
 
     documents = [TrainingText(("<bos>", *("a",) * length, "<eos>"), 1) for length in (3, 9, 4, 30, 5, 8, 2)]
     found = []
-    for ids, labels in batches(documents, 36, random.Random(0)):
+    for ids, labels in batches(map(encoded, documents), 36, random.Random(0)):
         assert ids.numel() <= 36 or len(ids) == 1
         found += [int((row != IGNORED).sum()) for row in labels]
     assert sorted(found) == sorted(len(document.tokens) - 1 for document in documents)

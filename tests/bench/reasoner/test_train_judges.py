@@ -17,7 +17,7 @@ from prunebench.bench.progress import SILENT, Spoken
 from prunebench.bench.reasoner import train_judges as judges
 from prunebench.bench.reasoner.judge_texts import cut_solutions, prm_texts, verifier_texts
 from prunebench.bench.reasoner.recipe import prompt_tokens
-from prunebench.bench.reasoner.train import batches, language_step, new_optimizers
+from prunebench.bench.reasoner.train import batches, encoded, language_step, new_optimizers
 from prunebench.bench.reasoner.train_judges import (
     PLANS,
     SEPARATOR,
@@ -181,7 +181,7 @@ def test_the_exported_verifier_is_the_function_that_was_trained(checkpoint, tmp_
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = 1e-3
     chunk = list(islice(verifier_texts("some"), 4))
-    for ids, labels in batches(chunk, 600, random.Random(0)):
+    for ids, labels in batches(map(encoded, chunk), 600, random.Random(0)):
         language_step(model, optimizers, ids, labels)
     export_verifier(model, tmp_path)
     text = torch.arange(4, 60)[None]

@@ -58,16 +58,12 @@ def test_a_quadrant_is_filtered_by_its_box_and_marked_by_its_colour(tab):
     assert colour == "rgb(213, 94, 0)"  # the figures' colour
 
 
-def test_what_is_not_graded_is_called_so_and_kept_is_what_votes(chromium, page, tmp_path):
+def with_other_paths(chromium, page, changed, edit):
+    """The page with every problem of its explorer edited, opened at stop's decisions in the order of the paths."""
     (held,) = re.findall(r'id="paths-data">([^<]*)<', page.read_text())
     content = json.loads(gzip.decompress(base64.b64decode(held)))
     for problem in content["problems"]:
-        problem["paths"][0]["correct"] = None
-        decision = problem["methods"]["stop"]
-        decision["kept"] = "1" + "0" * (len(decision["kept"]) - 1)
-        for whole in (0, 1):  # the second one ended before the check, and was not chosen
-            decision["decoded"][whole] = problem["paths"][whole]["length"]
-    changed = tmp_path / "ungraded.html"
+        edit(problem)
     changed.write_text(page.read_text().replace(held, packed(content)))
     context = chromium.new_context()
     opened = context.new_page()
@@ -75,6 +71,18 @@ def test_what_is_not_graded_is_called_so_and_kept_is_what_votes(chromium, page, 
     opened.wait_for_function("document.body.dataset.ready === 'yes'")
     opened.select_option("#e-method", "stop")
     opened.select_option("#e-order", "path")
+    return context, opened
+
+
+def test_what_is_not_graded_is_called_so_and_kept_is_what_votes(chromium, page, tmp_path):
+    def edit(problem):
+        problem["paths"][0]["correct"] = None
+        decision = problem["methods"]["stop"]
+        decision["kept"] = "1" + "0" * (len(decision["kept"]) - 1)
+        for whole in (0, 1):  # the second one ended before the check, and was not chosen
+            decision["decoded"][whole] = problem["paths"][whole]["length"]
+
+    context, opened = with_other_paths(chromium, page, tmp_path / "ungraded.html", edit)
     said = opened.locator("#e-rows .spoken").all_inner_texts()
     assert ", not graded, " in said[0] and said[0].endswith("kept")
     assert said[1].endswith("not kept, ended by then") and "pruned at" in said[2]
@@ -137,20 +145,12 @@ def test_the_explorer_opens_a_path_with_its_checkpoint(tab):
 
 
 def test_the_text_is_cut_where_the_row_is_and_its_pieces_are_whole_characters(chromium, page, tmp_path):
-    (held,) = re.findall(r'id="paths-data">([^<]*)<', page.read_text())
-    content = json.loads(gzip.decompress(base64.b64decode(held)))
-    for problem in content["problems"]:
+    def edit(problem):
         problem["paths"][0] |= {"text": "😀ab𝑥c", "ends": [1, 2, 1, 1], "sure": "9999", "length": 4}
         decision = problem["methods"]["stop"]
         decision["decoded"][0], decision["kept"] = 2, "0" + decision["kept"][1:]
-    changed = tmp_path / "changed.html"
-    changed.write_text(page.read_text().replace(held, packed(content)))
-    context = chromium.new_context()
-    opened = context.new_page()
-    opened.goto(changed.as_uri())
-    opened.wait_for_function("document.body.dataset.ready === 'yes'")
-    opened.select_option("#e-method", "stop")
-    opened.select_option("#e-order", "path")
+
+    context, opened = with_other_paths(chromium, page, tmp_path / "changed.html", edit)
     opened.locator("#e-rows button").first.click()
     assert opened.locator("#e-text div span:not(.mark)").all_text_contents() == ["😀", "ab", "𝑥", "c"]
     assert opened.locator("#e-text .after").all_text_contents() == ["𝑥", "c"]

@@ -39,7 +39,7 @@ def as_pool(request: Request, paths, position: int, generator) -> Pool:
     )
 
 
-def same(a, b) -> None:
+def assert_same(a, b) -> None:
     assert a.path == b.path and a.finish == b.finish
     np.testing.assert_array_equal(a.token_ids, b.token_ids)
     assert a.signals.keys() == b.signals.keys()
@@ -87,7 +87,7 @@ def test_a_path_is_the_same_at_any_batch_size(engine, requests_of, rollouts, cou
         alone = Request(request.problem, request.prompt_ids, request.paths[20 : 20 + count])
         (fewer,) = engine.sample([alone], SAMPLING, 5, RECORDING)
         for path, twin in zip(fewer.paths, rollout.paths[20 : 20 + count], strict=True):
-            same(path, twin)
+            assert_same(path, twin)
 
 
 @exact
@@ -95,7 +95,7 @@ def test_the_rows_in_flight_do_not_change_a_path(checkpoint, requests_of, rollou
     narrow = TransformersEngine.load(str(checkpoint), rows_in_flight=1)
     for ours, theirs in zip(narrow.sample(requests_of(paths=64), SAMPLING, 5, RECORDING), rollouts, strict=True):
         for a, b in zip(ours.paths, theirs.paths, strict=True):
-            same(a, b)
+            assert_same(a, b)
 
 
 @exact
@@ -112,7 +112,7 @@ def test_launch_check_resume_equals_replay(engine, requests_of, rollouts):
     for online, whole in zip(engine.resume(kept()), rollouts, strict=True):
         assert [path.path for path in online.paths] == list(np.flatnonzero(keep))
         for path, twin in zip(online.paths, [whole.paths[row] for row in np.flatnonzero(keep)], strict=True):
-            same(path, twin)
+            assert_same(path, twin)
 
 
 def test_the_live_cache_equals_the_reencoded_one(engine, requests_of):
@@ -216,7 +216,7 @@ def test_in_bfloat16_a_path_is_the_same_at_any_batch_size(checkpoint, requests_o
         some = Request(request.problem, request.prompt_ids, request.paths[9:12])
         (fewer,) = narrow.endless().sample([some], long, 5, RECORDING)
         for path, twin in zip(fewer.paths, rollout.paths[9:12], strict=True):
-            same(path, twin)
+            assert_same(path, twin)
 
 
 def test_filters_match_the_generation_processors_of_transformers():
