@@ -53,14 +53,14 @@ class EqualCostTable:
         )
 
     def _draws(self) -> str:
-        """``4 times``, with the methods whose pools were drawn another number of times."""
+        """``once`` or ``4 times``, with the methods whose pools were drawn another number of times."""
         by_number: dict[int, list[str]] = {}
         for row in self.results.equal_cost:
             by_number.setdefault(row.draws, []).append(row.method)
         usual = max(by_number, key=lambda number: len(by_number[number]))
         others = (f"{', '.join(names)}: {number}" for number, names in by_number.items() if number != usual)
-        said = "; ".join(others)
-        return f"{usual} times ({said})" if said else f"{usual} times"
+        said, times = "; ".join(others), "once" if usual == 1 else f"{usual} times"
+        return f"{times} ({said})" if said else times
 
     def markdown(self) -> str:
         return f"### {self.caption}\n\n{markdown_table(HEADER, self.rows(), texts=2)}\n{LEGEND}\n"

@@ -93,7 +93,8 @@ def _panel(
     ax.xaxis.set_major_formatter(FuncFormatter(thousands))
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.tick_params(length=0, pad=2)
-    for name in [*(curves.keys() - shown.keys() - {ALL}), *shown, ALL]:
+    others = [name for name in curves if name not in shown and name != ALL]
+    for name in [*others, *shown, ALL]:
         curve = curves[name]
         x, y = [getattr(row, cost) for row in curve], [getattr(row, measure) for row in curve]
         if name == ALL:

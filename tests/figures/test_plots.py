@@ -96,7 +96,12 @@ def test_the_frontier_draws_every_method_over_k_and_representatives_in_their_col
     curves: dict[str, list[FrontierRow]] = {}
     for row in results.frontier:
         curves.setdefault(row.method, []).append(row)
+    others = [
+        name for name in curves if name not in (*HIDDEN_THERE, "none", *(r.method for r in results.representatives))
+    ]
     for ax, (measure, cost, *_) in zip(drawn.axes, PANELS, strict=True):
+        order = [[getattr(row, cost) for row in curves[name]] for name in others]
+        assert [list(line.get_xdata()) for line in ax.lines[: len(others)]] == order, "in every process the same"
         assert len(ax.lines) == len(curves) - len(HIDDEN_THERE), "they would squeeze the others"
         lines = of_frontier(ax)
         for method, color in (("none", INK), ("stop", QUADRANTS["IV"].color), ("entropy", QUADRANTS["III"].color)):
