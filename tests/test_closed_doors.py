@@ -36,6 +36,7 @@ IMPORTS = {
     ("bench/training/import_stop.py", "pickle"): "the name of the error of weights_only",
 }
 CALLS = {
+    ("bench/__init__.py", "import_module"): "our own modules",
     ("bench/plugins.py", "exec_module"): "a plugin that was named on the command line",
     ("tasks/python_files.py", "exec_module"): "a task file or grader that was named",
     ("tasks/reasoning_gym_process.py", "compile"): "arithmetic of constants, in the process that scores",

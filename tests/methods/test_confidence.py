@@ -222,5 +222,6 @@ def test_type_three_and_a_missing_signal_names_the_option():
     for method in (Perplexity(), Entropy(), DeepConf(), *plain):
         assert method.quadrant() is Quadrant.III
         (signal,) = method.requires
-        with pytest.raises(MissingSignalError, match=f"--set record={signal.name}"):
+        option = f"--set record={signal.name}" if signal.recordable else f"'{signal.name}' was not recorded"
+        with pytest.raises(MissingSignalError, match=option):
             method.score(replace(example_pool(), signals={}))

@@ -136,7 +136,7 @@ def test_the_base_model_and_the_cache_are_left_as_they_were(engine, fitted):
 
 def test_check_then_resume_equals_never_having_checked(engine, fitted, requests_of):
     from prunebench.bench.engines.base import Recording, Sampling
-    from tests.bench.engines.transformers.test_engine import as_pool, same
+    from tests.bench.engines.transformers.test_engine import as_pool, assert_same
 
     stop, _ = fitted
     sampling, recording = Sampling(max_new_tokens=40), Recording()
@@ -150,7 +150,7 @@ def test_check_then_resume_equals_never_having_checked(engine, fitted, requests_
 
     for checked, plain in zip(engine.resume(live(True)), engine.resume(live(False)), strict=True):
         for a, b in zip(checked.paths, plain.paths, strict=True):
-            same(a, b)
+            assert_same(a, b)
 
 
 def test_two_trainings_give_the_same_weights(engine):

