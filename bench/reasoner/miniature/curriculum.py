@@ -76,11 +76,22 @@ def legs(entry: Entry) -> list[str]:
     return steps
 
 
+def letters(entry: Entry) -> list[str]:
+    """How often the letter is in one word after the other, with the running total."""
+    total, steps = 0, []
+    for word in entry["metadata"]["span"]:
+        here = word.lower().count(entry["metadata"]["target_letter"])
+        steps.append(f"{word}: {here}. Total: {total} + {here} = {total + here}.")
+        total += here
+    return steps
+
+
 LESSONS = (
-    Lesson("gsm_symbolic", 0.30, word_problem),
-    Lesson("leg_counting", 0.20, legs, (("min_animals", 3), ("max_animals", 10))),
-    Lesson("chain_sum", 0.32, running_sum, (("min_terms", 3), ("max_terms", 9), ("max_digits", 3))),
-    Lesson("products", 0.18, partial_products, (("max_digits", 3),)),
+    Lesson("gsm_symbolic", 0.20, word_problem),
+    Lesson("leg_counting", 0.30, legs),
+    Lesson("letter_counting", 0.20, letters),
+    Lesson("chain_sum", 0.22, running_sum, (("min_terms", 3), ("max_terms", 8), ("max_digits", 3))),
+    Lesson("products", 0.08, partial_products, (("max_digits", 2),)),
 )
 
 

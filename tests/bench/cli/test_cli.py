@@ -82,7 +82,7 @@ def test_help_and_lists_load_no_model_library():
         (("compare", "--config", "missing.yaml"), "missing.yaml: no such file"),
         (("label", "nowhere"), "nowhere: no manifest.json, so this is no rollouts store"),
         (("train", "stpo"), "unknown method 'stpo'"),
-        (("train", "stop", "--data", "nowhere"), "nowhere/train: nothing is labelled there; make labels with: prunebench"),
+        (("train", "stop", "--data", "nowhere"), "nowhere/train: nothing is labelled there; make labels with: prune"),
         (("list", "metods"), "nothing is called 'metods': list methods, tasks or presets"),
     ],
 )
