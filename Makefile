@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test browser sandbox smollm2 vllm-cpu ray torture reasoner results clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
+.PHONY: demo test real browser sandbox smollm2 vllm-cpu ray torture reasoner results clean gpu-check gpu-train gpu-rollouts gpu-label gpu-compare
 
 demo: .venv/.installed
 	$(BIN)/prunebench demo
@@ -12,6 +12,11 @@ test: .venv/.installed
 	mkdir -p build/typing && ln -sfn ../.. build/typing/prunebench  # where mypy finds the package under its name
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --maxprocesses 4
+
+# A released language model that was taught to reason in steps: 12 problems x 16 paths; resumes.
+real: .venv/.smollm2
+	$(BIN)/prunebench compare --config real --problems 6 --n 16 --k 4 --out runs/real \
+		--methods none,random,agreement,slim-sc,entropy,deepconf,self-certainty,p-true
 
 # The tests look at the report in a real browser where there is one; elsewhere these tests are skipped.
 browser:

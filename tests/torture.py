@@ -31,7 +31,7 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "rollouts": ["rollouts", *sampled, "--problems", "9", "--set", "seed=3", "--out", str(out / "rollouts")],
         "label": ["label", str(base / "rollouts"), "--continuations", "4", "--prefix", PREFIX, "--set", "prefixes=4",
                   "--out", str(out / "labels")],
-        "train": ["train", "linear-probe", "stop", "--data", str(base / "data"), "--set", f"prefix={PREFIX}",
+        "train": ["train", "linear-probe", "step", "--data", str(base / "data"), "--set", f"prefix={PREFIX}",
                   "--out", str(out / "learned")],
         "compare": ["compare", "--store", str(base / "rollouts"), "--prefix", PREFIX, "--k", "2", "--methods",
                     "entropy,deepconf,perplexity", "--learned", str(base / "none"), "--out", str(out / "compare")],
