@@ -14,6 +14,7 @@ T = TypeVar("T")
 _SECONDS_BETWEEN_LOOKS = 0.5
 _counter: Any = None
 """In a process of a :class:`Crew` the number that all of them add to."""
+_given: Any = None
 
 
 def process_pool(count: int) -> ProcessPoolExecutor:
@@ -42,12 +43,15 @@ class Crew:
 
 
 @contextmanager
-def crew_of(count: int, tick: Callable[[int], None]) -> Iterator[Crew]:
-    """``count`` fresh processes; ``tick`` is told what they :func:`count`. An error ends them in the midst of a job."""
+def crew_of(count: int, tick: Callable[[int], None], given: object = None) -> Iterator[Crew]:
+    """``count`` fresh processes; ``tick`` is told what they :func:`count`. An error ends them in the midst of a job.
+
+    What is ``given`` to all of them they have by :func:`given`.
+    """
     context = get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
     counter = context.Value("q", 0)
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(theirs, counter)) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(theirs, counter, given)) as pool:
         try:
             yield Crew(pool, counter, tick)
         except BaseException:
@@ -63,9 +67,14 @@ def count(steps: int) -> None:
         _counter.value += steps
 
 
-def _begin(parents: connection.Connection, counter: Any) -> None:
-    global _counter
-    _counter = counter
+def given() -> Any:
+    """Called in a process of a crew: what all of them were given at their start."""
+    return _given
+
+
+def _begin(parents: connection.Connection, counter: Any, given: object) -> None:
+    global _counter, _given
+    _counter, _given = counter, given
     _end_with_parent(parents)
 
 

@@ -15,6 +15,18 @@ from typing import Any, ClassVar, Generic, TypeVar
 T = TypeVar("T")
 
 
+def load_module(module: str, file: str) -> None:
+    """Import a module by its name; where that is not to be found (a plugin in another process), from its file."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        spec = importlib.util.spec_from_file_location(module, file)
+        if spec is None or spec.loader is None:
+            raise
+        sys.modules[module] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[module])
+
+
 class UnknownNameError(ValueError):
     """A name that no registry entry has; the message offers the nearest ones."""
 
@@ -117,14 +129,7 @@ class Registry(Generic[T]):
     def elsewhere(self, name: str, module: str, file: str) -> T:
         """The entry of that name in another process: where nobody has added it, the module that does is loaded."""
         if name not in self.names():
-            try:
-                importlib.import_module(module)
-            except ModuleNotFoundError:
-                spec = importlib.util.spec_from_file_location(module, file)
-                if spec is None or spec.loader is None:
-                    raise
-                sys.modules[module] = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(sys.modules[module])
+            load_module(module, file)
         return self.get(name)
 
     def made_in(self, module: str) -> list[str]:

@@ -14,6 +14,8 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.engines.registry import EngineKind
 from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.candidates import reads_again
+from prunebench.bench.evaluation.scoring import FEWEST
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import Prefix
@@ -22,9 +24,7 @@ from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.data import training_lengths
 from prunebench.bench.training.label_plans import RECIPES, LabelPlan
 from prunebench.bench.training.learn import training_folder, training_tasks
-from prunebench.bench.training.loading import entry_of, parts_of, uses_judge
-from prunebench.methods.registry import PRUNERS
-from prunebench.methods.signals import PRIVILEGED, Signal
+from prunebench.bench.training.loading import entry_of
 from prunebench.tasks.task import Problem, Task
 
 
@@ -197,24 +197,19 @@ def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str], swept: S
     once = extent.problems * config.n * config.prefix_tokens
     speed = extent.tokens_read_per_second or extent.tokens_per_second
     slowly = "" if extent.tokens_read_per_second else ", taken to be as slow as sampling"
-    for what, names in (("scoring", methods), ("the sweep", swept)):
+    together = extent.processes if extent.problems >= FEWEST else 1
+    for what, names, processes in (("scoring", methods, together), ("the sweep", swept, 1)):
         if names:
-            reading = sum(map(_reads_again, names))
+            reading = sum(map(reads_again, names))
             said = f"{what} with {len(names)} methods, {reading} of which read prefixes again{slowly}"
-            yield Item(said, once * reading, speed)
+            yield Item(said, once * reading, speed * processes)
     if methods and config.draws:
-        again = [1 if entry_of(_method(name)).pointwise else config.draws for name in methods if _reads_again(name)]
+        again = [1 if entry_of(_method(name)).pointwise else config.draws for name in methods if reads_again(name)]
         yield Item(f"comparing at equal cost ({config.draws} draws{slowly})", once * sum(again), speed)
 
 
 def _method(name: str) -> str:
     return (PROCEDURES[name].method or "none") if name in PROCEDURES else name
-
-
-def _reads_again(name: str) -> bool:
-    stored = {signal for signal in Signal if signal.recorded} | {Signal.TEXT, Signal.TOKEN_IDS, *PRIVILEGED}
-    parts = parts_of(_method(name))
-    return any(PRUNERS.get(part).requires - stored for part in parts) or uses_judge(_method(name))
 
 
 def extent_of(

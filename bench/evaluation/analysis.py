@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,16 +17,17 @@ from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.evaluation.replays import Replays, replay_methods
 from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, FrontierRow, Note, ResultRow, VoteRow
+from prunebench.bench.evaluation.scoring import Crew
 from prunebench.bench.evaluation.statistics import spread
 from prunebench.bench.evaluation.subsampling import Subsamples, subsamples_of
 from prunebench.bench.evaluation.tables.calibration import calibration_rows
-from prunebench.bench.evaluation.tables.equal_cost import Budget, at_equal_cost, default_budget
+from prunebench.bench.evaluation.tables.equal_cost import Budget, Point, at_equal_cost, default_budget
 from prunebench.bench.evaluation.tables.frontier import frontier_rows
 from prunebench.bench.evaluation.tables.main import Setting, main_rows, primary_task, tables_of
 from prunebench.bench.evaluation.tables.votes import vote_rows
 from prunebench.bench.files import csv_text
 from prunebench.bench.policies import Policy, TopK
-from prunebench.bench.progress import SILENT, Progress
+from prunebench.bench.progress import SILENT, Progress, uncounted
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.methods.signals import PRIVILEGED
 
@@ -35,6 +37,7 @@ ENOUGH_STORED = 4
 """A draw spread needs so many times N stored paths: with fewer the draws share most of their paths."""
 SPREAD_DRAWS = 20
 """Draws of N of the stored paths behind a draw spread."""
+Apart = Callable[[Collection[str], float, Mapping[str, float]], Mapping[str, Callable[[], Point | None]]]
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,18 @@ def analyse(
     setting: Setting,
     progress: Progress = SILENT,
     held: ReplayStore | None = None,
+    crew: Crew | None = None,
 ) -> Analysis:
-    """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared."""
-    records = first_paths(stored, config.n)
-    tick = progress.stretch(f"scoring with {len(candidates)} methods", len(records) * len(candidates))
-    replays = replay_methods(records, candidates, tick, held)
+    """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared.
+
+    What is not ``held`` a ``crew`` of processes replays, where there is one.
+    """
+    records = [record.first(config.n) for record in stored]
+    steps = len(records) * len(candidates)
+    tick = progress.stretch(f"scoring with {len(candidates)} methods", steps)
+    told = 0 if crew is None or held is None else crew.replay(records, held, tick)
+    replays = replay_methods(records, candidates, uncounted if told else tick, held)
+    tick(steps - told if told else 0)
     taking_part = {name: candidate for name, candidate in candidates.items() if name in replays.of}
     repeated, notes = repeated_rows(records, replays, taking_part, setting, progress)
     # From here on nothing is timed, so nothing that was computed is computed again.
@@ -74,7 +84,10 @@ def analyse(
     analysis = replace(analysis, repeated=repeated, notes=[*analysis.notes, *notes])
     if not config.draws:
         return analysis
-    equal_cost, notes = equal_cost_rows(stored, config, taking_part, setting, subsamples, analysis.rows, progress)
+    apart = None if crew is None else partial(crew.affordable, replays)
+    equal_cost, notes = equal_cost_rows(
+        stored, config, taking_part, setting, subsamples, analysis.rows, progress, apart
+    )
     return replace(analysis, equal_cost=equal_cost, notes=[*analysis.notes, *notes])
 
 
@@ -94,11 +107,6 @@ def tables(
         calibration_rows(records, task, replays, candidates),
         main.notes,
     )
-
-
-def first_paths(stored: Sequence[ProblemRecord], count: int) -> list[ProblemRecord]:
-    """The records of the first ``count`` paths of each problem."""
-    return [record if len(record.pool) == count else record.take(range(count)) for record in stored]
 
 
 def one_check(policy: Policy, config: RunConfig) -> Policy:
@@ -173,8 +181,12 @@ def equal_cost_rows(
     subsamples: Mapping[str, Subsamples],
     rows: Sequence[ResultRow],
     progress: Progress,
+    apart: Apart | None = None,
 ) -> tuple[list[EqualCostRow], list[Note]]:
-    """The table of equal cost, for the primary family; ``rows`` are those of equal retention."""
+    """The table of equal cost, for the primary family; ``rows`` are those of equal retention.
+
+    ``apart`` has others find the points of some methods, from the budget and what all stored paths cost each.
+    """
     task = primary_task(stored)
     policies = {
         name: (lambda paths, candidate=candidate: candidate.policy_for(paths, config))
@@ -187,7 +199,8 @@ def equal_cost_rows(
     whole = all(len(record.pool) == config.n for record in stored)
     full = {row.method: row["flops_tokens"].mean for row in rows if row.task == task and whole}
     tick = progress.stretch("comparing at equal cost", len(policies))
-    chosen = at_equal_cost(stored, task, candidates, policies, subsamples, budget, full, tick)
+    others = {} if apart is None else apart(policies, budget.tokens, full)
+    chosen = at_equal_cost(stored, task, candidates, policies, subsamples, budget, full, tick, others)
     unpaid = [name for name in policies if name not in {row.method for row in chosen}]
     reason = "at equal cost without a row (not even one path, or a cost that nobody knows)"
     return chosen, [Note(table="equal_cost", task=task, text=f"{reason}: {name}") for name in unpaid]

@@ -11,9 +11,10 @@ from prunebench.bench.policies import Policy, parse_policy
 from prunebench.bench.policies.procedures import NONE, PROCEDURES, Procedure
 from prunebench.bench.rollouts.store import IMPORTED
 from prunebench.bench.training.cards import Card, describe
-from prunebench.bench.training.loading import Judges, Learned, load_method, parts_of, reads_of
+from prunebench.bench.training.loading import Judges, Learned, load_method, parts_of, reads_of, uses_judge
 from prunebench.methods.base import LearnablePruner, Pruner, Signal, Source
 from prunebench.methods.registry import PRUNERS
+from prunebench.methods.signals import PRIVILEGED
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ def _reads(name: str) -> frozenset[Signal]:
     procedure = _procedure(name)
     method = name if procedure is None else procedure.method
     return reads_of([method]) if method else frozenset()
+
+
+def reads_again(name: str) -> bool:
+    """Whether a method or procedure looks at more than is stored of the prefixes, or has a judge who reads them."""
+    procedure = _procedure(name)
+    method = name if procedure is None else procedure.method
+    stored = {signal for signal in Signal if signal.recorded} | {Signal.TEXT, Signal.TOKEN_IDS, *PRIVILEGED}
+    return method is not None and (bool(reads_of([method]) - stored) or any(map(uses_judge, parts_of(method))))
 
 
 def refuse_learned(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from prunebench.bench.evaluation.paths_file import write_paths
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.evaluation.replays import competing, require_rows
 from prunebench.bench.evaluation.results import Note, Results
+from prunebench.bench.evaluation.scoring import Crew
 from prunebench.bench.evaluation.tables.main import Setting
 from prunebench.bench.evaluation.tables.representatives import ranked_elsewhere, representatives
 from prunebench.bench.evaluation.tables.versus import pairs_of, versus
@@ -58,8 +60,8 @@ def run_comparison(
 ) -> Results:
     """Results of ``config``, written to ``out``; rollouts, replays and finished results there are not made again.
 
-    Without an engine the rollouts come from elsewhere: what needs the model is left out. Sampling takes so many
-    ``processes``, or the workers of a ``cluster``. ``look``: at the first problem of the rollouts.
+    Without an engine the rollouts come from elsewhere: what needs the model is left out. Sampling and scoring take so
+    many ``processes``, or sampling the workers of a ``cluster``. ``look``: at the first problem of the rollouts.
     """
     _require_context(engine, config)
     device = engine.device if engine else "none"
@@ -86,7 +88,8 @@ def run_comparison(
     }
     held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
     setting = setting_of(engine, config)
-    analysis = analyse(records, config, candidates, setting, progress, held)
+    with Crew.of(engine, config, inputs, rollouts, candidates, processes) or nullcontext() as crew:
+        analysis = analyse(records, config, candidates, setting, progress, held, crew)
     _require_rows(config, analysis.replays.left_out)
     results = Results(
         command=command,

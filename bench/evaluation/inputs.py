@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -105,11 +105,16 @@ class Rollouts:
 
     def records(self, engine: Engine | None, position: int, reads: frozenset[Signal]) -> list[ProblemRecord]:
         """One reading of the store. Of the paths only what is compared stays in memory; the rest is read again."""
+        return list(map(self.reader(engine, position, reads), self.wanted))
+
+    def reader(
+        self, engine: Engine | None, position: int, reads: frozenset[Signal]
+    ) -> Callable[[tuple[str, str]], ProblemRecord]:
+        """Reads one record after another."""
         read, caches = self.store.reader(), PoolCaches()
-        return [
-            record_of(engine, read(key), position, None, reads, caches, self.tasks[key[0]], reread=partial(read, key))
-            for key in self.wanted
-        ]
+        return lambda key: record_of(
+            engine, read(key), position, None, reads, caches, self.tasks[key[0]], reread=partial(read, key)
+        )
 
 
 def rollouts_for(

@@ -12,7 +12,7 @@ from prunebench.bench.config import RunConfig, configured
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.analysis import first_paths, tables
+from prunebench.bench.evaluation.analysis import tables
 from prunebench.bench.evaluation.candidates import Candidate, comparison_policy
 from prunebench.bench.evaluation.columns import METRICS
 from prunebench.bench.evaluation.comparison import RESULTS, setting_of
@@ -91,7 +91,7 @@ def reopened(
         records: Sequence[ProblemRecord] = read_paths(folder)
     else:
         stored = _stored(place, engine, results, config, folder, progress)
-        records = first_paths(_labelled(stored, results, inputs, folder), config.n)
+        records = [record.first(config.n) for record in _labelled(stored, results, inputs, folder)]
     replays = _replays(records, candidates, folder, progress)
     return WrittenRun(results, config, setting_of(engine, config), candidates, records, replays, folder, place)
 

@@ -43,6 +43,10 @@ class ReplayStore:
         row = self._held.get(self._key(candidate, record, number))
         return None if row is None else _read(row)
 
+    def holds(self, candidate: Candidate, record: ProblemRecord) -> bool:
+        """Whether all of this method on this very pool is held."""
+        return all(self._key(candidate, record, number) in self._held for number in range(1 + len(candidate.members)))
+
     def put(self, candidate: Candidate, record: ProblemRecord, replay: Replay, number: int = 0) -> None:
         """Append one line; the next start finds it."""
         key = self._key(candidate, record, number)

@@ -101,6 +101,10 @@ class ProblemRecord:
         """bool (N,): the prefixes that are neither finished nor leaky, hence still have something to decide."""
         return ~self.pool.finished if self.leaky is None else ~(self.pool.finished | self.leaky)
 
+    def first(self, count: int) -> ProblemRecord:
+        """The record of the first ``count`` paths."""
+        return self if len(self.pool) == count else self.take(range(count))
+
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> ProblemRecord:
         """The record of some paths only, in the given order."""
         index = np.asarray(rows, dtype=np.int64)

@@ -16,7 +16,8 @@ from prunebench.bench.evaluation.replay import Check, check
 from prunebench.bench.files import in_groups
 from prunebench.bench.policies import CheckRecord, Policy
 from prunebench.bench.policies.votes import VOTES, Vote
-from prunebench.bench.rollouts.pools import PoolGenerator, pool_of
+from prunebench.bench.rollouts.generator import PoolGenerator
+from prunebench.bench.rollouts.pools import pool_of
 from prunebench.bench.rollouts.store import StoredPath, StoredProblem
 from prunebench.methods.base import Pruner
 from prunebench.methods.pool import Pool

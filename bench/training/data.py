@@ -16,11 +16,12 @@ from prunebench.bench.engines.base import NOTHING, Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.rollouts.first_look import FirstLook
+from prunebench.bench.rollouts.generator import PoolGenerator
 from prunebench.bench.rollouts.label_store import KIND as LABELS
 from prunebench.bench.rollouts.label_store import Label, Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import task_of
-from prunebench.bench.rollouts.pools import PoolGenerator, pool_of, record_of
+from prunebench.bench.rollouts.pools import pool_of, record_of
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.sampling import sample_rollouts, tasks_of
 from prunebench.bench.rollouts.shards import Shards

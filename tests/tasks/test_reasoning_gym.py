@@ -14,8 +14,8 @@ import pytest
 
 from prunebench.bench.engines.base import Recording, Sampling
 from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.rollouts.generator import PoolGenerator
 from prunebench.bench.rollouts.opening import task_of
-from prunebench.bench.rollouts.pools import PoolGenerator
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore, StoredPath, StoredProblem
 from prunebench.tasks import catalogue, reasoning_gym

@@ -39,7 +39,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
     """A method with pools of ``n`` paths: per problem means over the draws, and the mean number of paths kept."""
 
     n: int
@@ -75,6 +75,7 @@ def at_equal_cost(
     budget: Budget,
     full: Mapping[str, float] = {},
     progress: Tick = uncounted,
+    apart: Mapping[str, Callable[[], Point | None]] = {},
 ) -> list[EqualCostRow]:
     """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most the ``budget``.
 
@@ -82,31 +83,50 @@ def at_equal_cost(
     one is the mean over ``records`` and over pools drawn from the stored paths without replacement; for a control that
     reads nothing :data:`CHANCE_DRAWS` are drawn. ``full`` may say what all stored paths cost a method, where that is
     known. The difference is taken to ``none`` at its own N of the same budget. A method that cannot pay for one path,
-    and one whose cost nobody knows, has no row. Raises ValueError when ``none`` is not among the methods.
+    and one whose cost nobody knows, has no row. What others find ``apart`` is asked of them last. Raises ValueError
+    when ``none`` is not among the methods.
     """
     if "none" not in policies:
         raise ValueError("equal cost is a difference to none: it must take part")
-    unit = generator_token(records, budget.arithmetic)
-    most = min(len(record.pool) for record in records)
-    chosen: dict[str, _Point] = {}
-    for name in policies:
-        pruner = candidates[name].pruner
-        chance = CHANCE_DRAWS if pruner.source is Source.CONTROL and not pruner.requires else 1
-
-        @cache
-        def at(n: int, draws: int, name: str = name) -> _Point:
-            return _point(records, subsamples[name].replay(policies[name](n), n, draws), n, budget, unit)
-
-        def cost(n: int, at: Callable[[int, int], _Point] = at) -> float:
-            return float(at(n, 1 if n == most else budget.draws).cost.mean())
-
-        best = largest_affordable(cost, budget.tokens, most, full.get(name))
-        if best:
-            # All stored paths are one pool, however they are drawn; only what draws of it itself differs.
-            alone = best == most and type(pruner).draws == 1
-            chosen[name] = at(best, 1 if alone else max(budget.draws, chance))
+    found: dict[str, Point | None] = {}
+    for name in sorted(policies, key=apart.__contains__):  # what others find comes while this process finds its own
+        if name in apart:
+            found[name] = apart[name]()
+        else:
+            found[name] = affordable(
+                records, candidates[name], policies[name], subsamples[name], budget, full.get(name)
+            )
         progress(1)
+    chosen = {name: point for name in policies if (point := found[name]) is not None}
     return _rows(records, task, candidates, policies, chosen, budget)
+
+
+def affordable(
+    records: Sequence[ProblemRecord],
+    candidate: Candidate,
+    policy: PolicyFor,
+    subsamples: Subsamples,
+    budget: Budget,
+    full: float | None = None,
+) -> Point | None:
+    """A method with the largest pools that it can pay for; None where it cannot pay for one path."""
+    pruner, most = candidate.pruner, min(len(record.pool) for record in records)
+    unit = generator_token(records, budget.arithmetic)
+
+    @cache
+    def at(n: int, draws: int) -> Point:
+        return _point(records, subsamples.replay(policy(n), n, draws), n, budget, unit)
+
+    def cost(n: int) -> float:
+        return float(at(n, 1 if n == most else budget.draws).cost.mean())
+
+    best = largest_affordable(cost, budget.tokens, most, full)
+    if not best:
+        return None
+    # All stored paths are one pool, however they are drawn; only what draws of it itself differs.
+    alone = best == most and type(pruner).draws == 1
+    chance = CHANCE_DRAWS if pruner.source is Source.CONTROL and not pruner.requires else 1
+    return at(best, 1 if alone else max(budget.draws, chance))
 
 
 def largest_affordable(cost: Callable[[int], float], budget: float, most: int, first: float | None = None) -> int:
@@ -137,7 +157,7 @@ def _point(
     n: int,
     budget: Budget,
     unit: float,
-) -> _Point:
+) -> Point:
     def over_draws(value: Callable[[ProblemRecord, Replay], float]) -> Array:
         return np.array([np.mean([value(record, replay) for record, replay in pools]) for pools in draws])
 
@@ -147,7 +167,7 @@ def _point(
     # Some draws took longer paths than others: what their paths cost as a whole is known exactly, and corrects for it.
     expected = np.array([n * whole_cost(whole, budget.arithmetic) / len(whole.pool) for whole in records])
     drawn = over_draws(lambda record, _: whole_cost(record, budget.arithmetic))
-    return _Point(
+    return Point(
         n,
         len(draws[0]),
         float(over_draws(lambda _, replay: float(replay.keep.sum())).mean()),
@@ -162,7 +182,7 @@ def _rows(
     task: str,
     candidates: Mapping[str, Candidate],
     policies: Mapping[str, PolicyFor],
-    chosen: Mapping[str, _Point],
+    chosen: Mapping[str, Point],
     budget: Budget,
 ) -> list[EqualCostRow]:
     if "none" not in chosen:

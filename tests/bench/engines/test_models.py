@@ -15,7 +15,7 @@ from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.caches import CacheForward
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
-from prunebench.bench.rollouts.pools import PoolGenerator
+from prunebench.bench.rollouts.generator import PoolGenerator
 from prunebench.tasks import catalogue
 from tests.bench.engines.checkpoints import CHANNELS, CHATML, HARMONY, NO_SYSTEM, THINKING, checkpoint, tokenizer
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from prunebench.bench.engines.base import Recording, Sampling
+from prunebench.bench.rollouts.generator import answer_length, complete_steps
 from prunebench.bench.rollouts.label_store import Label, LabelStore, prefix_hash
-from prunebench.bench.rollouts.pools import answer_length, complete_steps, pool_of, record_of
+from prunebench.bench.rollouts.pools import pool_of, record_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.methods.base import Signal
 from prunebench.tasks import catalogue
