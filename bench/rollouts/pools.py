@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.base import OF_STATES, Engine, rereadable
+from prunebench.bench.engines.base import Engine, rereadable
 from prunebench.bench.engines.chat import longest_closing
 from prunebench.bench.rollouts.cache import ByteLimitedCache
 from prunebench.bench.rollouts.generator import PoolGenerator
@@ -214,16 +214,14 @@ def _with_rereads(
     cache: ByteLimitedCache[Mapping[Signal, Any]],
     identity: tuple[str, str],
 ) -> Pool:
-    """The pool with those of ``reads`` that it lacks, each encoded again when somebody asks for it: at a checkpoint of
+    """The pool with those of ``reads`` that it lacks, encoded again once somebody asks for one: at a checkpoint of
     several most methods ask for none."""
     missing = frozenset(filter(rereadable, reads)) - frozenset(pool.signals)
     if engine is None or not engine.reads or not missing:
         return pool
 
     def column(signal: Signal) -> Any:
-        alike = frozenset(other for other in missing if (other in OF_STATES) == (signal in OF_STATES))
-        key = (identity, pool.position, signal in OF_STATES)
-        return cache.get(key, lambda: engine.reread(pool, alike))[signal]
+        return cache.get((identity, pool.position), lambda: engine.reread(pool, missing))[signal]
 
     return pool.adding(Columns(missing, column))
 

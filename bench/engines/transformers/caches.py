@@ -17,7 +17,7 @@ from prunebench.bench.engines.transformers.products import reorder, reorders
 from prunebench.methods.generator import has_windows, share_weights
 
 _ATTENTION = "prunebench_pools"
-_ROW_MULTIPLE = 8
+ROW_MULTIPLE = 8
 _BLOCK = 64
 """Positions that a cache grows by."""
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
@@ -74,7 +74,7 @@ def forward_of(model: Any) -> Forward:
 
 def rows_padding(rows: int) -> int:
     """How many rows bring a matrix product to a multiple of eight: a row's result then depends on itself alone."""
-    return -rows % _ROW_MULTIPLE
+    return -rows % ROW_MULTIPLE
 
 
 class PoolBuffers:
@@ -301,4 +301,4 @@ def arbitrary_ids(model: Any, vocabulary: int) -> torch.Tensor:
 
 def _pad_positions(ids: torch.Tensor) -> torch.Tensor:
     """Lengthen single short rows, so that a matrix product never has fewer rows than the rule asks for."""
-    return functional.pad(ids, (0, max(0, _ROW_MULTIPLE - ids.numel()))) if len(ids) == 1 else ids
+    return functional.pad(ids, (0, max(0, ROW_MULTIPLE - ids.numel()))) if len(ids) == 1 else ids

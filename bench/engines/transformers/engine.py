@@ -26,12 +26,13 @@ from prunebench.bench.engines.sources import source_of
 from prunebench.bench.engines.tokenization import Tokenization, forced_answers, pool_of_ids
 from prunebench.bench.engines.tools.sandbox import Sandbox
 from prunebench.bench.engines.tools.tool_use import ToolUse, format_of
-from prunebench.bench.engines.transformers.caches import forward_of
+from prunebench.bench.engines.transformers.caches import ROW_MULTIPLE, forward_of
 from prunebench.bench.engines.transformers.decoding import Decoder, Head
 from prunebench.bench.engines.transformers.loading import load_model
 from prunebench.bench.engines.transformers.memory import tokens_in_memory
 from prunebench.bench.engines.transformers.pools import PoolInFlight, TransformersLivePool
 from prunebench.bench.engines.transformers.reading import PrefixEncoder
+from prunebench.bench.files import in_groups
 from prunebench.methods.base import Signal
 from prunebench.methods.generator import LearnedTokens, PrefixCache, Probe
 from prunebench.methods.pool import Pool
@@ -235,9 +236,21 @@ class TransformersEngine(Tokenization):
         return logprobs
 
     def read_next(self, contexts: Sequence[NDArray[np.int64]], token_ids: Sequence[int]) -> NDArray[np.float64]:
-        """See :class:`bench.engines.base.Engine`; each context is read alone."""
-        rows = [self.next_logprobs(pool_of_ids((ids[:0],), ids[:-1]), ids[-1:].tolist(), token_ids) for ids in contexts]
-        return np.concatenate([np.empty((0, len(token_ids))), *rows])
+        """See :class:`bench.engines.base.Engine`; those of one length together, as many as there is memory for.
+
+        One of less than eight tokens is read alone: how products of so few rows are rounded depends on their number.
+        """
+        logprobs, nothing = np.empty((len(contexts), len(token_ids))), np.zeros(0, np.int64)
+        alike: dict[int, list[int]] = {}
+        for row, ids in enumerate(contexts):
+            alike.setdefault(len(ids), []).append(row)
+        for length, rows in alike.items():
+            most = min(self.rows_in_flight, self.tokens_in_flight // length) if length >= ROW_MULTIPLE else 1
+            for some in in_groups(rows, max(1, most)):
+                logprobs[some] = self.next_logprobs(
+                    pool_of_ids(tuple(contexts[r] for r in some), nothing), (), token_ids
+                )
+        return logprobs
 
     def probe(self, pool: Pool, suffix_ids: Sequence[int], max_new_tokens: int) -> Probe:
         """See :func:`bench.engines.tokenization.forced_answers`."""

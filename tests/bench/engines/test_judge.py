@@ -83,9 +83,9 @@ def test_equal_contexts_are_answered_once(judge, engine, contexts, monkeypatch):
         asked.extend(requests)
         return sample(requests, *arguments, **options)
 
-    def counted_next(*arguments):
-        asked.append(arguments)
-        return next_logprobs(*arguments)
+    def counted_next(pool, *arguments):
+        asked.extend(pool.token_ids)
+        return next_logprobs(pool, *arguments)
 
     monkeypatch.setattr(engine, "sample", counted)
     monkeypatch.setattr(engine, "next_logprobs", counted_next)
