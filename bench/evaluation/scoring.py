@@ -44,8 +44,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Work:
-    """What a process makes its methods and problems from."""
+    """What a process makes its methods and problems from; ``processes`` share the threads of this machine."""
 
+    processes: int
     model: str
     options: ModelOptions
     digest: str
@@ -58,8 +59,8 @@ class Work:
 class Crew:
     """Processes that replay methods; they are started when there is work for them, and end with the block."""
 
-    def __init__(self, processes: int, work: Work, candidates: Mapping[str, Candidate]) -> None:
-        self._processes, self._work, self._candidates = processes, work, candidates
+    def __init__(self, work: Work, candidates: Mapping[str, Candidate]) -> None:
+        self._work, self._candidates = work, candidates
         self._open = ExitStack()
         self._started: ProcessCrew | None = None
 
@@ -91,8 +92,8 @@ class Crew:
         files = {str(path.resolve()) for path in inputs.plugins}
         plugins = ((name, str(module.__file__)) for name, module in sys.modules.items() if name.startswith(PLUGIN))
         loaded = tuple(plugin for plugin in plugins if plugin[1] in files)
-        work = Work(engine.name, engine.options, engine.digest, config, inputs, rollouts, loaded)
-        return cls(processes, work, chosen)
+        work = Work(processes, engine.name, engine.options, engine.digest, config, inputs, rollouts, loaded)
+        return cls(work, chosen)
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +111,7 @@ class Crew:
         jobs = [(record, missing) for record, missing in jobs if any(map(reads_again, missing))]
         if len(jobs) < FEWEST:
             return 0
-        self._started = self._open.enter_context(crew_of(min(self._processes, len(jobs)), tick, self._work))
+        self._started = self._open.enter_context(crew_of(min(self._work.processes, len(jobs)), tick, self._work))
         asked = [self._started.submit(_replayed, (record.task, record.problem), missing) for record, missing in jobs]
         for (record, _), (replays, told) in zip(jobs, self._started.results(asked), strict=True):
             for name, draws in replays.items():
@@ -147,8 +148,8 @@ class _Opened(NamedTuple):
 def _opened() -> _Opened:
     import torch
 
-    torch.set_num_threads(1)
     work: Work = given()
+    torch.set_num_threads(max(1, torch.get_num_threads() // work.processes))
     for module, file in work.plugins:
         load_module(module, file)
     engine = engine_in_process(work.model, work.options)
