@@ -11,7 +11,7 @@ test: .venv/.installed
 	$(BIN)/ruff format --check .
 	mkdir -p build/typing && ln -sfn ../.. build/typing/prunebench  # where mypy finds the package under its name
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --maxprocesses 4
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile  # what a file prepares is prepared once
 
 # A released language model that was taught to reason in steps: 12 problems x 16 paths; resumes.
 real: .venv/.smollm2
@@ -54,6 +54,7 @@ PY ?= $(BIN)/python
 RUN := $(PY) -m prunebench.bench.cli
 NAME ?= embedded-base
 PRESET ?= base
+WORKERS ?= 4
 SHAPE ?= qwen2-1.5b
 BASE := $(RUN).reasoner --name $(NAME) --device $(DEVICE)
 
@@ -67,10 +68,10 @@ gpu-train:
 	$(BASE) --until weights
 
 gpu-rollouts:
-	$(BASE) --workers 4 --until rollouts
+	$(BASE) --workers $(WORKERS) --until rollouts
 
 gpu-label:
-	$(BASE) --workers 4 --until labels
+	$(BASE) --workers $(WORKERS) --until labels
 
 gpu-compare:
 	$(BASE) --workers 8

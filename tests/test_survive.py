@@ -38,6 +38,24 @@ def base(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(base, tmp_path_factory):
+    """Where a command that nothing stopped wrote, and how many writes it made; each is called once."""
+    made = {}
+
+    def unstopped(command):
+        if command not in made:
+            out = tmp_path_factory.mktemp("whole")
+            with pytest.MonkeyPatch.context() as patch:
+                count = stopping(patch, None, before=False)
+                called(patch, commands(base, out)[command])
+            assert left_by(command, out) and not leftovers(out)
+            made[command] = out, count[0]
+        return made[command]
+
+    return unstopped
+
+
 def called(patch, line):
     patch.setattr("sys.argv", ["prunebench", *line])
     patch.setenv("COLUMNS", "140")
@@ -65,14 +83,10 @@ def stopping(patch, at, before):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_that_is_stopped_at_any_write_ends_as_if_it_had_not_been(base, tmp_path, command, monkeypatch):
+def test_a_command_that_is_stopped_at_any_write_ends_as_if_it_had_not_been(base, whole, tmp_path, command, monkeypatch):
     """Stopped before and after every single write, and then called again."""
-    whole = tmp_path / "whole"
-    with monkeypatch.context() as patch:
-        count = stopping(patch, None, before=False)
-        called(patch, commands(base, whole)[command])
-    wanted, writes = left_by(command, whole), count[0]
-    assert wanted and writes >= 3 and not leftovers(whole)
+    unstopped, writes = whole(command)
+    assert writes >= 3
     # A training writes its state again and again.
     for at in sorted({round(x) for x in np.linspace(1, writes, min(writes, MOST_WRITES if THOROUGH else 2))}):
         for before in (True, False):
@@ -82,7 +96,7 @@ def test_a_command_that_is_stopped_at_any_write_ends_as_if_it_had_not_been(base,
                 called(patch, commands(base, out)[command])
             with monkeypatch.context() as patch:
                 called(patch, commands(base, out)[command])
-            assert left_by(command, out) == wanted, (at, before)
+            assert left_by(command, out) == left_by(command, unstopped), (at, before)
             shutil.rmtree(out)
 
 
@@ -95,12 +109,10 @@ def test_a_command_that_is_killed_three_times_ends_as_if_it_had_not_been(base, c
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_takes_nothing_is_one_sentence_and_loses_nothing(
-    base, tmp_path, command, reason, monkeypatch, prunebench  # noqa: F811
+    base, whole, tmp_path, command, reason, monkeypatch, prunebench  # noqa: F811
 ):  # fmt: skip
     """The second write fails; with room again the same command ends as if there had always been."""
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    called(monkeypatch, commands(base, whole)[command])
-    written, sync = [], os.fsync
+    out, written, sync = tmp_path / "out", [], os.fsync
 
     def full(descriptor):
         written.append(descriptor)
@@ -114,17 +126,15 @@ def test_a_disk_that_takes_nothing_is_one_sentence_and_loses_nothing(
     assert f"({os.strerror(reason)}): make room or choose another folder; what is finished is kept" in told
     assert not leftovers(out)
     called(monkeypatch, commands(base, out)[command])
-    assert left_by(command, out) == left_by(command, whole)
+    assert left_by(command, out) == left_by(command, whole(command)[0])
 
 
 @pytest.mark.parametrize("command", ["rollouts", "label"])
 def test_a_second_process_is_refused_with_the_first_ones_number_and_machine(
-    base, tmp_path, command, monkeypatch, prunebench  # noqa: F811
+    base, whole, tmp_path, command, monkeypatch, prunebench  # noqa: F811
 ):  # fmt: skip
     """The first one is another process, held in the middle; afterwards the refused command goes through."""
-    out = tmp_path / "out"
-    called(monkeypatch, commands(base, out)[command])
-    wanted = left_by(command, out)
+    out = shutil.copytree(whole(command)[0], tmp_path / "out")
     folder = out / command if command == "rollouts" else out / "labels"
     (folder / "shards.json").unlink()  # all of it is to be made again
     holds = "import fcntl, sys, time; lock = open(sys.argv[1], 'a+'); fcntl.flock(lock, fcntl.LOCK_EX);"
@@ -137,7 +147,7 @@ def test_a_second_process_is_refused_with_the_first_ones_number_and_machine(
     assert f"{folder}: process 4711 on elsewhere is writing here; wait for it to end" in told
     first.communicate(b"\n")
     called(monkeypatch, commands(base, out)[command])
-    assert left_by(command, out) == wanted
+    assert left_by(command, out) == left_by(command, whole(command)[0])
 
 
 def test_a_folder_that_cannot_be_made_is_named(base, tmp_path, prunebench):  # noqa: F811

@@ -29,7 +29,7 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
     sampled = ["--task", TASK, "--n", "8", "--set", f"prefix_tokens={PREFIX}", "--set", "record=entropy,logprobs"]
     return {
         "rollouts": ["rollouts", *sampled, "--problems", "9", "--set", "seed=3", "--out", str(out / "rollouts")],
-        "label": ["label", str(base / "rollouts"), "--continuations", "4", "--prefix", PREFIX, "--set", "prefixes=4",
+        "label": ["label", str(base / "rollouts"), "--continuations", "2", "--prefix", PREFIX, "--set", "prefixes=4",
                   "--out", str(out / "labels")],
         "train": ["train", "linear-probe", "step", "--data", str(base / "data"), "--set", f"prefix={PREFIX}",
                   "--out", str(out / "learned")],
@@ -45,7 +45,7 @@ def prepare(base: Path, run: Any) -> None:
         folder = base / "data" / split / "power"
         run(["rollouts", "--task", TASK, "--n", "8", "--problems", "3", "--set", f"prefix_tokens={PREFIX}",
              "--set", f"split={split}", "--out", str(folder / "rollouts")])  # fmt: skip
-        run(["label", str(folder / "rollouts"), "--continuations", "4", "--prefix", PREFIX,
+        run(["label", str(folder / "rollouts"), "--continuations", "2", "--prefix", PREFIX,
              "--out", str(folder / "labels")])  # fmt: skip
 
 

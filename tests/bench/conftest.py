@@ -12,6 +12,7 @@ def prunebench(monkeypatch, capsys, tmp_path):
     """Runs the command line here, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # processes beside this one take longer to start than to sample
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["prunebench", *map(str, arguments)])

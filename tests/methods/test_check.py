@@ -24,7 +24,8 @@ BUILT_IN = [name for name in PRUNERS.names() if PRUNERS.get(name).__module__.sta
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_registered_method_conforms(name, engine):
-    pruner = PRUNERS.get(name)()
+    kind = PRUNERS.get(name)
+    pruner = kind(steps=8) if issubclass(kind, Stop) else kind()  # the suite does not ask how well it learns
     assert bool(check_pruner(pruner, engine)) == (not pruner.ready)
 
 

@@ -50,7 +50,7 @@ def reasoner():
 
 @pytest.fixture(scope="module")
 def config():
-    return preset("demo", tasks=TASKS, problems=2)
+    return preset("demo", tasks=TASKS, problems=2, n=32, k=4)
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +91,13 @@ def test_every_method_has_a_row_on_every_task_and_on_all(run):
     }
     for row in results.rows:
         assert 0 <= row["avg_at_k"].mean <= 100
-        assert row.n == 64
+        assert row.n == 32
         assert row.n_problems == (4 if row.task == "all" else 2)
         assert row.finished == "rank"
         if row.method in PROCEDURES:
-            assert 1 <= row.k <= 64, "they keep as many as their policy says"
+            assert 1 <= row.k <= 32, "they keep as many as their policy says"
             continue
-        assert row.k == (64 if row.method == "none" else 8)
+        assert row.k == (32 if row.method == "none" else 4)
         assert not math.isnan(row["avg_at_k_expected"].mean), "the shipped labels cover the shipped seed"
 
 
@@ -108,7 +108,7 @@ def test_the_controls_bracket_every_method(run):
     assert rows["none"]["avg_at_k"].mean == rows["none"]["avg_at_n"].mean
     assert rows["none"]["reduction"].mean == 0
     assert abs(rows["random"]["avg_at_k"].mean - rows["none"]["avg_at_k"].mean) < 2.5, (
-        "the mean of 200 draws of 8 of 64"
+        "the mean of 200 draws of 4 of 32"
     )
     free = [name for name in rows if name in PRUNERS.names() and PRUNERS.get(name).extra_cost == "none"]
     assert all(rows[name]["reduction"].mean > 50 for name in free if name != "none")
@@ -142,14 +142,14 @@ def test_each_quadrant_has_a_representative_chosen_on_validation(run):
 
 def test_a_funnel_stands_in_the_table_at_equal_cost(run, reasoner, config):
     out, _ = run
-    funnel = config.model_copy(update={"methods": ("entropy", "stop"), "policy": "funnel:64@20,32@40,16@60"})
+    funnel = config.model_copy(update={"methods": ("entropy", "stop"), "policy": "funnel:32@20,16@40,8@60"})
     results = run_comparison(reasoner, funnel, out, Inputs(EMBEDDED.learned))
     rows = {row.method: row for row in results.equal_cost}
     for name in ("entropy", "stop"):
-        assert rows[name].cost <= rows[name].budget and rows[name].n > rows["none"].n == 16
+        assert rows[name].cost <= rows[name].budget and rows[name].n > rows["none"].n == 8
         assert rows[name].policy.startswith(f"funnel:{rows[name].n}@20,")
     kept = {row.method: row.k for row in results.rows if row.task == "all"}
-    assert kept["entropy"] == kept["stop"] == 8
+    assert kept["entropy"] == kept["stop"] == 4
 
 
 def test_the_same_results_are_not_made_again(run, reasoner, config):
@@ -159,7 +159,7 @@ def test_the_same_results_are_not_made_again(run, reasoner, config):
     again = run_comparison(
         reasoner, config, out, Inputs(EMBEDDED.learned, tuple(shipped_labels("embedded"))), progress=watch
     )
-    assert watch.done == {"sampling": 4 * 64}, "read, not scored"
+    assert watch.done == {"sampling": 4 * 32}, "read, not scored"
     assert again == Results.read(out / "results.json")
 
 
@@ -185,7 +185,7 @@ def test_other_methods_use_the_same_samples(run, reasoner, config):
 
 def test_without_labels_the_potential_control_is_refused_where_it_was_asked_for(run, reasoner, config):
     out, _ = run
-    reason = "potential has no row: 77 of 77 prefixes have no Monte Carlo label; make them with: prunebench label "
+    reason = "potential has no row: 55 of 55 prefixes have no Monte Carlo label; make them with: prunebench label "
     with pytest.raises(UserError, match=f"{reason}.*rollouts --prefix 40 --out runs/labels, and name them: --labels"):
         run_comparison(reasoner, some(config), out, Inputs(EMBEDDED.learned))
     entropy = config.model_copy(update={"methods": ("entropy",)})

@@ -182,7 +182,8 @@ def test_the_small_case_is_measured_and_simulated_with_the_same_tokens():
     """Seconds are not compared here: `prunebench perf cluster` does that."""
     engine = load_local("embedded", "cpu")
     config = preset("demo", tasks=("synthetic/power",))
-    case = OnlineCase(untrained(engine), config.sampling, config.prefix_tokens, 2, repeats=1)
+    sampling = replace(config.sampling, max_new_tokens=400)
+    case = OnlineCase(untrained(engine), sampling, config.prefix_tokens, 2, repeats=1)
     chosen = problems_of(tasks_of(config), config.split, 2, config.seed)
     requests = [Request(p.id, engine.encode_prompt(p.prompt), tuple(range(6))) for _, p in chosen]
     cost = step_cost(engine, (4, 16), (20, 80))
