@@ -15,8 +15,7 @@ test: .venv/.installed
 
 # A released language model that was taught to reason in steps: 12 problems x 16 paths; resumes.
 real: .venv/.smollm2
-	$(BIN)/prunebench compare --config real --problems 6 --n 16 --k 4 --out runs/real \
-		--methods none,random,agreement,slim-sc,entropy,deepconf,self-certainty,p-true
+	$(BIN)/prunebench compare --config real --problems 6 --n 16 --k 4 --out runs/real --methods none,random,agreement,slim-sc,entropy,deepconf,self-certainty,p-true
 
 # The tests look at the report in a real browser where there is one; elsewhere these tests are skipped.
 browser:

@@ -80,9 +80,12 @@ class Stop(LearnablePruner):
         with torch.no_grad():
             if states is not None:
                 head = self.weights_["head.weight"], self.weights_["head.bias"]
-                return probabilities(torch.nn.functional.linear(torch.from_numpy(states), *head))
-            cache = pool.kv()
-            return self._reader(cache.model).scores(cache)
+                scores = probabilities(torch.nn.functional.linear(torch.from_numpy(states), *head))
+            else:
+                cache = pool.kv()
+                scores = self._reader(cache.model).scores(cache)
+        first, place = pool.distinct()
+        return scores[first][place]  # threads round the rows of a product differently: equal prefixes score alike
 
     def _learned_tokens(self) -> LearnedTokens:
         """Vector and adapter as an engine takes them that runs the frozen model itself."""

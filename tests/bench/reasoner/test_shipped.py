@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -19,9 +20,10 @@ from prunebench.bench.reasoner.recipe import STAGES, training_texts
 from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import prefixes_of
+from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.training.cards import Card
-from prunebench.bench.training.loading import tunable
+from prunebench.bench.training.loading import load_method, tunable
 from prunebench.tasks import catalogue
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, read_path
@@ -98,6 +100,26 @@ def test_a_fresh_prefix_finds_its_shipped_label(reasoner, tmp_path):
     cuts = [cut for stored in store.read() for cut in prefixes_of(task, stored, config.prefix_tokens)]
     assert cuts
     assert all(labels.get(task.name, problem.id, cut.token_ids) is not None for cut in cuts)
+
+
+@pytest.mark.parametrize("method", ["stop", "otv"])
+def test_equal_prefixes_score_alike_on_any_number_of_threads(reasoner, tmp_path, method):
+    """Of two threads each rounds the rows of a product in its own way, and the order of equal paths hung on that."""
+    config, task = preset("demo"), catalogue.get("synthetic/power")
+    store = sample_rollouts(
+        reasoner, [(task, problem) for problem in task.problems("validation", 2, 0)], tmp_path, n=61,
+        sampling=replace(config.sampling, max_new_tokens=config.prefix_tokens), seed=0, recording=config.recording,
+    )  # fmt: skip
+    learned = load_method(method, LEARNED, reasoner.digest, config.prefix_tokens).pruner
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for stored in store.read():
+            pool = record_of(reasoner, stored, config.prefix_tokens, None).pool
+            scores, (first, place) = learned.score(pool), pool.distinct()
+            assert 1 < len(first) < len(pool) and scores.tolist() == scores[first][place].tolist()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_nothing_that_was_learned_has_seen_a_test_problem():
