@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 def make(target, folder):
     return subprocess.run(
-        ["make", "-f", ROOT / "Makefile", target, "NAME=toy", "DEVICE=cpu", f"PY={sys.executable}"],
+        ["make", "-f", ROOT / "Makefile", target, "NAME=toy", "DEVICE=cpu", "WORKERS=2", f"PY={sys.executable}"],
         cwd=folder, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 

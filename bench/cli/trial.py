@@ -129,7 +129,8 @@ class Asked:
     @classmethod
     def of(cls, engine: Engine, config: RunConfig, paths: int) -> Asked:
         """So many ``paths`` of each. Raises UserError for a prompt that the model cannot take."""
-        problems = problems_of(tasks_of(config), config.split, _PROBLEMS, config.seed)[:_PROBLEMS]
+        few = min(_PROBLEMS, config.problems or _PROBLEMS)  # of every task
+        problems = problems_of(tasks_of(config), config.split, few, config.seed)[:_PROBLEMS]
         prompts = [engine.encode_prompt(problem.prompt) for _, problem in problems]
         longest = max(map(len, prompts))
         if longest + 1 >= engine.context:

@@ -13,6 +13,7 @@ def prunebench(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")
     monkeypatch.setattr("os.cpu_count", lambda: 1)  # processes beside this one take longer to start than to sample
+    monkeypatch.setattr("prunebench.bench.cli.trial._PILOT_SECONDS", 1.0)  # it may take longer than what it plans
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["prunebench", *map(str, arguments)])

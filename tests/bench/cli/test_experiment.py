@@ -50,6 +50,7 @@ def test_the_readme_has_the_same_way():
 
 def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("prunebench.bench.cli.trial._PILOT_SECONDS", 30.0)
     assert [command.split()[1] for command in COMMANDS] == [
         "new", "check", "advise", "advise", "solve", "solve", "compare",
     ]  # fmt: skip
@@ -139,7 +140,8 @@ def test_a_model_that_is_not_shipped_is_labelled_and_trained_for_first(prunebenc
     """The shipped weights in a folder of another name are a foreign model: nothing is known about it."""
     monkeypatch.setattr("os.cpu_count", lambda: 2)  # a process labels for training, another for validation
     shutil.copytree(REASONERS["embedded"].weights, tmp_path / "mine")
-    (tmp_path / "problems.csv").symlink_to(ROOT / "examples/own-dataset/problems.csv")
+    rows = (ROOT / "examples/own-dataset/problems.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "problems.csv").write_text("".join(rows[:31]))
     spec = {"name": "sums", "data": "problems.csv", "answer_type": "integer", "prompt": "{problem} \n\n",
             "answer_suffix": "\n\n \\boxed{", "splits": {"train": 0.4, "validation": 0.1, "test": 0.1}}  # fmt: skip
     (tmp_path / "sums.yaml").write_text(yaml.safe_dump(spec))

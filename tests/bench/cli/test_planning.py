@@ -278,7 +278,8 @@ def test_the_trial_says_how_many_problems_find_a_difference():
     assert not any("to find a difference" in line for line in plan_of(config, RECIPES["cpu"], Extent(48, 0, 1e4)))
 
 
-def test_a_comparison_says_before_it_samples_how_many_problems_would_decide(prunebench):
+def test_a_comparison_says_before_it_samples_how_many_problems_would_decide(prunebench, monkeypatch):
+    monkeypatch.setattr(trial, "_PILOT_SECONDS", 30.0)
     code, out, err = prunebench(
         "compare", "--task", "synthetic/power", "--problems", "2", "--n", "8", "--methods", "entropy", "--force"
     )
