@@ -14,9 +14,8 @@ from prunebench.bench.config import RunConfig
 from prunebench.bench.engines.base import Engine, Request, Sampling
 from prunebench.bench.engines.registry import EngineKind
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.candidates import reads_again
+from prunebench.bench.evaluation.candidates import method_of, reads_again
 from prunebench.bench.evaluation.scoring import FEWEST
-from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import Prefix
 from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, tasks_of
@@ -204,12 +203,9 @@ def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str], swept: S
             said = f"{what} with {len(names)} methods, {reading} of which read prefixes again{slowly}"
             yield Item(said, once * reading, speed * processes)
     if methods and config.draws:
-        again = [1 if entry_of(_method(name)).pointwise else config.draws for name in methods if reads_again(name)]
+        scoring = [method for name in methods if reads_again(name) and (method := method_of(name))]
+        again = [1 if entry_of(method).pointwise else config.draws for method in scoring]
         yield Item(f"comparing at equal cost ({config.draws} draws{slowly})", once * sum(again), speed)
-
-
-def _method(name: str) -> str:
-    return (PROCEDURES[name].method or "none") if name in PROCEDURES else name
 
 
 def extent_of(

@@ -94,18 +94,21 @@ def _procedure(name: str) -> Procedure | None:
     return NONE if name == "none" else PROCEDURES.get(name)
 
 
-def _reads(name: str) -> frozenset[Signal]:
+def method_of(name: str) -> str | None:
+    """The method behind a name: itself, or the one that a procedure scores with, if any."""
     procedure = _procedure(name)
-    method = name if procedure is None else procedure.method
+    return name if procedure is None else procedure.method
+
+
+def _reads(name: str) -> frozenset[Signal]:
+    method = method_of(name)
     return reads_of([method]) if method else frozenset()
 
 
 def reads_again(name: str) -> bool:
     """Whether a method or procedure looks at more than is stored of the prefixes, or has a judge who reads them."""
-    procedure = _procedure(name)
-    method = name if procedure is None else procedure.method
     stored = {signal for signal in Signal if signal.recorded} | {Signal.TEXT, Signal.TOKEN_IDS, *PRIVILEGED}
-    return method is not None and (bool(reads_of([method]) - stored) or any(map(uses_judge, parts_of(method))))
+    return bool(_reads(name) - stored) or any(map(uses_judge, parts_of(method_of(name) or "none")))
 
 
 def refuse_learned(name: str) -> None:
