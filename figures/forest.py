@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,7 +26,8 @@ from prunebench.figures.style import (
     theme,
 )
 
-ROW_INCHES, TOP, FOOT = 0.145, 0.70, 0.36
+ROW_INCHES, FOOT = 0.145, 0.36
+TITLE, LINE, ABOVE_AXES = 0.24, 0.12, 0.20
 REFERENCE = "potential"
 HIDDEN = ("none", "oracle", REFERENCE)
 """Keeping all is the line at 0, the potential a dashed one; the oracle knows the answers."""
@@ -48,7 +50,8 @@ def forest(results: Results, task: str = "all") -> Figure:
     rows = rows_of(results, task)
     groups = _groups(rows)
     count = sum(len(group) + 1 for group in groups)
-    height = TOP + ROW_INCHES * count + FOOT
+    head = _head(lead(results, task))
+    height = TITLE + LINE * len(head) + ABOVE_AXES + ROW_INCHES * count + FOOT
     with theme():
         drawn = new_figure(height)
         drawn.suptitle(caption(rows, task), x=0.02, y=1 - 0.06 / height, ha="left", va="top", fontsize=7.5)
@@ -66,18 +69,23 @@ def forest(results: Results, task: str = "all") -> Figure:
         ax.set_xlabel("points of avg@k over keeping all, 95 % interval", labelpad=2)
         for spine in ax.spines.values():
             spine.set_visible(False)
-        _head(drawn, height, lead(results, task))
+        for number, (line, style) in enumerate(head):
+            drawn.text(0.02, 1 - (TITLE + LINE * number) / height, line, va="center", **style)
     return drawn
 
 
-def _head(drawn: Figure, height: float, leading: Lead | None) -> None:
-    """Whether a quadrant is the best one, by whom, and what the marks mean."""
-    lines = ["filled: survives Holm's correction; bold: chosen on validation"]
-    if leading is not None:
-        lines = [leading.detail, *lines]
-        drawn.text(0.02, 1 - 0.24 / height, leading.headline, va="center", fontsize=7, fontweight="bold", color=INK)
-    for place, line in enumerate(lines):
-        drawn.text(0.02, 1 - (0.37 + 0.12 * place) / height, line, va="center", fontsize=NAME_POINTS, color=MUTED)
+def _head(leading: Lead | None) -> list[tuple[str, dict[str, Any]]]:
+    """Whether a quadrant is the best one, by whom, and what words and marks mean: lines and how they are written."""
+    small = {"fontsize": NAME_POINTS, "color": MUTED}
+    lines = [
+        "of N paths k go on after L tokens; potential: the best choice",
+        "filled: survives Holm's correction; bold: chosen on validation",
+    ]
+    answer = [] if leading is None else [
+        (leading.headline, {"fontsize": 7, "fontweight": "bold", "color": INK}),
+        (leading.detail, small),
+    ]  # fmt: skip
+    return [*answer, *((line, small) for line in lines)]
 
 
 def _groups(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:

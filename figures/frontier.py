@@ -30,7 +30,9 @@ PANELS = (
     ("avg_at_k", "cost", "avg@k (%)", "arithmetic of all models, in generator tokens"),
 )
 """Accuracy, cost, and what the axes are called."""
-OTHERS = "#C8C8C8"
+OTHERS = "#D2D2D2"
+BAND_EDGES = {"s": (0, (1, 1)), "D": (0, (4, 1)), "o": (0, (4, 1, 1, 1)), "^": "-"}
+"""By the marker of a curve: bands that lie on one another stay apart without colour."""
 
 
 @figure("frontier", "Accuracy over cost, from keeping all paths to keeping one.", place=50)
@@ -119,7 +121,8 @@ def _representative(
     gains = [row.avg_gain if measure == "avg_at_k" else getattr(row, f"maj_gain_{cost}") for row in curve]
     low = [value + gain.low - gain.mean for value, gain in zip(y, gains, strict=True)]
     high = [value + gain.high - gain.mean for value, gain in zip(y, gains, strict=True)]
-    ax.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0, zorder=2)
+    edge: dict[str, Any] = {"edgecolor": (color, 0.8), "linewidth": 0.5, "linestyle": BAND_EDGES[marker]}
+    ax.fill_between(x, low, high, facecolor=(color, 0.07), zorder=2, **edge)
     ax.plot(
         x,
         y,

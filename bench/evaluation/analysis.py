@@ -132,9 +132,9 @@ def draw_spreads(
         draws = subsamples[name].replay(candidate.policy, count, SPREAD_DRAWS)
         values = np.array(
             [[metrics.avg_at_k(correct_of(record, replay), replay.keep) for record, replay in pools] for pools in draws]
-        )
+        ).reshape(len(stored), SPREAD_DRAWS, -1)
         for task, problems in tables_of(records).items():
-            spreads[task, name] = 100 * spread(values[problems].mean(axis=0))
+            spreads[task, name] = 100 * spread(values[problems].mean(axis=(0, 2)))
         tick(1)
     return spreads
 

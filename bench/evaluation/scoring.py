@@ -124,13 +124,20 @@ class Crew:
     def affordable(
         self, replays: Replays, names: Collection[str], budget: float, full: Mapping[str, float]
     ) -> dict[str, Callable[[], Point | None]]:
-        """Have the points at equal cost found of those methods that nobody here remembers more of; none if it rests."""
+        """Have the points at equal cost found of those methods that nobody here remembers more of; none if it rests.
+
+        The method that took longest begins, so that no process is left alone with it at the end.
+        """
         if self._started is None:
             return {}
-        asked = {
-            name: self._started.submit(_affordable, name, replays.of[name], budget, full.get(name))
+        chosen = [
+            name
             for name, candidate in self._candidates.items()
             if name in names and not (candidate.reads & _ASKED or isinstance(candidate.pruner, MeanRank))
+        ]
+        chosen.sort(key=lambda name: -sum(made.seconds for draws in replays.of[name] for made in draws))
+        asked = {
+            name: self._started.submit(_affordable, name, replays.of[name], budget, full.get(name)) for name in chosen
         }
         return {name: future.result for name, future in asked.items()}
 

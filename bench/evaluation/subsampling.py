@@ -83,43 +83,49 @@ def without_states(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
 
 
 class Subsamples:
-    """One method on pools drawn from the stored paths of whole ``records``."""
+    """One method, as each of its trainings has it, on pools drawn from the stored paths of whole ``records``."""
 
-    def __init__(self, records: Sequence[ProblemRecord], pruner: Pruner, seed: int) -> None:
-        self._records, self._pruner, self._seed = records, pruner, seed
+    def __init__(self, records: Sequence[ProblemRecord], trainings: Sequence[Pruner], seed: int) -> None:
+        self._records, self._trainings, self._seed = records, trainings, seed
 
     def replay(self, policy: Policy, count: int, draws: int) -> list[list[tuple[ProblemRecord, Replay]]]:
-        """Per record ``draws`` pools of ``count`` paths, each with what the method did on it."""
-        return [[self._once(record, policy, count, draw) for draw in range(draws)] for record in self._records]
+        """Per record ``draws`` pools of ``count`` paths, each with what every training of the method did on it."""
+        return [
+            [made for draw in range(draws) for made in self._drawn(record, policy, count, draw)]
+            for record in self._records
+        ]
 
-    def _once(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> tuple[ProblemRecord, Replay]:
+    def _drawn(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> list[tuple[ProblemRecord, Replay]]:
         record = whole.take(subsample_order(whole.task, whole.problem, len(whole.pool), draw, self._seed)[:count])
-        pruner = self._pruner
-        if type(pruner).draws > 1:  # what the method draws is drawn with the pool
-            pruner = replace(pruner, seed=draw)  # type: ignore[call-arg]
-        return record, replay(pruner, policy, record.complete, record.pool.position)
+        made = []
+        for pruner in self._trainings:
+            if type(pruner).draws > 1:  # what the method draws is drawn with the pool
+                pruner = replace(pruner, seed=draw)  # type: ignore[call-arg]
+            made.append((record, replay(pruner, policy, record.complete, record.pool.position)))
+        return made
 
 
 class ScoreCache:
     """Lets pointwise pruners score each path once per checkpoint. Equal pruners, alone or as members, share a memory.
 
-    Where seconds are measured the pruners themselves are used, not those that remember.
+    The trainings of a method, by their number, do not. Where seconds are measured the pruners themselves are used, not
+    those that remember.
     """
 
     def __init__(self) -> None:
         self._of: dict[str, Memories] = {}
 
-    def of(self, pruner: Pruner) -> Memories:
-        """The memories of all pruners of this name and these hyper-parameters."""
-        return self._of.setdefault(json.dumps([pruner.name, pruner.hyperparameters()], sort_keys=True), {})
+    def of(self, pruner: Pruner, training: int = 0) -> Memories:
+        """The memories of all pruners of this name, these hyper-parameters and this training."""
+        return self._of.setdefault(json.dumps([pruner.name, pruner.hyperparameters(), training], sort_keys=True), {})
 
-    def remembering(self, pruner: Pruner) -> Pruner:
+    def remembering(self, pruner: Pruner, training: int = 0) -> Pruner:
         """The same pruner with a memory, if it is pointwise; of an ensemble the members remember."""
         twin = copy.copy(pruner)
         if isinstance(twin, MeanRank):
             twin.join([self.remembering(member) for member in twin.pruners_])
         if pruner.pointwise:
-            twin.score = _Remembered(pruner, self.of(pruner))  # type: ignore[method-assign]
+            twin.score = _Remembered(pruner, self.of(pruner, training))  # type: ignore[method-assign]
         return twin
 
 
@@ -156,17 +162,19 @@ def subsamples_of(
     judges: dict[int, EngineJudge] = {}
     subsamples = {}
     for name, candidate in candidates.items():
-        pruner = candidate.pruner
-        if pruner.pointwise:
-            memories = cache.of(pruner)
-            for record, draws in zip(records, replays.of[name], strict=True):
-                _keep(memories, record, draws[0])
-        judge = getattr(pruner, "generate_", None)
-        if isinstance(judge, EngineJudge):
-            pruner = copy.copy(pruner)
-            pruner.generate_ = judges.setdefault(id(judge), judge.recalling())  # type: ignore[attr-defined]
-        drawn_from = stored if Signal.STATES in signals_read(pruner) else light_records
-        subsamples[name] = Subsamples(drawn_from, cache.remembering(pruner), seed)
+        trainings = []
+        for number, pruner in enumerate((candidate.pruner, *candidate.members)):
+            if pruner.pointwise:
+                memories = cache.of(pruner, number)
+                for record, draws in zip(records, replays.of[name], strict=True):
+                    _keep(memories, record, draws[number])
+            judge = getattr(pruner, "generate_", None)
+            if isinstance(judge, EngineJudge):
+                pruner = copy.copy(pruner)
+                pruner.generate_ = judges.setdefault(id(judge), judge.recalling())  # type: ignore[attr-defined]
+            trainings.append(cache.remembering(pruner, number))
+        drawn_from = stored if Signal.STATES in signals_read(candidate.pruner) else light_records
+        subsamples[name] = Subsamples(drawn_from, trainings, seed)
     return subsamples
 
 

@@ -18,6 +18,7 @@ def calibration_rows(
 ) -> list[CalibrationRow]:
     """One row per method that declares ``probability``; the truth is the potential where all records have labels.
 
+    Errors of a method that was trained with several seeds are means over its trainings; its bins hold the paths of all.
     Methods under a policy that checks only some of the paths first, or several times, are judged by their first check.
     """
     potentials = [record.potential for record in records]
@@ -30,15 +31,15 @@ def calibration_rows(
     for name, candidate in candidates.items():
         if not candidate.pruner.probability or name not in replays.of:
             continue
-        scores = np.concatenate([draws[0].scores for draws in replays.of[name]])
-        bins = reliability(scores, truth)
+        trainings = [np.concatenate([draw.scores for draw in draws]) for draws in zip(*replays.of[name], strict=True)]
+        bins = reliability(np.concatenate(trainings), np.tile(truth, len(trainings)))
         rows.append(
             CalibrationRow(
                 task=task,
                 method=name,
                 truth="potential" if labelled else "outcome",
-                ece=expected_calibration_error(scores, truth),
-                brier=brier(scores, truth),
+                ece=float(np.mean([expected_calibration_error(scores, truth) for scores in trainings])),
+                brier=float(np.mean([brier(scores, truth) for scores in trainings])),
                 bins=[(b.low, b.high, b.count, b.mean_probability, b.mean_outcome) for b in bins],
             )
         )

@@ -40,7 +40,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Point:
-    """A method with pools of ``n`` paths: per problem means over the draws, and the mean number of paths kept."""
+    """A method with pools of ``n`` paths: per problem means over ``draws`` and trainings; ``k`` of them are kept."""
 
     n: int
     draws: int
@@ -115,7 +115,7 @@ def affordable(
 
     @cache
     def at(n: int, draws: int) -> Point:
-        return _point(records, subsamples.replay(policy(n), n, draws), n, budget, unit)
+        return _point(records, subsamples.replay(policy(n), n, draws), n, draws, budget, unit)
 
     def cost(n: int) -> float:
         return float(at(n, 1 if n == most else budget.draws).cost.mean())
@@ -155,6 +155,7 @@ def _point(
     records: Sequence[ProblemRecord],
     draws: Sequence[Sequence[tuple[ProblemRecord, Replay]]],
     n: int,
+    drawn: int,
     budget: Budget,
     unit: float,
 ) -> Point:
@@ -166,12 +167,12 @@ def _point(
 
     # Some draws took longer paths than others: what their paths cost as a whole is known exactly, and corrects for it.
     expected = np.array([n * whole_cost(whole, budget.arithmetic) / len(whole.pool) for whole in records])
-    drawn = over_draws(lambda record, _: whole_cost(record, budget.arithmetic))
+    of_the_draw = over_draws(lambda record, _: whole_cost(record, budget.arithmetic))
     return Point(
         n,
-        len(draws[0]),
+        drawn,
         float(over_draws(lambda _, replay: float(replay.keep.sum())).mean()),
-        over_draws(cost) * expected / drawn,
+        over_draws(cost) * expected / of_the_draw,
         over_draws(lambda record, replay: float(metrics.avg_at_k(correct_of(record, replay), replay.keep))),
         over_draws(lambda record, replay: float(elected(budget.vote, record, [replay])[0][0])),
     )

@@ -24,23 +24,25 @@ def vote_rows(
 ) -> list[VoteRow]:
     """Every vote over the paths that a method kept, and the score votes over all N paths; ``none`` has no scores.
 
+    Of a method that was trained with several seeds each vote is the mean over its trainings.
+
     Left out are controls but ``none``, and what stops or launches paths by itself. A vote is left out where its
     evidence is missing: entropies of complete paths that were not recorded, scores below 0 for the score-weighted one.
     """
     rows = []
     votes = [entry() for _, entry in VOTES.items()]
     for name, candidate in candidates.items():
-        first = [draws[0] for draws in replays.of.get(name, ())]
-        if not first or (candidate.is_control and name != "none") or not _one_check(records, first):
+        made = replays.of.get(name, [])
+        if not made or (candidate.is_control and name != "none") or not _one_check(records, made):
             continue
-        whole, _ = _elected(Majority(), records, first, of_all=True)
+        whole, _ = _elected(Majority(), records, made, of_all=True)
         for voters in ("all",) if name == "none" else ("kept", "all"):
             of_all = voters == "all"
-            majority, _ = _elected(Majority(), records, first, of_all)
+            majority, _ = _elected(Majority(), records, made, of_all)
             for vote in votes:
                 if of_all and (vote.reads != "score") != (name == "none"):
                     continue  # what does not read scores is the same for every method over all paths
-                accuracy, tied = _elected(vote, records, first, of_all)
+                accuracy, tied = _elected(vote, records, made, of_all)
                 if np.isnan(accuracy).any():
                     continue
                 rows.append(
@@ -59,21 +61,22 @@ def vote_rows(
     return rows
 
 
-def _one_check(records: Sequence[ProblemRecord], replays: Sequence[Replay]) -> bool:
+def _one_check(records: Sequence[ProblemRecord], made: Sequence[Sequence[Replay]]) -> bool:
     """Whether every path has a score, and voters vote with their final answers."""
     return all(
         not replay.stopped and replay.launched.all() and replay.scores.shape == record.lengths.shape
-        for record, replay in zip(records, replays, strict=True)
+        for record, draws in zip(records, made, strict=True)
+        for replay in draws
     )
 
 
 def _elected(
-    vote: Vote, records: Sequence[ProblemRecord], replays: Sequence[Replay], of_all: bool
+    vote: Vote, records: Sequence[ProblemRecord], made: Sequence[Sequence[Replay]], of_all: bool
 ) -> tuple[Array, Array]:
-    """(problems,) expected correctness, and whether the vote was tied."""
+    """(problems,) expected correctness, and how often the vote was tied; means over the draws."""
     outcomes = [
-        elected(vote, record, [replay], np.ones_like(replay.keep) if of_all else None)
-        for record, replay in zip(records, replays, strict=True)
+        elected(vote, record, draws, np.ones_like(draws[0].keep) if of_all else None)
+        for record, draws in zip(records, made, strict=True)
     ]
-    right, tied = np.array(outcomes)[..., 0].T
+    right, tied = np.array(outcomes).mean(axis=2).T
     return right, tied

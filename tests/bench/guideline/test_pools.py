@@ -82,7 +82,7 @@ def test_pools_costs_and_votes_are_those_of_the_comparison(arithmetic, gamma):
         for name in "abc"
     ]  # fmt: skip
     policy = KeepAll() if gamma == 1 else Ratio(gamma)
-    subsamples = Subsamples(records, ByIds() if gamma == 1 else Checked(), SEED)
+    subsamples = Subsamples(records, [ByIds() if gamma == 1 else Checked()], SEED)
     unit, costs, majs = generator_token(records, arithmetic), [], []
     for whole, draws in zip(records, subsamples.replay(policy, 8, DRAWS), strict=True):
         spent = [in_generator_tokens(entries(part, "", [done], arithmetic), [done], unit) for part, done in draws]

@@ -60,7 +60,7 @@ def test_draws_are_seeded_nested_and_the_same_for_every_method():
             return super().score(pool)
 
     for count in (2, 3):
-        Subsamples([whole], Spy(), seed=0).replay(Ratio(0.5), count, 2)
+        Subsamples([whole], [Spy()], seed=0).replay(Ratio(0.5), count, 2)
     assert seen[0] == seen[2][:2] and seen[1] == seen[3][:2]
 
 
@@ -73,6 +73,14 @@ class Pointwise(ByIds):
     def score(self, pool):
         self.scored.append(pool.paths.tolist())
         return super().score(pool)
+
+
+@dataclass
+class Trained(Pointwise):
+    """The same with other weights."""
+
+    def score(self, pool):
+        return -super().score(pool)
 
 
 def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
@@ -89,6 +97,24 @@ def test_a_pointwise_pruner_scores_each_path_once_and_the_same():
     ensemble = memories.remembering(MeanRank(members="a,b").join([Pointwise(), Pointwise(factor=-1.0)]))
     assert ensemble.score(whole.pool.take([0, 1])).tolist() == [0.5, 0.5]
     assert Pointwise.scored == [[0, 1]]
+
+
+def test_trainings_of_one_method_remember_apart():
+    whole = record(ids=[3, 9, 4, 7])
+    memories = ScoreCache()
+    first, second = memories.remembering(Pointwise(), 0), memories.remembering(Trained(), 1)
+    assert Trained().hyperparameters() == Pointwise().hyperparameters()
+    assert first.score(whole.pool).tolist() == [3, 9, 4, 7] and second.score(whole.pool).tolist() == [-3, -9, -4, -7]
+
+
+def test_at_equal_cost_a_method_is_the_mean_of_its_trainings():
+    records = [even(), even("p1")]
+    methods = {"none": KeepAll(), "by-ids": ByIds(), "down": ByIds(factor=-1.0)}
+    alone = equal_cost(records, methods, budget=80, draws=2)
+    both = equal_cost(records, methods, budget=80, draws=2, trainings={"by-ids": [methods["by-ids"], methods["down"]]})
+    assert alone["by-ids"].avg_at_k != alone["down"].avg_at_k
+    assert both["by-ids"].avg_at_k == pytest.approx((alone["by-ids"].avg_at_k + alone["down"].avg_at_k) / 2)
+    assert both["by-ids"].draws == alone["by-ids"].draws == 2 and both["by-ids"].k == alone["by-ids"].k
 
 
 def test_what_is_remembered_is_charged_as_if_it_were_scored_anew():
@@ -143,9 +169,9 @@ def test_pools_at_other_checkpoints_are_built_once_and_hold_no_states_of_every_t
     assert first.take([2, 0]).at(20).paths.tolist() == [2, 0]
 
 
-def equal_cost(records, methods, budget, draws=1, policies=None, **more):
+def equal_cost(records, methods, budget, draws=1, policies=None, trainings={}, **more):  # noqa: B006
     policies = policies or {n: (lambda n: Ratio(1.0)) if n == "none" else (lambda n: Ratio(0.5)) for n in methods}
-    subsamples = {name: Subsamples(records, pruner, 0) for name, pruner in methods.items()}
+    subsamples = {name: Subsamples(records, trainings.get(name, [pruner]), 0) for name, pruner in methods.items()}
     budget = Budget(budget, draws, 0, MODEL)
     rows = at_equal_cost(records, "t", candidates_of(methods), policies, subsamples, budget, **more)
     return {row.method: row for row in rows}

@@ -50,6 +50,23 @@ def test_both_gains_add_up_to_what_the_method_gains():
         assert row.n_problems == 2
 
 
+def test_the_votes_of_several_trainings_are_their_mean():
+    methods = {"none": KeepAll(), "up": ByIds(), "down": ByIds(factor=-1.0)}
+    scored = score_methods([voters()], methods, TopK(1))
+    alone = {
+        (row.method, row.voters, row.vote): row for row in vote_rows([voters()], "t", scored, candidates_of(methods))
+    }
+    scored.of["both"] = [[*scored.of["up"][0], *scored.of["down"][0]]]
+    candidates = candidates_of(methods)
+    candidates["both"] = replace(candidates["up"], name="both", members=(candidates["down"].pruner,))
+    rows = [row for row in vote_rows([voters()], "t", scored, candidates) if row.method == "both"]
+    assert {(row.voters, row.vote) for row in rows} > {("kept", "majority"), ("all", "borda")}
+    for row in rows:
+        up, down = (alone.get((method, row.voters, row.vote)) for method in ("up", "down"))
+        assert row.accuracy == pytest.approx((up.accuracy + down.accuracy) / 2)
+    assert alone["up", "kept", "majority"].accuracy != alone["down", "kept", "majority"].accuracy
+
+
 def test_votes_without_evidence_are_left_out():
     rows = rows_of([replace(voters(), entropy=None)], {"none": KeepAll(), "down": ByIds(factor=-1.0), "best": Oracle()})
     assert {(method, voters, vote) for method, voters, vote in rows} == {
