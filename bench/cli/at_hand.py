@@ -25,6 +25,22 @@ def require_weights() -> None:
         raise UserError("the shipped reasoner is missing (bench/reasoner/weights); rebuild it with: make reasoner")
 
 
+def training_data(folder: Path | None, model: str) -> Path:
+    """The labelled prefixes in ``folder``; where none is named, those that are shipped for a shipped reasoner.
+
+    Raises UserError where there are none.
+    """
+    if folder is not None:
+        return folder
+    shipped = [] if model not in REASONERS else sorted(path for path in REASONERS[model].data.glob("*") if path.is_dir())
+    if not shipped:
+        raise UserError(
+            f"no labelled prefixes are shipped for model '{model}': give yours with --data FOLDER; "
+            "prunebench rollouts and prunebench label make them (docs/add-a-pruner.md)"
+        )
+    return shipped[0]
+
+
 def label_plan(recipe: str) -> LabelPlan:
     from prunebench.bench.training.label_plans import RECIPES
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from prunebench.bench.cli.app import RUN, app
-from prunebench.bench.cli.at_hand import known
+from prunebench.bench.cli.at_hand import known, training_data
 from prunebench.bench.cli.options import Judge, device_of, judged
 from prunebench.bench.cli.settings import keys_of, model_options_of, set_option
 from prunebench.bench.progress import Spoken
@@ -28,8 +28,12 @@ def train(
     context: typer.Context,
     methods: Annotated[list[str] | None, typer.Argument(help="Methods to tune and train; none: all of them.")] = None,
     data: Annotated[
-        Path, typer.Option(help="Folder with train/ and validation/, each <name>/{rollouts,labels}.")
-    ] = Path("runs/reasoner/data"),
+        Path | None,
+        typer.Option(
+            help="Folder with train/ and validation/, each <name>/{rollouts,labels}; default: those that are shipped for "
+            "a shipped reasoner."
+        ),
+    ] = None,
     model: Annotated[str, typer.Option(help="As in prunebench rollouts.")] = "embedded",
     judge: Judge = None,
     settings: Annotated[list[str] | None, set_option(f"{keys_of(TrainSettings)}, and the options of a model")] = None,
@@ -48,6 +52,7 @@ def train(
     from prunebench.methods.registry import PRUNERS
 
     asked, options = model_options_of(settings, TrainSettings)
+    data = training_data(data, model)
     names = list(methods or tunable())
     for name in names:
         known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]

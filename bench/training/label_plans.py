@@ -42,7 +42,7 @@ RECIPES = {
         validation_continuations=8,
         test_continuations=8,
     ),
-    "cpu": LabelPlan(),
+    "cpu": LabelPlan(record=False),
     "gpu": LabelPlan(
         train_problems=40,
         train_prefixes=(2, 6, 2),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 import pytest
 import torch
 
+from prunebench.bench.cli.at_hand import training_data
 from prunebench.bench.cli.doctor import diagnose
 from prunebench.bench.config import preset
 from prunebench.bench.engines.base import Request, Sampling
 from prunebench.bench.engines.shipped import REASONERS, ReasonerShape, TrainingPlan
 from prunebench.bench.engines.transformers.engine import TransformersEngine
+from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.metrics import auroc
 from prunebench.bench.reasoner.recipe import STAGES, training_texts
 from prunebench.bench.reasoner.vocabulary import RESERVED, VOCABULARY
@@ -22,6 +24,7 @@ from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import prefixes_of
 from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
+from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.cards import Card
 from prunebench.bench.training.loading import load_method, tunable
 from prunebench.tasks import catalogue
@@ -129,6 +132,25 @@ def test_nothing_that_was_learned_has_seen_a_test_problem():
         card = Card.read(LEARNED / f"{name}.json")
         assert not test & {*card.train_problems, *card.validation_problems}
         assert not set(card.train_problems) & set(card.validation_problems)
+
+
+def test_what_was_learned_from_is_there_for_others(reasoner):
+    data = training_data(None, "embedded")
+    assert sum(path.stat().st_size for path in data.rglob("*")) < 20 * MEGABYTE
+    there: dict[str, set[str]] = {}
+    for split, family in product(("train", "validation"), FAMILIES):
+        rollouts = RolloutStore.open(data / split / family / "rollouts")
+        labels = LabelStore.open(data / split / family / "labels")
+        labels.require(reasoner.digest, str(rollouts.manifest["sampling_digest"]))
+        labelled = {label.problem for label in labels}
+        assert labelled and labelled <= {problem for _, problem in rollouts.problems}
+        there.setdefault(split, set()).update(labelled)
+    for name in tunable():
+        card = Card.read(LEARNED / f"{name}.json")
+        assert set(card.train_problems) <= there["train"] and set(card.validation_problems) <= there["validation"]
+        assert sum(card.prefixes.values()) > 1_000, "how many prefixes of every length"
+    with pytest.raises(UserError, match="no labelled prefixes are shipped for model 'toy'"):
+        training_data(None, "toy")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
