@@ -32,7 +32,9 @@ def training_data(folder: Path | None, model: str) -> Path:
     """
     if folder is not None:
         return folder
-    shipped = [] if model not in REASONERS else sorted(path for path in REASONERS[model].data.glob("*") if path.is_dir())
+    shipped = (
+        [] if model not in REASONERS else sorted(path for path in REASONERS[model].data.glob("*") if path.is_dir())
+    )
     if not shipped:
         raise UserError(
             f"no labelled prefixes are shipped for model '{model}': give yours with --data FOLDER; "

@@ -30,8 +30,8 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with train/ and validation/, each <name>/{rollouts,labels}; default: those that are shipped for "
-            "a shipped reasoner."
+            help="Folder with train/ and validation/, each <name>/{rollouts,labels}; default: what is shipped for a "
+            "shipped reasoner."
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="As in prunebench rollouts.")] = "embedded",

@@ -1,10 +1,10 @@
 """Train the two small judges that are shipped for the embedded reasoner: a process reward model and a verifier.
 
-The process reward model is a smaller network with weights of its own (another width, another seed): it shares nothing
-with the generator that it judges. The verifier starts from the reasoner's weights. Both learn from solutions of a
-fallible reasoner (:mod:`bench.reasoner.recipe`), cut anywhere, on problems of the split ``reasoner``. What they learn
-is known by arithmetic: whether an open error stands in the prefix (:func:`tasks.synthetic.family.read_path`), never how
-the path ends.
+The process reward model is a smaller network with weights of its own (another width, another seed), and the verifier
+goes on from its body: they share nothing with the generator that they judge. Both learn from solutions of a fallible
+reasoner (:mod:`bench.reasoner.recipe`), cut anywhere, on problems of the split ``reasoner``. What they learn is known
+by arithmetic: whether an open error stands in the prefix (:func:`tasks.synthetic.family.read_path`), never how the path
+ends.
 
 The process reward model has a head Linear-ReLU-Linear on the state at ``<extra_0>``, which tells class 1 (no open error
 up to here) from class 0; as it starts from nothing, it learns to continue the solutions as well. The tensors are
@@ -31,7 +31,7 @@ from typing import Any
 import torch  # noqa: TID253 - training, as in bench/reasoner/train.py
 
 from prunebench.bench.engines.options import model_digest
-from prunebench.bench.engines.shipped import WEIGHTS, ReasonerShape, TrainingPlan
+from prunebench.bench.engines.shipped import ReasonerShape, TrainingPlan
 from prunebench.bench.progress import Progress, Spoken
 from prunebench.bench.reasoner.judge_texts import RIGHT_MARK, WRONG_MARK, prm_texts, verifier_texts
 from prunebench.bench.reasoner.recipe import TrainingText
@@ -53,7 +53,7 @@ PLANS: Mapping[str, TrainingPlan] = {
         matrix_learning_rate=2.5 * rate,
         checkpoint_seconds=60.0,
     )
-    for name, tokens, rate, seed in (("prm", 24_000_000, 2e-3, 1), ("verifier", 3_000_000, 1e-3, 0))
+    for name, tokens, rate, seed in (("prm", 24_000_000, 2e-3, 1), ("verifier", 6_000_000, 1e-3, 1))
 }
 PRM_SHAPE = ReasonerShape(hidden_size=96, num_attention_heads=3, num_key_value_heads=1, intermediate_size=288)
 """That of another model than the generator."""
@@ -80,16 +80,20 @@ class ProcessRewardModel(torch.nn.Module):
         return logits
 
 
-def new_prm(_weights: Path, seed: int) -> ProcessRewardModel:
+def new_prm(_judges: Path, seed: int) -> ProcessRewardModel:
     """Weights of its own."""
     return ProcessRewardModel(_without_output_biases(as_llama(new_model(PRM_SHAPE, seed))).model)
 
 
-def new_verifier(weights: Path, _seed: int) -> Any:
-    """The reasoner itself."""
-    from transformers import LlamaForCausalLM
+def new_verifier(judges: Path, seed: int) -> Any:
+    """The body of the process reward model in the folder ``judges``, as a language model."""
+    from safetensors.torch import load_file
 
-    return _without_output_biases(LlamaForCausalLM.from_pretrained(str(weights), dtype=torch.float32))
+    model = _without_output_biases(as_llama(new_model(PRM_SHAPE, seed)))
+    tensors = load_file(str(judges / "prm" / "model.safetensors"))
+    body = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    model.model.load_state_dict(body)  # the output layer is that of the input
+    return model
 
 
 def _without_output_biases(model: Any) -> Any:
@@ -166,17 +170,17 @@ class _Kind:
     texts: Callable[[str], Iterator[TrainingText]]
     step: Step
     export: Callable[[Any, Path], None]
-    from_reasoner: bool = True
+    goes_on: bool = False
 
-    def origin(self, weights: Path, plan: TrainingPlan) -> str:
-        """What it starts from: the digest of a reasoner, or the seed and width of weights of its own."""
+    def origin(self, judges: Path, plan: TrainingPlan) -> str:
+        """What it starts from: the digest of the process reward model, or the seed and width of weights of its own."""
         own = f"own weights of width {PRM_SHAPE.hidden_size}, seed {plan.seed}"
-        return model_digest(str(weights)) if self.from_reasoner else own
+        return model_digest(str(judges / "prm")) if self.goes_on else own
 
 
 KINDS: Mapping[str, _Kind] = {
-    "prm": _Kind(new_prm, prm_texts, _prm_step, export_prm, from_reasoner=False),
-    "verifier": _Kind(new_verifier, verifier_texts, language_step, export_verifier),
+    "prm": _Kind(new_prm, prm_texts, _prm_step, export_prm),
+    "verifier": _Kind(new_verifier, verifier_texts, language_step, export_verifier, goes_on=True),
 }
 
 
@@ -186,32 +190,30 @@ KINDS: Mapping[str, _Kind] = {
 def started_from(folder: Path) -> str | None:
     """What a finished judge started from, as :meth:`_Kind.origin` says it; None where there is no finished judge."""
     record = folder / "training.json"
-    return str(json.loads(record.read_text())["reasoner"]) if record.exists() else None
+    return str(json.loads(record.read_text()).get("origin", "unknown")) if record.exists() else None
 
 
-def train_judges(
-    out: Path, work: Path, progress: Progress, plans: Mapping[str, TrainingPlan] = PLANS, weights: Path = WEIGHTS
-) -> None:
-    """Train the judges of ``plans`` into ``out``, one folder each.
+def train_judges(out: Path, work: Path, progress: Progress, plans: Mapping[str, TrainingPlan] = PLANS) -> None:
+    """Train the judges of ``plans`` into ``out``, one folder each; the verifier after what it goes on from.
 
     A judge that started from what it should is left as it is; one that started from other weights is made anew.
     Checkpoints lie in ``work``, apart for every origin and plan.
     """
     for name, plan in plans.items():
         kind, target, begun = KINDS[name], out / name, started_from(out / name)
-        origin = kind.origin(weights, plan)
+        origin = kind.origin(out, plan)
         if begun == origin:
             progress.say(f"judge '{name}' is there")
             continue
         reason = "" if begun is None else f": the one in {target} started from other weights ({begun})"
         progress.say(f"training judge '{name}' from {origin}{reason}")
         held = work / f"{origin.replace(' ', '-').replace(',', '')}-{plan.seed}-{plan.tokens}" / name
-        model = kind.new(weights, plan.seed).train()
+        model = kind.new(out, plan.seed).train()
         log = fit(model, plan, held, partial(_chunk, kind, plan), kind.step, progress)
         if target.exists():
             shutil.rmtree(target)
         kind.export(model.eval(), target)
-        record = {"reasoner": origin, "plan": asdict(plan), "loss": log}
+        record = {"origin": origin, "plan": asdict(plan), "loss": log}
         (target / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -52,21 +52,21 @@ class KilledError(Exception):
 
 
 @pytest.fixture(scope="module")
-def shipped(checkpoint, tmp_path_factory):
+def shipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judges")
     said: list[str] = []
-    train_judges(folder / "out", folder / "work", Spoken(said.append), SMALL, checkpoint)
+    train_judges(folder / "out", folder / "work", Spoken(said.append), SMALL)
     return folder / "out", said
 
 
-def test_training_learns_and_records_where_it_started(shipped, checkpoint):
+def test_training_learns_and_records_where_it_started(shipped):
     out, _ = shipped
     for name in SMALL:
         record = json.loads((out / name / "training.json").read_text())
-        assert record["reasoner"] == started_from(out / name) == judges.KINDS[name].origin(checkpoint, PLAN)
-    assert started_from(out / "verifier") == model_digest(str(checkpoint))
+        assert record["origin"] == started_from(out / name) == judges.KINDS[name].origin(out, PLAN)
+    assert started_from(out / "verifier") == model_digest(str(out / "prm")), "nothing of the generator's either"
     assert started_from(out / "prm") == "own weights of width 96, seed 0", "external: nothing of the generator's"
-    first, second = (judges.new_prm(checkpoint, seed).model.embed_tokens.weight for seed in (0, 1))
+    first, second = (judges.new_prm(out, seed).model.embed_tokens.weight for seed in (0, 1))
     assert first.shape == (len(VOCABULARY), 96) and not torch.equal(first, second)
     for name in SMALL:
         record = json.loads((out / name / "training.json").read_text())
@@ -76,7 +76,7 @@ def test_training_learns_and_records_where_it_started(shipped, checkpoint):
         assert sum(file.stat().st_size for file in (out / name).iterdir()) < 6e6
 
 
-def test_an_interrupted_training_ends_in_the_same_bytes(shipped, checkpoint, tmp_path, monkeypatch):
+def test_an_interrupted_training_ends_in_the_same_bytes(shipped, tmp_path, monkeypatch):
     out, _ = shipped
     steps = []
 
@@ -93,32 +93,30 @@ def test_an_interrupted_training_ends_in_the_same_bytes(shipped, checkpoint, tmp
     monkeypatch.setattr(judges, "KINDS", kinds)
     for _ in range(2):
         with pytest.raises(KilledError):
-            train_judges(tmp_path / "out", tmp_path / "work", SILENT, SMALL, checkpoint)
+            train_judges(tmp_path / "out", tmp_path / "work", SILENT, SMALL)
     assert list(tmp_path.glob("work/*/*/checkpoint.pt"))
-    train_judges(tmp_path / "out", tmp_path / "work", SILENT, SMALL, checkpoint)
+    train_judges(tmp_path / "out", tmp_path / "work", SILENT, SMALL)
     for name in SMALL:
         files = {file.name: file.read_bytes() for file in (out / name).iterdir()}
         assert files == {file.name: file.read_bytes() for file in (tmp_path / "out" / name).iterdir()}
 
 
-def test_finished_judges_are_left_alone_and_those_of_another_reasoner_made_anew(
-    shipped, checkpoint, tmp_path, monkeypatch
-):
+def test_finished_judges_are_left_alone_and_those_of_another_origin_made_anew(shipped, tmp_path):
     out, said = shipped
     assert [line.split(" from")[0] for line in said if "judge" in line] == [
         "training judge 'prm'",
         "training judge 'verifier'",
     ]
     again: list[str] = []
-    train_judges(out, tmp_path / "unused", Spoken(again.append), SMALL, checkpoint)
+    train_judges(out, tmp_path / "unused", Spoken(again.append), SMALL)
     assert again == ["judge 'prm' is there", "judge 'verifier' is there"]
     assert not (tmp_path / "unused").exists()
     stale = tmp_path / "out" / "prm"
     stale.mkdir(parents=True)
-    (stale / "training.json").write_text(json.dumps({"reasoner": "0123456789abcdef"}))
+    (stale / "training.json").write_text(json.dumps({"origin": "0123456789abcdef"}))
     (stale / "left.over").write_text("old")
     made: list[str] = []
-    train_judges(tmp_path / "out", tmp_path / "work", Spoken(made.append), {"prm": shortened(PLAN, 1_000)}, checkpoint)
+    train_judges(tmp_path / "out", tmp_path / "work", Spoken(made.append), {"prm": shortened(PLAN, 1_000)})
     assert "started from other weights (0123456789abcdef)" in made[0]
     assert started_from(stale) == "own weights of width 96, seed 0"
     assert not (stale / "left.over").exists()
@@ -151,10 +149,10 @@ def test_the_process_reward_model_has_the_public_form(shipped):
     torch.testing.assert_close(whole(text), by_hand)
 
 
-def test_the_loss_of_the_process_reward_model_that_is_told_is_that_of_its_marks(checkpoint):
+def test_the_loss_of_the_process_reward_model_that_is_told_is_that_of_its_marks(tmp_path):
     """One document by hand: the mean over marks of -log softmax, all of them read as the separator."""
     document = next(document for document in prm_texts("loss") if RESERVED[1] in document.tokens)
-    model = judges.new_prm(checkpoint, 0)
+    model = judges.new_prm(tmp_path, 0)
     ids = torch.tensor([[IDS[token] for token in document.tokens]])
     seen = torch.where(ids == IDS[RESERVED[1]], IDS[RESERVED[0]], ids)
     logprobs = model(seen).log_softmax(-1)[0].detach()
@@ -173,10 +171,10 @@ def test_the_verifier_may_write_what_it_has_to(shipped):
     assert len(judge.complete([context], 8)[0]) >= 1
 
 
-def test_the_exported_verifier_is_the_function_that_was_trained(checkpoint, tmp_path):
+def test_the_exported_verifier_is_the_function_that_was_trained(shipped, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    model = judges.new_verifier(checkpoint, 0)
+    model = judges.new_verifier(shipped[0], 0)
     optimizers = new_optimizers(model, PLAN)
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = 1e-3
