@@ -53,7 +53,7 @@ PLANS: Mapping[str, TrainingPlan] = {
         matrix_learning_rate=2.5 * rate,
         checkpoint_seconds=60.0,
     )
-    for name, tokens, rate, seed in (("prm", 12_000_000, 2e-3, 1), ("verifier", 4_000_000, 1e-3, 1))
+    for name, tokens, rate, seed in (("prm", 12_000_000, 2e-3, 1), ("verifier", 12_000_000, 1e-3, 1))
 }
 PRM_SHAPE = ReasonerShape(hidden_size=96, num_attention_heads=3, num_key_value_heads=1, intermediate_size=288)
 """That of another model than the generator."""

@@ -42,8 +42,8 @@ SMALL = {"prm": PLAN, "verifier": PLAN}
 
 
 def test_a_plan_is_shortened_in_all_its_parts():
-    short = shortened(PLANS["verifier"], 40_000)
-    assert (short.tokens, short.warmup_tokens, short.decay_tokens) == (40_000, 1_000, 20_000)
+    short = shortened(PLANS["verifier"], 120_000)
+    assert (short.tokens, short.warmup_tokens, short.decay_tokens) == (120_000, 1_000, 60_000)
     assert shortened(PLANS["prm"], PLANS["prm"].tokens) == PLANS["prm"]
 
 
