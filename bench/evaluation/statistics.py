@@ -19,6 +19,8 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 FEWEST_PROBLEMS = 8
 """With fewer there is no interval, no guideline and no recommendation."""
+_ROUNDING = 1e-9
+"""A mean of so small a share of the deviation is what rounding left of none."""
 IMAGINED = 2
 """Problems at each bound, as Agresti and Coull (1998) add to counts."""
 Bounds = tuple[float, float]
@@ -213,10 +215,13 @@ def _detectable(deviation: float, n: int, level: float, power: float) -> float:
 
 
 def _fewest(deviation: float, difference: float, level: float, power: float) -> float:
-    """The least n that detects ``difference``, found by bisection; NaN without spread, infinite for no difference."""
+    """The least n that detects ``difference``, found by bisection; NaN without spread.
+
+    Infinite for no difference, and for one so small that it may be what rounding left of none.
+    """
     if math.isnan(_detectable(deviation, 2, level, power)):
         return math.nan
-    if difference <= 0:
+    if difference <= _ROUNDING * deviation:
         return math.inf
     low, high = 1, 2
     while _detectable(deviation, high, level, power) > difference:
