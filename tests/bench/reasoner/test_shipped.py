@@ -143,7 +143,7 @@ def test_what_was_learned_from_is_there_for_others(reasoner):
         labels = LabelStore.open(data / split / family / "labels")
         labels.require(reasoner.digest, str(rollouts.manifest["sampling_digest"]))
         labelled = {label.problem for label in labels}
-        assert labelled and labelled <= {problem for _, problem in rollouts.problems}
+        assert labelled and labelled <= {problem for _, problem in rollouts.problems()}
         there.setdefault(split, set()).update(labelled)
     for name in tunable():
         card = Card.read(LEARNED / f"{name}.json")
