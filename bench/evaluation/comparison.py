@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunebench.bench.config import RunConfig
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.shipped import SYNTHETIC
 from prunebench.bench.errors import UserError
@@ -87,7 +89,8 @@ def run_comparison(
         name: identity(name, candidate, inputs.learned, judges.digests) for name, candidate in candidates.items()
     }
     held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
-    setting = setting_of(engine, config)
+    arithmetic = engine.arithmetic if engine and engine.reads else None
+    setting = setting_of(arithmetic, config)
     with Crew.of(engine, config, inputs, rollouts, candidates, processes) or nullcontext() as crew:
         analysis = analyse(records, config, candidates, setting, progress, held, crew)
     _require_rows(config, analysis.replays.left_out)
@@ -98,7 +101,11 @@ def run_comparison(
         device=device,
         environment=environment(device),
         sampling=dict(rollouts.store.manifest["sampling"] or {}),
-        setup={"config": config.model_dump(mode="json"), **inputs.described()},
+        setup={
+            "config": config.model_dump(mode="json"),
+            "arithmetic": asdict(arithmetic) if arithmetic else None,
+            **inputs.described(),
+        },
         left_out={**left_out, **unlabelled, **analysis.replays.left_out},
         **_made_of(analysis, candidates, setting, inputs, rollouts.remarks),
     )
@@ -139,14 +146,14 @@ def _require_rows(config: RunConfig, left_out: Mapping[str, str]) -> None:
             raise UserError(f"{name} has no row: {left_out[name]}; or leave it out of --methods")
 
 
-def setting_of(engine: Engine | None, config: RunConfig) -> Setting:
-    """What the rows of a comparison have in common."""
+def setting_of(arithmetic: Arithmetic | None, config: RunConfig) -> Setting:
+    """What the rows of a comparison have in common; ``arithmetic`` is that of the generating model, if it is known."""
     return Setting(
         config.model,
         config.prefix_tokens,
         config.seed,
         one_check(comparison_policy(config), config),
-        engine.arithmetic if engine and engine.reads else None,
+        arithmetic,
         VOTES.get(config.vote)(),
     )
 

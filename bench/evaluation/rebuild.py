@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.bench.config import RunConfig, configured
+from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.engines.load import load_engine
 from prunebench.bench.errors import UserError
@@ -40,6 +41,8 @@ from prunebench.methods.base import Pruner, Quadrant, Scores, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import PRUNERS
 
+ARITHMETIC = "arithmetic"
+"""Where the set-up of results says what the model's tokens cost; earlier ones do not, and the model is loaded."""
 TAKEN_OVER = ("repeated", "equal_cost")
 """Tables for which methods score other pools than the N prefixes: they stand as the comparison left them."""
 
@@ -64,10 +67,10 @@ def reopened(
     """The comparison in ``folder``: ``results.json``, ``decisions.parquet``, and its rollouts in ``store``.
 
     Without a ``store`` these are the rollouts that the results name; where they are not, ``paths.parquet`` stands in
-    for them, which has all of them that tables need. Scores, kept paths and what was charged are read;
-    only controls are run, so no plugin is asked for. ``code`` names what else of other people's the results may start,
-    as :func:`prunebench.bench.evaluation.reproduce.code_in` lists it. Raises UserError for more, and for files that are
-    missing or do not belong together.
+    for them, which has all of them that tables need: then the model need not be there either. Scores, kept paths and
+    what was charged are read; only controls are run, so no plugin is asked for. ``code`` names what else of other
+    people's the results may start, as :func:`prunebench.bench.evaluation.reproduce.code_in` lists it. Raises UserError
+    for more, and for files that are missing or do not belong together.
     """
     results = read_results(folder / RESULTS)
     if not (folder / DECISIONS).exists():
@@ -78,7 +81,11 @@ def reopened(
     config = configured(str(folder / RESULTS), results.setup["config"], {})
     inputs = replace(Inputs.of(results.setup), plugins=())
     require_named(folder / RESULTS, config, inputs, code)
-    engine = None if config.model == IMPORTED else load_engine(config.model, "cpu", config.model_options)
+    place = store or inputs.store or folder / "rollouts"
+    by_paths = store is None and not place.exists() and (folder / PATHS).exists()
+    told = by_paths and ARITHMETIC in results.setup
+    away = told or config.model == IMPORTED
+    engine = None if away else load_engine(config.model, "cpu", config.model_options)
     first = {row.method: row for row in reversed(results.rows)}
     calibrated = {row.method for row in results.calibration}
     candidates = {
@@ -86,14 +93,16 @@ def reopened(
         for row in results.rows
         if row is first[row.method]
     }
-    place = store or inputs.store or folder / "rollouts"
-    if store is None and not place.exists() and (folder / PATHS).exists():
+    if by_paths:
         records: Sequence[ProblemRecord] = read_paths(folder)
     else:
         stored = _stored(place, engine, results, config, folder, progress)
         records = [record.first(config.n) for record in _labelled(stored, results, inputs, folder)]
     replays = _replays(records, candidates, folder, progress)
-    return WrittenRun(results, config, setting_of(engine, config), candidates, records, replays, folder, place)
+    known = results.setup[ARITHMETIC] if told else None
+    arithmetic = Arithmetic(**known) if known else engine.arithmetic if engine and engine.reads else None
+    setting = setting_of(arithmetic, config)
+    return WrittenRun(results, config, setting, candidates, records, replays, folder, place)
 
 
 def _stored(
