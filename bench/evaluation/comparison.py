@@ -101,11 +101,7 @@ def run_comparison(
         device=device,
         environment=environment(device),
         sampling=dict(rollouts.store.manifest["sampling"] or {}),
-        setup={
-            "config": config.model_dump(mode="json"),
-            "arithmetic": asdict(arithmetic) if arithmetic else None,
-            **inputs.described(),
-        },
+        setup=_setup(config, arithmetic, inputs),
         left_out={**left_out, **unlabelled, **analysis.replays.left_out},
         **_made_of(analysis, candidates, setting, inputs, rollouts.remarks),
     )
@@ -144,6 +140,12 @@ def _require_rows(config: RunConfig, left_out: Mapping[str, str]) -> None:
     for name in config.methods:
         if name in left_out:
             raise UserError(f"{name} has no row: {left_out[name]}; or leave it out of --methods")
+
+
+def _setup(config: RunConfig, arithmetic: Arithmetic | None, inputs: Inputs) -> dict[str, Any]:
+    """From which the comparison can be repeated, and its tables made again without the model."""
+    told = asdict(arithmetic) if arithmetic else None
+    return {"config": config.model_dump(mode="json"), "arithmetic": told, **inputs.described()}
 
 
 def setting_of(arithmetic: Arithmetic | None, config: RunConfig) -> Setting:
