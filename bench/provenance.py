@@ -32,8 +32,9 @@ def code_digest() -> str:
 
 @cache
 def method_code(entry: type) -> str:
-    """16 hex digits over the statements that a method is made of: its file, those of its classes, and what they take
-    from ``methods`` beside the contracts. Comments, texts and layout do not count; empty where there is no file.
+    """16 hex digits over the statements that a method is made of: its file, those of its classes, what they take from
+    ``methods`` beside the contracts, and what a plugin imports from beside it. Comments, texts and layout do not count;
+    empty where there is no file.
     """
     modules = [part.__module__ for part in entry.__mro__ if part.__module__ not in ("abc", "builtins", "enum")]
     digest, seen = hashlib.sha256(), set(CONTRACTS)
@@ -43,16 +44,32 @@ def method_code(entry: type) -> str:
         if name in seen or not file.is_file():
             continue
         seen.add(name)
-        statements = ast.parse(file.read_text(encoding="utf-8"))
-        modules += sorted(_methods_in(statements))
-        digest.update(ast.unparse(_without_texts(statements)).encode() + b"\0")
+        for part in [file] if file.is_relative_to(ROOT) else own_files(file):
+            statements = ast.parse(part.read_text(encoding="utf-8"))
+            modules += sorted(name for name in _imported(statements) if name.startswith("prunebench.methods."))
+            digest.update(ast.unparse(_without_texts(statements)).encode() + b"\0")
     return digest.hexdigest()[:16] if len(seen) > len(CONTRACTS) else ""
 
 
-def _methods_in(statements: ast.Module) -> set[str]:
-    """The modules of ``methods`` that a file imports from."""
-    named = {node.module for node in ast.walk(statements) if isinstance(node, ast.ImportFrom) and node.module}
-    return {name for name in named if name.startswith("prunebench.methods.")}
+def own_files(plugin: Path) -> list[Path]:
+    """The file of a plugin first, then those beside it that it imports, and those that they import."""
+    found: list[Path] = []
+    waiting = [plugin]
+    while waiting:
+        file = waiting.pop(0)
+        if file not in found:
+            found.append(file)
+            names = sorted(_imported(ast.parse(file.read_text(encoding="utf-8"))))
+            beside = (file.parent.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+            waiting += [path for path in beside if path.is_file()]
+    return found
+
+
+def _imported(statements: ast.Module) -> set[str]:
+    """The modules that a file imports, or imports from."""
+    nodes = list(ast.walk(statements))
+    named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return named | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
 
 
 def _without_texts(statements: ast.Module) -> ast.Module:

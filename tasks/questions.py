@@ -66,7 +66,8 @@ def _placed(rows: Iterable[str | Mapping[str, Any]] | Path) -> Iterable[tuple[st
 
 
 def _text(where: str, row: str | Mapping[str, Any]) -> str:
-    text = row if isinstance(row, str) else next((row[name] for name in FIELDS if row.get(name)), None)
+    fields = {} if isinstance(row, str) else {name.lower(): value for name, value in row.items()}
+    text = row if isinstance(row, str) else next((fields[name] for name in FIELDS if fields.get(name)), None)
     if not isinstance(text, str) or not text.strip():
         there = "" if isinstance(row, str) else f" (there are: {', '.join(map(str, row))})"
         raise UserError(f"{where}: no text in any of the fields {', '.join(FIELDS)}{there}; {_REMEDY}")

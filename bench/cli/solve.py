@@ -99,7 +99,7 @@ def _recommended(folder: Path) -> dict[str, Any]:
 
     advice = Recommendation.read(folder)
     if not advice.worth_it:
-        typer.echo(f"{folder}: says not to prune on its evidence; all {advice.none_paths} paths are kept")
+        typer.echo(f"{folder}: recommends no pruning; all {advice.none_paths} paths are kept")
         paths = advice.none_paths
         return {"model": advice.model, "method": "none", "n": paths, "k": paths, "prefix": advice.choice.prefix}
     choice = advice.choice

@@ -29,7 +29,7 @@ from prunebench.bench.evaluation.tables.versus import pairs_of, versus
 from prunebench.bench.files import file_digest, write_atomically
 from prunebench.bench.policies.votes import VOTES
 from prunebench.bench.progress import SILENT, Progress
-from prunebench.bench.provenance import code_digest, environment, versions
+from prunebench.bench.provenance import code_digest, environment, own_files, versions
 from prunebench.bench.rollouts.first_look import FirstLook
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -174,7 +174,7 @@ def _hashes(
     return {
         "rollouts": rollouts.store.digest(),
         "learned": digest_of({name: chosen.card.content() for name, chosen in candidates.items() if chosen.card}),
-        "plugins": digest_of([file_digest(path) for path in inputs.plugins]),
+        "plugins": digest_of([file_digest(file) for path in inputs.plugins for file in own_files(path)]),
         "config": digest_of(config.model_dump()),
         "tasks": digest_of(
             [[name, task.answer_type, task.described(), rollouts.wanted] for name, task in rollouts.tasks.items()]

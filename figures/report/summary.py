@@ -63,12 +63,15 @@ def _retention(methods: list[ResultRow], k: int, n: int) -> str:
         key=lambda row: -row["delta"].mean,
     )
     worse = [row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean < 0]
+    tested = sum(not math.isnan(row["p_holm"].mean) for row in methods)
     head = f"At equal retention ({k} of {n} paths) "
-    if not better:
-        said = f"no method of {len(methods)} keeps better paths than chance would, after correction for all of them"
+    if not tested:
+        said = "no method was tested"
+    elif not better:
+        said = f"no method of {tested} keeps better paths than chance would, after correction for all of them"
     else:
         named = "; ".join(f"{r.method} {with_interval(r['delta'], signed=True)}" for r in better)
-        said = f"{len(better)} of {len(methods)} methods keep better paths than chance would, after correction: {named}"
+        said = f"{len(better)} of {tested} methods keep better paths than chance would, after correction: {named}"
     verb = "keeps" if len(worse) == 1 else "keep"
     tail = f"; {len(worse)} {verb} worse ones: {', '.join(row.method for row in worse)}" if worse else ""
     return f"{head}{said}{tail} (points of avg@k, Holm)."
