@@ -33,6 +33,8 @@ from prunebench.methods.pool import LabelledPool, PrefixDataset
 from prunebench.tasks import catalogue
 from prunebench.tasks.task import Task
 
+SPLITS = ("train", "validation")
+"""Of what is learned from."""
 LABEL_SEED = 1
 TRAIN_SEED = 0
 
@@ -218,7 +220,11 @@ def label_test_prefixes(
 
 
 def labelled_folder(
-    engine: Engine, folder: Path, prefix_tokens: int, reads: Collection[Signal] = ()
+    engine: Engine,
+    folder: Path,
+    prefix_tokens: int,
+    reads: Collection[Signal] = (),
+    progress: Progress = SILENT,
 ) -> tuple[PrefixDataset, PrefixDataset, str]:
     """(train, validation, sampling digest) from ``folder/{train,validation}/<any name>/{rollouts,labels}``.
 
@@ -226,7 +232,8 @@ def labelled_folder(
     are the signals that the methods want. Raises UserError when a part is missing or was made by another model.
     """
     parts, digests = [], set()
-    for split, lengths in (("train", training_lengths(prefix_tokens)), ("validation", (prefix_tokens,))):
+    tick = progress.stretch("reading tasks of labelled prefixes", sum(len(_labelled_in(folder / s)) for s in SPLITS))
+    for split, lengths in zip(SPLITS, (training_lengths(prefix_tokens), (prefix_tokens,)), strict=True):
         pools: list[LabelledPool] = []
         for path in _labelled_in(folder / split):
             rollouts, labels = RolloutStore.open(path / "rollouts"), LabelStore.open(path / "labels")
@@ -236,6 +243,7 @@ def labelled_folder(
             for length in lengths:
                 named, distinct = partial(task_of, rollouts), split == "train"
                 pools += labelled_pools(engine, stored, labels, length, reads, named, distinct).pools
+            tick(1)
         if not pools:
             raise UserError(_no_labels(folder / split, _labelled_in(folder / split), prefix_tokens))
         parts.append(PrefixDataset(tuple(pools)))
@@ -283,7 +291,7 @@ def _labelled_in(folder: Path) -> list[Path]:
 def stores_digest(folder: Path) -> str:
     """16 hex digits over all that :func:`labelled_folder` reads, by the checksums that the stores list."""
     digest = hashlib.sha256()
-    for split in ("train", "validation"):
+    for split in SPLITS:
         for path in _labelled_in(folder / split):
             for kind, shards in (("rollouts", ROLLOUTS), ("labels", LABELS)):
                 digest.update(f"{split}/{path.name}/{Shards.open(path / kind, shards).digest}".encode())

@@ -94,7 +94,7 @@ def train_methods(
     done, keys = already_trained(names, data, folder, prefix_tokens, model_hash=engine.digest, seed=seed, judges=judges)
     waiting = [name for name in names if name not in done]
     if waiting:
-        train, validation, sampling_digest = labelled_folder(engine, data, prefix_tokens, reads_of(waiting))
+        train, validation, sampling_digest = labelled_folder(engine, data, prefix_tokens, reads_of(waiting), progress)
     for name in names:
         yield (
             done[name]
