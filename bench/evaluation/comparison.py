@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 RESULTS = "results.json"
 """Written last: a folder that holds it holds a finished comparison."""
+ARITHMETIC = "arithmetic"
+"""Where the set-up of results says what the model's tokens cost; earlier results do not."""
 CONTEXT = ("model", "plugins", "tasks", "code", "versions")
 """The hashes of what every replay depends on."""
 
@@ -89,7 +91,7 @@ def run_comparison(
         name: identity(name, candidate, inputs.learned, judges.digests) for name, candidate in candidates.items()
     }
     held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
-    arithmetic = engine.arithmetic if engine and engine.reads else None
+    arithmetic = arithmetic_of(engine)
     setting = setting_of(arithmetic, config)
     with Crew.of(engine, config, inputs, rollouts, candidates, processes) or nullcontext() as crew:
         analysis = analyse(records, config, candidates, setting, progress, held, crew)
@@ -145,7 +147,12 @@ def _require_rows(config: RunConfig, left_out: Mapping[str, str]) -> None:
 def _setup(config: RunConfig, arithmetic: Arithmetic | None, inputs: Inputs) -> dict[str, Any]:
     """From which the comparison can be repeated, and its tables made again without the model."""
     told = asdict(arithmetic) if arithmetic else None
-    return {"config": config.model_dump(mode="json"), "arithmetic": told, **inputs.described()}
+    return {"config": config.model_dump(mode="json"), ARITHMETIC: told, **inputs.described()}
+
+
+def arithmetic_of(engine: Engine | None) -> Arithmetic | None:
+    """That of the generating model; None where nobody knows it."""
+    return engine.arithmetic if engine and engine.reads else None
 
 
 def setting_of(arithmetic: Arithmetic | None, config: RunConfig) -> Setting:

@@ -16,7 +16,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.analysis import tables
 from prunebench.bench.evaluation.candidates import Candidate, comparison_policy
 from prunebench.bench.evaluation.columns import METRICS
-from prunebench.bench.evaluation.comparison import RESULTS, setting_of
+from prunebench.bench.evaluation.comparison import ARITHMETIC, RESULTS, arithmetic_of, setting_of
 from prunebench.bench.evaluation.decisions import FILE as DECISIONS
 from prunebench.bench.evaluation.decisions import read_decisions
 from prunebench.bench.evaluation.inputs import Inputs, digest_of
@@ -41,8 +41,6 @@ from prunebench.methods.base import Pruner, Quadrant, Scores, Source
 from prunebench.methods.pool import Pool
 from prunebench.methods.registry import PRUNERS
 
-ARITHMETIC = "arithmetic"
-"""Where the set-up of results says what the model's tokens cost; earlier ones do not, and the model is loaded."""
 TAKEN_OVER = ("repeated", "equal_cost")
 """Tables for which methods score other pools than the N prefixes: they stand as the comparison left them."""
 
@@ -100,7 +98,7 @@ def reopened(
         records = [record.first(config.n) for record in _labelled(stored, results, inputs, folder)]
     replays = _replays(records, candidates, folder, progress)
     known = results.setup[ARITHMETIC] if told else None
-    arithmetic = Arithmetic(**known) if known else engine.arithmetic if engine and engine.reads else None
+    arithmetic = Arithmetic(**known) if known else arithmetic_of(engine)
     setting = setting_of(arithmetic, config)
     return WrittenRun(results, config, setting, candidates, records, replays, folder, place)
 
