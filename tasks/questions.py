@@ -44,7 +44,8 @@ class Questions(Task):
         template = f"{{problem}}\n\n{answers.prompt}" if prompt is None else prompt
         self._problems: dict[str, Problem] = {}
         for number, (where, row) in enumerate(_placed(rows), 1):
-            text, identity = _text(where, row), str(row.get("id", number)) if isinstance(row, Mapping) else str(number)
+            text, own = _text(where, row), None if isinstance(row, str) else _field(row, "id")
+            identity = str(number if own is None else own)
             if identity in self._problems:
                 raise UserError(f"{where}: the id {shown(identity)} stands twice; give every question its own")
             self._problems[identity] = Problem(identity, self.name, template.replace("{problem}", text), "", "test")
@@ -65,9 +66,13 @@ def _placed(rows: Iterable[str | Mapping[str, Any]] | Path) -> Iterable[tuple[st
     return ((f"question {number}", row) for number, row in enumerate(rows, 1))
 
 
+def _field(row: Mapping[str, Any], name: str) -> Any:
+    """What the row has under this name, in capitals or not; None where it has nothing."""
+    return next((value for key, value in row.items() if key.lower() == name), None)
+
+
 def _text(where: str, row: str | Mapping[str, Any]) -> str:
-    fields = {} if isinstance(row, str) else {name.lower(): value for name, value in row.items()}
-    text = row if isinstance(row, str) else next((fields[name] for name in FIELDS if fields.get(name)), None)
+    text = row if isinstance(row, str) else next(filter(None, (_field(row, name) for name in FIELDS)), None)
     if not isinstance(text, str) or not text.strip():
         there = "" if isinstance(row, str) else f" (there are: {', '.join(map(str, row))})"
         raise UserError(f"{where}: no text in any of the fields {', '.join(FIELDS)}{there}; {_REMEDY}")

@@ -172,3 +172,8 @@ def test_the_command_line_solves_a_file(prunebench, tmp_path):
     )
     assert "unknown method 'stpo': did you mean 'stop'" in refused(prunebench("solve", file, "--method", "stpo"))
     assert "the first ones only are --set limit=NUMBER" in refused(prunebench("solve", file, "--set", "problems=2"))
+
+
+def test_the_names_of_fields_are_read_in_capitals_or_not():
+    (problem,) = Questions([{"Question": "1 + 1", "ID": "a"}]).problems()
+    assert problem.id == "a" and problem.prompt.startswith("1 + 1")
