@@ -44,13 +44,13 @@ class Spoken:
 
 
 def left_out_lines(reasons: Mapping[str, str]) -> Iterator[str]:
-    """What was left out, a line for each reason, by ``reasons`` of names; no name twice in a line."""
+    """What was left out, a line for each reason, by ``reasons`` of names; a command that trains one trains them all."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
-        names.setdefault(reason, []).append(name)
+        bare = reason.removeprefix(f"method '{name}' ").removeprefix(f"{name} ")
+        names.setdefault(bare.replace(f" train {name}", " train {}"), []).append(name)
     for reason, alike in names.items():
-        named = reason.startswith((f"method '{alike[0]}'", f"{alike[0]} "))
-        yield f"left out: {reason}" if named and len(alike) == 1 else f"left out: {', '.join(alike)}: {reason}"
+        yield f"left out: {', '.join(alike)}: " + reason.replace(" train {}", " ".join((" train", *alike)))
 
 
 SILENT: Progress = Spoken(lambda _sentence: None)

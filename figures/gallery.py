@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
-from prunebench.bench.progress import SILENT, Progress
-from prunebench.figures.registry import figure_named, figures
+from prunebench.bench.progress import SILENT, Progress, Tick
+from prunebench.figures.registry import CatalogueFigure, Drawing, figure_named, figures
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import save
 from prunebench.figures.table_text import markdown_table
@@ -33,29 +33,36 @@ def draw_figures(
 ) -> Gallery:
     """``<name>.png``, ``.svg`` and ``.csv`` in ``out`` for the named figures, or for all that ``run`` allows.
 
-    A figure that was named and cannot be drawn is an error; of all figures, it is left out with its reason. ``paper``
+    A figure that was named and cannot be drawn is an error, and nothing is written; of all figures, it is left out with
+    its reason. ``paper``
     adds published numbers as open markers, where the paper has any. ``progress`` counts the figures. Raises
     UserError for an unknown name, and for a folder without readable results when no names are given.
     """
     chosen = [figure_named(name) for name in dict.fromkeys(names)] or figures()
     if not names:
         _ = run.results
-    tick = progress.stretch("figures", len(chosen))
     gallery = Gallery()
+    drawn = _drawn(run, chosen, paper, progress.stretch("figures", len(chosen)), None if names else gallery.left_out)
+    for name, drawing in list(drawn) if names else drawn:
+        gallery.written.extend(save(drawing.picture, out / name))
+        data = out / f"{name}.csv"
+        write_atomically(data, drawing.data.encode())
+        gallery.written.append(data)
+    return gallery
+
+
+def _drawn(
+    run: RunFolder, chosen: Sequence[CatalogueFigure], paper: bool, tick: Tick, left_out: dict[str, str] | None
+) -> Iterator[tuple[str, Drawing]]:
+    """One after the other; what cannot be drawn is put into ``left_out`` with the reason, or raised if that is None."""
     for entry in chosen:
         try:
-            drawing = entry.draw(run, paper)
+            yield entry.name, entry.draw(run, paper)
         except UserError as error:
-            if names:
+            if left_out is None:
                 raise
-            gallery.left_out[entry.name] = str(error)
-        else:
-            gallery.written.extend(save(drawing.picture, out / entry.name))
-            data = out / f"{entry.name}.csv"
-            write_atomically(data, drawing.data.encode())
-            gallery.written.append(data)
+            left_out[entry.name] = str(error)
         tick(1)
-    return gallery
 
 
 def figures_markdown(thumbnails: Path | None = None) -> str:

@@ -135,11 +135,12 @@ def too_few(test: int) -> str | None:
 
 
 def split_sizes(file: Path) -> Iterator[str]:
-    """The splits of a written task, and whether they are large enough; nothing where its rows do not serve yet."""
+    """The splits of a written task, what its rows lack, and whether they are enough; nothing where they do not serve."""
     with suppress(UserError):
         task = get(str(file))
         sizes = {name: len(_of_split(task, name, None)) for name in task.splits}
         yield ", ".join(f"{count} {name}" for name, count in sizes.items())
+        yield from task.remarks()
         if said := too_few(sizes.get("test", 0)):
             yield said
 

@@ -9,7 +9,7 @@ from statistics import mean, median
 from prunebench.bench.rollouts.importers.contract import SourcePath
 from prunebench.bench.rollouts.importers.units import SOURCE, WORDS
 from prunebench.bench.rollouts.store import StoredPath
-from prunebench.methods.signals import recorded_signals
+from prunebench.methods.signals import PRIVILEGED, Signal
 
 LISTED = 8
 """So many problems are named in one line."""
@@ -106,12 +106,12 @@ class Report:
 
 
 def _looked_for() -> tuple[str, ...]:
-    """What sampled paths would have."""
-    return ("token_ids", "prefix text", *(signal.name for signal in recorded_signals()))
+    """What methods may read of paths that are sampled here."""
+    return ("prefix text", *(signal.name for signal in Signal if signal not in {Signal.TEXT, *PRIVILEGED}))
 
 
 def _signals(stored: StoredPath) -> set[str]:
-    beside = {"token_ids": stored.token_ids, "prefix text": stored.ends}
+    beside = {"token_ids": stored.token_ids, "prefix text": stored.ends, "forced_answers": stored.probed}
     return {*stored.signals, *(name for name, column in beside.items() if column is not None)}
 
 

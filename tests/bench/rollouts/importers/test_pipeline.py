@@ -273,7 +273,8 @@ def test_the_report_counts_and_names_what_is_missing():
         "paths with an answer that could not be graded: 2 (t/a: 1, t/b: 1)",
         "paths graded otherwise than by the source, which graded 8: 2 (t/a: 1, t/b: 1)",
         "paths without a single token: 2",
-        "missing: logprobs, topk_logprobs, entropy, self_certainty, hidden_state",
+        "missing: logprobs, topk_logprobs, entropy, self_certainty, varentropy, hidden_state, all_layers, states, "
+        "kv_cache, probe, forced_answers",
     ]
 
 
