@@ -34,7 +34,7 @@ def compare_with(
     from prunebench.bench.cli.planning import sampling_plan
     from prunebench.bench.engines.load import DEFAULT_ENGINE, load_engine
     from prunebench.bench.engines.ray import Cluster
-    from prunebench.bench.evaluation.comparison import run_comparison
+    from prunebench.bench.evaluation.comparison import chosen, run_comparison
     from prunebench.bench.rollouts.sampling import tasks_of
     from prunebench.bench.rollouts.store import IMPORTED
     from prunebench.figures.outputs import write_outputs
@@ -46,6 +46,7 @@ def compare_with(
     kind = kind or DEFAULT_ENGINE
     engine = None if config.model == IMPORTED else load_engine(config.model, device, config.model_options, kind)
     if planned and engine is not None:
+        chosen(engine, config, inputs)  # what cannot take part is said before anything is sampled
         for said in sampling_plan(engine, config, out / "rollouts", kind, device, piloted=True):
             typer.echo(said)
     with watching() as progress:

@@ -67,16 +67,12 @@ def run_comparison(
     Without an engine the rollouts come from elsewhere: what needs the model is left out. Sampling and scoring take so
     many ``processes``, or sampling the workers of a ``cluster``. ``look``: at the first problem of the rollouts.
     """
-    _require_context(engine, config)
     device = engine.device if engine else "none"
-    shipped = engine is not None and engine.name in SYNTHETIC
-    judges = Judges(inputs.judges, engine.device if engine else "cpu", shipped=shipped)
-    model_hash, readable = engine.digest if engine else IMPORTED, engine is None or engine.reads
-    candidates, left_out = choose(config, inputs.learned, model_hash, judges, readable)
+    judges, candidates, left_out = chosen(engine, config, inputs)
     rollouts = rollouts_for(engine, config, inputs, out, candidates, progress, processes, cluster, look)
     stores = [LabelStore.open(path) for path in inputs.labels]
     hashes = {
-        "model": model_hash,
+        "model": engine.digest if engine else IMPORTED,
         "judges": digest_of(judges.digests),
         "labels": digest_of([label_store.shards.digest for label_store in stores]),
         "left_out": digest_of(left_out),
@@ -109,6 +105,17 @@ def run_comparison(
     )
     _write(analysis, results, out)
     return results
+
+
+def chosen(
+    engine: Engine | None, config: RunConfig, inputs: Inputs
+) -> tuple[Judges, dict[str, Candidate], dict[str, str]]:
+    """Judges, candidates, and why others are left out; see :func:`choose`. No path is sampled for it."""
+    _require_context(engine, config)
+    shipped = engine is not None and engine.name in SYNTHETIC
+    judges = Judges(inputs.judges, engine.device if engine else "cpu", shipped=shipped)
+    model_hash, readable = engine.digest if engine else IMPORTED, engine is None or engine.reads
+    return judges, *choose(config, inputs.learned, model_hash, judges, readable)
 
 
 def _records(

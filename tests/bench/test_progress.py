@@ -9,7 +9,12 @@ def test_what_is_left_out_for_one_reason_is_one_line():
 
 
 def test_what_was_left_out_is_named_once():
-    reasons = {"stop": "method 'stop' learns", "otv": "method 'otv' learns", "entropy": "entropy needs a signal", "a": "no"}
+    reasons = {
+        "stop": "method 'stop' learns",
+        "otv": "method 'otv' learns",
+        "entropy": "entropy needs a signal",
+        "a": "no",
+    }
     said = ["left out: stop, otv: learns", "left out: entropy: needs a signal", "left out: a: no"]
     assert list(left_out_lines(reasons)) == said
 

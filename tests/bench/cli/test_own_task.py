@@ -74,6 +74,14 @@ def test_nothing_is_overwritten_and_names_stay_in_the_folder(tmp_path):
         write_task("empty", _file(tmp_path, []), tmp_path, problem=None, answer=None, shipped_model=False)
 
 
+def test_what_a_written_task_leaves_out_is_said_at_once(prunebench, tmp_path):
+    blemished = [*rows(*map(str, range(30))), *rows("0"), {"question": "no answer?", "answer": ""}]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, blemished)))
+    code, out, err = prunebench("new", "task", "mine", "--data", "p.jsonl")
+    remarks = list(catalogue.get(str(tmp_path / "mine.yaml")).remarks())
+    assert code == 0 and remarks and all(remark in out for remark in remarks), (out, err)
+
+
 def test_a_python_task_is_written_and_its_splits_are_apart(tmp_path):
     file = write_python_task("small-sums", tmp_path)
     task = catalogue.get(str(file))

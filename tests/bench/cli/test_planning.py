@@ -249,6 +249,14 @@ def test_a_misspelt_method_is_refused_before_anything_is_sampled(prunebench, tmp
     assert not list(tmp_path.iterdir()) and time.monotonic() - began < SECONDS, "no trial either"
 
 
+def test_what_is_not_trained_is_told_before_anything_is_sampled(prunebench, checkpoint, tmp_path):
+    code, out, err = prunebench(
+        "compare", "--task", "synthetic/power", "--model", checkpoint, "--prefix", 9, "--methods", "stop"
+    )
+    assert code == 2 and "method 'stop' has no learned files" in err and "train it: prunebench train stop" in err
+    assert "plan: " not in out and not (tmp_path / "runs").exists(), "no trial either"
+
+
 def test_a_model_of_ones_own_is_told_what_it_gets(prunebench, checkpoint):
     common = ("rollouts", "--task", "synthetic/power", "--model", checkpoint, "--problems", "1", "--n", "2", "--force")
     code, out, err = prunebench(*common, "--out", "o")

@@ -134,7 +134,7 @@ def imported(prunebench, tmp_path):
 def test_of_imported_rollouts_what_needs_the_model_is_left_out_or_refused_where_it_was_asked_for(prunebench, imported):
     sweep = ("sweep", "--store", imported, "--set", "prefix=4", "--set", "budget=20,40", "--out", "swept")
     code, said, _ = prunebench(*sweep)
-    assert code == 0 and "left out: entropy needs the signal 'entropy'" in said
+    assert code == 0 and "left out: entropy: needs the signal 'entropy'" in said
     assert Sweep.read(imported.parent / "swept").methods == ["length", "random"]
     assert "model of imported rollouts is not at hand" in refused(prunebench(*sweep, "--methods", "stop"))
     assert "needs the signal 'entropy'" in refused(prunebench(*sweep, "--methods", "entropy"))
