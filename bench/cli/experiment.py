@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from prunebench.bench.rollouts.first_look import FirstLook
 
 ADVISED = "step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random"
+LONG = "stop"
+"""Advised where it need not be trained."""
 SWEPT = ("stop", "step", "text-classifier", "entropy", "perplexity", "deepconf", "random")
 
 
@@ -54,12 +56,12 @@ def advise(
     task: Annotated[list[str], typer.Option("--task", help="A file of your own or a task's name.")],
     model: Model = None,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Methods to try, joined by commas; what learns and is not shipped is trained first.",
-            show_default=ADVISED.replace(",", ", "),
+            help="Methods to try, joined by commas; what learns and is not shipped is trained first (default: "
+            f"{ADVISED.replace(',', ', ')}; and {LONG}, which learns for half an hour, where it is shipped)."
         ),
-    ] = ADVISED,
+    ] = None,
     prefix: Prefix = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Say what it would take, and stop.")] = False,
     settings: RunSettings = None,
@@ -77,11 +79,12 @@ def advise(
     from prunebench.methods.registry import PRUNERS
 
     config = _own_config(settings, task, model)
-    recipe, names = label_plan(config.recipe), names_of(methods)
+    shipped = REASONERS[config.model].learned if _is_shipped(config) else None
+    usual = f"{LONG},{ADVISED}" if shipped and (shipped / f"{LONG}.json").exists() else ADVISED
+    recipe, names = label_plan(config.recipe), names_of(methods or usual)
     require_methods(names, procedures=False)
     if said := standard_taken(None, settings, config):
         typer.echo(said)
-    shipped = REASONERS[config.model].learned if _is_shipped(config) else None
     learning = [name for name in names if "(" not in name and PRUNERS.get(name).learnable]
     taught = [name for name in learning if not (shipped and (shipped / f"{name}.json").exists())]
     at_hand = [name for name in learning if name not in taught]

@@ -135,7 +135,7 @@ def too_few(test: int) -> str | None:
 
 
 def split_sizes(file: Path) -> Iterator[str]:
-    """The splits of a written task, what its rows lack, and whether they are enough; nothing where they do not serve."""
+    """The splits of a written task, what it leaves out, and whether it is enough; nothing where rows do not serve."""
     with suppress(UserError):
         task = get(str(file))
         sizes = {name: len(_of_split(task, name, None)) for name in task.splits}

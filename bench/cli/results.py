@@ -162,7 +162,7 @@ def rebuild(
     sampling: Annotated[
         bool, typer.Option("--sampling", help="From its settings instead: sample and score once more.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/rebuilt"),
+    out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/rebuilt/ and its name).")] = None,
 ) -> None:
     """The tables and figures of a comparison again from its scores, without a model; says whether they are equal."""
     from prunebench.bench.evaluation.comparison import RESULTS
@@ -170,6 +170,7 @@ def rebuild(
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.figures.outputs import write_outputs
 
+    out = out or Path("runs/rebuilt") / run.resolve().name
     if out.resolve() == run.resolve():
         raise UserError(f"--out {out}: this is the comparison itself; choose another folder")
     if sampling:

@@ -63,12 +63,12 @@ def test_the_commands_of_the_document_lead_to_a_recommendation(prunebench, folde
         if command.endswith("--plan-only"):
             assert "27 problems x 8 paths = 216 paths of expected" in out and not (folder / "runs").exists()
         elif " advise " in command:
-            assert "PRUNE" in out and "shipped for embedded and not trained again: step, text-classifier" in out
+            assert "PRUNE" in out and "shipped for embedded and not trained again: stop, step, text-classifier" in out
             assert "validation AUROC" not in out
             table = shlex.split(out.splitlines()[-1])
     advice = Recommendation.read(folder / "runs/advice/recommendation.json")
-    assert advice.problems == 27 and advice.stored_paths == 8 and advice.candidates == 3 * 7
-    swept = "step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random,none"
+    assert advice.problems == 27 and advice.stored_paths == 8 and advice.candidates == 3 * 8
+    swept = "stop,step,text-classifier,entropy,self-certainty,deepconf,perplexity,margin,random,none"
     assert table[:8] == [
         "prunebench",
         "compare",

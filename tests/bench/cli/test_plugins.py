@@ -123,7 +123,7 @@ def test_versus_rebuild_figures_and_report_work_without_the_plugin(prunebench, p
     assert code == 0 and "every number equals that of made" in said
     for run in ("made", "again"):
         code, said, watched = prunebench("versus", run, "line", "length")
-        assert "reading paths" in watched and "…" not in said and len(said.splitlines()[2]) > 80, "no terminal: wide"
+        assert "grading methods" in watched and "…" not in said and len(said.splitlines()[2]) > 80, "no terminal: wide"
         assert (
             code == 0
             and "a method minus the other" in said
