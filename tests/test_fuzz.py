@@ -213,7 +213,7 @@ def test_an_importer_reads_or_refuses(format_):
     file()
 
 
-CONFIG = yaml.safe_load((PRESETS / "demo.yaml").read_text())
+CONFIG = yaml.safe_load((PRESETS / "embedded.yaml").read_text())
 TASK = {
     "name": "sums", "prompt": "{problem}", "data": "rows.csv", "answer_type": "integer",
     "problem": "question", "answer": "answer", "splits": {"test": 1.0},
@@ -352,7 +352,7 @@ def test_a_store_is_read_or_refused(sealed):
     fields()
 
 
-DEMO = json.loads((Path(__file__).parents[1] / "docs" / "demo" / "results.json").read_text())
+DEMO = json.loads((Path(__file__).parents[1] / "docs" / "embedded" / "results.json").read_text())
 DEMO = {**DEMO, **{name: DEMO[name][:2] for name in ("rows", "equal_cost", "votes", "calibration")}}
 
 

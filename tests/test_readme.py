@@ -21,7 +21,7 @@ from prunebench.figures.side_by_side import SideBySide
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-DEMO = ROOT / "docs" / "demo"
+PUBLISHED = ROOT / "docs" / "embedded"
 SHOWN_PROBLEM = "13-0b0abd"
 
 
@@ -57,13 +57,13 @@ def test_the_task_table_is_what_is_registered():
     assert table in (ROOT / "docs" / "own-dataset.md").read_text(), f"(prunebench list tasks | cat):\n{table}"
 
 
-def test_the_results_table_is_what_the_demo_wrote():
-    results = Results.read(DEMO / "results.json")
-    assert results.command == "prunebench demo"
+def test_the_results_table_is_what_the_comparison_wrote():
+    results = Results.read(PUBLISHED / "results.json")
+    assert results.command == "prunebench compare --config embedded --out runs/embedded"
     tables = MainTable(results).markdown()
-    assert (DEMO / "main_table.md").read_text() == tables
-    assert (DEMO / "main_table.csv").read_text() == results.csv()
-    representatives = (DEMO / "quadrant_table.md").read_text()
+    assert (PUBLISHED / "main_table.md").read_text() == tables
+    assert (PUBLISHED / "main_table.csv").read_text() == results.csv()
+    representatives = (PUBLISHED / "quadrant_table.md").read_text()
     assert representatives == QuadrantTable(results, "all").markdown()
     shown = "\n".join(row for row in representatives.splitlines() if "| oracle |" not in row)
     assert shown in README, f"the README should hold:\n{shown}"
@@ -81,9 +81,9 @@ def test_the_path_that_is_shown_was_cut_by_the_score_that_is_said():
 
 
 def test_what_stands_side_by_side_is_what_both_runs_say():
-    runs = [Results.read(ROOT / "docs" / run / "results.json") for run in ("demo", "base")]
+    runs = [Results.read(ROOT / "docs" / run / "results.json") for run in ("embedded", "base")]
     table, folder = SideBySide(runs), ROOT / "docs" / "results"
-    assert (folder / "side_by_side.md").read_text() == table.markdown(), "prunebench report docs/demo docs/base"
+    assert (folder / "side_by_side.md").read_text() == table.markdown(), "prunebench report docs/embedded docs/base"
     assert (folder / "side_by_side.csv").read_text() == table.csv()
     for row in (row for run in runs for row in run.rows):
         for name in ("avg_at_k", "maj_at_k", "pass_at_k"):
@@ -97,11 +97,11 @@ def test_nothing_lies_beside_the_pages_that_none_of_them_shows():
     assert [file.name for file in files if file.with_suffix("") not in shown] == []
 
 
-def test_the_demo_was_made_with_the_shipped_files():
+def test_the_published_comparison_was_made_with_the_shipped_files():
     from prunebench.bench.engines.options import model_digest
     from prunebench.bench.engines.shipped import WEIGHTS
 
-    results = Results.read(DEMO / "results.json")
+    results = Results.read(PUBLISHED / "results.json")
     assert results.hashes["model"] == model_digest(str(WEIGHTS))
     assert results.left_out == {}
 
@@ -112,7 +112,7 @@ def test_the_columns_of_the_table_are_those_agreed_on():
         "delta_high,p_holm,maj_at_k,pass_at_k,tokens,reduction,auroc,headroom,launch_seconds,check_seconds,"
         "resume_seconds,paper_tokens,policy,finished,n_problems,avg_at_k_expected,maj_delta_low,maj_delta_high"
     )
-    assert (DEMO / "main_table.csv").read_text().splitlines()[0].startswith(agreed + ",")
+    assert (PUBLISHED / "main_table.csv").read_text().splitlines()[0].startswith(agreed + ",")
     assert ",".join(FIRST_COLUMNS) == agreed
 
 
@@ -135,7 +135,7 @@ def test_every_page_is_reached_from_the_documentations_front_door():
     assert {page for page in PAGES if page.parent.name == "docs"} <= reached
 
 
-@pytest.mark.parametrize("run", ["demo", "base", "aime", "real"])
+@pytest.mark.parametrize("run", ["embedded", "base", "aime", "real"])
 def test_what_is_shown_can_be_made_again_from_what_is_shipped(run, monkeypatch):
     if run != "base":  # its rollouts are shipped; for the others nobody needs the model
         monkeypatch.setattr("prunebench.bench.evaluation.rebuild.load_engine", None)

@@ -23,7 +23,9 @@ def reasoner(
     work: Annotated[Path, typer.Option(help="Checkpoints, rollouts and labels.")] = Path("runs/reasoner"),
     recipe: Annotated[
         str | None,
-        typer.Option(help="Plan of the labels: small, cpu, cpu-base, gpu, paper, real, toy; default: its own."),
+        typer.Option(
+            help="Plan of the labels: small, cpu, embedded, cpu-base, gpu, paper, real, toy; default: its own."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

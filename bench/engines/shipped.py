@@ -129,7 +129,7 @@ SYNTHETIC = {
     reasoner.name: reasoner
     for reasoner in (
         SyntheticReasoner(
-            "embedded", HOME, preset="demo", recipe="cpu", shape=ReasonerShape(), training=TrainingPlan()
+            "embedded", HOME, preset="embedded", recipe="embedded", shape=ReasonerShape(), training=TrainingPlan()
         ),
         SyntheticReasoner(
             "embedded-base",

@@ -17,7 +17,7 @@ from prunebench.bench.evaluation.ledger import LedgerRow
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.evaluation.replays import Replays, replay_methods
 from prunebench.bench.evaluation.results import CalibrationRow, EqualCostRow, FrontierRow, Note, ResultRow, VoteRow
-from prunebench.bench.evaluation.scoring import Crew
+from prunebench.bench.evaluation.scoring import Scorers
 from prunebench.bench.evaluation.statistics import spread
 from prunebench.bench.evaluation.subsampling import Subsamples, subsamples_of
 from prunebench.bench.evaluation.tables.calibration import calibration_rows
@@ -63,7 +63,7 @@ def analyse(
     setting: Setting,
     progress: Progress = SILENT,
     held: ReplayStore | None = None,
-    crew: Crew | None = None,
+    crew: Scorers | None = None,
 ) -> Analysis:
     """All tables of one comparison. ``stored`` hold all paths on disk; the first ``config.n`` of each are compared.
 

@@ -22,7 +22,7 @@ from prunebench.bench.evaluation.paths_file import write_paths
 from prunebench.bench.evaluation.replay_store import ReplayStore
 from prunebench.bench.evaluation.replays import competing, require_rows
 from prunebench.bench.evaluation.results import Note, Results
-from prunebench.bench.evaluation.scoring import Crew
+from prunebench.bench.evaluation.scoring import Scorers
 from prunebench.bench.evaluation.tables.main import Setting
 from prunebench.bench.evaluation.tables.representatives import ranked_elsewhere, representatives
 from prunebench.bench.evaluation.tables.versus import pairs_of, versus
@@ -89,7 +89,7 @@ def run_comparison(
     held = ReplayStore(out, digest_of([hashes[name] for name in CONTEXT]), identities)
     arithmetic = arithmetic_of(engine)
     setting = setting_of(arithmetic, config)
-    with Crew.of(engine, config, inputs, rollouts, candidates, processes) or nullcontext() as crew:
+    with Scorers.of(engine, config, inputs, rollouts, candidates, processes) or nullcontext() as crew:
         analysis = analyse(records, config, candidates, setting, progress, held, crew)
     _require_rows(config, analysis.replays.left_out)
     results = Results(

@@ -22,8 +22,7 @@ from prunebench.bench.evaluation.replays import Replays, missing_signal
 from prunebench.bench.evaluation.subsampling import subsamples_of
 from prunebench.bench.evaluation.tables.equal_cost import Budget, Point, affordable
 from prunebench.bench.policies.votes import VOTES
-from prunebench.bench.processes import Crew as ProcessCrew
-from prunebench.bench.processes import count, crew_of, given
+from prunebench.bench.processes import Crew, count, crew_of, given
 from prunebench.bench.progress import Tick
 from prunebench.bench.rollouts.generator import Memory, PoolGenerator
 from prunebench.bench.rollouts.records import ProblemRecord
@@ -56,13 +55,13 @@ class Work:
     plugins: tuple[tuple[str, str], ...]
 
 
-class Crew:
+class Scorers:
     """Processes that replay methods; they are started when there is work for them, and end with the block."""
 
     def __init__(self, work: Work, candidates: Mapping[str, Candidate]) -> None:
         self._work, self._candidates = work, candidates
         self._open = ExitStack()
-        self._started: ProcessCrew | None = None
+        self._started: Crew | None = None
 
     @classmethod
     def of(
@@ -73,7 +72,7 @@ class Crew:
         rollouts: Rollouts,
         candidates: Mapping[str, Candidate],
         processes: int,
-    ) -> Crew | None:
+    ) -> Scorers | None:
         """None where one process does it: a model that is elsewhere, on an accelerator, or few problems.
 
         So it is with judges that are named: they are as large as they like, and every process would hold its own; and

@@ -43,6 +43,7 @@ RECIPES = {
         test_continuations=8,
     ),
     "cpu": LabelPlan(record=False),
+    "embedded": LabelPlan(validation_problems=12, test_continuations=16, record=False),
     "gpu": LabelPlan(
         train_problems=40,
         train_prefixes=(2, 6, 2),

@@ -36,7 +36,8 @@ def write(tmp_path):
 
 def test_the_demo_is_what_its_documentation_says():
     config = preset("demo")
-    assert (config.tasks, config.split, config.problems, config.model) == (("synthetic",), "test", 12, "embedded")
+    assert preset("embedded") == config.model_copy(update={"problems": 100}), "the published comparison"
+    assert (config.tasks, config.split, config.problems, config.model) == (("synthetic",), "test", 5, "embedded")
     assert (config.n, config.k, config.prefix_tokens, config.seed) == (64, 8, 40, 0)
     assert config.sampling == Sampling(temperature=0.8, max_new_tokens=900)
     assert (config.methods, config.policy) == ((), None)

@@ -92,7 +92,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(prunebench, tmp_path, argu
 
 
 def write_config(folder: Path, **changes: object) -> Path:
-    content = yaml.safe_load((PRESETS / "demo.yaml").read_text())
+    content = yaml.safe_load((PRESETS / "embedded.yaml").read_text())
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump({**content, **changes}))
     return path
@@ -188,10 +188,10 @@ def test_from_rollouts_to_a_table(prunebench, tmp_path):
     assert sorted(row.split(",")[2] for row in rows[1:]) == ["none", "potential", "random"]
 
 
-def test_the_plan_of_the_demo(prunebench):
-    code, out, _ = prunebench("run", "--plan-only", "--set", "speed=10000", "--set", "mean_tokens=240")
+def test_the_plan_of_the_published_comparison(prunebench):
+    code, out, _ = prunebench("run", "embedded", "--plan-only", "--set", "speed=10000", "--set", "mean_tokens=240")
     assert code == 0
-    assert "48 problems x 64 paths = 3,072 paths of expected 240 tokens each" in out
+    assert "400 problems x 64 paths = 25,600 paths of expected 240 tokens each" in out
 
 
 def test_the_doctor_is_content_here(prunebench):

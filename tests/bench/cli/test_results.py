@@ -50,16 +50,16 @@ def test_several_runs_are_reported_side_by_side_and_take_no_sweep(prunebench):
     sentence = refused(prunebench("report", "run", "other", "--data", "sweep=x"))
     assert "--data: the tables of several runs show their comparisons only; leave it out" in sentence
     docs = Path(__file__).parents[3] / "docs"
-    code, out, err = prunebench("report", docs / "demo", docs / "base", "--out", "new/folder")
+    code, out, err = prunebench("report", docs / "embedded", docs / "base", "--out", "new/folder")
     assert code == 0 and "side_by_side.md" in out, err
 
 
 @pytest.mark.parametrize("command", ["versus", "rebuild"])
 def test_a_run_without_its_decisions_is_told_before_anything_is_read(prunebench, command, tmp_path, monkeypatch):
     monkeypatch.setattr("prunebench.bench.evaluation.rebuild.load_engine", None)
-    shutil.copy(Path(__file__).parents[3] / "docs" / "demo" / "results.json", tmp_path)
+    shutil.copy(Path(__file__).parents[3] / "docs" / "embedded" / "results.json", tmp_path)
     said = refused(prunebench(command, tmp_path, "--store", "anything"))
-    assert "holds tables, but no decisions.parquet" in said and "makes it: prunebench demo" in said
+    assert "holds tables, but no decisions.parquet" in said and "makes it: prunebench compare --config embedded" in said
 
 
 def test_one_method_alone_is_held_against_nothing(prunebench):

@@ -26,6 +26,7 @@ from prunebench.bench.rollouts.pools import record_of
 from prunebench.bench.rollouts.sampling import sample_rollouts
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.cards import Card
+from prunebench.bench.training.label_plans import RECIPES
 from prunebench.bench.training.loading import load_method, tunable
 from prunebench.tasks import catalogue
 from prunebench.tasks.synthetic import FAMILIES
@@ -81,12 +82,12 @@ def test_every_card_belongs_to_these_weights(reasoner):
     assert all(check.ok for check in diagnose() if check.name in ("weights", "learned"))
 
 
-def test_labels_explain_the_demo_and_its_problems(reasoner):
-    config = preset("demo")
+def test_labels_belong_to_the_published_comparison_and_its_problems(reasoner):
+    config = preset("embedded")
     for family in FAMILIES:
         labels = LabelStore.open(LABELS / family)
         labels.require(reasoner.digest, config.sampling.digest)
-        assert labels.manifest["continuations"] == 32
+        assert labels.manifest["continuations"] == RECIPES["embedded"].test_continuations
         wanted = {p.id for p in catalogue.get(f"synthetic/{family}").problems("test", config.problems, config.seed)}
         assert {label.problem for label in labels} == wanted
 
