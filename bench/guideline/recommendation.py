@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.statistics import PERCENT, POINTS, Interval, mean_interval
 from prunebench.bench.files import Document
+from prunebench.bench.guideline.diagnosis import Diagnosis, diagnosed
 from prunebench.bench.guideline.sweep import Sweep, SweepCell
 
 Array = NDArray[np.float64]
@@ -49,7 +50,8 @@ class Recommendation(Document):
 
     ``gain``: the choice of one half of the problems, measured on the other half, over keeping all at equal cost.
     ``cheaper``: by share of the budget, the same choice with that share, over keeping all with the whole budget.
-    ``at_hand``: the gain of the final choice on the problems that chose it, biased upwards.
+    ``at_hand``: the gain of the final choice on the problems that chose it, biased upwards. ``diagnosis``: what entropy
+    and the states tell of this model's errors, where both were looked at.
     """
 
     KIND = "recommendation"
@@ -72,6 +74,7 @@ class Recommendation(Document):
     agreement: float
     needed: int | None
     candidates: int
+    diagnosis: Diagnosis | None = None
 
     @property
     def worth_it(self) -> bool:
@@ -90,6 +93,7 @@ class Recommendation(Document):
             *(f"  the same for {share} of that cost: {_points(gain, sign=True)} over keeping all at the whole cost"
               for share, gain in self.cheaper.items()),
             f"  random pruning at the same ratio: {_points(self.chance, sign=True)}",
+            *([f"  {self.diagnosis.line()}"] if self.diagnosis else []),
         ]  # fmt: skip
         if self.problems < FEWEST_TO_RECOMMEND:
             return [
@@ -151,6 +155,7 @@ def recommend(sweep: Sweep, budget: float, command: str = "") -> Recommendation:
         agreement=agreement[best[0]],
         needed=_needed(picked),
         candidates=len(rivals),
+        diagnosis=diagnosed(sweep, best[1]),
     )
 
 

@@ -8,6 +8,7 @@ can be replayed so (``Pruner.pointwise``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.candidates import refuse_learned
+from prunebench.bench.evaluation.metrics import auroc
 from prunebench.bench.evaluation.replays import missing_signal
 from prunebench.bench.evaluation.tables.equal_cost import largest_affordable
 from prunebench.bench.files import Document, csv_text, write_atomically
@@ -63,8 +65,19 @@ class SweepCell(BaseModel):
     avg: list[float]
 
 
+class Ranking(BaseModel):
+    """How one method orders the paths of every problem of a task at one length: AUROC; None where all end alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    task: str
+    prefix: int
+    auroc: list[float | None]
+
+
 class Sweep(Document):
-    """All cells, and what they rest on. ``lengths``: mean tokens of a complete path, by task."""
+    """All cells and rankings, and what they rest on. ``lengths``: mean tokens of a complete path, by task."""
 
     KIND = "sweep"
     COMMAND = "prunebench sweep --store FOLDER"
@@ -81,6 +94,7 @@ class Sweep(Document):
     problems: dict[str, list[str]]
     lengths: dict[str, float]
     cells: list[SweepCell]
+    rankings: tuple[Ranking, ...] = ()
     left_out: dict[str, str]
 
     @property
@@ -159,9 +173,12 @@ def sweep(
     tasks = {task: first for (task, _), first in scored.items()}
     tick = progress.stretch("drawing pools and voting", len(playable) * len(scored))
     orders = {task: orders_of(paths_of, grid.draws, grid.seed) for task, paths_of in tasks.items()}
-    cells = []
+    cells, rankings = list[SweepCell](), list[Ranking]()
     for name in playable:
         for (task, prefix), paths_of in scored.items():
+            aurocs = [auroc(paths.scores[name], paths.correct) for paths in paths_of]
+            told = [None if math.isnan(value) else value for value in aurocs]
+            rankings.append(Ranking(method=name, task=task, prefix=prefix, auroc=told))
             pools = Pools(paths_of, name, orders[task], token_cost(paths_of))
             cells += _cells(pools, task, prefix, grid, most)
             tick(1)
@@ -179,6 +196,7 @@ def sweep(
             task: float(np.mean([paths.lengths.mean() for paths in paths_of])) for task, paths_of in tasks.items()
         },
         cells=cells,
+        rankings=tuple(rankings),
         left_out=left_out,
     )
     result.write(out)
