@@ -26,7 +26,10 @@ Data = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="A shipped reasoner, a checkpoint or LoRA folder, a GGUF file, package:NAME/PATH, or a hub id."),
+    typer.Option(
+        help="A shipped reasoner, a checkpoint or LoRA folder, a GGUF file, package:NAME/PATH, or a hub id (default: the "
+        "preset's, else embedded)."
+    ),
 ]
 Problems = Annotated[int | None, typer.Option(help="Problems per task.")]
 Paths = Annotated[int | None, typer.Option("--n", help="Paths per problem.")]
@@ -44,7 +47,10 @@ Judge = Annotated[
 ]
 Learned = Annotated[
     Path | None,
-    typer.Option(help="Learned files and tuned configurations; what it lacks comes from the shipped ones."),
+    typer.Option(
+        help="Learned files and tuned configurations; what it lacks comes from the shipped ones (default: these alone; "
+        "of a model without any runs/learned)."
+    ),
 ]
 Store = Annotated[Path, typer.Argument(help="A rollout store (see: prunebench rollouts).")]
 Engine = Annotated[
