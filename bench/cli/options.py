@@ -27,8 +27,8 @@ Data = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="A shipped reasoner, a checkpoint or LoRA folder, a GGUF file, package:NAME/PATH, or a hub id (default: the "
-        "preset's, else embedded)."
+        help="A shipped reasoner, a checkpoint or LoRA folder, a GGUF file, package:NAME/PATH, or a hub id (default: "
+        "the preset's, else embedded)."
     ),
 ]
 Problems = Annotated[int | None, typer.Option(help="Problems per task.")]

@@ -41,8 +41,8 @@ class Diagnosis(BaseModel):
         else:
             shown = "that what reads the states tells more than entropy, which costs nothing, is not established"
         return (
-            f"AUROC of right against wrong paths within a problem: by entropy {_with_interval(self.entropy)}, by states "
-            f"({self.probe}) {_with_interval(self.states)}, difference {_with_interval(d, '+')}: {shown}"
+            f"AUROC of right against wrong paths within a problem: by entropy {_with_interval(self.entropy)}, by "
+            f"states ({self.probe}) {_with_interval(self.states)}, difference {_with_interval(d, '+')}: {shown}"
         )
 
 
