@@ -79,7 +79,8 @@ def _head(leading: Lead | None) -> list[tuple[str, dict[str, Any]]]:
     small = {"fontsize": NAME_POINTS, "color": MUTED}
     lines = [
         "of N paths k go on after L tokens; potential: the best choice",
-        "filled: survives Holm's correction; bold: chosen on validation",
+        "filled: survives Holm's correction; open: does not, or is not tested",
+        "bold: stands for its quadrant, chosen on validation problems",
     ]
     answer = [] if leading is None else [
         (leading.headline, {"fontsize": 7, "fontweight": "bold", "color": INK}),
