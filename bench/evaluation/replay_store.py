@@ -62,7 +62,8 @@ class ReplayStore:
                  str(candidate.policy), record.task, record.problem, pool.position, *([number] if number else [])]
             ).encode()
         )  # fmt: skip
-        columns = [pool.paths, record.lengths, record.correct, record.answer_class, record.halves]
+        labels = record.halves if Signal.POTENTIAL in candidate.reads else None  # nobody else is given them
+        columns = [pool.paths, record.lengths, record.correct, record.answer_class, labels]
         tokens = pool.token_ids if pool.has(Signal.TOKEN_IDS) else pool.text if pool.has(Signal.TEXT) else ()
         for column in (*columns, *tokens):
             content = column.encode() if isinstance(column, str) else np.asarray(column).tobytes()

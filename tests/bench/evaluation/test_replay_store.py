@@ -7,6 +7,7 @@ import numpy as np
 from prunebench.bench.evaluation.replay_store import FILE, ReplayStore
 from prunebench.bench.evaluation.replays import replay_methods
 from prunebench.bench.policies import Ratio
+from prunebench.methods.base import Signal
 from tests.bench.evaluation.tables.test_main import ByIds, candidates_of, many, record
 
 
@@ -80,3 +81,13 @@ def test_whatever_a_replay_depends_on_makes_it_another(tmp_path):
     for name, other in others.items():
         assert replayed([other], tmp_path)[1] == 1, name
     assert replayed([one], tmp_path)[1] == 0
+
+
+def test_new_labels_make_another_replay_of_those_only_who_are_given_them(tmp_path):
+    one = record()
+    labelled = replace(one, halves=np.full((2, len(one.lengths)), 0.5))
+    assert replayed([one], tmp_path)[1] == 1
+    assert replayed([labelled], tmp_path)[1] == 0
+    (reader,) = candidates_of({"counted": Counted()}).values()
+    reader, held = replace(reader, reads=frozenset({Signal.POTENTIAL})), ReplayStore(tmp_path, "c", {"counted": "one"})
+    assert held.holds(reader, one) and not held.holds(reader, labelled)
