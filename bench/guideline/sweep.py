@@ -173,12 +173,9 @@ def sweep(
     tasks = {task: first for (task, _), first in scored.items()}
     tick = progress.stretch("drawing pools and voting", len(playable) * len(scored))
     orders = {task: orders_of(paths_of, grid.draws, grid.seed) for task, paths_of in tasks.items()}
-    cells, rankings = list[SweepCell](), list[Ranking]()
+    cells = []
     for name in playable:
         for (task, prefix), paths_of in scored.items():
-            aurocs = [auroc(paths.scores[name], paths.correct) for paths in paths_of]
-            told = [None if math.isnan(value) else value for value in aurocs]
-            rankings.append(Ranking(method=name, task=task, prefix=prefix, auroc=told))
             pools = Pools(paths_of, name, orders[task], token_cost(paths_of))
             cells += _cells(pools, task, prefix, grid, most)
             tick(1)
@@ -196,11 +193,17 @@ def sweep(
             task: float(np.mean([paths.lengths.mean() for paths in paths_of])) for task, paths_of in tasks.items()
         },
         cells=cells,
-        rankings=tuple(rankings),
+        rankings=tuple(_ranking(name, *place, paths) for name in playable for place, paths in scored.items()),
         left_out=left_out,
     )
     result.write(out)
     return result
+
+
+def _ranking(method: str, task: str, prefix: int, paths_of: Sequence[ScoredPaths]) -> Ranking:
+    aurocs = [auroc(paths.scores[method], paths.correct) for paths in paths_of]
+    told = [None if math.isnan(value) else value for value in aurocs]
+    return Ranking(method=method, task=task, prefix=prefix, auroc=told)
 
 
 def _lacking(engine: Engine | None, store: RolloutStore, methods: Mapping[str, Pruner], grid: Grid) -> dict[str, str]:

@@ -12,7 +12,10 @@ from prunebench.bench.cli import app, reasoner
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--recipe", "cpuu"), "unknown recipe 'cpuu': known are small, cpu, gpu, cpu-base, real, toy, paper"),
+        (
+            ("--recipe", "cpuu"),
+            "unknown recipe 'cpuu': known are small, cpu, embedded, gpu, cpu-base, real, toy, paper",
+        ),
         (("--name", "large"), "unknown reasoner 'large': shipped are embedded, embedded-base, toy"),
         (("--until", "tea"), "--until tea: write weights, rollouts, labels, all"),
     ],
