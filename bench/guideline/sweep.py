@@ -9,7 +9,7 @@ can be replayed so (``Pruner.pointwise``).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -171,14 +171,7 @@ def sweep(
         progress.say(short)
     scored = _scored(store, kept, first_problems(store, problems, most), grid, progress)
     tasks = {task: first for (task, _), first in scored.items()}
-    tick = progress.stretch("drawing pools and voting", len(playable) * len(scored))
-    orders = {task: orders_of(paths_of, grid.draws, grid.seed) for task, paths_of in tasks.items()}
-    cells = []
-    for name in playable:
-        for (task, prefix), paths_of in scored.items():
-            pools = Pools(paths_of, name, orders[task], token_cost(paths_of))
-            cells += _cells(pools, task, prefix, grid, most)
-            tick(1)
+    cells = _played(playable, scored, tasks, grid, most, progress)
     result = Sweep(
         command=command,
         model=str(store.manifest["model"]),
@@ -198,6 +191,26 @@ def sweep(
     )
     result.write(out)
     return result
+
+
+def _played(
+    methods: Collection[str],
+    scored: Mapping[tuple[str, int], Sequence[ScoredPaths]],
+    tasks: Mapping[str, Sequence[ScoredPaths]],
+    grid: Grid,
+    most: int,
+    progress: Progress,
+) -> list[SweepCell]:
+    """Draw the pools of every task, the same ones for every method, and let them vote."""
+    tick = progress.stretch("drawing pools and voting", len(methods) * len(scored))
+    orders = {task: orders_of(paths_of, grid.draws, grid.seed) for task, paths_of in tasks.items()}
+    cells = []
+    for name in methods:
+        for (task, prefix), paths_of in scored.items():
+            pools = Pools(paths_of, name, orders[task], token_cost(paths_of))
+            cells += _cells(pools, task, prefix, grid, most)
+            tick(1)
+    return cells
 
 
 def _ranking(method: str, task: str, prefix: int, paths_of: Sequence[ScoredPaths]) -> Ranking:
