@@ -10,6 +10,7 @@ import math
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from prunebench.bench.evaluation.formats import with_interval
 from prunebench.bench.evaluation.statistics import SHARE, Interval, mean_interval
 from prunebench.bench.guideline.sweep import Sweep
 
@@ -41,8 +42,9 @@ class Diagnosis(BaseModel):
         else:
             shown = "that what reads the states tells more than entropy, which costs nothing, is not established"
         return (
-            f"AUROC of right against wrong paths within a problem: by entropy {_with_interval(self.entropy)}, by "
-            f"states ({self.probe}) {_with_interval(self.states)}, difference {_with_interval(d, '+')}: {shown}"
+            f"AUROC of right against wrong paths within a problem: by entropy {with_interval(self.entropy, 2)}, by "
+            f"states ({self.probe}) {with_interval(self.states, 2)}, difference "
+            f"{with_interval(d, 2, signed=True)}: {shown}"
         )
 
 
@@ -67,8 +69,3 @@ def diagnosed(sweep: Sweep, prefix: int) -> Diagnosis | None:
         states=mean_interval(states, bounds=SHARE),
         difference=mean_interval(states - entropy, bounds=(-1.0, 1.0)),
     )
-
-
-def _with_interval(value: Interval, sign: str = "") -> str:
-    interval = "" if math.isnan(value.low) else f" [{value.low:{sign}.2f}, {value.high:{sign}.2f}]"
-    return f"{value.mean:{sign}.2f}{interval}"
