@@ -76,9 +76,9 @@ def analyse(
     replays = replay_methods(records, candidates, uncounted if told else tick, held)
     tick(steps - told if told else 0)
     taking_part = {name: candidate for name, candidate in candidates.items() if name in replays.of}
-    repeated, notes = repeated_rows(records, replays, taking_part, setting, progress)
     # From here on nothing is timed, so nothing that was computed is computed again.
     subsamples = subsamples_of(stored, records, replays, taking_part, config.seed)
+    repeated, notes = repeated_rows(records, subsamples, taking_part, setting, progress)
     spreads = draw_spreads(records, stored, taking_part, subsamples, config.n, progress)
     analysis = tables(records, replays, taking_part, replace(setting, spreads=spreads))
     analysis = replace(analysis, repeated=repeated, notes=[*analysis.notes, *notes])
@@ -141,12 +141,15 @@ def draw_spreads(
 
 def repeated_rows(
     records: Sequence[ProblemRecord],
-    replays: Replays,
+    subsamples: Mapping[str, Subsamples],
     candidates: Mapping[str, Candidate],
     setting: Setting,
     progress: Progress,
 ) -> tuple[list[ResultRow], list[Note]]:
-    """The tables with many finished or leaky prefixes again without those, and what was left out of them."""
+    """The tables with many finished or leaky prefixes again without those, and what was left out of them.
+
+    A path that a pointwise pruner scored is not scored again, and seconds are those of no run: NaN.
+    """
     many = {
         task
         for task, problems in tables_of(records).items()
@@ -160,13 +163,18 @@ def repeated_rows(
         text = "no table could be repeated without finished and leaky prefixes: too few others are left"
         return [], [Note(table="repeated", text=text)]
     # Under one check: several checks may be made for a certain number of paths, and fewer are left here.
-    fitting = {
-        name: candidate if name == "none" else replace(candidate, policy=setting.policy)
-        for name, candidate in candidates.items()
-        if candidate.procedure is None or name == "none"
-    }
+    fitting = {}
+    for name, candidate in candidates.items():
+        if candidate.procedure is None or name == "none":
+            policy = candidate.policy if name == "none" else setting.policy
+            pruner, *members = subsamples[name].trainings
+            fitting[name] = replace(candidate, policy=policy, pruner=pruner, members=tuple(members))
     tick = progress.stretch("again without finished and leaky prefixes", len(enough) * len(fitting))
-    rows = main_rows(enough, replay_methods(enough, fitting, tick), fitting, setting).rows
+    again = replay_methods(enough, fitting, tick)
+    untimed = {
+        name: [[replace(made, seconds=math.nan) for made in draws] for draws in of] for name, of in again.of.items()
+    }
+    rows = main_rows(enough, replace(again, of=untimed), fitting, setting).rows
     lost = len(concerned) - len(enough)
     text = "repeated without finished and leaky prefixes: " + ", ".join(sorted(many))
     text += f" ({lost} problems have too few others and are left out)" if lost else ""

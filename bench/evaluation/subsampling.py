@@ -83,10 +83,10 @@ def without_states(records: Sequence[ProblemRecord]) -> list[ProblemRecord]:
 
 
 class Subsamples:
-    """One method, as each of its trainings has it, on pools drawn from the stored paths of whole ``records``."""
+    """One method, as each of its ``trainings`` has it, on pools drawn from the stored paths of whole ``records``."""
 
     def __init__(self, records: Sequence[ProblemRecord], trainings: Sequence[Pruner], seed: int) -> None:
-        self._records, self._trainings, self._seed = records, trainings, seed
+        self._records, self.trainings, self._seed = records, tuple(trainings), seed
 
     def replay(self, policy: Policy, count: int, draws: int) -> list[list[tuple[ProblemRecord, Replay]]]:
         """Per record ``draws`` pools of ``count`` paths, each with what every training of the method did on it."""
@@ -98,7 +98,7 @@ class Subsamples:
     def _drawn(self, whole: ProblemRecord, policy: Policy, count: int, draw: int) -> list[tuple[ProblemRecord, Replay]]:
         record = whole.take(subsample_order(whole.task, whole.problem, len(whole.pool), draw, self._seed)[:count])
         made = []
-        for pruner in self._trainings:
+        for pruner in self.trainings:
             if type(pruner).draws > 1:  # what the method draws is drawn with the pool
                 pruner = replace(pruner, seed=draw)  # type: ignore[call-arg]
             made.append((record, replay(pruner, policy, record.complete, record.pool.position)))

@@ -52,15 +52,21 @@ def tasks_for(config: RunConfig) -> dict[str, Task]:
     return {task.name.replace(":", "/").rpartition("/")[2]: task for task in tasks_of(config)}
 
 
-def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split: str, part: str, threads: int) -> str:
-    """One task's share, in a process of its own."""
-    import torch
-
+def _loaded(name: str, device: str, rows_in_flight: int = 256) -> tuple[LocalEngine, RunConfig]:
+    """The reasoner as its comparison asks for it, and that comparison."""
     from prunebench.bench.engines.load import load_local
 
-    torch.set_num_threads(threads)
-    engine = load_local(name, device, rows_in_flight=ROWS_IN_FLIGHT[device])
-    config, plan = preset(REASONERS[name].preset), RECIPES[recipe]
+    config = preset(REASONERS[name].preset)
+    return load_local(name, device, config.model_options, rows_in_flight), config
+
+
+def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split: str, part: str) -> str:
+    """One task's share, in a process of its own, of one thread: a decoding loop uses no more."""
+    import torch
+
+    torch.set_num_threads(1)
+    engine, config = _loaded(name, device, ROWS_IN_FLIGHT[device])
+    plan = RECIPES[recipe]
     folder, task = data_folder(engine, config, root, recipe) / split / part, tasks_for(config)[part]
     if split == "train":
         return make_train_data(engine, task, folder, config, plan, label)
@@ -70,13 +76,11 @@ def _worker(name: str, root: Path, recipe: str, device: str, label: bool, split:
 def make_data(
     name: str, root: Path, recipe: str, workers: int, progress: Progress, device: str = "cpu", label: bool = True
 ) -> None:
-    """All rollouts, and labels if wanted; a split of a task per worker. A miniature's one worker has all threads."""
-    large = isinstance(REASONERS[name], Miniature)
-    threads, workers = (os.cpu_count() or 1, 1) if large else (1, workers)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    """All rollouts, and labels if wanted; a split of a task per worker."""
+    os.environ["OMP_NUM_THREADS"] = "1"
     jobs = [(split, part) for split in SPLITS for part in tasks_for(preset(REASONERS[name].preset))]
     with process_pool(workers) as pool:
-        futures = [pool.submit(_worker, name, root, recipe, device, label, *job, threads) for job in jobs]
+        futures = [pool.submit(_worker, name, root, recipe, device, label, *job) for job in jobs]
         for future in as_completed(futures):
             progress.say(future.result())
 
@@ -85,10 +89,8 @@ def _train(reasoner: str, folder: Path, learned: Path, device: str, names: Seque
     """Tune and train methods on the families together, in a process of their own with one thread."""
     import torch
 
-    from prunebench.bench.engines.load import load_local
-
     torch.set_num_threads(1)
-    engine, config = load_local(reasoner, device), preset(REASONERS[reasoner].preset)
+    engine, config = _loaded(reasoner, device)
     said: list[str] = []
     judges = Judges({}, device)
     for card in train_methods(
@@ -214,14 +216,12 @@ def build(
 
     ``until`` names the last of :data:`UNTIL` that is wanted.
     """
-    from prunebench.bench.engines.load import load_local
-
     if not (reasoner.weights / "training.json").exists():  # what a training writes last
         progress.say(f"training {reasoner.name}")
         _train_weights(reasoner, root / f"training-{reasoner.name}", device, progress)
     if until == "weights":
         return
-    engine, config = load_local(reasoner.name, device), preset(reasoner.preset)
+    engine, config = _loaded(reasoner.name, device)
     folder, parts = data_folder(engine, config, root, recipe), tasks_for(config)
     begin_with_shipped(reasoner.data, folder)
     make_data(reasoner.name, root, recipe, workers, progress, device, label=until != "rollouts")

@@ -85,6 +85,34 @@ def test_a_table_with_many_leaky_prefixes_is_repeated_without_them():
     assert any("repeated without finished and leaky prefixes: t" in note.text for note in found.notes)
 
 
+def test_what_a_path_was_told_is_not_asked_again_of_those_that_are_left():
+    asked = []
+
+    @dataclass
+    class Slow(ByIds):
+        pointwise = True
+
+        def score(self, pool):
+            asked.extend((pool.problem, int(path)) for path in pool.paths)
+            pool.charge(check_tokens=pool.lengths)
+            return super().score(pool)
+
+    class Relative(Slow):
+        pointwise = False
+
+    problems = [leaky(3), leaky(3, problem="p1")]
+    once = analysed(problems, {"none": KeepAll(), "by-ids": Slow()}, draws=0)
+    assert len(asked) == len(set(asked)) == 200
+    again = analysed(problems, {"none": KeepAll(), "by-ids": Relative()}, draws=0)
+    assert len(asked) == 200 + 200 + 194, "what looks at the pool looks again"
+    (row,), (other,) = ([row for row in found.repeated if row.method == "by-ids"] for found in (once, again))
+    assert math.isnan(row["check_seconds"].mean) and math.isnan(other["check_seconds"].mean), "nothing was timed"
+    timed = {"check_seconds"}
+    assert {n: v for n, v in row.metrics.items() if n not in timed and not math.isnan(v.mean)} == {
+        n: v for n, v in other.metrics.items() if n not in timed and not math.isnan(v.mean)
+    }
+
+
 def test_two_percent_are_not_many():
     found = analysed([leaky(2), leaky(2, problem="p1")])
     assert found.repeated == []
