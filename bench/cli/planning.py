@@ -175,17 +175,17 @@ def _learning(config: RunConfig, recipe: LabelPlan, extent: Extent, length: int,
     cuts = ", ".join(f"{prefixes} prefixes of {cut}" for cut, prefixes in lengths)
     each = sum(prefixes * max(0, length - cut) for cut, prefixes in lengths)
     rest = max(0, length - config.prefix_tokens)
-    k, kept = recipe.train_continuations, recipe.validation_continuations
+    k, kept, paths = recipe.train_continuations, recipe.validation_continuations, recipe.validation_paths or config.n
     train = chosen * recipe.train_paths * length, chosen * each * k
-    validation = held * config.n * length, held * config.n * kept * rest
+    validation = held * paths * length, held * paths * kept * rest
     jobs = sum(train), sum(validation)
     longest = max(sum(jobs) / extent.processes, max(jobs) / extent.learning_tasks)
     speed = extent.tokens_per_second * sum(jobs) / longest
     items = [
         (f"training rollouts ({chosen} problems x {recipe.train_paths} paths)", train[0], done.train),
         (f"training labels ({chosen} problems x {cuts} x K={k})", train[1], done.train_labels),
-        (f"validation rollouts ({held} problems x {config.n} paths)", validation[0], done.validation),
-        (f"validation labels ({held} problems x {config.n} prefixes of {config.prefix_tokens} x K={kept}, before "
+        (f"validation rollouts ({held} problems x {paths} paths)", validation[0], done.validation),
+        (f"validation labels ({held} problems x {paths} prefixes of {config.prefix_tokens} x K={kept}, before "
          "duplicates)", validation[1], done.validation_labels),
     ]  # fmt: skip
     yield from (Item(what, tokens, speed, share) for what, tokens, share in items[: 4 if held else 2])
@@ -327,7 +327,7 @@ def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Don
     """How much of an experiment in ``out`` is there, of this model and these settings."""
     recipe, data = RECIPES[config.recipe], training_folder(engine, config, out / "training")
     held = extent.validation_problems or 0
-    labelled = extent.train_problems * sum(recipe.train_prefixes), held * config.n
+    labelled = extent.train_problems * sum(recipe.train_prefixes), held * (recipe.validation_paths or config.n)
 
     def share(folders: Sequence[Path], wanted: int) -> float:
         there = 0

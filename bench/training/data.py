@@ -153,7 +153,8 @@ def make_held_data(
 ) -> str:
     """The problems of a comparison on ``split``: all paths, and labels for every distinct prefix of its own paths."""
     wide = split == "test"
-    count, paths = (plan.test_problems, plan.test_paths) if wide else (plan.validation_problems, None)
+    chosen = (plan.test_problems, plan.test_paths), (plan.validation_problems, plan.validation_paths)
+    count, paths = chosen[0] if wide else chosen[1]
     problems = [(task, problem) for problem in task.problems(split, count or config.problems, config.seed)]
     store = sample_rollouts(
         engine,

@@ -10,9 +10,9 @@ class LabelPlan:
     """How many problems, prefixes and continuations, per task.
 
     ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
-    ``validation_problems`` are sampled and labelled, ``test_problems`` and ``test_paths`` sampled; of these the first
-    ``test_labelled`` problems get labels, for the prefixes of the first paths of a comparison. None: as many as the
-    comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the paths.
+    ``validation_problems`` and ``validation_paths`` are sampled and labelled, those of ``test`` sampled; of these
+    the first ``test_labelled`` problems get labels, for the prefixes of the first paths of a comparison. None: as many
+    as the comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the paths.
     """
 
     train_problems: int = 100
@@ -24,6 +24,7 @@ class LabelPlan:
     validation_continuations: int = 16
     test_continuations: int = 32
     validation_problems: int | None = None
+    validation_paths: int | None = None
     test_problems: int | None = None
     test_paths: int | None = None
     test_labelled: int | None = None
@@ -72,6 +73,7 @@ RECIPES = {
         correct_at_least=1,
         correct_at_most=15,
         validation_problems=12,
+        validation_paths=32,
         validation_continuations=4,
         test_labelled=15,
         test_continuations=8,
