@@ -12,7 +12,8 @@ class LabelPlan:
     ``train_prefixes``: how many prefixes of every training problem are labelled at L/2, L and 2L.
     ``validation_problems`` and ``validation_paths`` are sampled and labelled, those of ``test`` sampled; of these
     the first ``test_labelled`` problems get labels, for the prefixes of the first paths of a comparison. None: as many
-    as the comparison has. ``record``: whether the signals are stored as well; they can be had again by reading the paths.
+    as the comparison has. ``record``: whether the signals are stored as well; they can be had again by
+    reading the paths.
     """
 
     train_problems: int = 100
