@@ -20,6 +20,8 @@ class CalibrationTable:
     results: Results
 
     def markdown(self) -> str:
+        if not self.results.calibration:
+            return "No method of this comparison says with what probability a path comes out right.\n"
         rows = [[r.method, r.truth, number(r.ece, 3), number(r.brier, 3)] for r in self.results.calibration]
         return f"{markdown_table(HEADER, rows, texts=2)}\n{LEGEND}\n"
 

@@ -185,7 +185,7 @@ def _told(name: str, problems: Sequence[RowProblem]) -> Iterator[str]:
     if grouped := [problem for problem in problems if problem.read_as is not None]:
         first = grouped[0]
         yield (
-            f"task {name}: {len(grouped)} of {len(problems)} answers have digits in groups (the first: "
+            f"task {name}: {len(grouped)} of {len(problems)} answers are not written as they are read (the first: "
             f"{first.row.place}: {shown(first.answer)} is read as {first.read_as})"
         )
 

@@ -46,7 +46,8 @@ def guessed_spec(rows: Sequence[DataRow], problem: str | None = None, answer: st
     """A description of ``rows``; ``problem`` and ``answer`` are columns that are known. Raises UserError."""
     columns = _columns(rows[0], {"problem": problem, "answer": answer})
     keys: dict[str, object] = {**columns}
-    remarks = []
+    guessed = [key for key, column in (("problem", problem), ("answer", answer)) if column is None]
+    remarks = [f"the {key} is taken from column '{columns[key]}'" for key in guessed if columns[key] != key]
     if context := _usual([column for column in rows[0].values if column not in columns.values()], "context"):
         keys["context"] = context
         remarks.append(f"the text of column '{context}' stands before the question")
@@ -69,7 +70,8 @@ def guessed_spec(rows: Sequence[DataRow], problem: str | None = None, answer: st
         column = f"no answer in column '{keys['answer']}' of any row{stands}"
         raise UserError(f"{rows[0].file}: {column}; name another: --set answer=COLUMN")
     answered = sum(any(known[kind][text] for text in each) for each in stated)
-    remarks = [f"{len(rows)} rows, {answered} with an answer", _about_type(kind, golds[kind]), *remarks]
+    about = _about_type(kind, golds[kind], _odd(rows, stated))
+    remarks = [f"{len(rows)} rows, {answered} with an answer", about, *remarks]
     if all((match := re.search(BEHIND_HASHES, text)) and match[1].strip() == behind_hashes(text) for text in texts):
         keys["gold"] = BEHIND_HASHES
     if found := sum(known[kind][text] != text for text in texts):
@@ -147,10 +149,20 @@ def _columns_of_choices(columns: Sequence[str], answer: str) -> Iterator[list[st
                 yield [*([answer] if _WRONG.search(stem) else []), *(named[last] for last in run)]
 
 
-def _about_type(kind: AnswerType, golds: Sequence[str]) -> str:
+def _odd(rows: Sequence[DataRow], stated: Sequence[Sequence[str]]) -> str:
+    """The first answer that is no integer, and its place."""
+    integer = answer_type_of("integer")
+    for row, texts in zip(rows, stated, strict=True):
+        for text in texts:
+            if not integer.accepts(integer.gold_in(text) or ""):
+                return f"{row.place}: {shown(text)}"
+    return ""
+
+
+def _about_type(kind: AnswerType, golds: Sequence[str], odd: str) -> str:
     if kind.guess(golds) == 1:
         return f"all answers are of type {kind.name}"
     integers = sum(map(answer_type_of("integer").accepts, golds))
-    others = f"; {integers} of them are integers" if integers else ""
+    others = f"; {integers} of them are integers, the first other is {odd}" if integers else ""
     known = f"{', '.join(answer_types.names())}, or module:function"
     return f"answers of mixed form{others}: type {kind.name} was taken (of {known})"

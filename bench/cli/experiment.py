@@ -103,7 +103,7 @@ def advise(
         )  # fmt: skip
     for line in advised.recommendation.lines():
         typer.echo(line)
-    typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; all in one table:")
+    typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; all in one table, that ratio of all stored paths:")
     typer.echo(_table(out, config, advised, context.obj))
 
 

@@ -170,7 +170,8 @@ def _tokens(task: Task, problems: Sequence[Problem], engine: Engine) -> Iterator
     yield f"tokens per prompt: {lengths.min()} to {lengths.max()}, median {np.median(lengths):.0f}"
     if lengths.max() >= context:
         worst = task.where(problems[int(lengths.argmax())].id)
-        yield f"NOT POSSIBLE: the prompt of {worst} has {lengths.max()} tokens, of {context} for prompt and answer"
+        too_long = f"the prompt of {worst} has {lengths.max()} tokens, of {context} for prompt and answer"
+        yield f"NOT POSSIBLE: {too_long}; shorten it, take it out, or name a model with a longer context"
     strange = [
         problem.id for problem, ids in zip(problems, prompts, strict=True) if unknown is not None and unknown in ids
     ]

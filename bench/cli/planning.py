@@ -18,7 +18,7 @@ from prunebench.bench.evaluation.candidates import method_of, reads_again
 from prunebench.bench.evaluation.scoring import FEWEST
 from prunebench.bench.rollouts.label_store import LabelStore
 from prunebench.bench.rollouts.labelling import Prefix
-from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, tasks_of
+from prunebench.bench.rollouts.sampling import SHARD_PROBLEMS, problems_of, require_room, tasks_of
 from prunebench.bench.rollouts.store import RolloutStore
 from prunebench.bench.training.data import training_lengths
 from prunebench.bench.training.label_plans import RECIPES, LabelPlan
@@ -243,6 +243,7 @@ def extent_of(
     if speed is not None:
         return extent
     assert engine is not None
+    require_room(engine, _asked(config))
     if mean_tokens is None:
         pilot = pilot or Pilot.of(engine, config, None)
     found = speed_of(engine, config, pilot)
@@ -272,7 +273,9 @@ def sampling_plan(
 
     ``piloted``: by some whole paths, which also tell how many problems decide.
     """
-    wanted = {(task.name, problem.id) for task, problem in _asked(config)}
+    asked = _asked(config)
+    require_room(engine, asked)
+    wanted = {(task.name, problem.id) for task, problem in asked}
     there = set[tuple[str, str]]()
     with suppress(UserError):  # of a store that is not whole sampling says it, or makes it again
         there = RolloutStore.open(folder).problems()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,16 @@ def _line(solution: Solution) -> str:
     answer = "no answer" if solution.answer is None else solution.answer
     tokens = f"{ledger.tokens:,} tokens, about {_share(solution.tokens_saved)} saved"
     seconds = f"{ledger.seconds:.1f} s, about {_share(solution.seconds_saved)} saved"
-    return f"{solution.problem}: {answer} ({solution.share:.0%} of {len(solution.kept)} votes; {tokens}; {seconds})"
+    return f"{solution.problem}: {answer} ({_votes(solution)}; {tokens}; {seconds})"
+
+
+def _votes(solution: Solution) -> str:
+    """How the paths voted that state an answer."""
+    silent = sum(answer is None for answer in solution.answers)
+    said = f"{solution.share:.0%} of {len(solution.kept)} paths"
+    said += f", {silent} of which state no answer" if silent else ""
+    rivals = sum(math.isclose(weight, max(solution.votes.values())) for weight in solution.votes.values()) - 1
+    return said + (f", as many as {rivals} other answers have" if rivals > 0 else "")
 
 
 def _share(value: float) -> str:

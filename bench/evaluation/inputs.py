@@ -18,6 +18,7 @@ from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.files import file_digest
 from prunebench.bench.progress import Progress
 from prunebench.bench.rollouts.first_look import FirstLook
+from prunebench.bench.rollouts.importers.units import WORDS
 from prunebench.bench.rollouts.label_store import Labels, LabelStore
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.opening import stored_problems, task_of, too_short
@@ -136,8 +137,10 @@ def rollouts_for(
         stored_tasks = {name: task_of(store, name) for name in config.tasks}
         if look is not None:
             look.at_stored(store, wanted, stored_tasks, progress.say)
-        remark = too_short(store, config.tasks, config.n)
-        return Rollouts(store, wanted, stored_tasks, [remark] if remark else [])
+        remarks = [remark] if (remark := too_short(store, config.tasks, config.n)) else []
+        if store.manifest.get("tokens") == WORDS:
+            remarks.append("tokens are words here: the source names none of its model's")
+        return Rollouts(store, wanted, stored_tasks, remarks)
     problems = problems_of(tasks_of(config), config.split, config.problems, config.seed)
     wanted = [(task.name, problem.id) for task, problem in problems]
     _refuse_leak(candidates, inputs.learned, wanted)

@@ -235,7 +235,10 @@ def _scored(
     lengths = store.lengths()
     longest = max(length for key in chosen for length in lengths[key])
     if max(grid.prefixes) >= longest:
-        raise UserError(f"prefix = {max(grid.prefixes)}: the longest stored path has {longest} tokens; choose less")
+        raise UserError(
+            f"prefix = {max(grid.prefixes)}: the longest stored path has {longest} tokens; choose less "
+            f"(--set prefix={max(1, longest // 8)},{max(1, longest // 4)} --set budget=16k)"
+        )
     tick = progress.stretch("scoring stored paths", len(chosen) * len(grid.prefixes))
     scored: dict[tuple[str, int], list[ScoredPaths]] = {
         (task, prefix): [] for task in dict.fromkeys(task for task, _ in chosen) for prefix in grid.prefixes

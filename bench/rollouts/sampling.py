@@ -86,6 +86,7 @@ def sample_rollouts(
     tick(n * len(held))
     if not missing:
         return store
+    require_room(engine, missing)
     work, looked_at = Sampled(n, sampling, seed, recording), look if not held else None
     sampled = _sampled(engine, missing, work, processes, cluster, progress.tokens(), alone=looked_at is not None)
     with store.shards, closing(sampled):
@@ -93,6 +94,17 @@ def sample_rollouts(
         for chunk in in_groups(_counted(finished, tick), SHARD_PROBLEMS):
             store.append(chunk)
     return store
+
+
+def require_room(engine: Engine, problems: Iterable[tuple[Task, Problem]]) -> None:
+    """Raises UserError where a prompt fills the context, before anything is sampled."""
+    tokens = ((task.where(problem.id), len(engine.encode_prompt(problem.prompt))) for task, problem in problems)
+    if long := [(where, count) for where, count in tokens if count >= engine.context]:
+        (where, count), more = long[0], f" and {len(long) - 1} more" if len(long) > 1 else ""
+        raise UserError(
+            f"{where}{more}: a prompt of {count} tokens leaves no room in the context of {engine.context} tokens of "
+            f"{engine.name}; shorten it, take it out of the data, or name a model with a longer context"
+        )
 
 
 def _sampled(

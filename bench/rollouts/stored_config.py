@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import numpy as np
 from prunebench.bench.config import RunConfig, configured
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import SILENT
+from prunebench.bench.rollouts.importers.units import WORDS
 from prunebench.bench.rollouts.opening import most_compared, too_short
-from prunebench.bench.rollouts.store import RolloutStore
+from prunebench.bench.rollouts.store import RolloutStore, StoredPath
+
+_LOOKED_AT = 32
+"""Problems that tell where paths part."""
 
 
 def config_of(folder: Path, say: Callable[[str], None] = SILENT.say, **options: Any) -> RunConfig:
@@ -74,8 +79,32 @@ def _checkpoint(store: RolloutStore, by_problem: list[list[int]], say: Callable[
     prefix, where = max(1, int(lengths.mean() / 8)), ""
     if every := next(iter(store.read())).probe_every:
         prefix, where = max(1, round(prefix / every)) * every, f", where answers were forced every {every}"
-    say(f"L = {prefix} tokens: an eighth of the mean path{where}, as {why} (another one: --prefix)")
+    unit, share = "words" if store.manifest.get("tokens") == WORDS else "tokens", "an eighth"
+    same = ""
+    for part, further in ((4, "a quarter"), (2, "half")):
+        if not _parted(store, prefix) and not where:
+            prefix, share = int(lengths.mean() / part), further
+            same = "; earlier most paths of a problem are the same"
+    say(f"L = {prefix} {unit}: {share} of the mean path{where}, as {why}{same} (another one: --prefix)")
     return prefix
+
+
+def _parted(store: RolloutStore, position: int) -> bool:
+    """Whether at least half of the paths of a problem differ before ``position``, in the mean of the first problems."""
+    shares = []
+    for stored in islice(store.read(hidden=False), _LOOKED_AT):
+        prefixes = {_prefix(path, position) for path in stored.paths}
+        shares.append(1.0 if None in prefixes else len(prefixes) / len(stored.paths))
+    return float(np.mean(shares)) >= 0.5
+
+
+def _prefix(path: StoredPath, position: int) -> bytes | str | None:
+    """What a path says before ``position``; None where nobody knows."""
+    if path.token_ids is not None:
+        return path.token_ids[:position].tobytes()
+    if path.text is None or path.ends is None:
+        return None
+    return path.text[: path.ends[min(position, path.length) - 1]] if path.length else ""
 
 
 def _paths(counts: list[int], say: Callable[[str], None]) -> int:

@@ -16,6 +16,8 @@ from prunebench.tasks.grading import Verdict
 _LOOKS_LIKE_MATHEMATICS = re.compile(r"[\d\\^=+*/]")
 
 _GROUPED = re.compile(r"\d(?:,|\{,\}| )\d")
+_WHOLE = re.compile(r"\d\.0+$")
+"""An integer with nothing behind its point: perhaps what a spreadsheet made of it."""
 """Digits in groups: a decimal comma or two numbers to some."""
 
 
@@ -50,7 +52,7 @@ class MathAnswers(AnswerType):
 
     def read_as(self, gold: str) -> str | None:
         value = grading.number(gold)
-        return str(value) if value is not None and _GROUPED.search(gold) else None
+        return str(value) if value is not None and (_GROUPED.search(gold) or _WHOLE.search(gold)) else None
 
     def equal(self, answer: str, gold: str) -> Verdict:
         return grading.equal(answer, gold)

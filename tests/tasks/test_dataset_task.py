@@ -136,7 +136,7 @@ def test_no_whole_solution_becomes_a_gold_answer(written):
 def test_an_answer_that_is_not_what_it_looks_like_is_told(written):
     task = written([*rows(31), {"question": "more?", "answer": "1,234"}, {"question": "most?", "answer": "1 000"}])
     assert task.remarks() == [
-        "task sums: 2 of 33 answers have digits in groups (the first: line 33: '1,234' is read as 1234)"
+        "task sums: 2 of 33 answers are not written as they are read (the first: line 33: '1,234' is read as 1234)"
     ]
 
 

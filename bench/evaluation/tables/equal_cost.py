@@ -24,7 +24,6 @@ from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.progress import Tick, uncounted
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.base import Source
 
 Array = NDArray[np.float64]
 PolicyFor = Callable[[int], Policy]
@@ -33,7 +32,7 @@ PolicyFor = Callable[[int], Policy]
 CLOSE_IN = 8
 """After so many costs the search for the largest pool halves what is left."""
 CHANCE_DRAWS = 200
-"""Pools of controls that read nothing: they cost nothing to draw, and every difference is taken to one of them."""
+"""Pools of what reads no prefix: they cost nothing to draw, and every difference is taken to one of them."""
 ROUNDING = 1e-9
 """Sums of the same costs in another order differ by so much; a method is not refused a path for it."""
 
@@ -80,8 +79,8 @@ def at_equal_cost(
     """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most the ``budget``.
 
     The retention ratio stays; N varies. Cost is in generator tokens (arithmetic over that of one token), the expected
-    one is the mean over ``records`` and over pools drawn from the stored paths without replacement; for a control that
-    reads nothing :data:`CHANCE_DRAWS` are drawn. ``full`` may say what all stored paths cost a method, where that is
+    one is the mean over ``records`` and over pools drawn from the stored paths without replacement; for what reads
+    no prefix :data:`CHANCE_DRAWS` are drawn. ``full`` may say what all stored paths cost a method, where that is
     known. The difference is taken to ``none`` at its own N of the same budget. A method that cannot pay for one path,
     and one whose cost nobody knows, has no row. What others find ``apart`` is asked of them last. Raises ValueError
     when ``none`` is not among the methods.
@@ -125,7 +124,7 @@ def affordable(
         return None
     # All stored paths are one pool, however they are drawn; only what draws of it itself differs.
     alone = best == most and type(pruner).draws == 1
-    chance = CHANCE_DRAWS if pruner.source is Source.CONTROL and not pruner.requires else 1
+    chance = 1 if pruner.requires or candidate.reads else CHANCE_DRAWS
     return at(best, 1 if alone else max(budget.draws, chance))
 
 

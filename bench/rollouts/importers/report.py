@@ -37,6 +37,7 @@ class Report:
     left_out: int = 0
     promptless: int = 0
     lengths: list[int] = field(default_factory=list)
+    cut: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
     ungradable: Counter[str] = field(default_factory=Counter)
     disagreements: Counter[str] = field(default_factory=Counter)
@@ -48,6 +49,8 @@ class Report:
         self.paths += 1
         self.lengths.append(stored.length)
         self.empty += stored.length == 0
+        if stored.finish == "length":
+            self.cut[problem] += 1
         if stored.answer is None:
             self.unanswered[problem] += 1
         elif stored.correct is None:
@@ -84,6 +87,7 @@ class Report:
         if self.promptless:
             lines.append(f"problems without a prompt: {self.promptless}")
         for what, counts in (
+            ("paths that were cut off at their length", self.cut),
             ("paths without an answer that could be parsed", self.unanswered),
             ("paths with an answer that could not be graded", self.ungradable),
             (f"paths graded otherwise than by the source, which graded {self.verdicts}", self.disagreements),

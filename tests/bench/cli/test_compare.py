@@ -60,7 +60,7 @@ def test_defaults_come_from_the_store(imported):
     # words of a path: i + 4, and the four pieces of \boxed{answer} with the space in front of it
     mean = np.mean([path.length for stored in RolloutStore.open(imported).read() for path in stored.paths])
     assert (config.n, config.k, config.problems, config.tasks) == (8, 1, 3, ("mine",))
-    assert config.prefix_tokens == int(mean / 8)
+    assert config.prefix_tokens == int(mean / 2), "they begin alike"
 
 
 def test_the_recorded_checkpoint_is_the_default_and_every_choice_is_told(prunebench, imported, tmp_path):
@@ -68,8 +68,12 @@ def test_the_recorded_checkpoint_is_the_default_and_every_choice_is_told(prunebe
     content = json.loads(manifest.read_text())
     for recorded, chosen, told in (
         (5, 5, "L = 5 tokens: the checkpoint that the store was recorded for (another one: --prefix)"),
-        (500, 1, "L = 1 tokens: an eighth of the mean path, as every path ends before the 500 that were recorded for"),
-        (0, 1, "L = 1 tokens: an eighth of the mean path, as the store records none"),
+        (
+            500,
+            5,
+            "L = 5 words: half of the mean path, as every path ends before the 500 that were recorded for; earlier",
+        ),
+        (0, 6, "half of the mean path, as the store records none; earlier most paths of a problem are the same"),
     ):
         manifest.write_text(json.dumps(content | {"recording": {"launch_tokens": recorded}}))
         out = tmp_path / f"{recorded}"
@@ -77,7 +81,10 @@ def test_the_recorded_checkpoint_is_the_default_and_every_choice_is_told(prunebe
         assert code == 0 and told in said
         assert "N = 8 paths: what every problem has (another one: --n)" in said
         assert "k = 1: an eighth of N (another one: --k)" in said
-        assert Results.read(out / "results.json").rows[0].prefix_tokens == chosen
+        results = Results.read(out / "results.json")
+        assert results.rows[0].prefix_tokens == chosen
+        notes = " ".join(note.text for note in results.notes)
+        assert "tokens are words here" in notes
     given = ("--prefix", 3, "--n", 4, "--k", 2)
     _, said, _ = prunebench("compare", "--store", imported, "--methods", "length,none", *given, "--out", tmp_path / "o")
     assert "another one:" not in said
@@ -222,3 +229,11 @@ def test_matrices_are_replayed(prunebench, tmp_path):
     assert "is not known; choose" in refused(
         prunebench("study", "matrix", tmp_path, "--set", "paths=4", "--set", "grading=guess")
     )
+
+
+def test_a_check_before_the_paths_part_is_said_to_choose_by_chance(prunebench, imported, tmp_path):
+    compare = ("compare", "--store", imported, "--prefix", 3, "--k", 2, "--methods", "slim-sc,length,none")
+    code, said, _ = prunebench(*compare, "--out", tmp_path / "o")
+    said = " ".join(said.split())
+    assert code == 0 and "after 3 tokens the 8 paths of a problem have 1.0 different prefixes, no more than are" in said
+    assert "chosen by the order of the paths, since it ties all of them in every problem: length" in said

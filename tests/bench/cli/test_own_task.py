@@ -30,7 +30,11 @@ def rows(*answers, question="question", answer="answer"):
     [
         (["1", "025", "-3"], "integer", "all answers are of type integer"),
         (["A", "b", "(C)"], "choice", "all answers are of type choice"),
-        (["1", "1/2", "3"], "math", "answers of mixed form; 2 of them are integers: type math was taken"),
+        (
+            ["1", "1/2", "3"],
+            "math",
+            "answers of mixed form; 2 of them are integers, the first other is line 2: '1/2': type math was taken",
+        ),
         (["Paris", "Rome", "Oslo"], "text", "answers of mixed form: type text was taken"),
     ],
 )

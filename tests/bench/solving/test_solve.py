@@ -157,7 +157,7 @@ def test_the_command_line_solves_a_file(prunebench, tmp_path):
     code, out, _ = prunebench("solve", file, "--n", N, "--k", K, "--out", tmp_path / "o", "--set", "limit=1")
     plan, first, last = out.splitlines()
     assert plan.startswith(f"1 problem: {N} paths each to token 40, {K} of them on to their ends")
-    assert code == 0 and first.startswith("q0: ") and f"of {K} votes" in first
+    assert code == 0 and first.startswith("q0: ") and f"% of {K} paths" in first
     assert last.startswith("1 problems: ")
     code, out, _ = prunebench("solve", prompts[1], "--n", N, "--k", K, "--method", "entropy", "--out", tmp_path / "p")
     assert code == 0 and out.splitlines()[1].startswith("1: ")
