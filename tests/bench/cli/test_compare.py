@@ -70,8 +70,8 @@ def test_the_recorded_checkpoint_is_the_default_and_every_choice_is_told(prunebe
         (5, 5, "L = 5 tokens: the checkpoint that the store was recorded for (another one: --prefix)"),
         (
             500,
-            5,
-            "L = 5 words: half of the mean path, as every path ends before the 500 that were recorded for; earlier",
+            6,
+            "L = 6 words: half of the mean path, as every path ends before the 500 that were recorded for; earlier",
         ),
         (0, 6, "half of the mean path, as the store records none; earlier most paths of a problem are the same"),
     ):
