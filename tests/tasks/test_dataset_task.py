@@ -138,6 +138,10 @@ def test_an_answer_that_is_not_what_it_looks_like_is_told(written):
     assert task.remarks() == [
         "task sums: 2 of 33 answers are not written as they are read (the first: line 33: '1,234' is read as 1234)"
     ]
+    table = written([*rows(31), {"question": "more?", "answer": "12.0"}], answer_type="integer")
+    assert table.remarks() == [
+        "task sums: 1 of 32 answers are not written as they are read (the first: line 33: '12.0' is read as 12)"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def test_the_written_task_loads_and_has_the_narrowest_type(tmp_path, answers, ki
 
 
 def test_columns_are_guessed_or_named(tmp_path):
-    file, _ = written(tmp_path, rows("1", "2", "3", question="QUESTION", answer="reply"), answer="reply")
+    file, said = written(tmp_path, rows("1", "2", "3", question="QUESTION", answer="reply"), answer="reply")
+    assert "the problem is taken from column 'QUESTION'" in said and "the answer is taken" not in said
     assert catalogue.get(str(file)).problems("train")
     german = {"data": _file(tmp_path, rows("1", question="Frage")), "folder": tmp_path, "shipped_model": False}
     with pytest.raises(UserError, match=r"has Frage, answer; say which is the problem: --set problem=COLUMN$"):

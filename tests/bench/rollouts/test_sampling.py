@@ -157,3 +157,14 @@ def test_a_process_gets_as_many_problems_as_keep_its_products_wide():
     assert job_problems(problems=48, n=64, rows_in_flight=256, processes=2) == 8
     assert job_problems(problems=20, n=16, rows_in_flight=256, processes=2) == 10  # no more than its share
     assert job_problems(problems=5, n=64, rows_in_flight=8, processes=2) == SHARD_PROBLEMS
+
+
+def test_a_prompt_that_fills_the_context_is_refused_before_anything_is_sampled(engine, problems, tmp_path):
+    task, long = problems[-1]
+    filled = replace(long, prompt=long.prompt * 200)
+    told: list[int] = []
+    with pytest.raises(
+        UserError, match=rf"^{long.id}: a prompt of \d+ tokens leaves no room .*; shorten it, take it out"
+    ):
+        sample_rollouts(engine, [*problems[:-1], (task, filled)], tmp_path, progress=Counted(told.append), **SETTINGS)
+    assert sum(told) == 0 and not RolloutStore.open(tmp_path).problems()

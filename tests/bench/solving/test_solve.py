@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from prunebench.bench import solve
 from prunebench.bench.cli.at_hand import EMBEDDED
+from prunebench.bench.cli.solve import _votes
 from prunebench.bench.config import preset
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.errors import UserError
@@ -177,3 +179,11 @@ def test_the_command_line_solves_a_file(prunebench, tmp_path):
 def test_the_names_of_fields_are_read_in_capitals_or_not():
     (problem,) = Questions([{"Question": "1 + 1", "ID": "a"}]).problems()
     assert problem.id == "a" and problem.prompt.startswith("1 + 1")
+
+
+def test_a_line_says_who_voted_and_whether_others_have_as_many():
+    (found,) = solve(["power mod 11 : g = 3 ; e = 2 ; find g ^ e"], model="embedded", method="entropy", n=4, k=2)
+    split = replace(found, answers=("3", "4", None), kept=(0, 1, 2), votes={"3": 1.0, "4": 1.0}, share=1 / 3)
+    assert _votes(split) == "33% of 3 paths, 1 of which state no answer, as many as 1 other answers have"
+    alone = replace(found, answers=("3", "3"), kept=(0, 1), votes={"3": 2.0}, share=1.0)
+    assert _votes(alone) == "100% of 2 paths"
