@@ -6,8 +6,8 @@ from prunebench.tasks.errors import UserError
 
 
 class CrashError(UserError):
-    """A method of somebody's own failed. The command line prints the sentence and exits with code 1: nothing is wrong
-    with what was asked for.
+    """A method of somebody's own failed, or a process was ended from outside. The command line prints the sentence and
+    exits with code 1: nothing is wrong with what was asked for.
     """
 
 

@@ -6,9 +6,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
+
+from prunebench.bench.errors import CrashError
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -29,12 +32,21 @@ class Crew:
         self.submit, self._counter, self._tick, self._told = pool.submit, counter, tick, 0
 
     def results(self, futures: list[Future[T]]) -> Iterator[T]:
-        """What the jobs give, in their order; meanwhile what the processes count is told."""
+        """What the jobs give, in their order; meanwhile what the processes count is told.
+
+        Raises CrashError where somebody else ended a process.
+        """
         for future in futures:
             while not wait([future], _SECONDS_BETWEEN_LOOKS).done:
                 self._tell()
             self._tell()
-            yield future.result()
+            try:
+                yield future.result()
+            except BrokenProcessPool as error:
+                raise CrashError(
+                    "one of the processes was ended from outside, as a machine does that is short of memory; what was "
+                    "finished is kept, and the same command goes on"
+                ) from error
 
     def _tell(self) -> None:
         counted = int(self._counter.value)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from prunebench.bench.errors import CrashError
 from prunebench.bench.processes import count, crew_of, process_pool
 
 STARTS = """
 import os, time
+from prunebench.bench.errors import CrashError
 from prunebench.bench.processes import process_pool
 
 if __name__ == "__main__":
@@ -76,6 +78,16 @@ def test_an_error_ends_a_crew_in_the_midst_of_a_job():
     while _runs(process):
         assert time.monotonic() - began < 60
         time.sleep(0.01)
+
+
+def test_a_process_that_somebody_kills_is_a_sentence():
+    said = r"ended from outside, .* short of memory; what was finished is kept"
+    with pytest.raises(CrashError, match=said), crew_of(2, int) as crew:
+        list(crew.results([crew.submit(os.kill, os.getpid(), 0), crew.submit(_killed)]))
+
+
+def _killed():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _runs(process):
