@@ -62,8 +62,9 @@ class ReplayStore:
                  str(candidate.policy), record.task, record.problem, pool.position, *([number] if number else [])]
             ).encode()
         )  # fmt: skip
-        labels = record.halves if Signal.POTENTIAL in candidate.reads else None  # nobody else is given them
-        columns = [pool.paths, record.lengths, record.correct, record.answer_class, labels]
+        columns = [pool.paths, record.lengths, record.correct, record.answer_class]
+        if Signal.POTENTIAL in candidate.reads and record.halves is not None:  # nobody else is given them
+            columns.append(record.halves)
         tokens = pool.token_ids if pool.has(Signal.TOKEN_IDS) else pool.text if pool.has(Signal.TEXT) else ()
         for column in (*columns, *tokens):
             content = column.encode() if isinstance(column, str) else np.asarray(column).tobytes()

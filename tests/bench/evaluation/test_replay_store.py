@@ -91,3 +91,15 @@ def test_new_labels_make_another_replay_of_those_only_who_are_given_them(tmp_pat
     (reader,) = candidates_of({"counted": Counted()}).values()
     reader, held = replace(reader, reads=frozenset({Signal.POTENTIAL})), ReplayStore(tmp_path, "c", {"counted": "one"})
     assert held.holds(reader, one) and not held.holds(reader, labelled)
+
+
+def test_another_process_finds_what_one_has_written(tmp_path):
+    """Nothing of a key may hang on where this process has its objects."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    records = many(2)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        theirs, scored = pool.submit(replayed, records, tmp_path).result()
+    ours, scored_again = replayed(records, tmp_path)
+    assert (scored, scored_again) == (2, 0) and equal(theirs, ours)
