@@ -123,7 +123,7 @@ def versus(
     results, config, inputs = _written(context, run, trust, runs=False)
     _require_rows(run, results, methods or ())
     with watching() as progress:
-        written = reopened(run, store, code_in(config, inputs), progress, quick=True)
+        written = reopened(run, store, code_in(config, inputs), progress)
         if methods:
             pairs = [(methods[0], other) for other in methods[1:]]
         else:

@@ -29,7 +29,7 @@ from prunebench.bench.files import csv_text
 from prunebench.bench.policies import Policy, TopK
 from prunebench.bench.progress import SILENT, Progress, uncounted
 from prunebench.bench.rollouts.records import ProblemRecord
-from prunebench.methods.signals import PRIVILEGED
+from prunebench.methods.signals import PRIVILEGED, Signal
 
 REPEAT_WITHOUT = 2.0
 """Above this percentage of finished or of leaky prefixes a table is repeated without them."""
@@ -81,7 +81,7 @@ def analyse(
     repeated, notes = repeated_rows(records, subsamples, taking_part, setting, progress)
     spreads = draw_spreads(records, stored, taking_part, subsamples, config.n, progress)
     analysis = tables(records, replays, taking_part, replace(setting, spreads=spreads))
-    analysis = replace(analysis, repeated=repeated, notes=[*analysis.notes, *notes])
+    analysis = replace(analysis, repeated=repeated, notes=[*analysis.notes, *alike(records, setting.policy), *notes])
     if not config.draws:
         return analysis
     apart = None if crew is None else partial(crew.affordable, replays)
@@ -179,6 +179,26 @@ def repeated_rows(
     text = "repeated without finished and leaky prefixes: " + ", ".join(sorted(many))
     text += f" ({lost} problems have too few others and are left out)" if lost else ""
     return [row for row in rows if row.task in many], [Note(table="repeated", text=text)]
+
+
+def alike(records: Sequence[ProblemRecord], policy: Policy) -> list[Note]:
+    """A note for every table whose check comes before the paths of a problem part; none where nobody knows them."""
+    notes = []
+    for task, problems in tables_of(records).items():
+        pools = [records[problem].pool for problem in problems]
+        distinct = [
+            len(set(pool.text)) if pool.has(Signal.TEXT) else len(pool.distinct()[0])
+            for pool in pools
+            if pool.has(Signal.TEXT) or pool.has(Signal.TOKEN_IDS)
+        ]
+        if isinstance(policy, TopK) and distinct and np.mean(distinct) <= policy.k:
+            paths = np.mean([len(pool) for pool in pools])
+            text = (
+                f"after {pools[0].position} tokens the {paths:.0f} paths of a problem have {np.mean(distinct):.1f} "
+                "different prefixes, no more than are kept: what is kept is mostly chance; check later (--prefix)"
+            )
+            notes.append(Note(table="prefixes", task=task, text=text))
+    return notes
 
 
 def equal_cost_rows(

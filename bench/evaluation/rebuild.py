@@ -64,16 +64,14 @@ def reopened(
     store: Path | None = None,
     code: Collection[str] = (),
     progress: Progress = SILENT,
-    quick: bool = False,
 ) -> WrittenRun:
     """The comparison in ``folder``: ``results.json``, ``decisions.parquet``, and its rollouts in ``store``.
 
-    Without a ``store`` these are the rollouts that the results name; where they are not, or where it has to be
-    ``quick``, ``paths.parquet`` stands in for them, which has all of them that tables need: then the model need not be
-    there either. Scores, kept paths and
-    what was charged are read; only controls are run, so no plugin is asked for. ``code`` names what else of other
-    people's the results may start, as :func:`prunebench.bench.evaluation.reproduce.code_in` lists it. Raises UserError
-    for more, and for files that are missing or do not belong together.
+    Without a ``store`` ``paths.parquet`` stands in for them, which has all of them that tables need: then the model
+    need not be there either; without that file they are those that the results name. Scores, kept paths and what was
+    charged are read; only controls are run, so no plugin is asked for. ``code`` names what else of other people's the
+    results may start, as :func:`prunebench.bench.evaluation.reproduce.code_in` lists it. Raises UserError for more, and
+    for files that are missing or do not belong together.
     """
     results = read_results(folder / RESULTS)
     if not (folder / DECISIONS).exists():
@@ -85,7 +83,7 @@ def reopened(
     inputs = replace(Inputs.of(results.setup), plugins=())
     require_named(folder / RESULTS, config, inputs, code)
     place = store or inputs.store or folder / "rollouts"
-    by_paths = store is None and (quick or not place.exists()) and (folder / PATHS).exists()
+    by_paths = store is None and (folder / PATHS).exists()
     told = by_paths and ARITHMETIC in results.setup
     away = told or config.model == IMPORTED
     engine = None if away else load_engine(config.model, "cpu", config.model_options)

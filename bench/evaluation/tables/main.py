@@ -26,11 +26,10 @@ from prunebench.bench.evaluation.statistics import (
     problems_to_find,
     sign_flip_p,
 )
-from prunebench.bench.policies import Policy, TopK
+from prunebench.bench.policies import Policy
 from prunebench.bench.policies.votes import Majority, Vote
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.rollouts.store import NONE
-from prunebench.methods.signals import Signal
 
 Array = NDArray[np.float64]
 TABLE = "main"
@@ -145,7 +144,6 @@ def _notes(
 ) -> list[str]:
     """The statements under one table, about its ``problems``."""
     notes = [_number_of(len(tested)), *_uncounted(methods, tested)]
-    notes += _alike([records[problem] for problem in problems], setting)
     if len(problems) < FEWEST_PROBLEMS:
         few = f"{len(problems)} problems do not tell how much problems differ"
         notes.append(f"no intervals: {few}; at least {FEWEST_PROBLEMS} are needed")
@@ -201,23 +199,6 @@ def _uncounted(methods: Mapping[str, Graded], tested: Sequence[str]) -> list[str
 
 def _ties_all(method: Graded) -> bool:
     return all(np.ptp(replay.scores) == 0 for draws in method.replays for replay in draws if len(replay.scores))
-
-
-def _alike(records: Sequence[ProblemRecord], setting: Setting) -> list[str]:
-    """A note where a check comes before the paths of a problem part; where nobody knows what they say none."""
-    distinct = [
-        len(set(record.pool.text)) if record.pool.has(Signal.TEXT) else len(record.pool.distinct()[0])
-        for record in records
-        if record.pool.has(Signal.TEXT) or record.pool.has(Signal.TOKEN_IDS)
-    ]
-    kept = [setting.policy.k] if isinstance(setting.policy, TopK) else []
-    if not distinct or not kept or np.mean(distinct) > kept[0]:
-        return []
-    paths = np.mean([len(record.pool) for record in records])
-    return [
-        f"after {setting.prefix_tokens} tokens the {paths:.0f} paths of a problem have {np.mean(distinct):.1f} "
-        "different prefixes, no more than are kept: what is kept is mostly chance; check later (--prefix)"
-    ]
 
 
 def _found_by(records: Sequence[ProblemRecord]) -> list[str]:

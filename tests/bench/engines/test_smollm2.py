@@ -210,7 +210,7 @@ def test_the_miniature_writes_the_path_that_the_readme_shows(smollm2):
     config = preset("real")
     problems = problems_of(tasks_of(config), "test", 6, config.seed)
     ((task, problem),) = [pair for pair in problems if pair[1].id == SHOWN_PROBLEM]
-    engine = TransformersEngine.load("smollm2")
+    engine = TransformersEngine.load("smollm2", options=config.model_options)
     request = Request(f"{task.name}/{problem.id}", engine.encode_prompt(problem.prompt), (0,))
     sampling = replace(config.sampling, max_new_tokens=config.prefix_tokens)
     (rollout,) = engine.sample([request], sampling, config.seed, NOTHING)
