@@ -83,7 +83,7 @@ def _checkpoint(store: RolloutStore, by_problem: list[list[int]], say: Callable[
     same = ""
     for part, further in ((4, "a quarter"), (2, "half")):
         if not _parted(store, prefix) and not where:
-            prefix, share = int(lengths.mean() / part), further
+            prefix, share = max(1, int(lengths.mean() / part)), further
             same = "; earlier most paths of a problem are the same"
     say(f"L = {prefix} {unit}: {share} of the mean path{where}, as {why}{same} (another one: --prefix)")
     return prefix
