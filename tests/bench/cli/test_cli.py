@@ -145,7 +145,7 @@ def test_a_killed_run_loses_at_most_one_shard_and_the_same_command_completes_it(
     """One with processes of its own is killed; the same command completes it without any."""
 
     def command(folder: Path) -> list[str]:
-        return ["rollouts", *SMALL[:4], "--set", "split=validation", "--problems", "12", "--out", str(folder)]
+        return ["rollouts", *SMALL[:4], "--set", "split=validation", "--problems", "32", "--out", str(folder)]
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "prunebench.bench.cli", *command(tmp_path / "killed")]
@@ -157,11 +157,12 @@ def test_a_killed_run_loses_at_most_one_shard_and_the_same_command_completes_it(
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     sealed = len(RolloutStore.open(tmp_path / "killed").problems())
-    assert sealed in (4, 8)
+    assert 0 < sealed < 32, "killed while it samples"
+    assert sealed % 4 == 0, "whole shards"
     for folder in ("killed", "whole"):
         assert prunebench(*command(tmp_path / folder))[0] == 0
     killed, whole = (list(RolloutStore.open(tmp_path / folder).read()) for folder in ("killed", "whole"))
-    assert len(whole) == 12
+    assert len(whole) == 32
     assert [p.problem for p in killed] == [p.problem for p in whole]
     for ours, theirs in zip(killed, whole, strict=True):
         assert [p.token_ids.tolist() for p in ours.paths] == [p.token_ids.tolist() for p in theirs.paths]

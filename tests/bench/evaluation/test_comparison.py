@@ -23,6 +23,7 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.comparison import run_comparison
 from prunebench.bench.evaluation.decisions import FILE as DECISIONS
 from prunebench.bench.evaluation.inputs import Inputs
+from prunebench.bench.evaluation.paths_file import FILE as PATHS
 from prunebench.bench.evaluation.rebuild import rebuilt, reopened
 from prunebench.bench.evaluation.reproduce import differences
 from prunebench.bench.evaluation.results import Results
@@ -365,6 +366,7 @@ def test_labels_count_whether_potential_takes_part_or_not_and_what_was_rebuilt_i
     for file in ("ledger.csv", "timings.csv", DECISIONS):
         assert (again / file).read_bytes() == (made / file).read_bytes()
     after.model_copy(update={"setup": after.setup | {"labels": []}}).write(again / "results.json")
+    (again / PATHS).unlink()  # which tells the labels itself
     with pytest.raises(UserError, match=r"not the labels that .*again was made with"):
         reopened(again)
 
