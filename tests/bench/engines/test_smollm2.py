@@ -215,4 +215,4 @@ def test_the_miniature_writes_the_path_that_the_readme_shows(smollm2):
     sampling = replace(config.sampling, max_new_tokens=config.prefix_tokens)
     (rollout,) = engine.sample([request], sampling, config.seed, NOTHING)
     text = engine.decode(rollout.paths[0].token_ids)
-    assert "8 + 36 = 36" in text and f"```\n{text}\n```" in README
+    assert "8 + 36 = 36" in text and f"\n\n> {' '.join(text.split())}\n\n" in README
