@@ -120,8 +120,13 @@ def versus(
 
     if methods and len(methods) == 1:
         raise UserError(f"{methods[0]}: name the methods that it is held against")
+    if methods and methods[0] in methods[1:]:
+        raise UserError(f"{methods[0]} is held against itself: name other methods")
     results, config, inputs = _written(context, run, trust, runs=False)
     _require_rows(run, results, methods or ())
+    if not methods and not results.representatives:
+        there = ", ".join(dict.fromkeys(row.method for row in results.rows))
+        raise UserError(f"{run}: no methods were chosen on validation problems; name those to compare: {there}")
     with watching() as progress:
         written = reopened(run, store, code_in(config, inputs), progress)
         if methods:
@@ -147,7 +152,8 @@ def versus(
             table.add_row(*names, avg, *p_values, row.verdict)
     said = (
         f"a method minus the other, points [95 %]; {primary.n_problems} problems, {len(pairs)} pairs, Holm over them; "
-        f"p equal: two one-sided tests within {MARGIN:g} points; more problems: if the difference is the one seen"
+        f"p equal: two one-sided tests within {MARGIN:g} points; "
+        f"more problems: to find the difference seen, or to show it within {MARGIN:g} points, whichever takes fewer"
     )
     width = None if Console().is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
     Console(width=width).print(said, table, sep="\n")
@@ -185,7 +191,8 @@ def rebuild(
     after = rebuilt(written, out)
     write_outputs(after, out)
     after.write(out / RESULTS)
-    kept = f"measured seconds and the tables {', '.join(TAKEN_OVER)} were taken over"
+    tables = [f"the table '{name.replace('_', ' ')}'" for name in TAKEN_OVER if getattr(after, name)]
+    kept = f"{' and '.join(['measured seconds', *tables])} were taken over, not rebuilt"
     _hold_together(written.results, after, f"NOT rebuilt: {{}} differences to {run}; {kept}")
     typer.echo(f"{out}: every number equals that of {run}; {kept}")
 
@@ -214,10 +221,14 @@ def _beside(data: list[str] | None) -> dict[str, Path]:
 
 def _require_rows(run: Path, results: Results, methods: Sequence[str]) -> None:
     """Raises UserError for a method that took no part, with those that did and are called alike."""
+    from prunebench.bench.policies.procedures import PROCEDURES
     from prunebench.methods.entries import UnknownNameError
+    from prunebench.methods.registry import PRUNERS
 
     there = list(dict.fromkeys(row.method for row in results.rows))
     for name in methods:
+        if name not in there and name in (*PRUNERS.names(), *PROCEDURES):
+            raise UserError(f"{run}: '{name}' took no part; there are {', '.join(there)}")
         if name not in there:
             raise UserError(f"{run}: {UnknownNameError('method', name, there)}")
 
