@@ -95,3 +95,18 @@ def test_paths_of_another_comparison_are_told(prunebench, command, tmp_path):
         shutil.copy(docs / "real" / file, tmp_path)
     names = ["agreement", "none"] if command == "versus" else ["--out", "o"]
     assert "paths.parquet: not the paths of" in refused(prunebench(command, tmp_path, *names))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("compare", "--keep", "4"),
+            "No such option: --keep (Possible options: --help, --k); see prunebench compare --help",
+        ),
+        (("guideline", "--budget", "4k"), "Missing option '--prefix'; see prunebench guideline --help"),
+        (("demoo",), "No such command 'demoo'. Did you mean 'demo'?; see prunebench --help"),
+    ],
+)
+def test_what_no_command_takes_is_one_sentence_too(prunebench, arguments, sentence):
+    assert refused(prunebench(*arguments)) == f"prunebench: {sentence}"
