@@ -28,13 +28,15 @@ class ReasonerShape:
 class TrainingPlan:
     """Muon and AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded.
 
-    ``levels`` are (level, share) of the problems in the training texts; ``writers`` is how many processes write these
+    ``levels`` are (level, share) of the problems in the training texts, ``confident`` is how confident their errors of
+    reading are: (share of the confident ones, share of the problems). ``writers`` is how many processes write these
     texts ahead of the training (0: it writes them itself). The weights do not depend on ``writers``; they are stored as
     ``stored_as``, rounded where that is less than the float32 that they are trained in.
     """
 
     seed: int = 0
     levels: tuple[tuple[int, float], ...] = ((1, 0.15), (2, 0.75), (3, 0.10))
+    confident: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     writers: int = 0
     stored_as: Literal["float32", "bfloat16"] = "float32"
     tokens: int = 36_000_000

@@ -267,11 +267,22 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tokens", type=int, help="Fewer or more than planned.")
+    parser.add_argument(
+        "--confident",
+        nargs="+",
+        type=lambda told: tuple(map(float, told.split(":"))),
+        metavar="SHARE:WEIGHT",
+        help="Other kinds of problems than planned: shares of confident errors, and how often each is asked.",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     chosen = SYNTHETIC[options.reasoner]
-    plan = replace(chosen.training, tokens=options.tokens or chosen.training.tokens)
+    plan = replace(
+        chosen.training,
+        tokens=options.tokens or chosen.training.tokens,
+        confident=tuple(options.confident or chosen.training.confident),
+    )
     spoken = Spoken(lambda sentence: print(sentence, flush=True))
     train(options.out, options.work, plan, chosen.shape, options.device, spoken)
