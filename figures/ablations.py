@@ -19,7 +19,7 @@ from prunebench.figures.style import MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES
 
 TITLES = {
     "tokens": "[STOP] tokens", "rank": "LoRA rank", "labels": "continuations per label", "adapter": "LoRA adapter",
-    "prefix": "prefix lengths trained on",
+    "prefix": "prefix lengths trained on", "problems": "training problems", "prefixes": "prefixes per problem",
 }  # fmt: skip
 COLUMNS = ("source", "axis", "value", "metric", "seeds", "n_problems", "avg_at_k", "avg_at_k_low", "avg_at_k_high",
            "avg_at_k_sd", "auroc")  # fmt: skip

@@ -30,6 +30,7 @@ COMMANDS = {
     "motivation": "prunebench study motivation FOLDER",
     "ablations": "prunebench study ablations FOLDER",
     "attention": "prunebench study attention FOLDER",
+    "curves": "prunebench study curves FOLDER",
 }
 """What writes the folders that are looked for in the run folder and beside it, if they are not named."""
 
@@ -104,16 +105,25 @@ class RunFolder:
     @cached_property
     def ablations(self) -> list[AblationRow]:
         """The rows of every axis that ``prunebench study ablations`` wrote, axis by axis."""
-        folder = self.folder_of("ablations")
+        return self._trainings("ablations")
+
+    @cached_property
+    def curves(self) -> list[AblationRow]:
+        """The rows that ``prunebench study curves`` wrote, method by method."""
+        return self._trainings("curves")
+
+    def _trainings(self, name: str) -> list[AblationRow]:
+        """The rows of all tables in a folder."""
+        folder = self.folder_of(name)
         rows = []
         for path in sorted(folder.glob("*.csv")):
             for line, cells in _lines(path):
                 try:
                     rows.append(AblationRow.unflattened(cells))
                 except ValidationError as error:
-                    raise UserError(f"{path}, line {line}: {_what_is_wrong(error)}; run the ablation again") from error
+                    raise UserError(f"{path}, line {line}: {_what_is_wrong(error)}; run the study again") from error
         if not rows:
-            raise UserError(f"{folder}: no ablation is in it; {self._remedy('ablations', folder)}")
+            raise UserError(f"{folder}: nothing trained is in it; {self._remedy(name, folder)}")
         return rows
 
     @cached_property
@@ -155,7 +165,7 @@ class RunFolder:
 
     def _remedy(self, name: str, out: Path) -> str:
         """The whole command that makes the folder, from the rollouts of the run; where these are not here, that."""
-        if name == "ablations":
+        if name in ("ablations", "curves"):
             return "it comes from labelled prefixes of its own (docs/ablations.md)"
         try:
             store, model = Inputs.of(self.results.setup).store, self.results.hashes["model"]

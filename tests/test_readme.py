@@ -27,6 +27,7 @@ SHOWN_PROBLEM = "13-0b0abd"
 
 def test_its_snippets_run(tmp_path):
     solving, adding = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    adding += "print(Hesitation.quadrant())"
     for snippet, said in ((solving, r"\d+ \d+% of the tokens saved\n"), (adding, r"Quadrant\.III\n")):
         run = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, cwd=tmp_path)
         assert (run.returncode, run.stderr) == (0, "")

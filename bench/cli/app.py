@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,12 +37,15 @@ FORCED = ("rollouts", "compare", "run", "advise")
 INTERRUPTED = 130
 """The exit code of a command that was stopped from the keyboard."""
 
+_USAGE: Any = typer.BadParameter.__base__
+"""What the library raises for an option that there is not, one that is missing, and a value of a wrong type."""
+
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 def main() -> None:
     """Entry point."""
-    reported(lambda: app(common_first(sys.argv[1:]), prog_name="prunebench"))
+    reported(lambda: sys.exit(app(common_first(sys.argv[1:]), prog_name="prunebench", standalone_mode=False)))
 
 
 @app.callback()
@@ -100,6 +103,13 @@ def reported(run: Callable[[], object]) -> None:
     that takes nothing."""
     try:
         run()
+    except _USAGE as error:
+        help_page = f"see {error.ctx.command_path} --help" if error.ctx else "see prunebench --help"
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+        else:
+            typer.echo(f"prunebench: {error.format_message().rstrip('.')}; {help_page}", err=True)
+        sys.exit(2)
     except UserError as error:
         typer.echo(f"prunebench: {error}", err=True)
         sys.exit(1 if isinstance(error, CrashError) else 2)

@@ -49,7 +49,7 @@ WITH_STORE = frozenset(
 
 @app.command(rich_help_panel=RUN)
 def demo() -> None:
-    """Sample, score and compare: the shipped reasoner on 12 held-out problems of every synthetic family."""
+    """Sample, score and compare: the shipped reasoner on five held-out problems of every synthetic family."""
     from prunebench.bench.config import preset
     from prunebench.bench.evaluation.inputs import Inputs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -58,9 +59,9 @@ def sweep(
 ) -> None:
     """Accuracy by retention ratio, prefix length and budget, and the laws that fit it; the same command resumes."""
     from prunebench.bench.config import tokens_of
-    from prunebench.bench.guideline.guideline import write_guidelines
+    from prunebench.bench.guideline.guideline import too_few, write_guidelines
     from prunebench.bench.guideline.sweep import Grid, sweep_by_name
-    from prunebench.bench.rollouts.opening import is_imported, require_model
+    from prunebench.bench.rollouts.opening import first_problems, is_imported, require_model
     from prunebench.bench.rollouts.store import RolloutStore
     from prunebench.bench.training.loading import Judges
 
@@ -78,6 +79,9 @@ def sweep(
     if engine is not None:
         require_model(opened, store, engine)
     names = names_of(methods or (IMPORTED if engine is None else DEFAULT))
+    of_task = Counter(task for task, _ in first_problems(opened, asked.problems))
+    if (said := too_few(min(of_task.values(), default=0))) is not None:
+        typer.echo(f"no guideline will come of it: {said}")
     with watching() as progress:
         result = sweep_by_name(
             engine, store, names, learned_for(model, learned), asked.trained_for, grid, out,

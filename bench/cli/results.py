@@ -19,9 +19,11 @@ from prunebench.bench.errors import UserError
 from prunebench.bench.progress import left_out_lines
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from prunebench.bench.config import RunConfig
     from prunebench.bench.evaluation.inputs import Inputs
-    from prunebench.bench.evaluation.results import Results
+    from prunebench.bench.evaluation.results import PairRow, Results
 
 Run = Annotated[Path, typer.Argument(help="Folder of a comparison.")]
 Beside = Annotated[
@@ -109,9 +111,7 @@ def versus(
     Without names: every pair of representatives, and every method against the best one that learns nothing.
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from prunebench.bench.evaluation.formats import p_value, with_interval
     from prunebench.bench.evaluation.rebuild import reopened
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.bench.evaluation.results import MARGIN
@@ -120,6 +120,8 @@ def versus(
 
     if methods and len(methods) == 1:
         raise UserError(f"{methods[0]}: name the methods that it is held against")
+    if methods and methods[0] in methods[1:]:
+        raise UserError(f"{methods[0]} is held against itself: name other methods")
     results, config, inputs = _written(context, run, trust, runs=False)
     _require_rows(run, results, methods or ())
     with watching() as progress:
@@ -132,25 +134,14 @@ def versus(
             written.records, written.replays, written.candidates, written.setting, pairs, progress
         )
     primary = differences[-1]
-    table = Table(box=None)
-    for header in (*(["task"] if methods else []), "method", "against"):
-        table.add_column(header, overflow="fold")
-    table.add_column("avg@k", no_wrap=True)
-    for header in ("p (Holm)", "p equal", *(["maj@k"] if methods else []), "verdict"):
-        table.add_column(header)
-    for row in differences:
-        avg, maj = (with_interval(difference, signed=True) for difference in (row.avg, row.maj))
-        names, p_values = (row.method, row.other), (p_value(row.p_holm), p_value(row.p_equal))
-        if methods:
-            table.add_row(row.task, *names, avg, *p_values, maj, row.verdict)
-        elif row.task == primary.task:
-            table.add_row(*names, avg, *p_values, row.verdict)
+    held = f"{len(pairs)} pairs, Holm over them" if len(pairs) > 1 else "one pair"
     said = (
-        f"a method minus the other, points [95 %]; {primary.n_problems} problems, {len(pairs)} pairs, Holm over them; "
-        f"p equal: two one-sided tests within {MARGIN:g} points; more problems: if the difference is the one seen"
+        f"a method minus the other, points [95 %]; {primary.n_problems} problems, {held}; "
+        f"p equal: two one-sided tests within {MARGIN:g} points; "
+        f"more problems: to find the difference seen, or to show it within {MARGIN:g} points, whichever takes fewer"
     )
     width = None if Console().is_terminal or "COLUMNS" in os.environ else FILE_WIDTH
-    Console(width=width).print(said, table, sep="\n")
+    Console(width=width).print(said, _pair_table(differences, whole=not methods), sep="\n")
 
 
 @app.command(rich_help_panel=LOOK)
@@ -185,9 +176,32 @@ def rebuild(
     after = rebuilt(written, out)
     write_outputs(after, out)
     after.write(out / RESULTS)
-    kept = f"measured seconds and the tables {', '.join(TAKEN_OVER)} were taken over"
+    tables = [f"the table '{name.replace('_', ' ')}'" for name in TAKEN_OVER if getattr(after, name)]
+    kept = f"{' and '.join(['measured seconds', *tables])} were taken over, not rebuilt"
     _hold_together(written.results, after, f"NOT rebuilt: {{}} differences to {run}; {kept}")
     typer.echo(f"{out}: every number equals that of {run}; {kept}")
+
+
+def _pair_table(differences: Sequence[PairRow], whole: bool) -> Table:
+    """Pairs of methods and what is established of them; of the ``whole`` comparison all problems pooled only."""
+    from rich.table import Table
+
+    from prunebench.bench.evaluation.formats import p_value, with_interval
+
+    table = Table(box=None)
+    for header in (*([] if whole else ["task"]), "method", "against"):
+        table.add_column(header, overflow="fold")
+    table.add_column("avg@k", no_wrap=True)
+    for header in ("p (Holm)", "p equal", *([] if whole else ["maj@k"]), "verdict"):
+        table.add_column(header)
+    for row in differences:
+        avg, maj = (with_interval(difference, signed=True) for difference in (row.avg, row.maj))
+        names, p_values = (row.method, row.other), (p_value(row.p_holm), p_value(row.p_equal))
+        if not whole:
+            table.add_row(row.task, *names, avg, *p_values, maj, row.verdict)
+        elif row.task == differences[-1].task:
+            table.add_row(*names, avg, *p_values, row.verdict)
+    return table
 
 
 def _reproduced(context: typer.Context, run: Path, store: Path | None, trust: list[str] | None, out: Path) -> None:
@@ -213,11 +227,18 @@ def _beside(data: list[str] | None) -> dict[str, Path]:
 
 
 def _require_rows(run: Path, results: Results, methods: Sequence[str]) -> None:
-    """Raises UserError for a method that took no part, with those that did and are called alike."""
+    """Raises UserError for a method that took no part, with those that did; and where none is named nor was chosen."""
+    from prunebench.bench.policies.procedures import PROCEDURES
     from prunebench.methods.entries import UnknownNameError
+    from prunebench.methods.registry import PRUNERS
 
     there = list(dict.fromkeys(row.method for row in results.rows))
+    if not methods and not results.representatives:
+        said = "no methods were chosen on validation problems; name those to compare"
+        raise UserError(f"{run}: {said}: {', '.join(there)}")
     for name in methods:
+        if name not in there and name in (*PRUNERS.names(), *PROCEDURES):
+            raise UserError(f"{run}: '{name}' took no part; there are {', '.join(there)}")
         if name not in there:
             raise UserError(f"{run}: {UnknownNameError('method', name, there)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
@@ -13,9 +13,14 @@ from prunebench.bench.cli.app import RUN, app, command_line, watching
 from prunebench.bench.cli.at_hand import engine_of_store, known
 from prunebench.bench.cli.options import device_given
 from prunebench.bench.cli.settings import keys_of, model_options_of, set_option, settings_of
+from prunebench.bench.engines.shipped import SYNTHETIC
 from prunebench.bench.errors import UserError
-from prunebench.bench.progress import Spoken
 from prunebench.bench.training.at_hand import learned_for
+
+if TYPE_CHECKING:
+    from prunebench.bench.engines.base import LocalEngine
+    from prunebench.bench.evaluation.ablation import AblationRow, Axis
+    from prunebench.bench.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,20 @@ class AblationSettings:
     method: str = "stop"
     axis: str = "tokens"
     value: tuple[str, ...] = ()
+    seeds: int = 3
+    prefix: int = 40
+    k: int = 8
+    model: str = "embedded"
+    learned: Path | None = None
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """Every one of ``methods`` over every axis, ``seeds`` draws of the data each, ``k`` paths kept at ``prefix``."""
+
+    methods: tuple[str, ...] = ("stop", "stop-without-adapter", "otv", "step", "linear-probe", "mlp-probe",
+                                "prm-retrain", "text-classifier")  # fmt: skip
+    axes: tuple[str, ...] = ("problems", "labels", "prefixes")
     seeds: int = 3
     prefix: int = 40
     k: int = 8
@@ -111,26 +130,79 @@ def _ablations(source: Path, out: Path, device: str, settings: Sequence[str]) ->
     from rich.markdown import Markdown
 
     from prunebench.bench.engines.load import load_local
-    from prunebench.bench.evaluation.ablation import Axis, ablate, to_markdown
-    from prunebench.bench.training.data import labelled_folder, test_records
-    from prunebench.bench.training.loading import load_method, reads_of
+    from prunebench.bench.evaluation.ablation import to_markdown
+
+    asked, options = model_options_of(settings, AblationSettings)
+    _require_learnable([asked.method])
+    with watching() as progress:
+        engine = load_local(asked.model, device, options)
+        train_over = _trainings(engine, source, asked.method, asked.prefix, asked.learned, progress)
+        rows = train_over(cast("Axis", asked.axis), asked.k, out, asked.value or None, asked.seeds)
+    Console().print(Markdown(to_markdown(rows)))
+    typer.echo(f"written to {out}: {asked.axis}.csv, {asked.axis}.md")
+
+
+def _curves(source: Path, out: Path, device: str, settings: Sequence[str]) -> None:
+    """How much learned methods need to learn from: problems, continuations per label, prefixes per problem."""
+    from prunebench.bench.engines.load import load_local
+    from prunebench.bench.evaluation.results import rows_csv
+    from prunebench.bench.files import write_atomically
+
+    asked, options = model_options_of(settings, CurveSettings)
+    _require_learnable(asked.methods)
+    rows = []
+    with watching() as progress:
+        engine = load_local(asked.model, device, options)
+        for method in asked.methods:
+            train_over = _trainings(engine, source, method, asked.prefix, asked.learned, progress)
+            for axis in asked.axes:
+                rows += train_over(cast("Axis", axis), asked.k, out / method, None, asked.seeds)
+            write_atomically(out / "curves.csv", rows_csv(rows).encode())
+    typer.echo(f"in {out}: curves.csv; draw: prunebench figures RUN learning_curves --data curves={out}")
+
+
+def _require_learnable(names: Sequence[str]) -> None:
+    """Raises UserError for a method that is unknown or learns nothing."""
     from prunebench.methods.base import LearnablePruner
     from prunebench.methods.registry import PRUNERS
 
-    asked, options = model_options_of(settings, AblationSettings)
-    known(lambda: PRUNERS.get(asked.method))
-    engine = load_local(asked.model, device, options)
-    tuned = load_method(asked.method, learned_for(engine.name, asked.learned), engine.digest, asked.prefix).pruner
-    if not isinstance(tuned, LearnablePruner):
-        raise UserError(f"'{asked.method}' has nothing to train, so there is nothing to ablate; take stop")
-    train_set, validation, _ = labelled_folder(engine, source, asked.prefix, reads_of([asked.method]))
-    records = test_records(engine, source, asked.prefix, reads_of([asked.method]))
-    rows = ablate(
-        tuned, cast("Axis", asked.axis), train_set, validation, records, asked.k, out, values=asked.value or None,
-        seeds=asked.seeds, progress=Spoken(typer.echo),
-    )  # fmt: skip
-    Console().print(Markdown(to_markdown(rows)))
-    typer.echo(f"written to {out}: {asked.axis}.csv, {asked.axis}.md")
+    for name in names:
+        known(lambda name=name: PRUNERS.get(name))  # type: ignore[misc]
+        if not issubclass(PRUNERS.get(name), LearnablePruner):
+            raise UserError(f"'{name}' has nothing to train, so there is nothing to ablate; take stop")
+
+
+def _trainings(
+    engine: LocalEngine, source: Path, method: str, prefix: int, learned: Path | None, progress: Progress
+) -> Callable[[Axis, int, Path, Sequence[str] | None, int], list[AblationRow]]:
+    """What trains a method, in its tuned configuration, over an axis: (axis, k, folder, values, seeds) -> rows."""
+    from prunebench.bench.evaluation.ablation import ablate
+    from prunebench.bench.training.data import labelled_folder, test_records
+    from prunebench.bench.training.loading import Judges, load_method, reads_of
+    from prunebench.methods.base import LearnablePruner
+
+    judges = Judges({}, shipped=engine.name in SYNTHETIC)
+    tuned = load_method(method, learned_for(engine.name, learned), engine.digest, prefix, judges).pruner
+    assert isinstance(tuned, LearnablePruner)
+    train, validation, _ = labelled_folder(engine, source, prefix, reads_of([method]), progress)
+    records = test_records(engine, source, prefix, reads_of([method]))
+
+    def over(axis: Axis, k: int, out: Path, values: Sequence[str] | None, seeds: int) -> list[AblationRow]:
+        return ablate(
+            tuned,
+            axis,
+            train,
+            validation,
+            records,
+            k,
+            out,
+            values=values,
+            seeds=seeds,
+            judges=judges,
+            progress=progress,
+        )
+
+    return over
 
 
 def _matrix(source: Path, _out: Path, _device: str, settings: Sequence[str]) -> None:
@@ -161,6 +233,7 @@ STUDIES = {
     "motivation": Study(_motivation, MotivationSettings, "rollouts", Path("runs/motivation")),
     "attention": Study(_attention, AttentionSettings, "rollouts", Path("runs/attention")),
     "ablations": Study(_ablations, AblationSettings, "train/, validation/ and test/ data", Path("runs/ablations")),
+    "curves": Study(_curves, CurveSettings, "train/, validation/ and test/ data", Path("runs/curves")),
     "matrix": Study(_matrix, MatrixSettings, "recorded answers", None),
 }
 
@@ -178,9 +251,9 @@ def study(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go (default: runs/WHAT).")] = None,
 ) -> None:
-    """Potentials along the path, what [STOP] attends to, choices in training, baselines on recorded answers.
+    """Potentials along the path, what [STOP] attends to, choices in training, learning curves, recorded answers.
 
-    The same command goes on after a stop. ablations takes the options of a model as well: dtype, revision, ...
+    The same command goes on after a stop. ablations and curves take the options of a model as well: dtype, ...
     """
     if what not in STUDIES:
         raise UserError(f"no study is called '{what}': known are {', '.join(STUDIES)}")

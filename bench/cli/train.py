@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from prunebench.bench.cli.app import RUN, app
+from prunebench.bench.cli.app import RUN, app, watching
 from prunebench.bench.cli.at_hand import known, training_data
 from prunebench.bench.cli.options import Judge, device_of, judged
 from prunebench.bench.cli.settings import keys_of, model_options_of, set_option
-from prunebench.bench.progress import Spoken
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,11 @@ def train(
         write_training_curve(card, out)
     if not waiting:
         return
-    cards = train_methods(
-        load_local(model, device, options), data, waiting, out, asked.prefix, seed=asked.seed, judges=judges,
-        progress=Spoken(typer.echo),
-    )  # fmt: skip
-    for name, card in zip(waiting, cards, strict=True):
-        write_training_curve(card, out)
-        typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")
+    with watching() as progress:
+        cards = train_methods(
+            load_local(model, device, options), data, waiting, out, asked.prefix, seed=asked.seed, judges=judges,
+            progress=progress,
+        )  # fmt: skip
+        for name, card in zip(waiting, cards, strict=True):
+            write_training_curve(card, out)
+            typer.echo(f"{name}: validation AUROC {card.validation_auroc:.3f} -> {out / name}.json")

@@ -161,13 +161,18 @@ class Speed:
 def speed_of(engine: Engine, config: RunConfig, pilot: Pilot | None = None) -> Speed:
     """From as many paths as are sampled together, and from those of a ``pilot``, whose lengths count.
 
-    Of the two speeds the higher one, as few paths leave a machine idle; of as many paths whole ones tell more.
+    Of the two speeds the higher one, as few paths leave a machine idle; of as many paths whole ones tell more. Where
+    too few paths end to tell how long they are, a few go on for what is left of the time.
     """
     asked = Asked.of(engine, config, config.n)
     together = asked.requests[: max(1, engine.rows_in_flight // config.n)]
     trials = [pilot.trial] if pilot else []
     if pilot is None or (pilot.mean_tokens is not None and len(together) * config.n > len(pilot.trial.lengths)):
         trials.append(tried(engine, together, config.sampling, config.seed, min(TOKENS, asked.cap)))
+    if pilot is None and trials[0].mean_tokens(asked.cap) is None:
+        few = [replace(request, paths=request.paths[:PILOT_PATHS]) for request in asked.requests]
+        longer = tried(engine, few, config.sampling, config.seed, asked.cap, SECONDS - trials[0].seconds)
+        trials = [longer, *trials] if longer.mean_tokens(asked.cap) else trials
     longest, fastest = trials[0], max(trials, key=lambda trial: trial.speed)
     how = longest.how if fastest is longest else f"{fastest.tried}; how long paths are: {longest.how}"
     return Speed(fastest.speed, _read_speed(engine, longest, asked), longest.mean_tokens(asked.cap), asked.cap, how)

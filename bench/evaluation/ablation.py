@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.bench.engines.noise import noise_key
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation import metrics
 from prunebench.bench.evaluation.formats import number, with_interval
@@ -25,11 +24,13 @@ from prunebench.bench.progress import SILENT, Progress
 from prunebench.bench.provenance import method_code
 from prunebench.bench.rollouts.records import ProblemRecord
 from prunebench.bench.training.data import data_digest, training_lengths
+from prunebench.bench.training.loading import Judges
+from prunebench.bench.training.subsets import with_labels, with_prefixes, with_problems
 from prunebench.bench.training.tuning import save_learned
 from prunebench.methods.base import LearnablePruner, Scores
 from prunebench.methods.pool import LabelledPool, PrefixDataset
 
-Axis = Literal["tokens", "rank", "labels", "adapter", "prefix"]
+Axis = Literal["tokens", "rank", "labels", "adapter", "prefix", "problems", "prefixes"]
 
 VALUES: dict[Axis, tuple[str, ...]] = {
     "tokens": ("1", "2", "4", "6", "8"),
@@ -37,9 +38,20 @@ VALUES: dict[Axis, tuple[str, ...]] = {
     "labels": ("1", "4", "all"),
     "adapter": ("with", "without"),
     "prefix": ("L/2", "L", "2L", "all"),
+    "problems": ("50", "100", "200", "all"),
+    "prefixes": ("1", "2", "all"),
 }
 """What every axis runs over. ``tokens``, ``rank`` and ``adapter`` are hyper-parameters; ``labels`` is how many of the
-stored continuations make a training label; ``prefix`` is which lengths are trained on, L being the checkpoint."""
+stored continuations make a training label; ``prefix`` is which lengths are trained on, L being the checkpoint;
+``problems`` and ``prefixes`` (of a problem and a length) are how many are learned from."""
+_DRAWN: dict[str, Callable[[PrefixDataset, int, int], PrefixDataset]] = {
+    "labels": with_labels,
+    "problems": with_problems,
+    "prefixes": with_prefixes,
+}
+"""The axes of which every seed draws its own part of the data."""
+ALL = "all"
+"""On any of these axes and that of lengths: all there is, which is one and the same training."""
 
 
 class AblationRow(Row):
@@ -76,13 +88,17 @@ def ablate(
     *,
     values: Sequence[str] | None = None,
     seeds: int = 3,
+    judges: Judges | None = None,
     progress: Progress = SILENT,
 ) -> list[AblationRow]:
     """Train ``method`` (the settings that stay) once per value and seed, and let each keep the best ``k`` of N.
 
+    ``judges`` give each of them what it judges with.
+
     The validation data that choose the epoch are the same for every value. Each finished (value, seed) stays in
-    ``folder`` as ``<axis>-<value>-seed<seed>`` .safetensors and .json, so that the same call goes on where it stopped;
-    the rows are written there as ``<axis>.csv`` and ``<axis>.md``. ``progress`` says one sentence per (value, seed).
+    ``folder`` as ``<axis>-<value>-seed<seed>`` (``all-seed<seed>``: one for all axes) .safetensors and .json, so that
+    the same call goes on where it stopped; the rows are written there as ``<axis>.csv`` and ``<axis>.md``.
+    ``progress`` says one sentence per (value, seed).
 
     Raises UserError for a method without that axis, data that do not have a value or cannot be learned from, problems
     that are in two of the three data sets, and a folder of other settings.
@@ -96,6 +112,7 @@ def ablate(
     digests = {"validation": data_digest(validation), "test": data_digest(test)}
     scores: dict[str, list[list[Scores]]] = {value: [] for value in chosen}
     for count, plan in enumerate(plans, 1):
+        (judges or Judges({})).bind(plan.pruner)
         run = _run(plan, validation, records, folder, digests)
         scores[plan.value].append(run)
         progress.say(f"{method.name} {axis}={plan.value}, seed {plan.seed} ({count} of {len(plans)})")
@@ -120,9 +137,9 @@ class _Plan:
     def of(
         cls, method: LearnablePruner, axis: Axis, value: str, seed: int, train: PrefixDataset, position: int
     ) -> _Plan:
-        settings: dict[str, Any] = {"seed": seed}
-        if axis == "labels":
-            train = train if value == "all" else with_labels(train, _whole(axis, value), seed)
+        settings: dict[str, Any] = {"seed": seed} if "seed" in method.hyperparameters() else {}
+        if axis in _DRAWN:
+            train = train if value == ALL else _DRAWN[axis](train, _whole(axis, value), seed)
         elif axis == "prefix":
             train = _of_lengths(train, value, position)
         elif axis == "adapter":
@@ -135,7 +152,8 @@ class _Plan:
 
     @property
     def name(self) -> str:
-        return f"{self.axis}-{self.value.replace('/', '_')}-seed{self.seed}"
+        value = ALL if self.value == ALL else f"{self.axis}-{self.value.replace('/', '_')}"
+        return f"{value}-seed{self.seed}"
 
 
 def _check(
@@ -149,7 +167,7 @@ def _check(
 ) -> None:
     if axis not in get_args(Axis):
         raise UserError(f"unknown axis '{axis}'; known: {', '.join(get_args(Axis))}")
-    missing = {"seed", *({axis} & {"tokens", "rank", "adapter"})} - set(method.hyperparameters())
+    missing = ({axis} - set(_DRAWN) - {"prefix"}) - set(method.hyperparameters())
     if missing:
         raise UserError(f"'{method.name}' has no hyper-parameter '{min(missing)}'; this ablation is for: stop")
     if seeds < 1:
@@ -177,7 +195,7 @@ def _whole(axis: str, value: str) -> int:
 
 def _of_lengths(train: PrefixDataset, value: str, position: int) -> PrefixDataset:
     """The training pools at L/2, L or 2L only, or all of them."""
-    if value == "all":
+    if value == ALL:
         return train
     if value not in VALUES["prefix"]:
         raise UserError(f"prefix = '{value}': must be one of {', '.join(VALUES['prefix'])}")
@@ -190,36 +208,6 @@ def _of_lengths(train: PrefixDataset, value: str, position: int) -> PrefixDatase
             "label them with: prunebench label"
         )
     return PrefixDataset(pools)
-
-
-def with_labels(dataset: PrefixDataset, count: int, seed: int) -> PrefixDataset:
-    """The same prefixes, each labelled by ``count`` of its n continuations, drawn without replacement.
-
-    The number of successes among them is hypergeometric. A prefix's draw depends on the seed, its problem, path and
-    length, and on nothing else. Prefixes without continuations (finished paths) keep their verdict. Raises UserError
-    where there are fewer than ``count``.
-    """
-    return PrefixDataset(tuple(_with_labels(labelled, count, seed) for labelled in dataset))
-
-
-def _with_labels(labelled: LabelledPool, count: int, seed: int) -> LabelledPool:
-    pool, n = labelled.pool, labelled.continuations
-    if n == 0:
-        return labelled
-    if n < count:
-        raise UserError(
-            f"labels = {count}: the prefixes of {pool.task}/{pool.problem} have {n} continuations; label them with more"
-        )
-    correct = np.rint(labelled.success * n).astype(np.int64)
-    if not np.allclose(correct / n, labelled.success, rtol=0, atol=1e-9):
-        raise UserError(f"{pool.task}/{pool.problem}: its labels are no counts of {n} continuations; label it again")
-    drawn = [
-        np.random.default_rng(
-            [noise_key(seed, f"labels of {pool.task}", pool.problem), int(path), int(length), count]
-        ).hypergeometric(right, n - right, count)
-        for path, length, right in zip(pool.paths, pool.lengths, correct, strict=True)
-    ]
-    return replace(labelled, success=np.array(drawn, np.float64) / count, continuations=count)
 
 
 def _run(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from prunebench.bench.config import RunConfig, configured
 from prunebench.bench.engines.arithmetic import Arithmetic
@@ -95,7 +98,7 @@ def reopened(
         if row is first[row.method]
     }
     if by_paths:
-        records: Sequence[ProblemRecord] = read_paths(folder)
+        records: Sequence[ProblemRecord] = _written_paths(folder, results)
     else:
         stored = _stored(place, engine, results, config, folder, progress)
         records = [record.first(config.n) for record in _labelled(stored, results, inputs, folder)]
@@ -104,6 +107,22 @@ def reopened(
     arithmetic = Arithmetic(**known) if known else arithmetic_of(engine)
     setting = setting_of(arithmetic, config)
     return WrittenRun(results, config, setting, candidates, records, replays, folder, place)
+
+
+def _written_paths(folder: Path, results: Results) -> list[ProblemRecord]:
+    """The compared problems as ``paths.parquet`` tells them. Raises UserError where they are those of another run."""
+    records = read_paths(folder)
+    found: dict[str, list[str]] = {}
+    for record in records:
+        found.setdefault(record.task, []).append(record.problem)
+    shares = {task: [r.correct.mean() for r in records if r.task == task] for task in found}
+    told = {row.task: row["avg_at_n"].mean for row in results.rows if row.method == "none"}
+    right = all(math.isclose(100 * np.mean(shares[task]), told[task], abs_tol=1e-6) for task in shares if task in told)
+    if {task: sorted(names) for task, names in results.problems.items()} != {
+        task: sorted(names) for task, names in found.items()
+    } or not right:
+        raise UserError(f"{folder / PATHS}: not the paths of {folder / RESULTS}; both come of one comparison")
+    return records
 
 
 def _stored(

@@ -141,13 +141,18 @@ def read_guidelines(path: Path) -> list[Guideline]:
     return [Guideline.read(file) for file in files]
 
 
+def too_few(problems: int) -> str | None:
+    """Why the sweep of so many problems of a task gives no guideline, or None."""
+    if problems >= FEWEST_PROBLEMS:
+        return None
+    return f"{problems} problems in a task are too few to find an optimum: at least {FEWEST_PROBLEMS} are needed"
+
+
 def _require_enough(sweep: Sweep, curves: Sequence[Curve]) -> None:
     """An optimum is found where some ratio is significantly worse than the best, counted over all that are compared."""
     fewest = min(len(problems) for problems in sweep.problems.values())
-    if fewest < FEWEST_PROBLEMS:
-        raise UserError(
-            f"{fewest} problems in a task are too few to find an optimum: at least {FEWEST_PROBLEMS} are needed"
-        )
+    if (said := too_few(fewest)) is not None:
+        raise UserError(said)
     level = 1 - (1 - LEVEL) / sum(len(curve.gammas) - 1 for curve in curves)
     differences = [curve.maj[curve.best] - row for curve in curves for row in curve.maj]
     if not any(mean_interval(100 * difference, level, POINTS).low > 0 for difference in differences):

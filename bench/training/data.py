@@ -226,15 +226,23 @@ def labelled_folder(
     prefix_tokens: int,
     reads: Collection[Signal] = (),
     progress: Progress = SILENT,
+    learns: Collection[Signal] | None = None,
 ) -> tuple[PrefixDataset, PrefixDataset, str]:
     """(train, validation, sampling digest) from ``folder/{train,validation}/<any name>/{rollouts,labels}``.
 
     The training data hold the labelled prefixes at L/2, L and 2L, whichever there are; validation is at L. ``reads``
-    are the signals that the methods want. Raises UserError when a part is missing or was made by another model.
+    are the signals that the methods want, ``learns`` those of them that are learned from (None: all). Raises UserError
+    when a part is missing or was made by another model.
     """
     parts, digests = [], set()
-    tick = progress.stretch("reading tasks of labelled prefixes", sum(len(_labelled_in(folder / s)) for s in SPLITS))
-    for split, lengths in zip(SPLITS, (training_lengths(prefix_tokens), (prefix_tokens,)), strict=True):
+    plans = (training_lengths(prefix_tokens), reads if learns is None else learns), ((prefix_tokens,), reads)
+    count = sum(
+        len(RolloutStore.open(path / "rollouts").problems()) * len(lengths)
+        for split, (lengths, _) in zip(SPLITS, plans, strict=True)
+        for path in _labelled_in(folder / split)
+    )
+    tick = progress.stretch("reading labelled prefixes: problems and lengths", count)
+    for split, (lengths, wanted) in zip(SPLITS, plans, strict=True):
         pools: list[LabelledPool] = []
         for path in _labelled_in(folder / split):
             rollouts, labels = RolloutStore.open(path / "rollouts"), LabelStore.open(path / "labels")
@@ -243,8 +251,9 @@ def labelled_folder(
             stored = list(rollouts.read())
             for length in lengths:
                 named, distinct = partial(task_of, rollouts), split == "train"
-                pools += labelled_pools(engine, stored, labels, length, reads, named, distinct).pools
-            tick(1)
+                for problem in stored:
+                    pools += labelled_pools(engine, [problem], labels, length, wanted, named, distinct).pools
+                    tick(1)
         if not pools:
             raise UserError(_no_labels(folder / split, _labelled_in(folder / split), prefix_tokens))
         parts.append(PrefixDataset(tuple(pools)))

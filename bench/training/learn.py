@@ -16,12 +16,9 @@ from prunebench.bench.rollouts.sampling import engine_in_process, tasks_of
 from prunebench.bench.training.data import make_held_data, make_train_data
 from prunebench.bench.training.label_plans import LabelPlan
 from prunebench.bench.training.loading import Judges
-from prunebench.bench.training.tuning import train_methods
+from prunebench.bench.training.tuning import FEWEST_TO_LEARN_FROM, train_methods
 from prunebench.tasks.errors import NoProblemsError
 from prunebench.tasks.task import Task
-
-FEWEST_TO_LEARN_FROM = 8
-"""Training problems; with fewer a method learns the problems."""
 
 
 def training_tasks(config: RunConfig) -> list[Task]:

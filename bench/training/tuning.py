@@ -37,6 +37,8 @@ SEEDS = 3
 """What is drawn in learning is trained so many times: a row of a table is the mean over them."""
 RULES = 2
 """Of tuning; what was tuned by earlier ones is tuned again."""
+FEWEST_TO_LEARN_FROM = 8
+"""Problems; from fewer a method learns these problems."""
 KEPT = 8
 """What keeps paths apart is tuned by the vote of one path in so many, as 8 of 64."""
 
@@ -94,7 +96,12 @@ def train_methods(
     done, keys = already_trained(names, data, folder, prefix_tokens, model_hash=engine.digest, seed=seed, judges=judges)
     waiting = [name for name in names if name not in done]
     if waiting:
-        train, validation, sampling_digest = labelled_folder(engine, data, prefix_tokens, reads_of(waiting), progress)
+        learning = [name for name in waiting if issubclass(PRUNERS.get(name), LearnablePruner)]
+        train, validation, sampling_digest = labelled_folder(
+            engine, data, prefix_tokens, reads_of(waiting), progress, reads_of(learning)
+        )
+        for said in _too_few(train if learning else validation, validation):
+            progress.say(said)
     for name in names:
         yield (
             done[name]
@@ -114,6 +121,16 @@ def train_methods(
                 progress=progress,
             )
         )
+
+
+def _too_few(train: PrefixDataset, validation: PrefixDataset) -> Iterator[str]:
+    """What nobody should build on."""
+    for count, what in ((len(train.problems), "learned from"), (len(validation.problems), "tuned on")):
+        if count < FEWEST_TO_LEARN_FROM:
+            yield (
+                f"NOTE: {count} problems are too few: what is {what} them means nothing; label at least "
+                f"{FEWEST_TO_LEARN_FROM}"
+            )
 
 
 def train_method(
@@ -144,7 +161,7 @@ def train_method(
     folder.mkdir(parents=True, exist_ok=True)
     training = _Training(train, *halves(validation), folder, digest + code, judges or Judges({}), progress)
     tried = [training.tried(pruner) for pruner in proposed]
-    best = max(tried, key=lambda trial: trial.rank)  # of equal ones the first
+    best = training.best(tried)
     learned, members = isinstance(best.pruner, LearnablePruner), training.members(best, seed)
     for number, member in enumerate(members):
         if isinstance(member.pruner, LearnablePruner):
@@ -257,6 +274,12 @@ class _Training:
         tried = Tried(pruner, auroc, float(np.mean(votes)), tied)
         self.progress.say(f"{pruner.name} {describe(pruner)}: {tried.said}")
         return tried
+
+    def best(self, tried: Sequence[Tried]) -> Tried:
+        """Of equal ones the first."""
+        if len(tried) > 1 and len({trial.rank for trial in tried}) == 1:
+            self.progress.say(f"{tried[0].pruner.name}: all {len(tried)} configurations rank alike; the first is taken")
+        return max(tried, key=lambda trial: trial.rank)
 
     def members(self, best: Tried, seed: int) -> list[Tried]:
         """The chosen configuration trained with :data:`SEEDS` seeds; alone where nothing is drawn in learning."""

@@ -17,6 +17,7 @@ from prunebench.bench.evaluation.metrics import ranks
 from prunebench.bench.evaluation.results import POOLED, QuadrantName, ResultRow, Results
 from prunebench.bench.evaluation.statistics import UNDEFINED, Interval, mean_interval
 from prunebench.bench.files import write_atomically
+from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.figures.report.template import SortableCell, page_of, sortable
 from prunebench.figures.side_by_side import SideBySide
 from prunebench.figures.style import QUADRANTS, rows_of, theme
@@ -42,9 +43,10 @@ class Standing:
 def standings(runs: Sequence[Results]) -> list[Standing]:
     """Every method but the controls, the best mean rank first.
 
-    In every pair of a model and a task the methods that are in all of them are ranked by their avg@k, ties sharing
-    their mean rank. The interval is over the pairs: it says how a method does elsewhere only as far as those are like
-    these. Raises UserError where no method is in every comparison.
+    In every pair of a model and a task the methods that are in all of them and compete at equal retention are ranked by
+    their avg@k, ties sharing their mean rank; procedures that nobody tuned keep as many paths as they like. The
+    interval is over the pairs: it says how a method does elsewhere only as far as those are like these. Raises
+    UserError where no method is in every comparison.
     """
     gains = {pair: found for run, results in enumerate(runs) for pair, found in _gains(run, results).items()}
     common = set.intersection(*(set(of_pair) for of_pair in gains.values()))
@@ -66,11 +68,13 @@ def standings(runs: Sequence[Results]) -> list[Standing]:
 def _gains(run: int, results: Results) -> Mapping[Pair, dict[str, float]]:
     """By task of a run, what its methods gain over keeping all; the pooled table counts for nothing beside others."""
     tasks = [task for task in dict.fromkeys(row.task for row in results.rows) if task != POOLED]
+    tested = {row.method for row in results.rows if not math.isnan(row["p_holm"].mean)}
+    apart = {name for name in PROCEDURES if name not in tested}
     return {
         (run, task): {
             row.method: row["delta"].mean
             for row in rows_of(results, task)
-            if row.quadrant != "control" and not math.isnan(row["delta"].mean)
+            if row.quadrant != "control" and not math.isnan(row["delta"].mean) and row.method not in apart
         }
         for task in tasks
     }

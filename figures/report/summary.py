@@ -15,6 +15,7 @@ def answer(results: Results, task: str) -> str:
     methods = [row for row in rows if row.quadrant != "control" and not math.isnan(row["delta"].mean)]
     if not methods:
         return "Nothing is answered: no method besides the controls took part."
+    methods = [row for row in methods if not math.isnan(row["p_holm"].mean)] or methods  # who competes
     k, n = _usual(methods)
     established = [row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean > 0]
     if not established:

@@ -61,7 +61,7 @@ def test_rows_are_read_back_from_the_folder_that_ablate_writes(tmp_path: Path) -
     folder = tmp_path / "ablations"
     folder.mkdir()
     run = RunFolder(tmp_path)
-    with pytest.raises(UserError, match="no ablation is in it"):
+    with pytest.raises(UserError, match="nothing trained is in it"):
         _ = run.ablations
     (folder / "rank.csv").write_text(rows_csv([row for row in ROWS if row.axis == "rank"]))
     assert [(row.value, row.avg_at_k.mean) for row in run.ablations] == [("4", 38), ("8", 39), ("16", 40), ("32", 41)]

@@ -74,3 +74,39 @@ def test_a_figure_of_ones_own_is_drawn_by_name(prunebench, tmp_path):
     )
     code, out, _ = prunebench("figures", "runs/demo", "sizes", "--plugin", "sizes.py", "--out", "out")
     assert code == 0 and "sizes.png, sizes.svg, sizes.csv" in out
+
+
+def test_what_a_run_cannot_answer_is_refused_before_anything_is_read(prunebench, monkeypatch):
+    monkeypatch.setattr("prunebench.bench.evaluation.rebuild.reopened", None)
+    real = Path(__file__).parents[3] / "docs" / "real"
+    assert "entropy is held against itself" in refused(prunebench("versus", real, "entropy", "margin", "entropy"))
+    said = refused(prunebench("versus", real))
+    assert "no methods were chosen on validation problems; name those to compare: none, random, length" in said
+    said = refused(prunebench("versus", real, "stop", "entropy"))
+    assert "'stop' took no part; there are none, random" in said and "did you mean" not in said
+    assert "did you mean 'entropy' or" in refused(prunebench("versus", real, "entropie", "none"))
+
+
+@pytest.mark.parametrize("command", ["versus", "rebuild"])
+def test_paths_of_another_comparison_are_told(prunebench, command, tmp_path):
+    docs = Path(__file__).parents[3] / "docs"
+    shutil.copy(docs / "aime" / "results.json", tmp_path)
+    for file in ("decisions.parquet", "paths.parquet"):
+        shutil.copy(docs / "real" / file, tmp_path)
+    names = ["agreement", "none"] if command == "versus" else ["--out", "o"]
+    assert "paths.parquet: not the paths of" in refused(prunebench(command, tmp_path, *names))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("compare", "--keep", "4"),
+            "No such option: --keep (Possible options: --help, --k); see prunebench compare --help",
+        ),
+        (("guideline", "--budget", "4k"), "Missing option '--prefix'; see prunebench guideline --help"),
+        (("demoo",), "No such command 'demoo'. Did you mean 'demo'?; see prunebench --help"),
+    ],
+)
+def test_what_no_command_takes_is_one_sentence_too(prunebench, arguments, sentence):
+    assert refused(prunebench(*arguments)) == f"prunebench: {sentence}"

@@ -13,7 +13,7 @@ from tests.bench.conftest import refused
     [
         (
             ("motivatoin", "store"),
-            "no study is called 'motivatoin': known are motivation, attention, ablations, matrix",
+            "no study is called 'motivatoin': known are motivation, attention, ablations, curves, matrix",
         ),
         (("motivation", "store"), "store: no manifest.json"),
         (("attention", "store", "--set", "numer=3"), "--set numer=3: unknown key 'numer'; did you mean 'number'?"),

@@ -13,10 +13,11 @@ import pytest
 from scipy.stats import chisquare, hypergeom, t
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.ablation import VALUES, AblationRow, ablate, to_markdown, with_labels
+from prunebench.bench.evaluation.ablation import VALUES, AblationRow, ablate, to_markdown
 from prunebench.bench.evaluation.results import rows_csv
 from prunebench.bench.progress import Spoken
 from prunebench.bench.rollouts.records import ProblemRecord
+from prunebench.bench.training.subsets import with_labels, with_prefixes, with_problems
 from prunebench.methods.base import LearnablePruner, NotFittedError, Signal, Source
 from prunebench.methods.examples import example_dataset, example_pool
 from prunebench.methods.learned.otv import OneTokenVerification
@@ -220,6 +221,32 @@ def test_the_labels_axis_trains_on_drawn_labels(tmp_path):
     means = [mean for _, _, mean in Weighing.fits]
     expected = [with_labels(TRAIN, count, seed).success.mean() for count in (1, 4) for seed in (0, 1)]
     assert means == pytest.approx([*expected, TRAIN.success.mean(), TRAIN.success.mean()])
+
+
+def test_fewer_problems_are_among_more_of_the_same_seed_and_another_seed_draws_others():
+    drawn = {count: with_problems(TRAIN, count, 0).problems for count in (2, 4, 6)}
+    assert drawn[2] < drawn[4] < drawn[6] == TRAIN.problems and [len(names) for names in drawn.values()] == [2, 4, 6]
+    assert len({frozenset(with_problems(TRAIN, 2, seed).problems) for seed in range(8)}) > 3
+    with pytest.raises(UserError, match="problems = 7: there are 6 to learn from"):
+        with_problems(TRAIN, 7, 0)
+
+
+def test_fewer_prefixes_keep_their_labels_and_the_pool_that_they_are_related_to():
+    for before, after in zip(TRAIN, with_prefixes(TRAIN, 2, 1), strict=True):
+        rows = [before.pool.paths.tolist().index(path) for path in after.pool.paths]
+        assert len(rows) == 2 and after.success.tolist() == before.success[rows].tolist()
+        assert after.everything is before.everything and after.labelled.tolist() == before.labelled[rows].tolist()
+        assert [after.pool.text[i] for i in range(2)] == [before.pool.text[row] for row in rows]
+    assert with_prefixes(TRAIN, N, 1).pools == TRAIN.pools
+    assert len({tuple(with_prefixes(TRAIN, 2, seed).pools[0].pool.paths) for seed in range(8)}) > 3
+
+
+def test_all_there_is_is_one_training_on_every_axis(tmp_path):
+    rows = run(tmp_path, "problems", values=("2", "all"), seeds=1)
+    assert len(Weighing.fits) == 2 and [row.train_prefixes for row in rows] == [2 * N, 6 * N]
+    rows += run(tmp_path, "prefixes", values=("2", "all"), seeds=1)
+    assert len(Weighing.fits) == 3 and [row.train_prefixes for row in rows[2:]] == [12, 6 * N]
+    assert rows[1].avg_at_k == rows[3].avg_at_k
 
 
 # --- prefix lengths ---

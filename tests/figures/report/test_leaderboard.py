@@ -32,6 +32,16 @@ def test_methods_are_ranked_in_every_pair_of_a_model_and_a_task(runs):
     assert [row.model for row in lines["stop"].gains] == ["embedded", "larger"]
 
 
+def test_a_procedure_that_nobody_tuned_keeps_as_many_as_it_likes_and_has_no_rank(runs):
+    def named(run):
+        rows = [changed(r, method="esc", p_holm=math.nan) if r.method == "linear-probe" else r for r in run.rows]
+        return run.model_copy(update={"rows": rows})
+
+    lines = {line.method: line for line in standings([named(run) for run in runs])}
+    assert math.isnan(lines["esc"].rank.mean) and lines["esc"].gains[1] is not None
+    assert lines["mix_of_everything"].rank.mean == 1.0 and lines["stop"].rank.mean == 2.0
+
+
 def test_few_pairs_have_no_interval_and_say_so(results):
     two = results.model_copy(
         update={"rows": [row for row in results.rows if row.task in ("power", "program")],

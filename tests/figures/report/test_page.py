@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 
 import pytest
@@ -110,6 +111,11 @@ def test_the_report_opens_with_the_answer_in_one_sentence(results):
     assert "mix_of_everything (quadrant mixed) gains most, +12.1 [" in said and "at 8 of 64 paths" in said
     nothing = results.model_copy(update={"rows": [changed(r, p_holm=1.0) for r in results.rows]})
     assert answer(nothing, "all").startswith("Not established: none of 8 methods")
+    apart = [changed(r, p_holm=math.nan if r.method == "stop" else 1.0) for r in results.rows]
+    said = answer(results.model_copy(update={"rows": apart}), "all")
+    assert said.startswith("Not established: none of 7 methods") and "that of stop" not in said, (
+        "who is tested competes"
+    )
     controls = results.model_copy(update={"rows": [r for r in results.rows if r.quadrant == "control"]})
     assert answer(controls, "all").startswith("Nothing is answered")
 
