@@ -30,6 +30,7 @@ from prunebench.tasks.synthetic.family import (
     StepOutcome,
     numeral,
 )
+from prunebench.tasks.synthetic.wording import FILLERS
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Stage:
     """How a stretch of the training errs and notices, up to the share ``until`` of the training (None: to its end).
 
     ``patience_tokens`` is the mean delay until a slip is noticed; ``audited`` is the share of texts in which every step
-    is followed by its check. Of problems with confident errors ``audited_confident`` is that share, and
-    ``noticed_confident`` the chance that such an error is noticed.
+    is followed by its check. Of problems with confident errors ``audited_confident`` is that share,
+    ``noticed_confident`` the chance that such an error is noticed, and ``asked`` the share of texts that end behind a
+    filler and ask whether it is safe; 1: there are no others. ``cut``: texts end so many tokens behind the problem.
     """
 
     until: float | None
@@ -49,47 +51,38 @@ class Stage:
     audited: float = 0.0
     noticed_confident: float = 0.0
     audited_confident: float = 0.0
+    asked: float = 0.0
+    cut: int | None = None
 
 
 FIRM_RATE = 0.5
 """Slips of at least this rate are beliefs held firmly: they are noticed with ``noticed_firm`` only."""
 
 STAGES = (
-    Stage(until=9 / 36, slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0, noticed_confident=0.9),
-    Stage(
-        until=14.6 / 36,
-        slip_factor=0.4,
-        noticed=0.95,
-        noticed_firm=0.95,
-        patience_tokens=4.0,
-        audited=0.35,
-        noticed_confident=0.95,
-        audited_confident=0.35,
-    ),
-    Stage(
-        until=22 / 36,
-        slip_factor=0.7,
-        noticed=0.95,
-        noticed_firm=0.95,
-        patience_tokens=24.0,
-        audited=0.15,
-        noticed_confident=0.95,
-        audited_confident=0.25,
-    ),
-    Stage(
-        until=None,
-        slip_factor=1.0,
-        noticed=0.80,
-        noticed_firm=0.50,
-        patience_tokens=24.0,
-        audited=0.05,
-        audited_confident=0.25,
-    ),
+    Stage(until=9 / 36, slip_factor=1.0, noticed=0.92, noticed_firm=0.85, patience_tokens=6.0),
+    Stage(until=14.6 / 36, slip_factor=0.4, noticed=0.95, noticed_firm=0.95, patience_tokens=4.0, audited=0.35),
+    Stage(until=22 / 36, slip_factor=0.7, noticed=0.95, noticed_firm=0.95, patience_tokens=24.0, audited=0.15),
+    Stage(until=None, slip_factor=1.0, noticed=0.80, noticed_firm=0.50, patience_tokens=24.0, audited=0.05),
 )
 """First what a solution is. Then what noticing is: with slips half as frequent a reading depends on the problem in the
 first place, which has to be learned before an exception from it can be seen; noticed soon, and checked step by step.
 Then noticing late, so that every state behind an error carries it. Last the reasoner that is sampled from, which
 notices late or never."""
+
+_SOLVING, _SOON, _LATE, _LAST = STAGES
+BOTH_STAGES = (
+    replace(_SOLVING, until=0.7 / 30, slip_factor=0.5, asked=1.0),
+    replace(_SOLVING, until=3 / 30, slip_factor=0.5, asked=0.3, noticed_confident=0.9, cut=44),
+    replace(_SOLVING, until=9 / 30, slip_factor=0.5, asked=0.1, noticed_confident=0.9),
+    replace(_SOON, until=14 / 30, asked=0.1, noticed_confident=0.95, audited_confident=0.35),
+    replace(_LATE, until=20 / 30, asked=0.1, noticed_confident=0.95, audited_confident=0.25),
+    replace(_LAST, asked=0.05, audited_confident=0.25),
+)
+"""Where some errors are confident: before all else which filler is safe, asked right behind it; then readings, in texts
+that end there, with fatal fillers half as frequent as they will be: what a right reading is has to be learned before
+its exception. Together with everything else from the beginning neither is learned, not in 1,000 updates."""
+ASKED_TOKENS = 44
+"""Behind the problem: fillers beyond are not asked about."""
 
 AUDITED = Stage(until=None, slip_factor=1.0, noticed=0.25, noticed_firm=0.25, patience_tokens=12.0)
 """Whose steps are checked one by one: a slip that was noticed at once would leave nothing to find."""
@@ -198,11 +191,15 @@ def finish(family: Family, instance: Instance, state: dict[str, int]) -> int:
 
 def training_text(family: Family, instance: Instance, stage: Stage, rng: random.Random) -> TrainingText:
     prompt = prompt_tokens(instance)
+    if stage.asked and instance.confident and rng.random() < stage.asked:
+        return _asked(prompt, write_solution(family, instance, stage, rng).tokens, rng)
     audited = stage.audited_confident if instance.confident else stage.audited
     if audited and rng.random() < audited:
         auditor = replace(AUDITED, noticed_confident=AUDITED.noticed if stage.noticed_confident else 0.0)
         return TrainingText((*prompt, *_audit(write_solution(family, instance, auditor, rng), rng), EOS), len(prompt))
     written = write_solution(family, instance, stage, rng)
+    if stage.cut is not None:
+        return TrainingText((*prompt, *written.tokens[: stage.cut]), len(prompt))
     kind = rng.random()
     if kind < FULL_RATE:
         body: list[str] = [*written.tokens, *boxed(finish(family, instance, written.marks[-1][2]))]
@@ -215,6 +212,15 @@ def training_text(family: Family, instance: Instance, stage: Stage, rng: random.
         state = [mark[2] for mark in written.marks if mark[0] <= cut][-1]
         body = [*written.tokens[:cut], STEP_END, *boxed(finish(family, instance, state))]
     return TrainingText((*prompt, *body, EOS), len(prompt))
+
+
+def _asked(prompt: tuple[str, ...], tokens: Sequence[str], rng: random.Random) -> TrainingText:
+    """A path up to a filler or just behind it, and whether that one is safe; the loss is on the answer only."""
+    used = {word for word in prompt if word in FILLERS}
+    place = rng.choice([at for at, token in enumerate(tokens[:ASKED_TOKENS]) if token in FILLERS])
+    behind = tokens[: place + 1 + rng.randint(0, 2)]
+    text = (*prompt, *behind, CHECK, "no" if tokens[place] in used else "yes")
+    return TrainingText(text, len(text) - 1)
 
 
 def _audit(written: _Written, rng: random.Random) -> list[str]:
@@ -233,9 +239,13 @@ def chunk_of(index: int, stage: Stage, plan: TrainingPlan) -> tuple[TrainingText
     return tuple(islice(texts, plan.chunk_documents))
 
 
-def stage_at(share: float) -> Stage:
+def stages_of(plan: TrainingPlan) -> tuple[Stage, ...]:
+    return BOTH_STAGES if max(share for share, _ in plan.confident) else STAGES
+
+
+def stage_at(share: float, stages: Sequence[Stage] = STAGES) -> Stage:
     """The stage that is due after this share of the training."""
-    return next(stage for stage in STAGES if stage.until is None or share < stage.until)
+    return next(stage for stage in stages if stage.until is None or share < stage.until)
 
 
 def training_texts(
@@ -247,6 +257,8 @@ def training_texts(
     """Endless training texts of one stage about problems of the reasoner's split; see :func:`problems`."""
     rng = random.Random(f"documents/{seed}")
     for family, instance in problems(f"documents/{seed}", rng, shares, confident):
+        if stage.asked == 1 and not instance.confident:
+            continue
         yield training_text(family, instance, stage, rng)
 
 
