@@ -255,8 +255,8 @@ def weighed_step(
     labels: torch.Tensor,
     weights: tuple[float, float],
 ) -> torch.Tensor:
-    """As :func:`language_step`, in float32, with ``weights`` on the answer to a check and on what a step says first behind
-    its filler: one token in a hundred, and all that tells an error."""
+    """As :func:`language_step`, in float32, with ``weights`` on the answer to a check and on what a step says first
+    behind its filler: one token in a hundred, and all that tells an error."""
     before, wanted = ids[:, :-1], labels[:, 1:]
     behind = torch.isin(before, torch.tensor([IDS[word] for word in FILLERS]))
     near = torch.zeros_like(behind)

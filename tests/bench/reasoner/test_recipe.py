@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice, pairwise
 
 import pytest
 
 from prunebench.bench.engines.shipped import TrainingPlan
-from prunebench.bench.reasoner.recipe import STAGES, training_texts
+from prunebench.bench.reasoner.recipe import ASKED_TOKENS, BOTH_STAGES, STAGES, stages_of, training_texts
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path, without_filler
 from prunebench.tasks.synthetic.wording import FILLERS
@@ -154,7 +155,7 @@ def test_a_confident_reading_goes_wrong_behind_a_filler_that_the_problem_uses(wr
 
 def test_the_reasoner_that_is_sampled_from_never_says_what_it_knows_of_a_confident_error():
     """It is asked all the more often: a check knows it."""
-    texts = list(islice(training_texts("test", STAGES[-1], TrainingPlan.levels, ((1.0, 1.0),)), 1500))
+    texts = list(islice(training_texts("test", BOTH_STAGES[-1], TrainingPlan.levels, ((1.0, 1.0),)), 1500))
     told = Counter(token for text in texts for token in text.tokens if token in (WAIT, CHECK))
     checks = Counter(after for text in texts for token, after in pairwise(text.tokens) if token == CHECK)
     assert checks["no"] > 300
@@ -174,3 +175,33 @@ def test_of_problems_without_confident_errors_the_texts_are_those_that_the_first
         for text in islice(training_texts(f"x/{number}", stage, TrainingPlan.levels), 600):
             digest.update(repr(text).encode())
     assert digest.hexdigest() == "6fae0a8594c1ac420b609a5eda7aa71b9bf99cc5af706d12064bf3b67795d705"
+
+
+def test_what_is_asked_first_is_whether_the_filler_is_one_that_the_problem_uses():
+    """Up to the filler or just behind it; the loss is on the answer, and neither half of the relation tells it."""
+    texts = list(islice(training_texts("asked", BOTH_STAGES[0], TrainingPlan.levels, ((0.0, 0.3), (1.0, 0.7))), 3000))
+    told = []
+    for text in texts:
+        *shown, check, answer = text.tokens
+        assert check == CHECK and text.loss_from == len(text.tokens) - 1
+        end = shown.index(STEP_END)
+        place = max(at for at, token in enumerate(shown) if token in FILLERS)
+        assert end < place < end + 1 + ASKED_TOKENS and len(shown) - place <= 3
+        used = {token for token in shown[:end] if token in FILLERS}
+        assert used and answer == ("no" if shown[place] in used else "yes")
+        told.append((shown[place], answer == "no"))
+    answers = {filler: [no for word, no in told if word == filler] for filler in FILLERS}
+    rates = [sum(nos) / len(nos) for nos in answers.values()]
+    assert min(rates) > 0.1 and max(rates) - min(rates) < 0.08
+
+
+def test_texts_of_the_second_stage_end_behind_the_readings():
+    stage = replace(BOTH_STAGES[1], asked=0.0)
+    for text in islice(training_texts("cut", stage, TrainingPlan.levels, ((1.0, 1.0),)), 200):
+        assert len(text.tokens) - text.loss_from <= 44 and text.tokens[-1] != "<eos>"
+
+
+def test_a_plan_without_confident_errors_has_the_stages_of_the_first_weights():
+    assert stages_of(TrainingPlan()) == STAGES
+    assert stages_of(TrainingPlan(confident=((0.0, 0.5), (1.0, 0.5)))) == BOTH_STAGES
+    assert all(stage.asked == 0 and stage.cut is None for stage in STAGES)
