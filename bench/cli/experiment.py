@@ -95,6 +95,8 @@ def advise(
         typer.echo(f"  shipped for {config.model} and not trained again: {', '.join(at_hand)}")
     if plan_only:
         return
+    if said := _replaced(out / "recommendation.json"):
+        typer.echo(said)
     with watching() as progress:
         advised = advice(
             engine, config, recipe, taught, [name for name in names if name not in taught], out, shipped=shipped,
@@ -105,6 +107,14 @@ def advise(
         typer.echo(line)
     typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; all in one table, that ratio of all stored paths:")
     typer.echo(_table(out, config, advised, context.obj))
+
+
+def _replaced(file: Path) -> str | None:
+    """What stands in for nothing any more once this advice is there."""
+    from prunebench.bench.guideline.recommendation import Recommendation
+
+    before = Recommendation.read(file).command if file.exists() else command_line()
+    return None if before == command_line() else f"{file}: this advice takes the place of that of: {before}"
 
 
 def _planned(

@@ -93,7 +93,8 @@ class Recommendation(Document):
             f"{_points(self.gain, sign=True)} over keeping all at the same cost",
             *(f"  the same for {share} of that cost: {_points(gain, sign=True)} over keeping all at the whole cost"
               for share, gain in self.cheaper.items()),
-            f"  random pruning at the same ratio: {_points(self.chance, sign=True)}",
+            *([] if math.isnan(self.chance.mean) else
+              [f"  random pruning at the same ratio: {_points(self.chance, sign=True)}"]),
             *([f"  {self.diagnosis.line()}"] if self.diagnosis else []),
         ]  # fmt: skip
         if self.problems < FEWEST_TO_RECOMMEND:

@@ -95,7 +95,8 @@ class Vote(ABC):
             seen = evidence[draw, kept]
             if not np.isfinite(seen).all():
                 raise ValueError(f"{type(self).__name__}: evidence of row {np.argmin(np.isfinite(seen))} is not finite")
-            weights[draw, kept] = self.weights(seen)
+            weighed = self.weights(seen)
+            weights[draw, kept] = weighed if np.any(weighed) else 1.0  # who says nothing of any path prefers none
         return weights
 
 

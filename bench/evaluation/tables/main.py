@@ -158,7 +158,7 @@ def _notes(
     notes += _found_by([records[problem] for problem in problems])
     ties = {name: 100 * float(method.vote_tied[problems].mean()) for name, method in methods.items()}
     defined = {name: share for name, share in ties.items() if not math.isnan(share)}
-    if defined:
+    if any(defined.values()):
         most = max(defined, key=lambda name: defined[name])
         notes.append(f"at most {ties[most]:.1f} % of the votes were tied ({most}); a tie counts its expected value")
     if len(defined) < len(ties):

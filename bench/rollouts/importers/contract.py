@@ -62,7 +62,8 @@ class SourcePath:
 class SourceProblem:
     """One problem with its paths; ``gold`` as ``gold_of`` gives it.
 
-    ``left_out`` counts paths of the source that are not complete, hence not here.
+    ``left_out`` counts paths of the source that are not complete, hence not here. ``unread``: fields of its rows that
+    nobody reads.
     """
 
     task: str
@@ -72,6 +73,7 @@ class SourceProblem:
     paths: list[SourcePath]
     probe_every: int | None = None
     left_out: int = 0
+    unread: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

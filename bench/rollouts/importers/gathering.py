@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from prunebench.bench.errors import UserError
 from prunebench.bench.rollouts.importers.contract import SourcePath, SourceProblem
@@ -18,9 +18,16 @@ class Gathering:
         self._problems: dict[str, SourceProblem] = {}
 
     def add(
-        self, record: Record, problem: str, prompt: str, gold: str, paths: Sequence[SourcePath], left_out: int = 0
+        self,
+        record: Record,
+        problem: str,
+        prompt: str,
+        gold: str,
+        paths: Sequence[SourcePath],
+        left_out: int = 0,
+        unread: Collection[str] = (),
     ) -> None:
-        """``record`` is where they come from, ``gold`` as ``gold_of`` gives it.
+        """``record`` is where they come from, ``gold`` as ``gold_of`` gives it; ``unread``: what nobody reads.
 
         Raises UserError for a second gold answer, and for another question: a name would stand for two problems.
         """
@@ -38,6 +45,7 @@ class Gathering:
         known.prompt = known.prompt or prompt
         known.paths += paths
         known.left_out += left_out
+        known.unread |= set(unread)
 
     def problems(self) -> Iterator[SourceProblem]:
         yield from self._problems.values()

@@ -182,6 +182,7 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
     report.problems += 1
     report.promptless += not problem.prompt
     report.left_out += problem.left_out
+    report.unread |= problem.unread
     return StoredProblem(
         task=problem.task,
         problem=problem.problem,

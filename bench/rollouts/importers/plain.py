@@ -49,7 +49,9 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
         if not _there(record, "answer"):
             raise _absent(record, "answer")
         gold = chosen.gold(record, problem) or gold_of(record, "answer", options)
-        gathering.add(record, problem, prompt, gold, list(map(_path, paths)))
+        read_ones = {record.names.get(field, field) for field in (*OF_PROBLEM, *OF_PATH)}
+        unread = [str(name) for name in record.values if name not in read_ones]
+        gathering.add(record, problem, prompt, gold, list(map(_path, paths)), unread=unread)
     yield from chosen.lettered(gathering.problems())
 
 

@@ -22,8 +22,9 @@ class Report:
     ``unanswered`` and ``ungradable``: paths per problem whose answer could not be parsed, or not be compared with the
     gold answer. ``verdicts``: paths that the source had graded; ``disagreements``: those graded otherwise here, per
     problem. ``missing``: paths without a signal, per signal; ``dropped``: signals that did not have one finite value
-    per token. ``left_out``: paths of the source that are not complete. ``tokens``: as in the manifest. ``guessed``: the
-    answer type that nobody named, unless it is the usual one. ``promptless``: problems without a prompt.
+    per token. ``left_out``: paths of the source that are not complete; ``unread``: fields of its rows that nobody
+    reads. ``tokens``: as in the manifest. ``guessed``: the answer type that nobody named, unless it is the usual one.
+    ``promptless``: problems without a prompt.
     ``lengths``: of every path, in tokens.
     """
 
@@ -35,6 +36,7 @@ class Report:
     empty: int = 0
     verdicts: int = 0
     left_out: int = 0
+    unread: set[str] = field(default_factory=set)
     promptless: int = 0
     lengths: list[int] = field(default_factory=list)
     cut: Counter[str] = field(default_factory=Counter)
@@ -84,6 +86,12 @@ class Report:
             )
         if self.guessed:
             lines.append(f"answers: {self.guessed}, as every gold answer is a letter (--answer-type says otherwise)")
+        if self.unread:
+            lines.append(
+                f"fields that are not read (docs/importing.md has the others): {', '.join(sorted(self.unread))}"
+            )
+        if self.verdicts:
+            lines.append(f"verdicts of the source: {self.verdicts}")
         if self.promptless:
             lines.append(f"problems without a prompt: {self.promptless}")
         for what, counts in (

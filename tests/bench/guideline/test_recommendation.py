@@ -101,6 +101,13 @@ def test_problems_of_several_tasks_count_together():
     assert found.problems == 80 and found.tasks == ["a", "b"]
 
 
+def test_chance_is_told_where_it_was_swept_only():
+    with_chance = recommend(made_up({("stop", 0.25): 10.0, ("random", 0.25): 0.0}), 4000.0)
+    assert sum("random pruning at the same ratio" in line for line in with_chance.lines()) == 1
+    without = recommend(made_up({("stop", 0.25): 10.0}), 4000.0)
+    assert not any("random pruning" in line or "nan" in line for line in without.lines())
+
+
 def test_it_is_written_and_read_back(tmp_path):
     found = recommend(made_up({("stop", 0.25): 10.0}), 4000.0, "prunebench advise")
     found.save(tmp_path / "recommendation.json")

@@ -43,6 +43,15 @@ def test_score_weighted_lets_one_sure_path_outvote_two():
     assert ScoreWeighted().elect(classes, np.array([0.3, 0.3, 0.6])).winners == (0, 1)
 
 
+def test_scores_that_are_all_zero_prefer_no_path():
+    """What reads no prefix says 0 of every path: its vote is the majority's, not one among all answers by chance."""
+    assert ScoreWeighted().elect(np.array([0, 1, 0, 2]), np.zeros(4)).winners == (0,)
+    right, tied = ScoreWeighted().correctness(
+        np.array([[0, 1, 0, 2]]), np.ones((1, 4), bool), 0, evidence=np.zeros((1, 4))
+    )
+    assert right.tolist() == [1.0] and tied.tolist() == [False]
+
+
 def test_sums_that_differ_by_rounding_only_are_a_tie():
     assert ScoreWeighted().elect(np.array([0, 0, 0, 1]), np.array([0.1, 0.1, 0.1, 0.3])).tied
 

@@ -268,6 +268,7 @@ def test_the_report_counts_and_names_what_is_missing():
         "left out: 2 paths that the source had stopped early",
         "tokens: words, not the model's tokens (--set tokenizer=FOLDER_OR_ID counts those)",
         "lengths of paths: mean 3 words (guideline --task-length), median 5",
+        "verdicts of the source: 8",
         "problems without a prompt: 2",
         "paths without an answer that could be parsed: 4 (t/a: 2, t/b: 2)",
         "paths with an answer that could not be graded: 2 (t/a: 1, t/b: 1)",

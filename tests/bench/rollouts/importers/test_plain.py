@@ -336,3 +336,18 @@ def test_the_report_says_how_long_paths_are(json_lines, imported):
     rows = [{"problem": "a", "answer": "5", "text": " ".join(["so"] * count)} for count in (2, 3, 10)]
     _, report = imported("plain", json_lines(rows))
     assert "lengths of paths: mean 5 words (guideline --task-length), median 3" in report.lines()
+
+
+ROW = {"problem": "a", "answer": "5", "text": "so \\boxed{5}"}
+
+
+def test_fields_that_nobody_reads_are_told(json_lines, imported):
+    _, report = imported("plain", json_lines([{**ROW, "finnish": "length", "corect": 1}, {**ROW, "level": 2}]))
+    assert "fields that are not read (docs/importing.md has the others): corect, finnish, level" in report.lines()
+    assert not any("verdicts of the source" in line for line in report.lines())
+
+
+def test_verdicts_that_were_read_are_told(json_lines, imported):
+    _, report = imported("plain", json_lines([{**ROW, "finish": "length", "correct": True}] * 2))
+    assert "verdicts of the source: 2" in report.lines()
+    assert not any("not read" in line for line in report.lines())
