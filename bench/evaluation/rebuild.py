@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from prunebench.bench.config import RunConfig, configured
 from prunebench.bench.engines.arithmetic import Arithmetic
@@ -112,15 +109,9 @@ def reopened(
 def _written_paths(folder: Path, results: Results) -> list[ProblemRecord]:
     """The compared problems as ``paths.parquet`` tells them. Raises UserError where they are those of another run."""
     records = read_paths(folder)
-    found: dict[str, list[str]] = {}
-    for record in records:
-        found.setdefault(record.task, []).append(record.problem)
-    shares = {task: [r.correct.mean() for r in records if r.task == task] for task in found}
-    told = {row.task: row["avg_at_n"].mean for row in results.rows if row.method == "none"}
-    right = all(math.isclose(100 * np.mean(shares[task]), told[task], abs_tol=1e-6) for task in shares if task in told)
-    if {task: sorted(names) for task, names in results.problems.items()} != {
-        task: sorted(names) for task, names in found.items()
-    } or not right:
+    if {(task, name) for task, names in results.problems.items() for name in names} != {
+        (record.task, record.problem) for record in records
+    }:
         raise UserError(f"{folder / PATHS}: not the paths of {folder / RESULTS}; both come of one comparison")
     return records
 
