@@ -14,6 +14,7 @@ from prunebench.bench.files import csv_text
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
 from prunebench.figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, rows_of, theme
+from prunebench.methods.registry import PRUNERS
 
 TITLES = {"problems": "training problems", "labels": "continuations per label", "prefixes": "prefixes per problem"}
 COLUMNS = ("method", "axis", "value", "train_prefixes", "seeds", "n_problems", "delta", "delta_low", "delta_high",
@@ -107,10 +108,7 @@ def _panel(ax: Axes, rows: Sequence[AblationRow], methods: Sequence[str]) -> Non
 
 
 def _quadrant(method: str) -> QuadrantName:
-    from prunebench.methods.registry import PRUNERS
-
-    name = PRUNERS.get(method).quadrant().value
-    return next(quadrant for quadrant in QUADRANTS if quadrant == name)
+    return PRUNERS.get(method).quadrant().value
 
 
 def _names(ax: Axes, rows: Sequence[AblationRow], methods: Sequence[str], free: ResultRow | None) -> None:

@@ -110,7 +110,7 @@ def advise(
 
 
 def _replaced(file: Path) -> str | None:
-    """What stands in for nothing any more once this advice is there."""
+    """Which advice in ``file`` this one takes the place of, in a sentence; None where there is no other."""
     from prunebench.bench.guideline.recommendation import Recommendation
 
     before = Recommendation.read(file).command if file.exists() else command_line()

@@ -115,21 +115,18 @@ def versus(
     from prunebench.bench.evaluation.rebuild import reopened
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.bench.evaluation.results import MARGIN
-    from prunebench.bench.evaluation.tables.versus import deciding_pairs
+    from prunebench.bench.evaluation.tables.versus import deciding_pairs, require_others
     from prunebench.bench.evaluation.tables.versus import versus as held_against
 
     if methods and len(methods) == 1:
         raise UserError(f"{methods[0]}: name the methods that it is held against")
-    if methods and methods[0] in methods[1:]:
-        raise UserError(f"{methods[0]} is held against itself: name other methods")
+    pairs = [(methods[0], other) for other in methods[1:]] if methods else []
+    require_others(pairs)
     results, config, inputs = _written(context, run, trust, runs=False)
     _require_rows(run, results, methods or ())
     with watching() as progress:
         written = reopened(run, store, code_in(config, inputs), progress)
-        if methods:
-            pairs = [(methods[0], other) for other in methods[1:]]
-        else:
-            pairs = deciding_pairs(written.results.representatives, written.candidates, written.replays)
+        pairs = pairs or deciding_pairs(written.results.representatives, written.candidates, written.replays)
         differences = held_against(
             written.records, written.replays, written.candidates, written.setting, pairs, progress
         )

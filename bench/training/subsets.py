@@ -16,13 +16,12 @@ def with_problems(dataset: PrefixDataset, count: int, seed: int) -> PrefixDatase
 
     Raises UserError where there are not so many.
     """
-    names = {f"{labelled.pool.task}/{labelled.pool.problem}" for labelled in dataset}
-    if len(names) < count:
-        raise UserError(f"problems = {count}: there are {len(names)} to learn from; label more")
-    drawn = sorted(names, key=lambda name: noise_key(seed, "training problems", name))[:count]
-    return PrefixDataset(
-        tuple(labelled for labelled in dataset if f"{labelled.pool.task}/{labelled.pool.problem}" in drawn)
-    )
+    names = [f"{labelled.pool.task}/{labelled.pool.problem}" for labelled in dataset]
+    ordered = sorted(set(names), key=lambda name: noise_key(seed, "training problems", name))
+    if len(ordered) < count:
+        raise UserError(f"problems = {count}: there are {len(ordered)} to learn from; label more")
+    drawn = set(ordered[:count])
+    return PrefixDataset(tuple(labelled for name, labelled in zip(names, dataset, strict=True) if name in drawn))
 
 
 def with_prefixes(dataset: PrefixDataset, count: int, seed: int) -> PrefixDataset:

@@ -60,6 +60,13 @@ def deciding_pairs(
     return pairs
 
 
+def require_others(pairs: Sequence[Pair]) -> None:
+    """Raises UserError for a method that is held against itself."""
+    for method, other in pairs:
+        if method == other:
+            raise UserError(f"{method} is held against itself: name other methods")
+
+
 def versus(
     records: Sequence[ProblemRecord],
     replays: Replays,
@@ -73,9 +80,7 @@ def versus(
     Raises UserError for a method that took no part, and for one that is held against itself.
     """
     names = dict.fromkeys(name for pair in pairs for name in pair)
-    for method, other in pairs:
-        if method == other:
-            raise UserError(f"{method} is held against itself: name other methods")
+    require_others(pairs)
     for name in names:
         if name not in replays.of:
             known = ", ".join(replays.of)
