@@ -232,7 +232,7 @@ def test_a_server_that_dies_is_tried_again_and_then_the_run_goes_on_from_the_sto
 
     def until_it_dies(self, *arguments):
         asked.append(arguments)
-        if len(asked) == 80:
+        if sum(recording != NOTHING for *_, recording in asked) == 80:  # a trial before them records nothing
             server.kill()
         return ask(self, *arguments)
 
