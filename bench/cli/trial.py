@@ -24,7 +24,7 @@ _FEW_PATHS, _FEW_TOKENS, _ROWS_AT_LEAST = 4, 2, 8
 _LEAST_TOKENS = 8
 """Of a trial; fewer paths are tried where all of them together would not come so far."""
 _PROBLEMS, PILOT_PATHS = 4, 8
-_READ_PATHS, _READ_TOKENS, _READ_SECONDS = 16, 64, 2.0
+_READ_PATHS, _READ_TOKENS, _READ_SECONDS = 64, 64, 2.0
 _PILOT_SECONDS = 30.0
 _TELLING = 0.25
 """With fewer ended paths than this share, their number says nothing about the length of the others."""
