@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from string import Template
@@ -16,13 +16,15 @@ import numpy as np
 
 from prunebench.bench.cli.trial import shown_paths
 from prunebench.bench.engines.shipped import REASONER_PROMPT, REASONER_SUFFIX
+from prunebench.bench.engines.tokenization import MOST_UNKNOWN
 from prunebench.bench.errors import UserError
 from prunebench.bench.files import write_atomically
 from prunebench.bench.guideline.recommendation import FEWEST_TO_RECOMMEND
+from prunebench.bench.reasoner.vocabulary import IDS
 from prunebench.tasks.answer_types import names
 from prunebench.tasks.answer_types.golds import accepted
 from prunebench.tasks.catalogue import get
-from prunebench.tasks.errors import NoProblemsError
+from prunebench.tasks.errors import NoProblemsError, shown
 from prunebench.tasks.guessed_spec import guessed_spec
 from prunebench.tasks.near_duplicates import near_duplicates
 from prunebench.tasks.rows import rows_of
@@ -52,8 +54,8 @@ def write_task(
     if not rows:
         raise UserError(f"{data}: holds no rows")
     guess = guessed_spec(rows, problem, answer)
-    shown = "{problem}\n\n{choices}" if "choices" in guess.keys else "{problem}"
-    prompt = REASONER_PROMPT.format(problem=shown) if shipped_model else f"{shown}\n\n{guess.answers.prompt}"
+    asked = "{problem}\n\n{choices}" if "choices" in guess.keys else "{problem}"
+    prompt = REASONER_PROMPT.format(problem=asked) if shipped_model else f"{asked}\n\n{guess.answers.prompt}"
     extra = {key: value for key, value in guess.keys.items() if key not in ("problem", "answer")}
     extra |= {"answer_suffix": REASONER_SUFFIX} if shipped_model else {}
     beside = Path(os.path.relpath(data, folder)).as_posix()
@@ -64,7 +66,20 @@ def write_task(
         extra="".join(f"{key}: {_scalar(value)}\n" for key, value in extra.items()),
     )  # fmt: skip
     write_atomically(file, text.encode())
-    return file, "; ".join(guess.remarks)
+    strange = _strange(str(row.values.get(str(guess.keys["problem"]), "")) for row in rows) if shipped_model else ()
+    return file, "; ".join([*guess.remarks, *strange])
+
+
+def _strange(questions: Iterable[str]) -> Iterator[str]:
+    """A sentence where a shipped model does not know the words of most questions."""
+    asked = [question.split() for question in questions]
+    unknown = [[word for word in words if word not in IDS] for words in asked]
+    foreign = [few[0] for few, words in zip(unknown, asked, strict=True) if len(few) > MOST_UNKNOWN * len(words)]
+    if 2 * len(foreign) > len(asked):
+        yield (
+            f"the shipped model will refuse {len(foreign)} of {len(asked)} questions, whose words it does not know "
+            f"(the first: {shown(foreign[0])}); name a model that does"
+        )
 
 
 def write_python_task(name: str, folder: Path) -> Path:

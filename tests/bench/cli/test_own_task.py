@@ -16,6 +16,7 @@ from tests.tasks.test_answer_types import forgotten  # noqa: F401
 
 
 def written(tmp_path, rows, **options):
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     options = {"problem": None, "answer": None, "shipped_model": False, **options}
     return write_task("mine", tmp_path / "p.jsonl", tmp_path / "deep", **options)
@@ -114,6 +115,14 @@ def test_an_examination_warns(tmp_path):
     assert "1 different answers; the most frequent, '7', 6 times" in text
     assert re.search(r"3 test problems nearly repeat .*: \S*p.jsonl, line \d and \S*p.jsonl, line \d share", text)
     assert re.search(r"6 prompts have words .* \(the first: \S*p.jsonl, line \d\)", text)
+
+
+def test_questions_in_another_language_than_the_shipped_models_are_told_at_once(tmp_path):
+    english = [{"question": f"How much is {number} and one?", "answer": str(number + 1)} for number in range(20)]
+    _, about = written(tmp_path, english, shipped_model=True)
+    assert "will refuse 20 of 20 questions, whose words it does not know (the first: 'How')" in about
+    own = [{"question": "3 + 4 mod 7", "answer": "0"}] * 20
+    assert "refuse" not in written(tmp_path / "own", own, shipped_model=True)[1]
 
 
 def test_a_shipped_task_is_examined_by_a_few_of_its_problems():
