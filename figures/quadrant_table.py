@@ -35,7 +35,8 @@ def draw(run: RunFolder) -> Drawing:
 
 
 NOBODY = (
-    "No quadrant has a representative: none of these methods was chosen on validation problems (`prunebench train`)."
+    "No quadrant has a representative: none of these methods was chosen on validation problems (`prunebench train`; "
+    "nothing can be trained for imported paths)."
 )
 
 

@@ -19,7 +19,7 @@ from prunebench.bench.progress import left_out_lines
 from prunebench.bench.training.at_hand import learned_for
 
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
-IMPORTED = "entropy,perplexity,deepconf,length,random"
+IMPORTED = "entropy,perplexity,length,random"
 """Of rollouts whose model is not at hand."""
 
 
@@ -95,6 +95,10 @@ def sweep(
         typer.echo(f"no guideline of {name}: {reason}")
     for line in left_out_lines(result.left_out):
         typer.echo(line)
+    if not set(result.methods) - {"length", "random"}:
+        typer.echo(
+            "no score was swept, only the length of the prefixes and chance: what a guideline says is about these"
+        )
     written, then = "sweep.json, sweep.csv", ""
     if set(result.methods) - set(refused) - {"random"}:
         written, then = f"{written}, guideline-<method>.json", f"; next: prunebench guideline --file {out} ..."

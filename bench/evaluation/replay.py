@@ -150,7 +150,8 @@ class Check:
 def check(pruner: Pruner, pool: Pool, answers: bool = False) -> Check:
     """Score a pool, timed and charged. With ``answers`` the pruner says what each prefix leads to, else its text does.
 
-    Raises ValueError for scores of a wrong shape or not finite (naming the path), CrashError for what a plugin raises.
+    A path without a single token tells a method nothing: it is not shown, and stands behind all others. Raises
+    ValueError for scores of a wrong shape or not finite (naming the path), CrashError for what a plugin raises.
     """
     with crashes_of(pruner, f"on {pool.task}/{pool.problem}"):
         return _check(pruner, pool, answers)
@@ -161,15 +162,26 @@ def _check(pruner: Pruner, pool: Pool, answers: bool) -> Check:
     pool = pool.metered(meter)
     replayed = pool.generator.replay_seconds if pool.generator else 0.0
     started = time.perf_counter()
-    scores = np.asarray(pruner.score(pool), dtype=np.float64)
+    told = _telling(pruner, pool)
+    scores = np.asarray(pruner.score(pool if told is None else pool.take(told)), dtype=np.float64)
     elapsed = time.perf_counter() - started
     if pool.generator:
         elapsed -= pool.generator.replay_seconds - replayed
-    if scores.shape != (len(pool),):
-        raise ValueError(f"score() gave shape {scores.shape} for {len(pool)} paths")
+    paths = pool.paths if told is None else pool.paths[told]
+    if scores.shape != (len(paths),):
+        raise ValueError(f"score() gave shape {scores.shape} for {len(paths)} paths")
     finite = np.isfinite(scores)
     if not finite.all():
         bad = int(np.argmin(finite))
-        raise ValueError(f"the score of path {pool.paths[bad]} is {scores[bad]}; scores must be finite")
+        raise ValueError(f"the score of path {paths[bad]} is {scores[bad]}; scores must be finite")
+    if told is not None:
+        scores = _spread(scores, told, len(pool), scores.min(initial=0.0) - 1)
     stated = pruner.answers(pool) if answers else pool.answer_class
     return Check(scores, stated, meter.cost, meter.charges, max(elapsed, 0.0))
+
+
+def _telling(pruner: Pruner, pool: Pool) -> NDArray[np.int64] | None:
+    """The rows that have a token; None: all of them, as for a control, which reads none."""
+    if pool.lengths.all() or type(pruner).source is Source.CONTROL:
+        return None
+    return np.flatnonzero(pool.lengths)

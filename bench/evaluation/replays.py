@@ -114,7 +114,10 @@ def missing_signal(name: str, pruner: Pruner, records: Sequence[ProblemRecord]) 
             if signal is Signal.POTENTIAL:
                 return f"{name} needs Monte Carlo labels, and {where} has none; make them with: prunebench label"
             if pool.generator is None:
-                return f"{name} needs the signal '{signal.name}'{pool.lack(signal)}, which {where} does not hold"
+                return (
+                    f"{name} needs the signal '{signal.name}'{pool.lack(signal)}, which {where} does not hold for all "
+                    "of its paths"
+                )
             return (
                 f"{name} needs the signal '{signal.name}', which was not recorded for {where}; "
                 f"record it with: prunebench rollouts --set record={signal.name}"

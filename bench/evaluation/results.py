@@ -195,9 +195,10 @@ class CalibrationRow(Row):
 class PairRow(Row):
     """``method`` minus ``other`` on a task, in points: avg@k and the vote, with 95 % intervals over problems.
 
-    ``p``: sign-flip permutation of the avg@k. ``p_holm`` and ``p_equal`` (two one-sided tests within :data:`MARGIN`)
-    are adjusted for all pairs that were asked for. ``more``: the further problems that would decide it 80 times in
-    100, if the true difference is the one that was seen; NaN where nobody can tell.
+    ``p``: sign-flip permutation of what decides, the avg@k; where one of them stops once complete paths agree, that is
+    no choice of paths, and the vote decides (``by``). ``p_holm`` and ``p_equal`` (two one-sided tests within
+    :data:`MARGIN`) are adjusted for all pairs that were asked for. ``more``: the further problems that would decide it
+    80 times in 100, if the true difference is the one that was seen; NaN where nobody can tell.
     """
 
     task: str
@@ -210,20 +211,26 @@ class PairRow(Row):
     p_equal: Number
     more: Number
     n_problems: int
+    by: Literal["avg", "maj"] = "avg"
 
     @property
     def verdict(self) -> str:
         """What these problems establish."""
+        said = self._said
+        return f"{said} (by maj@k)" if self.by == "maj" else said
+
+    @property
+    def _said(self) -> str:
         near = self.p_equal < LEVEL
         if self.p_holm < LEVEL:
-            ahead = "ahead" if self.avg.mean > 0 else "behind"
+            ahead = "ahead" if getattr(self, self.by).mean > 0 else "behind"
             return f"{ahead}, by less than {MARGIN:g} points" if near else ahead
         if near:
             return f"equal within {MARGIN:g} points"
         if self.n_problems < FEWEST_PROBLEMS:
             return f"not established: {FEWEST_PROBLEMS} problems are the fewest"
         if math.isnan(self.more):
-            return "no difference on any problem" if self.avg.mean == 0 else "not established"
+            return "no difference on any problem" if getattr(self, self.by).mean == 0 else "not established"
         digits = max(0, len(str(int(self.more))) - 2)  # of so rough a number no more are known
         return f"not established: about {int(round(self.more, -digits)):,} more problems"
 

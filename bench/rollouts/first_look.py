@@ -58,9 +58,10 @@ class FirstLook:
         worse = max(silent, cut, key=len)
         if len(worse) < WARNS * len(paths):
             return
+        ends = (f"{min(path.length for path in cut):,} to " * _differ(cut) + f"{_longest(cut):,} tokens") if cut else ""
         faults = [
             f"{len(some)} {what}"
-            for some, what in ((silent, "state no answer"), (cut, f"were cut off at {_longest(cut):,} tokens"))
+            for some, what in ((silent, "state no answer"), (cut, f"were cut off at {ends}"))
             if some
         ]
         counted = f"of {len(paths)} paths of {_named(problems)} {', '.join(faults)}"
@@ -84,6 +85,10 @@ def _is_cut(path: StoredPath) -> bool:
 
 def _longest(paths: Sequence[StoredPath]) -> int:
     return max((path.length for path in paths), default=0)
+
+
+def _differ(paths: Sequence[StoredPath]) -> bool:
+    return len({path.length for path in paths}) > 1
 
 
 def _named(problems: Sequence[StoredProblem]) -> str:

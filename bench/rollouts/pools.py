@@ -128,8 +128,9 @@ def _recorded(stored: StoredProblem, position: int, rows: Sequence[int]) -> dict
     if all(prefix is not None for prefix in prefixes):
         signals[Signal.TOKEN_IDS] = tuple(prefixes)
     wanted = [min(path.length, position) for path in paths]
-    for name in paths[0].signals if paths else ():
-        columns = [path.signals.get(name) for path in paths]
+    for name in dict.fromkeys(name for path in paths for name in path.signals):
+        nothing = next(path.signals[name] for path in paths if name in path.signals)[:0]
+        columns = [path.signals.get(name, None if path.length else nothing) for path in paths]
         whole = all(c is not None and len(c) >= tokens for c, tokens in zip(columns, wanted, strict=True))
         signal = signal_named(name) if whole else None
         if signal is not None:

@@ -20,10 +20,24 @@ def answer(results: Results, task: str) -> str:
     established = [row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean > 0]
     if not established:
         best = max(methods, key=lambda row: row["delta"].mean)
+        gain = f"{with_interval(best['delta'], signed=True)} points"
+        if len(worse := [row for row in methods if row["p_holm"].mean < LEVEL]) == len(methods):
+            said = "all of them keep worse ones" if len(methods) > 1 else "it keeps worse ones"
+            head = f"Do not prune: no method keeps better paths than chance would, {k} of {n}"
+            return f"{head}; {said} ({best.method} {gain})."
+        tail = (
+            f"; {', '.join(row.method for row in worse)} {'keeps' if len(worse) == 1 else 'keep'} worse ones"
+            if worse
+            else ""
+        )
+        none = (
+            f"none of {len(methods)} methods"
+            if len(methods) > 1
+            else f"the one method ({best.method}) is not seen to be one that"
+        )
         return (
-            f"Not established: none of {len(methods)} methods keeps better paths than chance would, {k} of {n}, after "
-            f"correction for all of them; the largest difference is that of {best.method}, "
-            f"{with_interval(best['delta'], signed=True)} points."
+            f"Not established: {none} keeps better paths than chance would, {k} of {n}, after "
+            f"correction for all of them; the largest difference is that of {best.method}, {gain}{tail}."
         )
     best = max(established, key=lambda row: row["delta"].mean)
     count = "one" if len(established) == 1 else str(len(established))
@@ -95,7 +109,7 @@ def _headroom(rows: list[ResultRow]) -> str:
 
 
 def _cost(rows: list[EqualCostRow]) -> str:
-    methods = [row for row in rows if row.quadrant != "control"]
+    methods = [row for row in rows if row.quadrant != "control" and not math.isnan(row.p_holm)]  # who competes
     if not methods:
         return ""
     better = [row for row in methods if row.p_holm < LEVEL and row.maj_delta.mean > 0]
@@ -104,6 +118,9 @@ def _cost(rows: list[EqualCostRow]) -> str:
     head = f"At equal cost ({rows[0].budget:,.0f} generator tokens per problem) "
     if better:
         return (
-            f"{head}{', '.join(row.method for row in better)} vote better than keeping all; the largest gain is {gain}."
+            f"{head}{', '.join(row.method for row in better)} {'votes' if len(better) == 1 else 'vote'} better than "
+            f"keeping all; the largest gain is {gain}."
         )
-    return f"{head}no gain survives the correction; the largest is that of {best.method}, {gain} points of maj@k."
+    worse = [row.method for row in methods if row.p_holm < LEVEL]
+    lost = f"; {', '.join(worse)} {'votes' if len(worse) == 1 else 'vote'} worse" if worse else ""
+    return f"{head}no gain survives the correction; the largest is that of {best.method}, {gain} points of maj@k{lost}."

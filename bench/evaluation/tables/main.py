@@ -187,11 +187,13 @@ def _uncounted(methods: Mapping[str, Graded], tested: Sequence[str]) -> list[str
     tied = ", ".join(one.name for one in others if one.competes)
     blind = [name for name, method in methods.items() if method.candidate.is_control and _ties_all(method)]
     chance = ", ".join(name for name in blind if name != "none")
+    ending = ", ".join(one.name for one in others if one.policy.over_completed and not one.is_control)
     return [
         f"not among them: {names} ({why})"
         for names, why in (
             (procedures, "procedures with the settings of their sources, not tuned"),
             (tied, "all paths of every problem score alike, nothing is chosen"),
+            (ending, "ended once complete paths agree, which is no choice among them: read the vote, not avg@k"),
         )
         if names
     ] + ([f"chosen by the order of the paths, since it ties all of them in every problem: {chance}"] if chance else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,12 +91,13 @@ def versus(
     for name in names:
         methods[name] = graded(candidates[name], records, replays.of[name], setting.arithmetic, unit, setting.vote)
         tick(1)
-    rows = []
+    rows, decides = [], [_by(candidates[method], candidates[other]) for method, other in pairs]
     for task, problems in tables_of(records).items():
         avg = [100 * (methods[method].avg - methods[other].avg)[problems] for method, other in pairs]
         maj = [100 * (methods[method].maj - methods[other].maj)[problems] for method, other in pairs]
-        p_values = [sign_flip_p(differences, setting.seed) for differences in avg]
-        equal = holm([equivalence_p(differences, MARGIN) for differences in avg])
+        decided = [of_maj if by == "maj" else of_avg for of_avg, of_maj, by in zip(avg, maj, decides, strict=True)]
+        p_values = [sign_flip_p(differences, setting.seed) for differences in decided]
+        equal = holm([equivalence_p(differences, MARGIN) for differences in decided])
         for row, ((method, other), p_holm) in enumerate(zip(pairs, holm(p_values), strict=True)):
             of_avg, of_maj = (mean_interval(values[row], bounds=POINTS) for values in (avg, maj))
             rows.append(
@@ -108,11 +110,17 @@ def versus(
                     p=p_values[row],
                     p_holm=p_holm,
                     p_equal=equal[row],
-                    more=_more(avg[row], len(pairs)),
+                    more=_more(decided[row], len(pairs)),
                     n_problems=len(problems),
+                    by=decides[row],
                 )
             )
     return rows
+
+
+def _by(method: Candidate, other: Candidate) -> Literal["avg", "maj"]:
+    """What decides between two; see :class:`PairRow`."""
+    return "maj" if method.policy.over_completed or other.policy.over_completed else "avg"
 
 
 def _more(differences: NDArray[np.float64], tests: int) -> float:

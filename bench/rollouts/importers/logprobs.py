@@ -13,6 +13,9 @@ from prunebench.bench.rollouts.importers.records import Record
 NEVER = -9999.0
 """What OpenAI and vLLM write where the log-probability is minus infinity."""
 
+LARGEST = 1e-3
+"""What rounding may leave of the logarithm of one."""
+
 
 @dataclass(frozen=True)
 class TokenLogprobs:
@@ -39,6 +42,11 @@ def logprobs_of(record: Record, field: str, ids: NDArray[np.int64] | None) -> To
         raise record.error(field, value, "a list of log-probabilities, as numbers or as OpenAI and vLLM write them")
     items = [_item(item, None if ids is None or place >= len(ids) else ids[place]) for place, item in enumerate(value)]
     numbers = [record.as_float(field, number, place) for place, (number, _) in enumerate(items)]
+    for place, number in enumerate(numbers):
+        if number > LARGEST:
+            raise record.error(
+                field, number, "a log-probability, at most 0 (the natural logarithm of a probability)", place
+            )
     tokens = texts if isinstance(texts, list) else [token for _, token in items]
     known = [token for token in tokens if isinstance(token, str)]
     values = np.array([np.nan if number <= NEVER else number for number in numbers], np.float32)
@@ -56,3 +64,12 @@ def _item(item: object, sampled: int | None) -> tuple[object, object]:
     if isinstance(item, Mapping):
         return item.get("logprob"), item.get("token", item.get("decoded_token"))
     return item, None
+
+
+def holds_candidates(value: object) -> bool:
+    """Whether other tokens' log-probabilities stand beside those of the sampled ones, as OpenAI writes them."""
+    if isinstance(value, Mapping):
+        value = [value, *(value.get("content") or ())]
+    return isinstance(value, list | tuple) and any(
+        isinstance(item, Mapping) and item.get("top_logprobs") for item in value
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -79,9 +80,12 @@ def numbers(problem: SourceProblem) -> list[int]:
         return list(range(len(stated)))
     distinct = {number for number in stated if number is not None}
     if len(distinct) != len(stated):
+        counts = Counter(number for number in stated if number is not None)
+        wrong = [f"{number} for {count} of them" for number, count in counts.items() if count > 1]
+        wrong += [f"none for {stated.count(None)} of them"] if None in stated else []
         raise UserError(
-            f"problem '{problem.problem}': its {len(stated)} paths have {len(distinct)} different numbers; "
-            "number all of them differently, or none"
+            f"problem '{problem.problem}', field 'path' of its {len(stated)} paths: {', '.join(wrong)}; number all of "
+            "them differently, or none"
         )
     return [number for number in stated if number is not None]
 
@@ -155,7 +159,7 @@ def _settled(
 def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report: Report) -> StoredProblem:
     """The problem as it is stored: measured in ``units``, graded by ``task``, paths in order, counted in ``report``."""
     verdicts: dict[str | None, Verdict] = {}
-    paths = []
+    paths, texts = [], set[str | None]()
     for number, source in sorted(zip(numbers(problem), problem.paths, strict=True), key=lambda pair: pair[0]):
         measured = units.measure(source)
         found = _found(source, measured.text, task, problem.gold)
@@ -177,7 +181,13 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
             rule=found.rule if found else None,
             signals={name: column for name, column in columns.items() if column is not None},
         )
-        report.count(f"{problem.task}/{problem.problem}", source, stored)
+        name = f"{problem.task}/{problem.problem}"
+        report.count(name, source, stored)
+        if found is not None and found.rule == OF_SOURCE and _contradicts(source, measured.text, task, found.answer):
+            report.contradicted[name] += 1
+        if measured.text and measured.text in texts:
+            report.repeated[name] += 1
+        texts.add(measured.text)
         paths.append(stored)
     report.problems += 1
     report.promptless += not problem.prompt
@@ -203,6 +213,13 @@ def _found(source: SourcePath, text: str | None, task: ImportedTask, gold: str) 
             return FoundAnswer(stated.answer if stated else own, OF_SOURCE)
     said = source.final_text or text
     return task.found_in(said) if said else None
+
+
+def _contradicts(source: SourcePath, text: str | None, task: ImportedTask, answer: str) -> bool:
+    """Whether the text of a path states another answer than the source's own."""
+    said = source.final_text or text
+    stated = task.found_in(said) if said else None
+    return stated is not None and len(set(task.classes([stated.answer, answer]))) > 1
 
 
 def _aligned(signal: NDArray[np.float32] | None, length: int) -> NDArray[np.float32] | None:

@@ -20,7 +20,7 @@ from prunebench.bench.rollouts.importers.contract import (
 from prunebench.bench.rollouts.importers.conversations import ASSISTANT, answer_of, conversation, prompt_of
 from prunebench.bench.rollouts.importers.gathering import Gathering
 from prunebench.bench.rollouts.importers.golds import gold_of
-from prunebench.bench.rollouts.importers.logprobs import logprobs_of
+from prunebench.bench.rollouts.importers.logprobs import holds_candidates, logprobs_of
 from prunebench.bench.rollouts.importers.records import Record, records_of
 from prunebench.methods.base import Signal
 from prunebench.tasks.rows import kind_of, unwritten
@@ -51,6 +51,8 @@ def read(path: Path, options: Options) -> Iterator[SourceProblem]:
         gold = chosen.gold(record, problem) or gold_of(record, "answer", options)
         read_ones = {record.names.get(field, field) for field in (*OF_PROBLEM, *OF_PATH)}
         unread = [str(name) for name in record.values if name not in read_ones]
+        if any(holds_candidates(one.get("logprobs")) for one in paths):
+            unread.append("top_logprobs inside logprobs")
         gathering.add(record, problem, prompt, gold, list(map(_path, paths)), unread=unread)
     yield from chosen.lettered(gathering.problems())
 

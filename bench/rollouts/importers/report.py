@@ -21,11 +21,12 @@ class Report:
 
     ``unanswered`` and ``ungradable``: paths per problem whose answer could not be parsed, or not be compared with the
     gold answer. ``verdicts``: paths that the source had graded; ``disagreements``: those graded otherwise here, per
-    problem. ``missing``: paths without a signal, per signal; ``dropped``: signals that did not have one finite value
-    per token. ``left_out``: paths of the source that are not complete; ``unread``: fields of its rows that nobody
-    reads. ``tokens``: as in the manifest. ``guessed``: the answer type that nobody named, unless it is the usual one.
-    ``promptless``: problems without a prompt.
-    ``lengths``: of every path, in tokens.
+    problem. ``contradicted``: paths whose own answer is not what their text states; ``repeated``: those that say word
+    by word what another of the problem does. ``missing``: paths without a signal, per signal and problem; ``dropped``:
+    where a signal did not have one finite value per token, and why. ``left_out``: paths of the source that are not
+    complete; ``unread``: fields of its rows that nobody reads. ``tokens``: as in the manifest. ``guessed``: the answer
+    type that nobody named, unless it is the usual one. ``promptless``: problems without a prompt. ``lengths``: of every
+    path, in tokens.
     """
 
     tokens: str
@@ -33,24 +34,27 @@ class Report:
     problems: int = 0
     paths: int = 0
     already: int = 0
-    empty: int = 0
     verdicts: int = 0
     left_out: int = 0
     unread: set[str] = field(default_factory=set)
     promptless: int = 0
     lengths: list[int] = field(default_factory=list)
     cut: Counter[str] = field(default_factory=Counter)
+    empty: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
     ungradable: Counter[str] = field(default_factory=Counter)
     disagreements: Counter[str] = field(default_factory=Counter)
-    missing: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
+    contradicted: Counter[str] = field(default_factory=Counter)
+    repeated: Counter[str] = field(default_factory=Counter)
+    missing: dict[str, Counter[str]] = field(default_factory=dict)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
 
     def count(self, problem: str, source: SourcePath, stored: StoredPath) -> None:
         """Count one path."""
         self.paths += 1
         self.lengths.append(stored.length)
-        self.empty += stored.length == 0
+        if not stored.length:
+            self.empty[problem] += 1
         if stored.finish == "length":
             self.cut[problem] += 1
         if stored.answer is None:
@@ -62,10 +66,15 @@ class Report:
             self.disagreements[problem] += 1
         for signal in _looked_for():
             if signal not in _signals(stored):
-                self.missing[signal] += 1
+                self.missing.setdefault(signal, Counter())[problem] += 1
         for signal in ("logprobs", "entropy"):
-            if getattr(source, signal) is not None and signal not in stored.signals:
-                self.dropped[signal] += 1
+            values = getattr(source, signal)
+            if values is not None and signal not in stored.signals:
+                wrong = "a value is missing" if len(values) == stored.length else f"{len(values)} of {stored.length}"
+                self.dropped.setdefault(signal, []).append(f"{problem} path {stored.path}: {wrong}")
+
+    def _lacking(self, signal: str) -> int:
+        return self.missing.get(signal, Counter[str]()).total()
 
     def lines(self) -> list[str]:
         """The report for a terminal."""
@@ -99,20 +108,23 @@ class Report:
             ("paths without an answer that could be parsed", self.unanswered),
             ("paths with an answer that could not be graded", self.ungradable),
             (f"paths graded otherwise than by the source, which graded {self.verdicts}", self.disagreements),
+            ("paths whose own answer is not the one that their text states, and counts", self.contradicted),
+            ("paths that repeat another of the problem word by word", self.repeated),
+            ("paths without a single token, behind all others for every method", self.empty),
         ):
             if counts:
                 lines.append(f"{what}: {counts.total()} ({_listed(counts)})")
-        if self.empty:
-            lines.append(f"paths without a single token: {self.empty}")
-        for signal, count in self.dropped.items():
-            lines.append(f"{signal}: dropped for {count} paths, because they do not have one finite value per token")
+        for signal, places in self.dropped.items():
+            listed = "; ".join(places[:LISTED]) + (f"; and {len(places) - LISTED} more" if len(places) > LISTED else "")
+            lines.append(f"{signal}: dropped where there is not one finite value per token ({listed})")
         if self.paths:
-            nowhere = [signal for signal in _looked_for() if self.missing[signal] == self.paths]
+            nowhere = [signal for signal in _looked_for() if self._lacking(signal) == self.paths]
             lines += [f"missing: {', '.join(nowhere)}"] if nowhere else []
             lines += [
-                f"missing for {count} of {self.paths} paths: {signal}"
-                for signal, count in self.missing.items()
-                if count < self.paths
+                f"missing for {counts.total()} of {self.paths} paths: {signal} ({_listed(counts)}); no method that "
+                "reads it takes part, unless these rows are mended or taken out before they are imported"
+                for signal, counts in self.missing.items()
+                if counts.total() < self.paths
             ]
         return lines
 

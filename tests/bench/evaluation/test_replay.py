@@ -8,6 +8,7 @@ import pytest
 from prunebench.bench.evaluation.replay import Complete, replay
 from prunebench.bench.policies import Decision, Policy, TopK, keep_best
 from prunebench.methods.base import Pruner, Signal, Source
+from prunebench.methods.confidence.perplexity import Perplexity
 from prunebench.methods.meter import Cost
 from prunebench.methods.pool import Pool
 
@@ -154,3 +155,16 @@ def test_paths_are_launched_one_after_another_until_the_policy_has_enough():
 def test_a_score_that_is_not_finite_names_the_path():
     with pytest.raises(ValueError, match="score of path 2 is nan"):
         replay(LastToken(), TopK(2), complete({10: [1, 2, float("nan"), 3]}), 10)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_path_without_a_token_is_not_shown_and_stands_behind_all_others():
+    tokens = (np.array([4.0]), np.zeros(0), np.array([-3.0]))
+
+    def at(position):
+        lengths = np.array([1, 0, 1])
+        return Pool("p", "t", position, "", np.array([0]), np.arange(3), lengths, lengths < 2, np.full(3, -1),
+                    {Signal.LOGPROBS: tokens})  # fmt: skip
+
+    played = replay(Perplexity(), TopK(2), Complete(np.array([1, 0, 1]), ANSWERS[:3], at), 10)
+    assert played.scores.tolist() == [4.0, -4.0, -3.0] and played.keep.tolist() == [True, False, True]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from prunebench.bench.errors import UserError
+from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.formats import with_interval
 from prunebench.bench.evaluation.replays import replay_methods
 from prunebench.bench.evaluation.results import PairRow, Representative
@@ -16,9 +17,10 @@ from prunebench.bench.evaluation.tables.main import Setting, main_rows
 from prunebench.bench.evaluation.tables.representatives import lead
 from prunebench.bench.evaluation.tables.versus import deciding_pairs, pairs_of, versus
 from prunebench.bench.policies import TopK
+from prunebench.bench.policies.adaptive_consistency import AdaptiveConsistency
 from prunebench.bench.policies.procedures import PROCEDURES
 from prunebench.methods.base import Signal
-from tests.bench.evaluation.tables.test_main import ByIds, Chance, Judge, KeepAll, L, candidates_of, many
+from tests.bench.evaluation.tables.test_main import ByIds, Chance, Judge, KeepAll, L, candidates_of, many, record
 
 
 def knowing(records, how_well):
@@ -122,3 +124,17 @@ def test_the_best_quadrant_is_the_one_that_is_ahead_of_every_other(tied):
 def gain(results, task, name):
     (row,) = [row for row in results.rows if (row.task, row.method) == (task, name)]
     return row["avg_at_k"].mean
+
+
+def test_who_stops_once_paths_agree_is_held_by_the_vote():
+    """Ending by agreement picks fortunate orders: the mean of what was drawn is above that of all, the vote is not."""
+    rng = np.random.default_rng(0)
+    records = [record(problem=f"p{i}", correct=rng.random(16) < 0.5, lengths=np.full(16, 20)) for i in range(200)]
+    candidates = candidates_of({"none": KeepAll()})
+    candidates["stops"] = Candidate("stops", Chance(), AdaptiveConsistency(), procedure=PROCEDURES["esc"])
+    run = SimpleNamespace(records=records, candidates=candidates, replays=replay_methods(records, candidates),
+                          setting=Setting("m", L, 0, TopK(2)))  # fmt: skip
+    (row,) = held(run, [("stops", "none")])
+    assert row.by == "maj" and row.verdict.endswith("(by maj@k)")
+    assert row.p > 0.05
+    assert row.avg.low > 0, "optional stopping flatters the mean of what was drawn"

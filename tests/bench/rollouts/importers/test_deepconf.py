@@ -57,7 +57,7 @@ def test_traces_become_paths_without_their_confidences(tmp_path, imported, proto
     assert [path.finish for path in problem.paths] == ["stop", "length", "stop"]
     assert not any({"topk_logprobs", "self_certainty"} & set(path.signals) for path in problem.paths)
     assert all(path.ends is None for path in problem.paths)
-    assert (report.verdicts, dict(report.disagreements), report.missing["topk_logprobs"]) == (3, {"t/3": 1}, 3)
+    assert (report.verdicts, dict(report.disagreements), report.missing["topk_logprobs"].total()) == (3, {"t/3": 1}, 3)
 
 
 def test_paths_that_deepconf_stopped_are_left_out(tmp_path, imported):

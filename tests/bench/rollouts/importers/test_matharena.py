@@ -40,7 +40,7 @@ def test_the_rows_of_one_model_become_problems(parquet, imported):
     assert [path.answer for path in problem.paths] == ["1/2", "0.5", None], "what the text boxes goes before"
     assert [path.correct for path in problem.paths] == [True, True, False]
     assert [path.length for path in problem.paths] == [3, 8, 0], "words; the source's counts hide what it hides"
-    assert (report.paths, report.empty, dict(report.disagreements)) == (4, 1, {"t/10": 1})
+    assert (report.paths, dict(report.empty), dict(report.disagreements)) == (4, {"t/2": 1}, {"t/10": 1})
 
 
 def test_of_several_models_one_must_be_chosen(parquet):

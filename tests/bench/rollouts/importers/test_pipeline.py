@@ -273,7 +273,7 @@ def test_the_report_counts_and_names_what_is_missing():
         "paths without an answer that could be parsed: 4 (t/a: 2, t/b: 2)",
         "paths with an answer that could not be graded: 2 (t/a: 1, t/b: 1)",
         "paths graded otherwise than by the source, which graded 8: 2 (t/a: 1, t/b: 1)",
-        "paths without a single token: 2",
+        "paths without a single token, behind all others for every method: 2 (t/a: 1, t/b: 1)",
         "missing: logprobs, topk_logprobs, entropy, self_certainty, varentropy, hidden_state, all_layers, states, "
         "kv_cache, probe, forced_answers",
     ]

@@ -78,7 +78,7 @@ def test_tokens_of_the_source_carry_their_signals(json_lines, imported):
     never = {signal.name: 2 for signal in Signal if signal not in PRIVILEGED}  # in a source of texts and numbers
     for there in ("text", "token_ids", "logprobs"):
         del never[there]
-    assert dict(report.missing) == never | {"entropy": 1}
+    assert {signal: counts.total() for signal, counts in report.missing.items()} == never | {"entropy": 1}
     assert not report.dropped
 
 
@@ -93,9 +93,10 @@ def test_signals_that_do_not_fit_their_tokens_are_dropped_and_counted(json_lines
     assert (dropped.length, dropped.signals) == (6, {})
     assert (kept.length, kept.signals["logprobs"].tolist()) == (2, [-1.0, -2.0])
     assert (dropped_too.length, dropped_too.signals) == (1, {})
-    assert dict(report.dropped) == {"logprobs": 2}
-    assert report.missing["logprobs"] == 2
-    assert "logprobs: dropped for 2 paths, because they do not have one finite value per token" in report.lines()
+    assert report.dropped == {"logprobs": ["t/a path 0: 2 of 6", "t/a path 2: 2 of 1"]}
+    assert report.missing["logprobs"].total() == 2
+    told = "logprobs: dropped where there is not one finite value per token (t/a path 0: 2 of 6; t/a path 2: 2 of 1)"
+    assert told in report.lines()
 
 
 @pytest.mark.parametrize("bad", [float("-inf"), float("nan"), None, -9999.0])
@@ -105,7 +106,9 @@ def test_a_token_without_a_value_costs_its_path_the_signal(json_lines, imported,
     problems, report = imported("plain", json_lines(rows))
     assert [list(path.signals) for path in problems["a"].paths] == [[], ["logprobs"]]
     assert [path.correct for path in problems["a"].paths] == [True, True]
-    assert "logprobs: dropped for 1 paths, because they do not have one finite value per token" in report.lines()
+    told = "logprobs: dropped where there is not one finite value per token (t/a path 0: a value is missing)"
+    assert told in report.lines()
+    assert any(line.startswith("missing for 1 of 2 paths: logprobs (t/a: 1); no method") for line in report.lines())
 
 
 def test_missing_values_of_pandas_read_like_null(parquet, imported):
@@ -235,12 +238,45 @@ def test_paths_are_stored_by_the_number_that_the_source_gives_them(json_lines, i
     assert [(path.path, path.text) for path in problems["a"].paths] == [(7, TEXTS[2]), (8, TEXTS[1]), (9, TEXTS[0])]
 
 
-@pytest.mark.parametrize("numbers", [(1, 1), (1, None)])
-def test_paths_with_equal_or_with_some_numbers_are_refused(json_lines, imported, tmp_path, numbers):
+@pytest.mark.parametrize(
+    ("numbers", "wrong"),
+    [((1, 1), "1 for 2 of them"), ((1, None), "none for 1 of them"), ((1, 1, None), "1 for 2 of them, none for 1")],
+)
+def test_paths_with_equal_or_with_some_numbers_are_refused(json_lines, imported, tmp_path, numbers, wrong):
     path = json_lines([{"problem": "a", "answer": "5", "text": "x", "path": number} for number in numbers])
-    with pytest.raises(UserError, match="problem 'a': its 2 paths have 1 different numbers"):
+    with pytest.raises(UserError, match=f"problem 'a', field 'path' of its {len(numbers)} paths: {wrong}"):
         imported("plain", path)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_log_probability_is_refused(json_lines, imported):
+    row = {"problem": "a", "answer": "5", "tokens": ["so", " 5"], "text": "so 5"}
+    with pytest.raises(UserError, match=r"line 2: field 'logprobs\[1\]' is 0.7, not a log-probability, at most 0"):
+        imported("plain", json_lines([{**row, "logprobs": [-0.5, 0.0]}, {**row, "logprobs": [-0.5, 0.7]}]))
+
+
+def test_what_contradicts_and_what_repeats_is_counted(json_lines, imported):
+    row = {"problem": "a", "answer": "5", "text": r"\boxed{5}"}
+    rows = [row, {**row, "final_answer": "6"}, {**row, "final_answer": "5.0"}, {**row, "text": "5"}]
+    problems, report = imported("plain", json_lines(rows))
+    assert [path.answer for path in problems["a"].paths][:3] == ["5", "6", "5.0"]
+    lines = report.lines()
+    assert "paths whose own answer is not the one that their text states, and counts: 1 (t/a: 1)" in lines
+    assert "paths that repeat another of the problem word by word: 2 (t/a: 2)" in lines
+
+
+def test_log_probabilities_of_other_tokens_are_told_to_be_unread(json_lines, imported):
+    others = [{"token": "so", "logprob": -1.0}]
+    content = [{"token": "so", "logprob": -0.1, "top_logprobs": others}, {"token": " 5", "logprob": -0.2}]
+    row = {"problem": "a", "answer": "5", "text": "so 5"}
+    rows = [{**row, "logprobs": logprobs} for logprobs in ({"content": content}, content, [-0.1, -0.2])]
+    unread = [
+        problem.unread
+        for problem in read(json_lines([{**one, "problem": str(n)} for n, one in enumerate(rows)]), Options())
+    ]
+    assert unread == [{"top_logprobs inside logprobs"}, {"top_logprobs inside logprobs"}, set()]
+    _, report = imported("plain", json_lines(rows[:1]))
+    assert any(line.endswith(": top_logprobs inside logprobs") for line in report.lines())
 
 
 GOOD = {"problem": "a", "answer": "5", "text": "x"}
