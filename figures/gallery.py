@@ -39,6 +39,11 @@ def draw_figures(
     UserError for an unknown name, and for a folder without readable results when no names are given.
     """
     chosen = [figure_named(name) for name in dict.fromkeys(names)] or figures()
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: this is a file; name a folder")
+    if paper and not any(entry.published for entry in chosen):
+        able = ", ".join(entry.name for entry in figures() if entry.published)
+        raise UserError(f"--paper: the paper has no numbers for {', '.join(names)}; it has for {able}")
     if not names:
         _ = run.results
     gallery = Gallery()

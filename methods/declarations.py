@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import is_dataclass
 from typing import Any
 
 from prunebench.methods.base import LearnablePruner, PretrainedJudge, Pruner, Setting, Source
@@ -27,8 +26,9 @@ def declaration_faults(pruner: Pruner) -> Iterator[str]:
     if not isinstance(pruner, Pruner):
         yield "It must be an instance of a subclass of prunebench.methods.base.Pruner."
         return
-    if not is_dataclass(kind) or "__dataclass_fields__" not in vars(kind):
-        yield "The class must be decorated with @dataclass."
+    settings = [name for name, hint in vars(kind).get("__annotations__", {}).items() if "ClassVar" not in str(hint)]
+    if settings and "__dataclass_fields__" not in vars(kind):
+        yield f"The class must be decorated with @dataclass, so that {', '.join(settings)} can be set."
     for declared in ("name", "source", "learnable", "requires", "paper", "draws", "pointwise", "probability"):
         if declared in getattr(kind, "__dataclass_fields__", {}) and declared in pruner.hyperparameters():
             yield f"'{declared}' is a hyper-parameter; annotate it as ClassVar."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,10 @@ from prunebench.tasks.task_spec import BENCHMARKS, TaskSpec
 
 MISSING_SHARE = 0.1
 """With more rows without an answer than this, the wrong field was named."""
+
+
+PLACEHOLDER = r"(?i)\?+|-+|–|—|tbd|todo|unknown|none|na|nil"
+DECIMAL_COMMA = r"[-+]?(\d{4,},\d+|\d{1,3},(\d{1,2}|\d{4,}))"
 
 
 @dataclass
@@ -175,7 +180,14 @@ class DatasetTask(Task):
 
 
 def _told(name: str, problems: Sequence[RowProblem]) -> Iterator[str]:
-    """How answers were read, where that is not as they stand in the data."""
+    """How answers were read, where that is not as they stand in the data, or perhaps not as they are meant."""
+    for pattern, doubt in (
+        (PLACEHOLDER, "may stand for none, and count as gold answers (leave these cells empty)"),
+        (DECIMAL_COMMA, "have a comma that may be meant as a decimal point, and is not read as one (write 0.5)"),
+    ):
+        if doubtful := [problem for problem in problems if re.fullmatch(pattern, (problem.answer or "").strip())]:
+            first, count = doubtful[0], f"{len(doubtful)} of {len(problems)} answers"
+            yield f"task {name}: {count} {doubt} (the first: {first.row.place}: {shown(first.answer)})"
     if found := [problem for problem in problems if problem.found]:
         first = found[0]
         yield (

@@ -95,7 +95,11 @@ def _columns(row: DataRow, named: Mapping[str, str | None]) -> dict[str, str]:
     columns = {key: column or _usual(list(row.values), key) for key, column in named.items()}
     if unknown := [key for key, column in columns.items() if column is None]:
         asked = " ".join(f"--set {key}=COLUMN" for key in unknown)
-        raise UserError(f"{row.file}: has {held}; say which is the {' and which the '.join(unknown)}: {asked}")
+        bare = any(re.search(r"\?|^\W*\d|\s\S+\s", str(column)) for column in row.values)
+        headless = "; if its first line is a problem already, write one above it that names the columns" if bare else ""
+        raise UserError(
+            f"{row.file}: has {held}; say which is the {' and which the '.join(unknown)}: {asked}{headless}"
+        )
     return {key: column for key, column in columns.items() if column is not None}
 
 

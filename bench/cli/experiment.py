@@ -90,6 +90,7 @@ def advise(
     at_hand = [name for name in learning if name not in taught]
     device = device_of(context)
     engine = load_engine(config.model, device, config.model_options)
+    _require_same_tasks(out, config)
     config = _planned(engine, config, prefix, names, taught, out, device, None if plan_only else first_look(context))
     if at_hand:
         typer.echo(f"  shipped for {config.model} and not trained again: {', '.join(at_hand)}")
@@ -107,6 +108,16 @@ def advise(
         typer.echo(line)
     typer.echo(f"in {out}: recommendation.json, sweep/sweep.csv; all in one table, that ratio of all stored paths:")
     typer.echo(_table(out, config, advised, context.obj))
+
+
+def _require_same_tasks(out: Path, config: RunConfig) -> None:
+    """Raises UserError where paths in ``out`` are those of a task that was another one then."""
+    from prunebench.bench.rollouts.sampling import tasks_of
+    from prunebench.bench.rollouts.shards import MANIFEST
+    from prunebench.bench.rollouts.store import RolloutStore
+
+    if (out / "rollouts" / MANIFEST).exists():
+        RolloutStore.open(out / "rollouts").require_same(tasks_of(config))
 
 
 def _replaced(file: Path) -> str | None:
@@ -175,7 +186,9 @@ def _table(out: Path, config: RunConfig, advised: Advised, plugins: Sequence[Pat
     """The command that makes a table of the same methods on the same paths, at the ratio that was chosen."""
     options: list[object] = ["--store", out / "rollouts", "--methods", ",".join([*advised.methods, "none"])]
     options += ["--prefix", config.prefix_tokens, "--k", max(1, round(advised.recommendation.choice.gamma * config.n))]
-    if advised.learned.is_dir() or config.model not in REASONERS:
+    if config.model not in REASONERS:
+        advised.learned.mkdir(parents=True, exist_ok=True)  # an empty one: what else was learned is of no other model
+    if advised.learned.is_dir():
         options += ["--learned", advised.learned]
     if config.budget is not None:
         options += ["--set", f"budget={config.budget:g}"]

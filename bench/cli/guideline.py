@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,9 @@ from prunebench.bench.engines.shipped import REASONERS, SYNTHETIC
 from prunebench.bench.errors import UserError
 from prunebench.bench.progress import left_out_lines
 from prunebench.bench.training.at_hand import learned_for
+
+if TYPE_CHECKING:
+    from prunebench.bench.guideline.sweep import Sweep
 
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
 IMPORTED = "entropy,perplexity,length,random"
@@ -91,18 +95,20 @@ def sweep(
         tick = progress.stretch("fitting laws", 1)
         refused = write_guidelines(result, out)
         tick(1)
-    for name, reason in refused.items():
-        typer.echo(f"no guideline of {name}: {reason}")
-    for line in left_out_lines(result.left_out):
+    for line in _said(result, refused, out):
         typer.echo(line)
+
+
+def _said(result: Sweep, refused: Mapping[str, str], out: Path) -> Iterator[str]:
+    """What came of a sweep, and where it lies."""
+    yield from (f"no guideline of {name}: {reason}" for name, reason in refused.items())
+    yield from left_out_lines(result.left_out)
     if not set(result.methods) - {"length", "random"}:
-        typer.echo(
-            "no score was swept, only the length of the prefixes and chance: what a guideline says is about these"
-        )
+        yield "no score was swept, only the length of the prefixes and chance: what a guideline says is about these"
     written, then = "sweep.json, sweep.csv", ""
     if set(result.methods) - set(refused) - {"random"}:
         written, then = f"{written}, guideline-<method>.json", f"; next: prunebench guideline --file {out} ..."
-    typer.echo(f"in {out}: {written}{then}")
+    yield f"in {out}: {written}{then}"
 
 
 @app.command(rich_help_panel=LOOK)

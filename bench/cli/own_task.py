@@ -7,7 +7,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -127,7 +126,8 @@ def examination(task: Task, engine: Engine | None = None, config: RunConfig | No
         yield problem.prompt
     yield "---"
     common = Counter(problem.answer for problem in everything).most_common(1)[0]
-    different = len({problem.answer for problem in everything})
+    spellings = list(dict.fromkeys(problem.answer for problem in everything))
+    different = len(set(task.classes(spellings)))
     yield f"{different} different answers; the most frequent, {common[0]!r}, {common[1]} times"
     yield from _alike(task, splits)
     if engine is not None:
@@ -150,14 +150,17 @@ def too_few(test: int) -> str | None:
 
 
 def split_sizes(file: Path) -> Iterator[str]:
-    """The splits of a written task, what it leaves out, and whether it is enough; nothing where rows do not serve."""
-    with suppress(UserError):
+    """The splits of a written task, what it leaves out, and whether it is enough; or why its rows do not serve."""
+    try:
         task = get(str(file))
         sizes = {name: len(_of_split(task, name, None)) for name in task.splits}
-        yield ", ".join(f"{count} {name}" for name, count in sizes.items())
-        yield from task.remarks()
-        if said := too_few(sizes.get("test", 0)):
-            yield said
+    except UserError as error:
+        yield f"no task yet, mend this first: {error}"
+        return
+    yield ", ".join(f"{count} {name}" for name, count in sizes.items())
+    yield from task.remarks()
+    if said := too_few(sizes.get("test", 0)):
+        yield said
 
 
 def _of_split(task: Task, name: str, limit: int | None) -> list[Problem]:

@@ -76,7 +76,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Done:
-    """The shares of the parts that are there already."""
+    """The shares of the parts that are there already; ``swept``: the methods of which a sweep is."""
 
     rollouts: float = 0.0
     train: float = 0.0
@@ -84,6 +84,7 @@ class Done:
     validation: float = 0.0
     validation_labels: float = 0.0
     control: float = 0.0
+    swept: frozenset[str] = frozenset()
 
 
 NOTHING_DONE = Done()
@@ -112,7 +113,7 @@ def plan_of(
         what = f"labels of these prefixes for the potential control (K={recipe.test_continuations}, before duplicates)"
         tokens = extent.problems * config.n * recipe.test_continuations * rest
         items.append(Item(what, tokens, extent.tokens_per_second, done.control))
-    items += _scoring(config, extent, methods, swept)
+    items += _scoring(config, extent, methods, swept, done)
     whole = sum(item.seconds for item in items)
     there = sum(item.seconds * item.done for item in items)
     online = Item(
@@ -191,7 +192,9 @@ def _learning(config: RunConfig, recipe: LabelPlan, extent: Extent, length: int,
     yield from (Item(what, tokens, speed, share) for what, tokens, share in items[: 4 if held else 2])
 
 
-def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str], swept: Sequence[str]) -> Iterator[Item]:
+def _scoring(
+    config: RunConfig, extent: Extent, methods: Sequence[str], swept: Sequence[str], done: Done
+) -> Iterator[Item]:
     """Prefixes are read again by every method that looks at more than is stored, and in more pools at equal cost."""
     once = extent.problems * config.n * config.prefix_tokens
     speed = extent.tokens_read_per_second or extent.tokens_per_second
@@ -201,7 +204,8 @@ def _scoring(config: RunConfig, extent: Extent, methods: Sequence[str], swept: S
         if names:
             reading = sum(map(reads_again, names))
             said = f"{what} with {len(names)} methods, {reading} of which read prefixes again{slowly}"
-            yield Item(said, once * reading, speed * processes)
+            there = sum(reads_again(name) for name in names if name in done.swept) / max(1, reading)
+            yield Item(said, once * reading, speed * processes, there if names is swept else 0.0)
     if methods and config.draws:
         scoring = [method for name in methods if reads_again(name) and (method := method_of(name))]
         again = [1 if entry_of(method).pointwise else config.draws for method in scoring]
@@ -351,4 +355,23 @@ def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Don
         share(rollouts[1], held),
         share(marked[1], labelled[1]),
         share([out / "labels"], extent.problems * config.n),
+        _swept_in(out / "sweep", config, extent),
     )
+
+
+def _swept_in(folder: Path, config: RunConfig, extent: Extent) -> frozenset[str]:
+    """The methods of the sweep in ``folder``, where it is one of this model at this checkpoint over these problems."""
+    from prunebench.bench.guideline.sweep import Sweep
+
+    try:
+        sweep = Sweep.read(folder)
+    except UserError:
+        return frozenset()
+    first = sweep.cells[0]
+    alike = [
+        cell
+        for cell in sweep.cells
+        if (cell.method, cell.budget, cell.gamma) == (first.method, first.budget, first.gamma)
+    ]
+    at_once = sum(len(cell.maj) for cell in alike if cell.prefix == config.prefix_tokens)
+    return frozenset(sweep.methods) if (sweep.model, at_once) == (config.model, extent.problems) else frozenset()

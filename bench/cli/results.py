@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ Beside = Annotated[
     list[str] | None,
     typer.Option(
         "--data",
-        help="NAME=FOLDER: where its sweep, motivation, ablations or attention lie, if not in or beside the run.",
+        help="NAME=FOLDER: where its sweep, motivation, ablations, attention or curves lie, if not beside the run.",
     ),
 ]
 Store = Annotated[Path | None, typer.Option(help="Its rollouts (default: those that the results name).")]
@@ -81,7 +82,11 @@ def report(
     from prunebench.figures.side_by_side import SideBySide, told_apart
 
     run, *others = runs or [DEMO]
+    if twice := [folder for folder in others if folder.resolve() == run.resolve() or others.count(folder) > 1]:
+        raise UserError(f"{twice[0]}: named twice; once is enough")
     if others:
+        if out is not None and out.suffix:
+            raise UserError(f"--out {out}: several runs make several files; name a folder")
         if data:
             raise UserError("--data: the tables of several runs show their comparisons only; leave it out")
         folders, target = [RunFolder(folder) for folder in (run, *others)], out or Path("runs/side-by-side")
@@ -118,18 +123,22 @@ def versus(
     from prunebench.bench.evaluation.tables.versus import deciding_pairs, require_others
     from prunebench.bench.evaluation.tables.versus import versus as held_against
 
-    if methods and len(methods) == 1:
-        raise UserError(f"{methods[0]}: name the methods that it is held against")
-    pairs = [(methods[0], other) for other in methods[1:]] if methods else []
+    named = list(methods or ())
+    if len(set(named)) < len(named) > 2:
+        raise UserError(f"{next(name for name in named if named.count(name) > 1)}: named twice; once is enough")
+    pairs = [(named[0], other) for other in named[1:]]
     require_others(pairs)
     results, config, inputs = _written(context, run, trust, runs=False)
-    _require_rows(run, results, methods or ())
+    _require_rows(run, results, named)
+    if len(named) == 1:
+        raise UserError(f"{named[0]}: name the methods that it is held against")
     with watching() as progress:
         written = reopened(run, store, code_in(config, inputs), progress)
         pairs = pairs or deciding_pairs(written.results.representatives, written.candidates, written.replays)
         differences = held_against(
             written.records, written.replays, written.candidates, written.setting, pairs, progress
         )
+    _require_same(run, results, differences)
     primary = differences[-1]
     held = f"{len(pairs)} pairs, Holm over them" if len(pairs) > 1 else "one pair"
     said = (
@@ -156,6 +165,7 @@ def rebuild(
     from prunebench.bench.evaluation.comparison import RESULTS
     from prunebench.bench.evaluation.rebuild import TAKEN_OVER, rebuilt, reopened
     from prunebench.bench.evaluation.reproduce import code_in
+    from prunebench.bench.evaluation.results import Results
     from prunebench.figures.outputs import write_outputs
 
     out = out or Path("runs/rebuilt") / run.resolve().name
@@ -166,7 +176,10 @@ def rebuild(
         return
     if (device := device_given(context)) is not None:
         raise UserError(f"--device {device}: no model runs without --sampling; leave it out")
-    _, config, inputs = _written(context, run, trust, runs=False)
+    ours, config, inputs = _written(context, run, trust, runs=False)
+    there = Results.held(out / RESULTS)
+    if there is not None and (there.problems, there.hashes) != (ours.problems, ours.hashes):
+        raise UserError(f"--out {out}: holds another comparison; choose another folder, or delete it")
     with watching() as progress:
         written = reopened(run, store, code_in(config, inputs), progress)
     (out / RESULTS).unlink(missing_ok=True)
@@ -177,6 +190,18 @@ def rebuild(
     kept = f"{' and '.join(['measured seconds', *tables])} were taken over, not rebuilt"
     _hold_together(written.results, after, f"NOT rebuilt: {{}} differences to {run}; {kept}")
     typer.echo(f"{out}: every number equals that of {run}; {kept}")
+
+
+def _require_same(run: Path, results: Results, differences: Sequence[PairRow]) -> None:
+    """Raises UserError where what methods did with the paths is not what the results say of them."""
+    avg = {(row.task, row.method): row["avg_at_k"].mean for row in results.rows}
+    for row in differences:
+        told = avg[row.task, row.method] - avg[row.task, row.other]
+        if not math.isclose(row.avg.mean, told, abs_tol=1e-6):
+            raise UserError(
+                f"{run / 'decisions.parquet'}: {row.method} minus {row.other} on {row.task} is {row.avg.mean:.3f} "
+                f"points, and {told:.3f} by results.json: the files are not of one comparison; run it again"
+            )
 
 
 def _pair_table(differences: Sequence[PairRow], whole: bool) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +37,9 @@ def solve(
     model: Model = None,
     method: Annotated[str | None, typer.Option(help="What scores the prefixes (default: stop).")] = None,
     n: Paths = None,
-    k: Annotated[int | None, typer.Option("--k", help="Paths that go on.")] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", help="Paths that go on (default, as for --n and --prefix: the model's own).")
+    ] = None,
     prefix: Prefix = None,
     recommended: Annotated[
         Path | None, typer.Option(help="Folder of an advice: its method, N, k, prefix and learned files.")
@@ -59,11 +61,14 @@ def solve(
         raise UserError("--set problems: the first ones only are --set limit=NUMBER")
     given: dict[str, Any] = {"model": model, "method": method, "n": n, "k": k, "prefix": prefix}
     given |= {"learned": Path(own["learned"]) if "learned" in own else None}
-    options = _recommended(recommended) if recommended is not None else {}
-    options |= {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
+    options = _recommended(recommended, given) if recommended is not None else {}
+    options |= given
     options |= of_run | ({"model_options": of_model} if of_model else {})
     asked, done = _asked(problems), []
     if isinstance(asked, Task):
+        if "answer_type" in own:
+            raise UserError(f"--set answer_type: {asked.name} says itself how its answers are read; leave it out")
         typer.echo(f"{asked.name}: its problems of the split {of_run.get('split', 'test')}")
     with watching() as progress:
         found = solutions(
@@ -94,12 +99,20 @@ def _asked(text: str) -> Asked:
         raise UserError(f"{text}: no file of questions (.jsonl, .csv, ...) and no question; {error}") from error
 
 
-def _recommended(folder: Path) -> dict[str, Any]:
-    """The settings of an advice. Where it says not to prune, all of its paths are kept."""
+def _recommended(folder: Path, given: Collection[str]) -> dict[str, Any]:
+    """The settings of an advice. Where it says not to prune, all of its paths are kept.
+
+    Raises UserError where it says so, and what is ``given`` would prune all the same.
+    """
     from prunebench.bench.guideline.recommendation import Recommendation
 
     advice = Recommendation.read(folder)
     if not advice.worth_it:
+        if pruning := [f"--{name}" for name in ("method", "n", "k", "prefix") if name in given]:
+            raise UserError(
+                f"{folder}: recommends no pruning, of {advice.none_paths} paths all are kept; leave out "
+                f"{', '.join(pruning)}, or prune on your own account without --recommended"
+            )
         typer.echo(f"{folder}: recommends no pruning; all {advice.none_paths} paths are kept")
         paths = advice.none_paths
         return {"model": advice.model, "method": "none", "n": paths, "k": paths, "prefix": advice.choice.prefix}
@@ -125,7 +138,9 @@ def _votes(solution: Solution) -> str:
     said = f"{solution.share:.0%} of {len(solution.kept)} paths"
     said += f", {silent} of which state no answer" if silent else ""
     rivals = sum(math.isclose(weight, max(solution.votes.values())) for weight in solution.votes.values()) - 1
-    return said + (f", as many as {rivals} other answers have" if rivals > 0 else "")
+    return said + (
+        f", as many as {rivals} other {'answer has' if rivals == 1 else 'answers have'}" if rivals > 0 else ""
+    )
 
 
 def _share(value: float) -> str:
@@ -138,4 +153,4 @@ def _total(solutions: Sequence[Solution]) -> str:
     seconds, whole_seconds = sum(it.seconds for it in ledgers), sum(it.whole_seconds for it in ledgers)
     of_tokens = f"{tokens:,} of about {whole_tokens:,.0f} tokens"
     of_seconds = f"{seconds:.1f} of about {whole_seconds:.1f} s"
-    return f"{len(ledgers)} problems: {of_tokens}, {of_seconds}"
+    return f"{len(ledgers)} {'problem' if len(ledgers) == 1 else 'problems'}: {of_tokens}, {of_seconds}"

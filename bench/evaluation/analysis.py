@@ -228,7 +228,8 @@ def equal_cost_rows(
     full = {row.method: row["flops_tokens"].mean for row in rows if row.task == task and whole}
     tick = progress.stretch("comparing at equal cost", len(policies))
     others = {} if apart is None else apart(policies, budget.tokens, full)
-    chosen = at_equal_cost(stored, task, candidates, policies, subsamples, budget, full, tick, others)
+    tested = [row.method for row in rows if row.task == task and not math.isnan(row["p_holm"].mean)]
+    chosen = at_equal_cost(stored, task, candidates, policies, subsamples, budget, full, tick, others, tested)
     unpaid = [name for name in policies if name not in {row.method for row in chosen}]
     reason = "at equal cost without a row (not even one path, or a cost that nobody knows)"
     return chosen, [Note(table="equal_cost", task=task, text=f"{reason}: {name}") for name in unpaid]

@@ -152,25 +152,28 @@ class RolloutStore:
     def keep_tasks(self, tasks: Iterable[Task]) -> None:
         """Keep what tasks of one's own are, so that their answers can be graded again.
 
-        Raises UserError where a task of that name was another one when its paths were sampled.
+        Raises UserError as :meth:`require_same` does.
         """
         for task in tasks:
             described = task.described()
-            if described is None:
+            if described is not None:
+                self.require_same([task])
+                file = self._task_file(task.name)
+                file.parent.mkdir(exist_ok=True)
+                write_atomically(file, (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
+
+    def require_same(self, tasks: Iterable[Task]) -> None:
+        """Raises UserError where a task of one's own was another one when its paths were sampled."""
+        for task in tasks:
+            described, known = task.described(), self.own_task(task.name)
+            if described is None or known is None or not self.shards.names():
                 continue
-            known, file = self.own_task(task.name), self._task_file(task.name)
-            if (
-                known is not None
-                and self.shards.names()
-                and as_of_today(known) | {"folder": ""} != described | {"folder": ""}
-            ):
+            if as_of_today(known) | {"folder": ""} != described | {"folder": ""}:
                 strict = "" if task.strict or not as_of_today(known).get("spec", {}).get("strict") else STRICT_THEN
                 raise UserError(
-                    f"{self.shards.folder}: task '{task.name}' was another one when its paths were sampled ({file}); "
-                    f"use another folder (--out), or put the task back{strict}"
+                    f"{self.shards.folder}: task '{task.name}' was another one when its paths were sampled "
+                    f"({self._task_file(task.name)}); use another folder (--out), or put the task back{strict}"
                 )
-            file.parent.mkdir(exist_ok=True)
-            write_atomically(file, (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
 
     def own_task(self, name: str) -> dict[str, Any] | None:
         """The description of a task that came from a file, as :meth:`keep_tasks` left it."""

@@ -92,7 +92,7 @@ def learned_with(engine: Engine) -> Path:
 def chosen(problems: Asked, config: RunConfig, answer_type: str, limit: int | None) -> list[tuple[Task, Problem]]:
     """The problems to solve, each with the task that reads its answers. Raises UserError where there are none."""
     if isinstance(problems, Task):
-        return problems_of([problems], config.split, limit, config.seed)
+        return problems_of([problems], config.split, limit if problems.endless else None, config.seed)[:limit]
     prompt, suffix = (REASONER_PROMPT, REASONER_SUFFIX) if config.model in SYNTHETIC else (None, None)
     return problems_of([Questions(problems, answer_type, prompt, suffix)], "test", limit, config.seed)
 

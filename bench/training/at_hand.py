@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunebench.bench.engines.shipped import REASONERS
+from prunebench.bench.errors import UserError
 
 if TYPE_CHECKING:
     from prunebench.bench.engines.options import ModelOptions
@@ -27,8 +28,12 @@ def shipped_labels(model: str, sampling_digest: str | None = None, options: Mode
 
 def learned_for(model: str, named: Path | None, options: ModelOptions | None = None) -> Learned:
     """The folder of learned files: the named one, with a shipped reasoner's own behind it; else where training puts
-    them. A named folder without any card stands alone: nothing was learned.
+    them. A named folder without any card stands alone: nothing was learned. Raises UserError for one that is not there.
     """
+    if named is not None and not named.is_dir():
+        raise UserError(
+            f"--learned {named}: no such folder; prunebench train makes one (--out), an empty one takes defaults"
+        )
     shipped = REASONERS[model].learned if model in REASONERS else None
     if named is None:
         return shipped or Path("runs/learned")

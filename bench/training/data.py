@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from prunebench.tasks.task import Task
 SPLITS = ("train", "validation")
 """Of what is learned from."""
 LABEL_SEED = 1
+SMALL_BYTES = 40_000_000
 TRAIN_SEED = 0
 
 
@@ -252,7 +254,8 @@ def labelled_folder(
             for length in lengths:
                 named, distinct = partial(task_of, rollouts), split == "train"
                 for problem in stored:
-                    pools += labelled_pools(engine, [problem], labels, length, wanted, named, distinct).pools
+                    with _threads_for(engine):
+                        pools += labelled_pools(engine, [problem], labels, length, wanted, named, distinct).pools
                     tick(1)
         if not pools:
             raise UserError(_no_labels(folder / split, _labelled_in(folder / split), prefix_tokens))
@@ -260,6 +263,15 @@ def labelled_folder(
     if len(digests) != 1:
         raise UserError(f"{folder}: its stores were sampled with different settings; use one folder per setting")
     return parts[0], parts[1], digests.pop()
+
+
+@contextmanager
+def _threads_for(engine: Engine) -> Iterator[None]:
+    """One thread for a small model: several would wait for one another more than they compute."""
+    from prunebench.bench.engines.transformers.decoding import one_thread
+
+    with one_thread() if engine.weight_bytes < SMALL_BYTES else nullcontext():
+        yield
 
 
 def require_labels(folder: Path, prefix_tokens: int) -> None:

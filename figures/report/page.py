@@ -73,7 +73,10 @@ def render(run: RunFolder, folder: Path, progress: Progress) -> str:
         if guidelines
         else None,
         ledger=ledger_lines(run),
-        notes=[note.text for note in results.notes if note.task in ("", task)],
+        notes=[
+            *(note.text for note in results.notes if note.task in ("", task)),
+            *(f"{row.method}: {row.note}" for row in rows_of(results, task) if row.note),
+        ],
         left_out=results.left_out,
         provenance=provenance(run),
         explorer=None if paths is None else Markup(packed(paths)),  # noqa: S704 - base64

@@ -424,8 +424,10 @@ def test_all_failures_come_at_once():
 
 
 def test_a_class_without_the_decorator_or_the_base_is_refused():
-    with pytest.raises(PrunerCheckError, match="decorated with @dataclass"):
-        check_pruner(type("Bare", (Good,), {"__module__": __name__})())
+    bare = type("Bare", (Good,), {"__module__": __name__, "__annotations__": {"window": int}, "window": 3})
+    with pytest.raises(PrunerCheckError, match="decorated with @dataclass, so that window can be set"):
+        check_pruner(bare())
+    check_pruner(type("Plain", (Good,), {"__module__": __name__})())
     with pytest.raises(PrunerCheckError, match=r"subclass of prunebench\.methods\.base\.Pruner"):
         check_pruner(object())
 

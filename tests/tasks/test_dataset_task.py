@@ -335,3 +335,23 @@ def test_rows_are_kept_by_a_pattern_and_context_stands_before_the_question(writt
         written(content, matching={"answer": "("})
     with pytest.raises(UserError, match=r"line 2: no field 'anser'; it has question, story, answer: .* 'matching'"):
         written(content, matching={"anser": "."}).problems("test")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            "?",
+            "1 of 3 answers may stand for none, and count as gold answers (leave these cells empty) (the first",
+        ),
+        ("TBD", "1 of 3 answers may stand for none"),
+        ("0,5", "1 of 3 answers have a comma that may be meant as a decimal point"),
+        ("1234,5", "1 of 3 answers have a comma that may be meant as a decimal point"),
+        ("1,234", None),
+        ("-3", None),
+    ],
+)
+def test_an_answer_that_may_be_meant_otherwise_is_told(written, answer, said):
+    rows = [{"question": f"q{number}", "answer": text} for number, text in enumerate(["1", "2", answer])]
+    remarks = "\n".join(written(rows, answer_type="text").remarks())
+    assert (said in remarks) if said else ("may" not in remarks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -75,6 +75,7 @@ def at_equal_cost(
     full: Mapping[str, float] = {},
     progress: Tick = uncounted,
     apart: Mapping[str, Callable[[], Point | None]] = {},
+    tested: Collection[str] | None = None,
 ) -> list[EqualCostRow]:
     """One row per method of ``policies``: maj@k of the largest N whose expected cost is at most the ``budget``.
 
@@ -97,7 +98,8 @@ def at_equal_cost(
             )
         progress(1)
     chosen = {name: point for name in policies if (point := found[name]) is not None}
-    return _rows(records, task, candidates, policies, chosen, budget)
+    counted = [name for name in chosen if candidates[name].competes and (tested is None or name in tested)]
+    return _rows(records, task, candidates, policies, chosen, budget, counted)
 
 
 def affordable(
@@ -184,12 +186,13 @@ def _rows(
     policies: Mapping[str, PolicyFor],
     chosen: Mapping[str, Point],
     budget: Budget,
+    counted: Collection[str],
 ) -> list[EqualCostRow]:
     if "none" not in chosen:
         return []
     base = chosen["none"].maj
     differences = {name: point.maj - base for name, point in chosen.items()}
-    p_values, adjusted = significance(differences, [name for name in chosen if candidates[name].competes], budget.seed)
+    p_values, adjusted = significance(differences, counted, budget.seed)
     most = min(len(record.pool) for record in records)
     return [
         EqualCostRow(

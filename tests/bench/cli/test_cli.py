@@ -173,6 +173,9 @@ def test_a_killed_run_loses_at_most_one_shard_and_the_same_command_completes_it(
 def test_from_rollouts_to_a_table(prunebench, tmp_path):
     """The commands of a comparison of one's own, one after the other."""
     common = (*SMALL, "--problems", "2")
+    missing = refused(prunebench("compare", *common, "--methods", "entropy,slim-sc", "--learned", "none"))
+    assert "--learned none: no such folder" in missing
+    (tmp_path / "none").mkdir()
     assert prunebench("compare", *common, "--methods", "entropy,slim-sc", "--learned", "none", "--out",
                       "out")[0] == 0  # fmt: skip
     for file in ("results.json", "main_table.csv", "main_table.md", "main_table.tex", "frontier.png", "frontier.svg",

@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.bench.conftest import refused
@@ -63,7 +65,10 @@ def test_a_run_without_its_decisions_is_told_before_anything_is_read(prunebench,
 
 
 def test_one_method_alone_is_held_against_nothing(prunebench):
-    assert "stop: name the methods that it is held against" in refused(prunebench("versus", "run", "stop"))
+    run = Path(__file__).parents[3] / "docs" / "embedded"
+    assert "stop: name the methods that it is held against" in refused(prunebench("versus", run, "stop"))
+    assert "'stopp': did you mean 'stop'" in refused(prunebench("versus", run, "stopp"))
+    assert "otv: named twice" in refused(prunebench("versus", run, "stop", "otv", "otv"))
 
 
 @pytest.mark.usefixtures("forgotten")
@@ -79,7 +84,8 @@ def test_a_figure_of_ones_own_is_drawn_by_name(prunebench, tmp_path):
 def test_what_a_run_cannot_answer_is_refused_before_anything_is_read(prunebench, monkeypatch):
     monkeypatch.setattr("prunebench.bench.evaluation.rebuild.reopened", None)
     real = Path(__file__).parents[3] / "docs" / "real"
-    assert "entropy is held against itself" in refused(prunebench("versus", real, "entropy", "margin", "entropy"))
+    assert "entropy: named twice" in refused(prunebench("versus", real, "entropy", "margin", "entropy"))
+    assert "entropy is held against itself" in refused(prunebench("versus", real, "entropy", "entropy"))
     said = refused(prunebench("versus", real))
     assert "no methods were chosen on validation problems; name those to compare: none, random, length" in said
     said = refused(prunebench("versus", real, "stop", "entropy"))
@@ -110,3 +116,41 @@ def test_paths_of_another_comparison_are_told(prunebench, command, tmp_path):
 )
 def test_what_no_command_takes_is_one_sentence_too(prunebench, arguments, sentence):
     assert refused(prunebench(*arguments)) == f"prunebench: {sentence}"
+
+
+def test_decisions_that_are_not_those_of_the_results_are_told(prunebench, tmp_path):
+    docs = Path(__file__).parents[3] / "docs" / "aime"
+    for file in ("results.json", "paths.parquet"):
+        shutil.copy(docs / file, tmp_path)
+    table = pq.read_table(docs / "decisions.parquet")
+    methods, kept = table["method"].to_pylist(), table["kept"].to_pylist()
+    best = iter([keep for keep, method in zip(kept, methods, strict=True) if method == "oracle"])
+    kept = [next(best) if method == "agreement" else keep for keep, method in zip(kept, methods, strict=True)]
+    place = table.schema.get_field_index("kept")
+    pq.write_table(
+        table.set_column(
+            place, table.schema.field(place), pa.chunked_array([pa.array(kept, table.schema.field(place).type)])
+        ),
+        tmp_path / "decisions.parquet",
+    )
+    said = refused(prunebench("versus", tmp_path, "agreement", "none"))
+    assert "decisions.parquet: agreement minus none on" in said and "by results.json: the files are not of one" in said
+
+
+def test_where_results_cannot_go_is_told(prunebench, tmp_path):
+    docs = Path(__file__).parents[3] / "docs"
+    (tmp_path / "file").write_text("mine")
+    assert "--out file: this is a file; name a folder" in refused(
+        prunebench("figures", docs / "real", "forest", "--out", "file")
+    )
+    assert (tmp_path / "file").read_text() == "mine"
+    assert "name a folder" in refused(prunebench("report", docs / "real", docs / "base", "--out", "x.html"))
+    assert f"{docs / 'base'}: named twice" in refused(prunebench("report", docs / "base", docs / "base"))
+    (tmp_path / "there").mkdir()
+    shutil.copy(docs / "base" / "results.json", tmp_path / "there")
+    said = refused(prunebench("rebuild", docs / "real", "--out", "there"))
+    assert "--out there: holds another comparison" in said
+    assert (tmp_path / "there" / "results.json").read_bytes() == (docs / "base" / "results.json").read_bytes()
+    assert "--paper: the paper has no numbers for forest" in refused(
+        prunebench("figures", docs / "real", "forest", "--paper")
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -160,7 +161,7 @@ def test_the_command_line_solves_a_file(prunebench, tmp_path):
     plan, first, last = out.splitlines()
     assert plan.startswith(f"1 problem: {N} paths each to token 40, {K} of them on to their ends")
     assert code == 0 and first.startswith("q0: ") and f"% of {K} paths" in first
-    assert last.startswith("1 problems: ")
+    assert last.startswith("1 problem: ")
     code, out, _ = prunebench("solve", prompts[1], "--n", N, "--k", K, "--method", "entropy", "--out", tmp_path / "p")
     assert code == 0 and out.splitlines()[1].startswith("1: ")
     of_task = ("solve", "synthetic/power", "--n", N, "--k", K, "--set", "limit=1", "--set", "split=train")
@@ -184,6 +185,18 @@ def test_the_names_of_fields_are_read_in_capitals_or_not():
 def test_a_line_says_who_voted_and_whether_others_have_as_many():
     (found,) = solve(["power mod 11 : g = 3 ; e = 2 ; find g ^ e"], model="embedded", method="entropy", n=4, k=2)
     split = replace(found, answers=("3", "4", None), kept=(0, 1, 2), votes={"3": 1.0, "4": 1.0}, share=1 / 3)
-    assert _votes(split) == "33% of 3 paths, 1 of which state no answer, as many as 1 other answers have"
+    assert _votes(split) == "33% of 3 paths, 1 of which state no answer, as many as 1 other answer has"
     alone = replace(found, answers=("3", "3"), kept=(0, 1), votes={"3": 2.0}, share=1.0)
     assert _votes(alone) == "100% of 2 paths"
+
+
+def test_what_would_go_unheeded_is_refused(prunebench, tmp_path, monkeypatch):
+    advice = SimpleNamespace(worth_it=False, none_paths=16, model="embedded", choice=SimpleNamespace(prefix=40))
+    monkeypatch.setattr("prunebench.bench.guideline.recommendation.Recommendation.read", lambda folder: advice)
+    question = "power mod 11 : g = 3 ; e = 2 ; find g ^ e"
+    said = refused(prunebench("solve", question, "--recommended", "advice", "--k", "4", "--method", "entropy"))
+    assert "advice: recommends no pruning, of 16 paths all are kept; leave out --method, --k" in said
+    said = refused(prunebench("solve", "synthetic/power", "--set", "answer_type=integr"))
+    assert "answer_type: synthetic/power says itself how its answers are read" in said
+    said = refused(prunebench("solve", question, "--n", "8", "--k", "16"))
+    assert "n = 8" in said and "k = 16" in said and "(with " in said
