@@ -42,7 +42,7 @@ def rows(*answers, question="question", answer="answer"):
 )
 def test_the_written_task_loads_and_has_the_narrowest_type(tmp_path, answers, kind, sentence):
     file, about = written(tmp_path, rows(*answers))
-    task = catalogue.catalogue.get(str(file))
+    task = catalogue.get(str(file))
     assert isinstance(task, DatasetTask) and task.answer_type == kind and sentence in about
     assert sum(len(problems) for problems in task._loaded.splits.values()) == 3
     assert 'data: "../p.jsonl"' in file.read_text()
@@ -52,7 +52,7 @@ def test_the_written_task_loads_and_has_the_narrowest_type(tmp_path, answers, ki
 def test_columns_are_guessed_or_named(tmp_path):
     file, said = written(tmp_path, rows("1", "2", "3", question="QUESTION", answer="reply"), answer="reply")
     assert "the problem is taken from column 'QUESTION'" in said and "the answer is taken" not in said
-    assert catalogue.catalogue.get(str(file)).problems("train")
+    assert catalogue.get(str(file)).problems("train")
     german = {"data": _file(tmp_path, rows("1", question="Frage")), "folder": tmp_path, "shipped_model": False}
     with pytest.raises(UserError, match=r"has Frage, answer; say which is the problem: --set problem=COLUMN$"):
         write_task("other", **german, problem=None, answer=None)
@@ -111,7 +111,7 @@ def test_answers_are_counted_as_they_are_read(tmp_path):
 
 def test_a_python_task_is_written_and_its_splits_are_apart(tmp_path):
     file = write_python_task("small-sums", tmp_path)
-    task = catalogue.catalogue.get(str(file))
+    task = catalogue.get(str(file))
     ids = {split: {problem.id for problem in task.problems(split, 200)} for split in ("train", "validation", "test")}
     assert task.name == "small-sums" and not ids["train"] & ids["test"] and len(ids["test"]) == 200
     first = task.problems("test", 1)[0]
@@ -120,7 +120,7 @@ def test_a_python_task_is_written_and_its_splits_are_apart(tmp_path):
 
 def test_an_examination_shows_what_the_model_will_see(tmp_path):
     file, _ = written(tmp_path, rows(*map(str, range(60))), shipped_model=True)
-    lines = list(examination(catalogue.catalogue.get(str(file)), TransformersEngine.load("embedded")))
+    lines = list(examination(catalogue.get(str(file)), TransformersEngine.load("embedded")))
     text = "\n".join(lines)
     assert lines[0] == "task mine: 24 train, 9 validation, 27 test"
     assert text.count("as the model gets it") == 3 and "gold answer '" in text
@@ -131,7 +131,7 @@ def test_an_examination_shows_what_the_model_will_see(tmp_path):
 def test_an_examination_warns(tmp_path):
     content = [{"question": f"{'very ' * 1200}long {i}?", "answer": "7"} for i in range(6)]
     file, _ = written(tmp_path, content, shipped_model=True)
-    text = "\n".join(examination(catalogue.catalogue.get(str(file)), TransformersEngine.load("embedded")))
+    text = "\n".join(examination(catalogue.get(str(file)), TransformersEngine.load("embedded")))
     assert "NOT POSSIBLE: the prompt of" in text and "3 test problems: intervals will be wide" in text
     assert "1 different answers; the most frequent, '7', 6 times" in text
     assert re.search(r"3 test problems nearly repeat .*: \S*p.jsonl, line \d and \S*p.jsonl, line \d share", text)

@@ -126,13 +126,9 @@ def test_decisions_that_are_not_those_of_the_results_are_told(prunebench, tmp_pa
     methods, kept = table["method"].to_pylist(), table["kept"].to_pylist()
     best = iter([keep for keep, method in zip(kept, methods, strict=True) if method == "oracle"])
     kept = [next(best) if method == "agreement" else keep for keep, method in zip(kept, methods, strict=True)]
-    place = table.schema.get_field_index("kept")
-    pq.write_table(
-        table.set_column(
-            place, table.schema.field(place), pa.chunked_array([pa.array(kept, table.schema.field(place).type)])
-        ),
-        tmp_path / "decisions.parquet",
-    )
+    column = table.schema.field("kept")
+    changed = table.set_column(table.schema.get_field_index("kept"), column, pa.array(kept, column.type))
+    pq.write_table(changed, tmp_path / "decisions.parquet")
     said = refused(prunebench("versus", tmp_path, "agreement", "none"))
     assert "decisions.parquet: agreement minus none on" in said and "by results.json: the files are not of one" in said
 
