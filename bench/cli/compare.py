@@ -92,6 +92,8 @@ def compare(
         "prefix_tokens": prefix, "methods": None if methods is None else names_of(methods), "policy": policy,
     }  # fmt: skip
     kind, device = parse_engine(engine), device_given(context)
+    if policy is not None and k is not None:
+        raise UserError(f"--k {k}: --policy {policy} says how many paths are kept; give one of them")
     if store is None:
         run = config_from(config, settings, OF_EXPERIMENTS, **asked)
         sampling: str | None = run.sampling.digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,10 +150,10 @@ def home_of(name: str, learned: Learned) -> Path:
     return next((folder for folder in folders if (folder / f"{name}.json").exists()), folders[0])
 
 
-def train_command(name: str, folder: Path, card: Card | None = None) -> str:
+def train_command(name: str, folder: Path, card: Card | None = None, also: Sequence[str] = ()) -> str:
     """What trains a method into a folder, with the file that brings it where that is none of the package's.
 
-    ``card``: of what is trained again, from the same data for the same model and checkpoint.
+    ``card``: of what is trained again, from the same data for the same model and checkpoint, and ``also`` is.
     What is shipped is left as it is: there it is another folder, with the model and the data that belong to it.
     """
     entry, options, out, then = entry_of(name), list[str](), folder, ""
@@ -167,7 +167,7 @@ def train_command(name: str, folder: Path, card: Card | None = None) -> str:
             options += [text for data in sorted(reasoner.data.glob("*"))[:1] for text in ("--data", str(data))]
     if not then and card is not None and card.origin:
         options += ["--data", card.origin["data"], "--model", card.origin["model"], "--set", f"prefix={card.tuned_at}"]
-    return shlex.join(["prunebench", "train", base_name(name), *options, "--out", str(out)]) + then
+    return shlex.join(["prunebench", "train", base_name(name), *also, *options, "--out", str(out)]) + then
 
 
 def learned_file(folder: Path, name: str, number: int = 0) -> Path:
@@ -284,7 +284,15 @@ def _require_code(card: Card, entry: type[Pruner], folder: Path) -> None:
     """
     shipped = folder.resolve().is_relative_to(PACKAGE)
     if card.code and not shipped and card.code != method_code(entry):
+        others = [name for name in _changed_in(folder) if name != card.method]
+        too = f", and so has that of {', '.join(others)}" if others else ""
         raise UserError(
-            f"{folder / card.method}.json: the code of '{card.method}' has changed since it was trained; train it "
-            f"again: {train_command(card.method, folder, card)}"
+            f"{folder / card.method}.json: the code of '{card.method}' has changed since it was trained{too}; train "
+            f"again: {train_command(card.method, folder, card, others)}"
         )
+
+
+def _changed_in(folder: Path) -> list[str]:
+    """The methods at hand whose cards in ``folder`` are of other code: those of one file change together."""
+    cards = [Card.read(path) for path in sorted(folder.glob("*.json")) if path.stem in PRUNERS.names()]
+    return [card.method for card in cards if card.code and card.code != method_code(PRUNERS.get(card.method))]

@@ -19,26 +19,7 @@ def answer(results: Results, task: str) -> str:
     k, n = _usual(methods)
     established = [row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean > 0]
     if not established:
-        best = max(methods, key=lambda row: row["delta"].mean)
-        gain = f"{with_interval(best['delta'], signed=True)} points"
-        if len(worse := [row for row in methods if row["p_holm"].mean < LEVEL]) == len(methods):
-            said = "all of them keep worse ones" if len(methods) > 1 else "it keeps worse ones"
-            head = f"Do not prune: no method keeps better paths than chance would, {k} of {n}"
-            return f"{head}; {said} ({best.method} {gain})."
-        tail = (
-            f"; {', '.join(row.method for row in worse)} {'keeps' if len(worse) == 1 else 'keep'} worse ones"
-            if worse
-            else ""
-        )
-        none = (
-            f"none of {len(methods)} methods"
-            if len(methods) > 1
-            else f"the one method ({best.method}) is not seen to be one that"
-        )
-        return (
-            f"Not established: {none} keeps better paths than chance would, {k} of {n}, after "
-            f"correction for all of them; the largest difference is that of {best.method}, {gain}{tail}."
-        )
+        return _nothing_established(methods, k, n)
     best = max(established, key=lambda row: row["delta"].mean)
     count = "one" if len(established) == 1 else str(len(established))
     return (
@@ -47,6 +28,28 @@ def answer(results: Results, task: str) -> str:
         f"{with_interval(best['delta'], signed=True)} points of avg@k at {best.k} of {best.n} paths, with "
         f"{number(best['reduction'].mean)} % of the tokens saved."
     )
+
+
+def _nothing_established(methods: list[ResultRow], k: int, n: int) -> str:
+    best = max(methods, key=lambda row: row["delta"].mean)
+    worse, gain = _worse(methods), f"{with_interval(best['delta'], signed=True)} points"
+    kept = f"better paths than chance would, {k} of {n}"
+    if len(worse) == len(methods):
+        return f"Do not prune: no method keeps {kept}{_lose(worse)}; the least is lost with {best.method}, {gain}."
+    if len(methods) == 1:
+        return f"Not established: that {best.method} keeps {kept}; the difference is {gain}."
+    return (
+        f"Not established: none of {len(methods)} methods keeps {kept}, after correction for all of them; the largest "
+        f"difference is that of {best.method}, {gain}{_lose(worse)}."
+    )
+
+
+def _worse(rows: list[ResultRow]) -> list[str]:
+    return [row.method for row in rows if row["p_holm"].mean < LEVEL and row["delta"].mean < 0]
+
+
+def _lose(worse: list[str], verb: str = "keep", what: str = "worse ones") -> str:
+    return f"; {', '.join(worse)} {verb}{'s' if len(worse) == 1 else ''} {what}" if worse else ""
 
 
 def summary(results: Results, task: str) -> list[str]:
@@ -77,7 +80,6 @@ def _retention(methods: list[ResultRow], k: int, n: int) -> str:
         (row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean > 0),
         key=lambda row: -row["delta"].mean,
     )
-    worse = [row for row in methods if row["p_holm"].mean < LEVEL and row["delta"].mean < 0]
     tested = sum(not math.isnan(row["p_holm"].mean) for row in methods)
     head = f"At equal retention ({k} of {n} paths) "
     if not tested:
@@ -87,9 +89,7 @@ def _retention(methods: list[ResultRow], k: int, n: int) -> str:
     else:
         named = "; ".join(f"{r.method} {with_interval(r['delta'], signed=True)}" for r in better)
         said = f"{len(better)} of {tested} methods keep better paths than chance would, after correction: {named}"
-    verb = "keeps" if len(worse) == 1 else "keep"
-    tail = f"; {len(worse)} {verb} worse ones: {', '.join(row.method for row in worse)}" if worse else ""
-    return f"{head}{said}{tail} (points of avg@k, Holm)."
+    return f"{head}{said}{_lose(_worse(methods))} (points of avg@k, Holm)."
 
 
 def _headroom(rows: list[ResultRow]) -> str:
@@ -118,9 +118,8 @@ def _cost(rows: list[EqualCostRow]) -> str:
     head = f"At equal cost ({rows[0].budget:,.0f} generator tokens per problem) "
     if better:
         return (
-            f"{head}{', '.join(row.method for row in better)} {'votes' if len(better) == 1 else 'vote'} better than "
+            f"{head}{', '.join(row.method for row in better)} vote{'s' if len(better) == 1 else ''} better than "
             f"keeping all; the largest gain is {gain}."
         )
-    worse = [row.method for row in methods if row.p_holm < LEVEL]
-    lost = f"; {', '.join(worse)} {'votes' if len(worse) == 1 else 'vote'} worse" if worse else ""
+    lost = _lose([row.method for row in methods if row.p_holm < LEVEL], "vote", "worse")
     return f"{head}no gain survives the correction; the largest is that of {best.method}, {gain} points of maj@k{lost}."

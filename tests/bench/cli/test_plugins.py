@@ -94,7 +94,7 @@ def test_a_training_is_done_again_when_the_code_has_changed_and_only_then(pruneb
     plugin.write_text(PLUGIN.replace("float(len(text))", "float(text.count('='))"))
     sentence = refused(prunebench(*compare))
     assert "line.json: the code of 'line' has changed since it was trained" in sentence
-    command = sentence.partition("train it again: ")[2]
+    command = sentence.partition("train again: ")[2]
     assert f"--data {data} --model {BASE.name} --set prefix=120 --out {tmp_path / 'learned'}" in command
     _, said, _ = prunebench(*shlex.split(command)[1:])
     assert "line: validation AUROC" in said, "the whole command"
@@ -177,7 +177,7 @@ def test_a_row_that_was_asked_for_and_cannot_be_had_is_an_error(prunebench, sour
     prunebench("import", "plain", source, "--out", "store")
     compare = ("compare", "--store", "store", "--prefix", 4, "--out", "made", "--methods")
     sentence = refused(prunebench(*compare, "entropy,none"))
-    assert "entropy has no row: entropy needs the signal 'entropy', which mine/q0 does not hold" in sentence
+    assert "entropy has no row: entropy needs the signal 'entropy', which mine/q0 does not hold for all" in sentence
     sentence = refused(prunebench(*compare, "potential,none"))
     assert "potential has no row: Monte Carlo labels need the model that sampled the rollouts" in sentence
     assert not (tmp_path / "made" / "results.json").exists()

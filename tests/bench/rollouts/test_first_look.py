@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,13 @@ def test_paths_that_were_cut_off_stop_though_some_have_an_answer():
     assert "state no answer" not in str(error.value)
     with pytest.raises(UserError, match=r"8 state no answer, 8 were cut off at 20 tokens: .*--set max_new_tokens=40"):
         said_of(problem([NOTHING] * 8, finish="length"))
+
+
+def test_paths_that_were_cut_off_at_several_lengths_are_told_so():
+    cut = problem([BOX] * 8, finish="length")
+    cut = replace(cut, paths=[replace(path, length=12 + number) for number, path in enumerate(cut.paths)])
+    with pytest.raises(UserError, match=r"8 were cut off at 12 to 19 tokens: "):
+        said_of(cut)
 
 
 def test_few_paths_are_looked_at_together():

@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import re
+import shutil
 
 import pytest
 from markupsafe import escape
@@ -44,6 +45,14 @@ def test_the_main_table_has_every_method_with_its_numbers(run, page):
     for row in Results.read(run / "results.json").rows:
         assert f'data-filter="{row.method} {row.quadrant}"' in text
         assert f'data-key="{float(row["avg_at_k"].mean)!r}"' in text
+
+
+def test_the_remark_of_a_row_is_a_note(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    results = Results.read(run / "results.json")
+    rows = [r.model_copy(update={"note": "its code is another"}) if r.method == "stop" else r for r in results.rows]
+    results.model_copy(update={"rows": rows}).write(tmp_path / "run" / "results.json")
+    assert "stop: its code is another" in write_report(tmp_path / "run", tmp_path / "r.html").read_text()
 
 
 def test_notes_are_sentences(run, page):
@@ -116,6 +125,15 @@ def test_the_report_opens_with_the_answer_in_one_sentence(results):
     assert said.startswith("Not established: none of 7 methods") and "that of stop" not in said, (
         "who is tested competes"
     )
+    loses = [changed(r, p_holm=0.001 if r.method == "stop" else 1.0) for r in results.rows]
+    loses = [changed(r, delta=-5.0) if r.method == "stop" else r for r in loses]
+    assert "; stop keeps worse ones." in answer(results.model_copy(update={"rows": loses}), "all")
+    alone = [r for r in loses if r.method == "stop" or r.quadrant == "control"]
+    said = answer(results.model_copy(update={"rows": alone}), "all")
+    assert said.startswith("Do not prune: no method keeps better paths") and "stop keeps worse ones" in said
+    alone = [changed(r, p_holm=1.0) for r in alone]
+    said = answer(results.model_copy(update={"rows": alone}), "all")
+    assert said.startswith("Not established: that stop keeps better paths than chance would, 8 of 64")
     controls = results.model_copy(update={"rows": [r for r in results.rows if r.quadrant == "control"]})
     assert answer(controls, "all").startswith("Nothing is answered")
 

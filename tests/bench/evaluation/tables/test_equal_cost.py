@@ -286,3 +286,11 @@ def test_holm_runs_over_the_methods_and_not_the_controls():
 def test_none_must_take_part():
     with pytest.raises(ValueError, match="none"):
         equal_cost([even()], {"by-ids": ByIds()}, 80)
+
+
+def test_what_is_not_tested_at_equal_retention_is_not_counted_here():
+    records = many(12)
+    methods = {"none": KeepAll(), "by-ids": ByIds(), "blind": ByIds(factor=0)}
+    counted = equal_cost(records, methods, budget=80, tested=["by-ids"])
+    assert math.isnan(counted["blind"].p_holm) and counted["by-ids"].p_holm == counted["by-ids"].p_value
+    assert equal_cost(records, methods, budget=80)["by-ids"].p_holm >= counted["by-ids"].p_holm

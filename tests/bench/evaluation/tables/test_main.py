@@ -388,7 +388,8 @@ def test_a_missing_signal_names_signal_method_and_command():
     assert "'entropy'" in sentence
     assert "prunebench rollouts --set record=entropy" in sentence
     elsewhere = score_methods([record()], methods).left_out["by-entropy"]
-    assert elsewhere == "by-entropy needs the signal 'entropy', which t/p0 does not hold", "no command could record it"
+    told = "by-entropy needs the signal 'entropy', which t/p0 does not hold for all of its paths"
+    assert elsewhere == told, "no command could record it"
     assert "prunebench label" in scored.left_out["potential"]
     assert list(scored.of) == ["by-ids"]
 
