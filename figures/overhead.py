@@ -51,7 +51,10 @@ class OverheadRow(Row):
     peak_kv_bytes: float = math.nan
 
 
-@figure("overhead", "Seconds, tokens, arithmetic and memory that pruning costs.", published=True, place=100)
+@figure(
+    "overhead", "Seconds, tokens, arithmetic and memory that pruning costs.", published=True, place=100,
+    needs="a run on this machine",
+)  # fmt: skip
 def draw(run: RunFolder, paper: bool) -> Drawing:
     parts = (run.results, run.ledger, run.timings, paper)
     return Drawing(overhead(*parts), rows_csv(overhead_rows(*parts)))

@@ -100,7 +100,11 @@ class RunFolder:
     @cached_property
     def decisions(self) -> list[Decisions]:
         """Scores, kept paths and decoded tokens per problem and method."""
-        return read_decisions(self.path)
+        found = read_decisions(self.path)
+        compared = {(task, problem) for task, problems in self.results.problems.items() for problem in problems}
+        if {(one.task, one.problem) for one in found} != compared:
+            raise UserError(f"{self.path}: decisions.parquet and results.json are not of one comparison; run it again")
+        return found
 
     @cached_property
     def ablations(self) -> list[AblationRow]:
@@ -214,7 +218,9 @@ def _what_is_wrong(error: ValidationError | UnicodeDecodeError) -> str:
     place = ".".join(map(str, first["loc"]))
     if place == "schema_version":
         return f"schema version {first['input']!r} is not that of this version (2)"
-    return f"not the results of this version ({place}: {first['msg']})" if place else f"not JSON ({first['msg']})"
+    if not place or first["type"] == "json_invalid":
+        return f"not JSON, or cut short ({first['msg']})"
+    return f"not the results of this version ({place}: {first['msg']})"
 
 
 def mean_defined(values: list[float]) -> float:
