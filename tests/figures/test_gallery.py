@@ -92,7 +92,7 @@ def test_all_that_the_run_allows_is_drawn_and_the_rest_has_a_reason(run: RunFold
 
 
 def test_the_same_run_gives_the_same_bytes(run: RunFolder, tmp_path: Path) -> None:
-    names = ["frontier", "taxonomy", "reliability"]
+    names = ["frontier", "taxonomy", "overhead"]
     first, second = (draw_figures(run, tmp_path / name, names, paper=True).written for name in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
