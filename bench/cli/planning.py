@@ -367,11 +367,6 @@ def _swept_in(folder: Path, config: RunConfig, extent: Extent) -> frozenset[str]
         sweep = Sweep.read(folder)
     except UserError:
         return frozenset()
-    first = sweep.cells[0]
-    alike = [
-        cell
-        for cell in sweep.cells
-        if (cell.method, cell.budget, cell.gamma) == (first.method, first.budget, first.gamma)
-    ]
-    at_once = sum(len(cell.maj) for cell in alike if cell.prefix == config.prefix_tokens)
-    return frozenset(sweep.methods) if (sweep.model, at_once) == (config.model, extent.problems) else frozenset()
+    problems = sum(map(len, sweep.problems.values()))
+    same = (sweep.model, problems) == (config.model, extent.problems)
+    return frozenset(cell.method for cell in sweep.cells if same and cell.prefix == config.prefix_tokens)

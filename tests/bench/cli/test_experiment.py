@@ -123,6 +123,15 @@ def test_an_own_task_keeps_its_definition_with_its_paths(prunebench, five, tmp_p
     assert "task 'five' was another one when its paths were sampled" in refused(prunebench(*arguments))
 
 
+def test_an_edited_task_is_refused_before_its_trial(prunebench, five, tmp_path, monkeypatch):
+    arguments = ("--task", "five.yaml", "--set", "n=8")
+    assert prunebench("rollouts", *arguments, "--out", "advice/rollouts")[0] == 0
+    (tmp_path / "five.yaml").write_text(yaml.safe_dump({**five, "splits": {"test": 1.0}}))
+    monkeypatch.setattr("prunebench.bench.cli.trial.Pilot.of", None)
+    said = refused(prunebench("advise", *arguments, "--methods", "entropy", "--out", "advice"))
+    assert "task 'five' was another one when its paths were sampled" in said
+
+
 def test_a_preset_is_run_to_its_report(prunebench, five, tmp_path):
     (tmp_path / "small.yaml").write_text("extends: base.yaml\nn: 8\n")
     settings = {"tasks": ["five.yaml"], "model": "embedded", "n": 4, "k": 2, "prefix_tokens": 20, "temperature": 0.8,

@@ -24,6 +24,7 @@ from prunebench.bench.progress import SILENT
 from prunebench.bench.rollouts.sampling import problems_of, sample_configured, tasks_of
 from prunebench.bench.training.label_plans import RECIPES
 from tests.bench.conftest import refused
+from tests.bench.guideline.test_recommendation import made_up
 
 MODEL = SimpleNamespace(num_key_value_heads=2, num_attention_heads=4, hidden_size=128, num_hidden_layers=5)
 
@@ -303,3 +304,21 @@ def test_a_comparison_says_before_it_samples_how_many_problems_would_decide(prun
     said = " ".join(out.split())
     assert "to find a difference to none of 2, 5, 10 points (two-sided 5 %, 80 % power)" in said
     assert "asked for are 2" in said or "not known before the run" in said
+
+
+def test_a_sweep_that_is_there_is_not_planned_again(reasoner, tmp_path):
+    config = preset("demo", n=4, k=1, problems=12, tasks=("synthetic/power",))
+    extent = Extent(12, 0, 100.0)
+
+    def planned(swept, config=config, extent=extent):
+        done = done_in(tmp_path, reasoner, config, extent)
+        lines = plan_of(config, RECIPES["small"], extent, control=False, swept=swept, done=done)
+        return next(line for line in lines if "the sweep" in line)
+
+    assert "done" not in planned(["step"])
+    sweep = made_up({("step", 0.5): 1.0, ("entropy", 0.5): 1.0}, problems=12)
+    sweep.model_copy(update={"model": config.model}).write(tmp_path / "sweep")
+    assert planned(["step", "entropy"]).endswith(", 100 % done")
+    assert planned(["step", "text-classifier", "linear-probe"]).count("100 %") == 0
+    assert "done" not in planned(["step"], extent=Extent(13, 0, 100.0)), "of other problems"
+    assert "done" not in planned(["step"], config.model_copy(update={"prefix_tokens": 30})), "at another checkpoint"
