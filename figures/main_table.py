@@ -164,7 +164,11 @@ def rich_table(results: Results, task: str = "all", width: int = 120) -> Table:
         cells[0] = Text(row.method, style=QUADRANTS[row.quadrant].color)
         last = index + 1 == len(rows) or rows[index + 1].quadrant != row.quadrant
         table.add_row(*cells, end_section=last and row.quadrant == "control")
-    if hidden := [column.header.removesuffix(" [95 %]") for column in columns() if column not in fitting]:
+    if hidden := [
+        column.header.removesuffix(" [95 %]")
+        for column in columns()
+        if column.header not in {one.header for one in fitting}
+    ]:
         table.caption = f"too wide for this terminal, and in main_table.md: {', '.join(hidden)}"
     return table
 

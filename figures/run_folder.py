@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ from prunebench.bench.guideline.guideline import Guideline, read_guidelines
 from prunebench.bench.guideline.sweep import Sweep
 from prunebench.bench.rollouts.shards import MANIFEST
 from prunebench.bench.rollouts.store import IMPORTED
+from prunebench.methods.base import Source
+from prunebench.methods.registry import PRUNERS
 
 COMMANDS = {
     "sweep": "prunebench sweep --store FOLDER",
@@ -132,8 +135,10 @@ class RunFolder:
 
     @cached_property
     def sweep(self) -> Sweep:
-        """The sweep over retention ratios, prefix lengths and budgets."""
-        return Sweep.read(self.folder_of("sweep"))
+        """The sweep over retention ratios, prefix lengths and budgets. Raises UserError for one of another model."""
+        found, folder = Sweep.read(self.folder_of("sweep")), self.folder_of("sweep")
+        self._require_ours(folder, found.model, found.model_hash, found.tasks)
+        return found
 
     @cached_property
     def motivation(self) -> Motivation:
@@ -148,12 +153,29 @@ class RunFolder:
     @cached_property
     def guidelines(self) -> dict[str, Guideline]:
         """By method, the laws fitted to the sweep. At least one."""
-        return {guideline.method: guideline for guideline in read_guidelines(self.folder_of("sweep"))}
+        folder = self.folder_of("sweep")
+        found = {guideline.method: guideline for guideline in read_guidelines(folder)}
+        for guideline in found.values():
+            self._require_ours(folder, guideline.model, guideline.model_hash, guideline.problems)
+        return found
 
     @property
     def guideline(self) -> Guideline:
-        """STOP's where there is one, else that of the first method by name."""
-        return self.guidelines.get(SHOWN, next(iter(self.guidelines.values())))
+        """STOP's where there is one, else that of the method that gains most; of a control only if it is alone."""
+
+        def worth(found: Guideline) -> tuple[bool, float]:
+            control = found.method in PRUNERS.names() and PRUNERS.get(found.method).source is Source.CONTROL
+            return not control, found.gain(found.best_form).mean
+
+        return self.guidelines.get(SHOWN) or max(self.guidelines.values(), key=worth)
+
+    def _require_ours(self, folder: Path, model: str, model_hash: str, tasks: Collection[str]) -> None:
+        """Raises UserError for what was swept with another model, or, of imported paths, on other tasks."""
+        ours = self.results.hashes.get("model", model_hash)
+        if ours != model_hash:
+            raise UserError(f"{folder}: a sweep of another model ({model}); name that of this run: --data sweep=FOLDER")
+        if ours == IMPORTED and not set(tasks) <= set(self.results.problems):
+            raise UserError(f"{folder}: a sweep of {', '.join(tasks)}; name that of this run: --data sweep=FOLDER")
 
     def folder_of(self, name: str) -> Path:
         """The folder of another command's output: the given one, else in or beside the run folder."""

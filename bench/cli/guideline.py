@@ -20,8 +20,9 @@ from prunebench.bench.progress import left_out_lines
 from prunebench.bench.training.at_hand import learned_for
 
 if TYPE_CHECKING:
-    from prunebench.bench.guideline.sweep import Sweep
+    from prunebench.bench.guideline.sweep import Grid, Sweep
 
+SPENT = 0.9
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
 IMPORTED = "entropy,perplexity,length,random"
 """Of rollouts whose model is not at hand."""
@@ -83,6 +84,7 @@ def sweep(
     if engine is not None:
         require_model(opened, store, engine)
     names = names_of(methods or (IMPORTED if engine is None else DEFAULT))
+    _refuse_another(out, opened.digest(), grid)
     of_task = Counter(task for task, _ in first_problems(opened, asked.problems))
     if (said := too_few(min(of_task.values(), default=0))) is not None:
         typer.echo(f"no guideline will come of it: {said}")
@@ -99,12 +101,33 @@ def sweep(
         typer.echo(line)
 
 
+def _refuse_another(out: Path, store: str, grid: Grid) -> None:
+    """Raises UserError where ``out`` holds a sweep of other rollouts or over another grid, as an advice's."""
+    from prunebench.bench.guideline.guideline import SWEEP
+    from prunebench.bench.guideline.sweep import Sweep
+
+    if not (out / SWEEP).exists():
+        return
+    held = Sweep.read(out)
+    there = {(cell.prefix, cell.budget, cell.gamma) for cell in held.cells}
+    asked = {(prefix, budget, gamma) for prefix in grid.prefixes for budget in grid.budgets for gamma in grid.gammas}
+    if held.store != store or not there <= asked:
+        raise UserError(f"{out} holds another sweep ({held.command}): choose another --out, or delete it")
+
+
 def _said(result: Sweep, refused: Mapping[str, str], out: Path) -> Iterator[str]:
     """What came of a sweep, and where it lies."""
     yield from (f"no guideline of {name}: {reason}" for name, reason in refused.items())
     yield from left_out_lines(result.left_out)
     if not set(result.methods) - {"length", "random"}:
         yield "no score was swept, only the length of the prefixes and chance: what a guideline says is about these"
+    whole = {(cell.budget, cell.task): cell for cell in result.cells if cell.gamma == 1 and not cell.capped}
+    if short := sorted({budget for (budget, _), cell in whole.items() if cell.cost < SPENT * budget}):
+        budgets = ", ".join(f"{budget:,.0f}" for budget in short)
+        yield (
+            f"keeping all spends less than {SPENT:.0%} of these budgets, as a path more is too much: {budgets}; a gain "
+            "there is partly that of the rest: take larger ones"
+        )
     written, then = "sweep.json, sweep.csv", ""
     if set(result.methods) - set(refused) - {"random"}:
         written, then = f"{written}, guideline-<method>.json", f"; next: prunebench guideline --file {out} ..."

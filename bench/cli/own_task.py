@@ -125,10 +125,11 @@ def examination(task: Task, engine: Engine | None = None, config: RunConfig | No
         yield f"--- {problem.id} ({problem.split}), gold answer {golds}, as the model gets it:"
         yield problem.prompt
     yield "---"
-    common = Counter(problem.answer for problem in everything).most_common(1)[0]
     spellings = list(dict.fromkeys(problem.answer for problem in everything))
-    different = len(set(task.classes(spellings)))
-    yield f"{different} different answers; the most frequent, {common[0]!r}, {common[1]} times"
+    read_as = dict(zip(spellings, task.classes(spellings), strict=True))
+    counts = Counter(read_as[problem.answer] for problem in everything)
+    common = next(spelling for spelling in spellings if read_as[spelling] == counts.most_common(1)[0][0])
+    yield f"{len(counts)} different answers; the most frequent, {common!r}, {max(counts.values())} times"
     yield from _alike(task, splits)
     if engine is not None:
         yield from _tokens(task, everything, engine)

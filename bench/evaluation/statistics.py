@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
@@ -19,6 +19,8 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 FEWEST_PROBLEMS = 8
 """With fewer there is no interval, no guideline and no recommendation."""
+POWER = 0.80
+"""How often what is so large shall be found."""
 _ROUNDING = 1e-9
 """A mean of so small a share of the deviation is what rounding left of none."""
 IMAGINED = 2
@@ -195,17 +197,32 @@ def minimum_detectable_difference(deviation: float, n: int) -> float:
     deviation / sqrt(n), t with n - 1 degrees of freedom. NaN for n < 2, and for a deviation that is not a positive
     number: a sample without spread does not tell that every difference would be found.
     """
-    return _detectable(deviation, n, 0.975, 0.80)
+    return _detectable(deviation, n, 0.975, POWER)
 
 
 def problems_to_find(deviation: float, difference: float, tests: int = 1) -> float:
     """So many problems find a true ``difference`` 80 times in 100, by the first of ``tests`` that Holm corrects."""
-    return _fewest(deviation, difference, 1 - 0.025 / tests, 0.80)
+    level = 1 - 0.025 / tests
+
+    def detects(n: int) -> bool:
+        return _detectable(deviation, n, level, POWER) <= difference
+
+    return _fewest(detects, deviation, difference)
 
 
-def problems_to_equate(deviation: float, room: float, tests: int = 1) -> float:
-    """So many problems show 80 times in 100 that a difference is within a margin, of which it leaves the ``room``."""
-    return _fewest(deviation, room, 1 - 0.05 / tests, 0.90)
+def problems_to_equate(deviation: float, difference: float, margin: float, tests: int = 1) -> float:
+    """So many problems show 80 times in 100 that a true ``difference`` is within a ``margin`` of 0.
+
+    By two one-sided t tests, both of which have to reject; by the first of ``tests`` that Holm corrects.
+    """
+    from scipy.stats import t
+
+    def shows(n: int) -> bool:
+        error, least = deviation / math.sqrt(n), _t_quantile(1 - 0.05 / tests, n - 1)
+        near, far = ((margin + side * abs(difference)) / error - least for side in (-1, 1))
+        return bool(t.cdf(near, n - 1) + t.cdf(far, n - 1) - 1 >= POWER)
+
+    return _fewest(shows, deviation, margin - abs(difference))
 
 
 def _detectable(deviation: float, n: int, level: float, power: float) -> float:
@@ -214,19 +231,19 @@ def _detectable(deviation: float, n: int, level: float, power: float) -> float:
     return (_t_quantile(level, n - 1) + _t_quantile(power, n - 1)) * deviation / math.sqrt(n)
 
 
-def _fewest(deviation: float, difference: float, level: float, power: float) -> float:
-    """The least n that detects ``difference``, found by bisection; NaN without spread.
+def _fewest(decides: Callable[[int], bool], deviation: float, apart: float) -> float:
+    """The least n that ``decides`` between two that are so far ``apart``, found by bisection; NaN without spread.
 
-    Infinite for no difference, and for one so small that it may be what rounding left of none.
+    Infinite for what is not apart, or by so little that it may be what rounding left of nothing.
     """
-    if math.isnan(_detectable(deviation, 2, level, power)):
+    if not (math.isfinite(deviation) and deviation > 0):
         return math.nan
-    if difference <= _ROUNDING * deviation:
+    if apart <= _ROUNDING * deviation:
         return math.inf
     low, high = 1, 2
-    while _detectable(deviation, high, level, power) > difference:
+    while not decides(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _detectable(deviation, middle, level, power) <= difference else (middle, high)
+        low, high = (low, middle) if decides(middle) else (middle, high)
     return float(max(high, FEWEST_PROBLEMS))

@@ -135,7 +135,7 @@ def read_guidelines(path: Path) -> list[Guideline]:
         given, refused = _fitted(Sweep.read(path))
         if not given:
             said = "; ".join(dict.fromkeys(refused.values())) or "it swept random choice only"
-            raise UserError(f"{path}: its sweep gives no guideline; {said}")
+            raise UserError(f"{path}: its sweep gives no guideline; {said}; make another in a folder of its own")
     if not files:
         raise UserError(f"{path}: no guideline there; make one with: {Guideline.COMMAND} --out {path}")
     return [Guideline.read(file) for file in files]

@@ -191,7 +191,7 @@ def _first_difference(name: str, was: Any, now: Any) -> tuple[str, Any, Any]:
     """Of two different settings the innermost name and its values: of two mappings only what differs."""
     while isinstance(was, Mapping) and isinstance(now, Mapping):
         key = next(key for key in sorted({*was, *now}) if was.get(key) != now.get(key))
-        name, was, now = f"{name}.{key}", was.get(key), now.get(key)
+        name, was, now = f"{name}.{key}", was.get(key, "not there"), now.get(key, "not there")
     return name, was, now
 
 

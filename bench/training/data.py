@@ -277,13 +277,15 @@ def _threads_for(engine: Engine) -> Iterator[None]:
 def require_labels(folder: Path, prefix_tokens: int) -> None:
     """Raises UserError where a split has no labels of the lengths that :func:`labelled_folder` takes; no path is read.
 
-    A path that ended earlier may be a prefix of any length.
+    A path that ended before a length is its prefix there: such alone are no labels of that length.
     """
     for split, lengths in (("train", training_lengths(prefix_tokens)), ("validation", (prefix_tokens,))):
         stores = _labelled_in(folder / split)
         found = [label for path in stores for label in LabelStore.open(path / "labels")]
-        if not any(label.prefix_tokens in lengths or label.continuations == 0 for label in found):
-            raise UserError(_no_labels(folder / split, stores, prefix_tokens))
+        cut = Counter(label.prefix_tokens for label in found if label.continuations)
+        if not any(cut[length] for length in lengths):
+            there = ", ".join(map(str, sorted(cut))) or "no length"
+            raise UserError(f"{_no_labels(folder / split, stores, prefix_tokens)} (there are some of {there})")
 
 
 def _no_labels(folder: Path, stores: list[Path], prefix_tokens: int) -> str:

@@ -121,5 +121,7 @@ def _cost(rows: list[EqualCostRow]) -> str:
             f"{head}{', '.join(row.method for row in better)} vote{'s' if len(better) == 1 else ''} better than "
             f"keeping all; the largest gain is {gain}."
         )
+    if best.maj_delta.mean <= 0:
+        return f"{head}no method gains; the least is lost with {best.method}, {gain} points of maj@k."
     lost = _lose([row.method for row in methods if row.p_holm < LEVEL], "vote", "worse")
     return f"{head}no gain survives the correction; the largest is that of {best.method}, {gain} points of maj@k{lost}."

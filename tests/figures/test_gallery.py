@@ -111,9 +111,13 @@ def test_a_sweep_beside_the_run_gives_its_four_figures(run: RunFolder, tmp_path:
     beside = tmp_path / "sweep"
     beside.mkdir()
     made_up().write(beside)
+    with pytest.raises(UserError, match="a sweep of another model .m.; name that of this run: --data sweep=FOLDER"):
+        draw_figures(run, tmp_path / "out", ["budget"])
+    ours = made_up().model_copy(update={"model_hash": run.results.hashes["model"]})
+    ours.write(beside)
     with pytest.raises(UserError, match="no guideline there"):
         draw_figures(run, tmp_path / "out", ["law"])
-    guideline_of(made_up(), "stop").save(beside / "guideline-stop.json")
+    guideline_of(ours, "stop").save(beside / "guideline-stop.json")
     with_sweep = RunFolder(run.path)
     written = draw_figures(with_sweep, tmp_path / "out", names).written
     assert [path.name for path in written if path.suffix == ".csv"] == [f"{name}.csv" for name in names]

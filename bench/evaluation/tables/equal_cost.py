@@ -119,14 +119,14 @@ def affordable(
         return _point(records, subsamples.replay(policy(n), n, draws), n, draws, budget, unit)
 
     def cost(n: int) -> float:
-        return float(at(n, 1 if n == most else budget.draws).cost.mean())
+        return float(at(n, 1 if n == most else max(budget.draws, chance)).cost.mean())
 
+    chance = 1 if pruner.requires or candidate.reads else CHANCE_DRAWS
     best = largest_affordable(cost, budget.tokens, most, full)
     if not best:
         return None
     # All stored paths are one pool, however they are drawn; only what draws of it itself differs.
     alone = best == most and type(pruner).draws == 1
-    chance = 1 if pruner.requires or candidate.reads else CHANCE_DRAWS
     return at(best, 1 if alone else max(budget.draws, chance))
 
 

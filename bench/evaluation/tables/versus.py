@@ -130,5 +130,5 @@ def _more(differences: NDArray[np.float64], tests: int) -> float:
     deviation, seen = float(np.std(differences, ddof=1)), abs(float(differences.mean()))
     if deviation == 0:
         return math.nan
-    needed = min(problems_to_find(deviation, seen, tests), problems_to_equate(deviation, MARGIN - seen, tests))
+    needed = min(problems_to_find(deviation, seen, tests), problems_to_equate(deviation, seen, MARGIN, tests))
     return max(1.0, needed - len(differences))

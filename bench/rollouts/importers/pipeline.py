@@ -187,6 +187,8 @@ def settle(problem: SourceProblem, units: TokenUnits, task: ImportedTask, report
             report.contradicted[name] += 1
         if measured.text and measured.text in texts:
             report.repeated[name] += 1
+        if source.tokens is not None and measured.ends is None:
+            report.unjoined[name] += 1
         texts.add(measured.text)
         paths.append(stored)
     report.problems += 1

@@ -22,11 +22,11 @@ class Report:
     ``unanswered`` and ``ungradable``: paths per problem whose answer could not be parsed, or not be compared with the
     gold answer. ``verdicts``: paths that the source had graded; ``disagreements``: those graded otherwise here, per
     problem. ``contradicted``: paths whose own answer is not what their text states; ``repeated``: those that say word
-    by word what another of the problem does. ``missing``: paths without a signal, per signal and problem; ``dropped``:
-    where a signal did not have one finite value per token, and why. ``left_out``: paths of the source that are not
-    complete; ``unread``: fields of its rows that nobody reads. ``tokens``: as in the manifest. ``guessed``: the answer
-    type that nobody named, unless it is the usual one. ``promptless``: problems without a prompt. ``lengths``: of every
-    path, in tokens.
+    by word what another of the problem does; ``unjoined``: those whose tokens do not make up their text. ``missing``:
+    paths without a signal, per signal and problem; ``dropped``: where a signal did not have one finite value per token,
+    and why. ``left_out``: paths of the source that are not complete; ``unread``: fields of its rows that nobody reads.
+    ``tokens``: as in the manifest. ``guessed``: the answer type that nobody named, unless it is the usual one.
+    ``promptless``: problems without a prompt. ``lengths``: of every path, in tokens.
     """
 
     tokens: str
@@ -46,6 +46,7 @@ class Report:
     disagreements: Counter[str] = field(default_factory=Counter)
     contradicted: Counter[str] = field(default_factory=Counter)
     repeated: Counter[str] = field(default_factory=Counter)
+    unjoined: Counter[str] = field(default_factory=Counter)
     missing: dict[str, Counter[str]] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
 
@@ -110,6 +111,7 @@ class Report:
             (f"paths graded otherwise than by the source, which graded {self.verdicts}", self.disagreements),
             ("paths whose own answer is not the one that their text states, and counts", self.contradicted),
             ("paths that repeat another of the problem word by word", self.repeated),
+            ("paths whose tokens do not make up their text, so that their prefixes have none", self.unjoined),
             ("paths without a single token, behind all others for every method", self.empty),
         ):
             if counts:

@@ -105,8 +105,11 @@ def test_rows_without_names_of_columns_are_told(prunebench, tmp_path):
 
 
 def test_answers_are_counted_as_they_are_read(tmp_path):
-    file, _ = written(tmp_path, rows("12", "12.0", "7"), shipped_model=True)
-    assert any(line.startswith("2 different answers; ") for line in examination(catalogue.get(str(file))))
+    file, _ = written(tmp_path, rows("7", "12", "12.0"), shipped_model=True)
+    assert any(
+        line.startswith("2 different answers; the most frequent, '12.0', 2 times")
+        for line in examination(catalogue.get(str(file)))
+    )
 
 
 def test_a_python_task_is_written_and_its_splits_are_apart(tmp_path):

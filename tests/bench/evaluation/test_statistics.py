@@ -182,12 +182,15 @@ def test_equivalence_is_shown_95_times_in_100_at_most_where_it_is_not_true():
 
 def test_as_many_problems_as_are_said_find_or_equate_80_times_in_100():
     random, spread = np.random.default_rng(6), 20.0
-    few, many = int(problems_to_find(spread, 10)), int(problems_to_equate(spread, 5))
+    few, many = int(problems_to_find(spread, 10)), int(problems_to_equate(spread, 0, 5))
     assert minimum_detectable_difference(spread, few) <= 10 < minimum_detectable_difference(spread, few - 1)
     found = ttest_1samp(random.normal(10, spread, (2000, few)), 0, axis=1).pvalue < 0.05
     assert found.mean() == pytest.approx(0.80, abs=0.03)
     equated = [equivalence_p(draw, 5.0) < 0.05 for draw in random.normal(0, spread, (1000, many))]
     assert np.mean(equated) == pytest.approx(0.80, abs=0.04)
+    off = random.normal(2, spread, (1000, int(problems_to_equate(spread, -2, 5))))
+    assert np.mean([equivalence_p(draw, 5.0) < 0.05 for draw in off]) == pytest.approx(0.80, abs=0.04)
+    assert problems_to_equate(spread, 5, 5) == math.inf and math.isnan(problems_to_equate(0.0, 0, 5))
     assert problems_to_find(spread, 10, tests=10) > few, "Holm's first step asks more"
     assert problems_to_find(spread, 0) == problems_to_find(spread, 1e-16) == math.inf, "what rounding left"
     assert math.isnan(problems_to_find(0.0, 5))

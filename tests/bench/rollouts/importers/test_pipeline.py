@@ -109,7 +109,7 @@ def test_nothing_is_written_of_a_source_that_is_malformed_anywhere(json_lines, t
     [
         ({"task": "other"}, "source.task = 't', now it is 'other'"),
         ({"grading": "string"}, "grading = 'equivalence', now it is 'string'"),
-        ({"fields": {"text": "text"}}, "source.fields.text = None, now it is 'text'"),
+        ({"fields": {"text": "text"}}, "source.fields.text = 'not there', now it is 'text'"),
     ],
 )
 def test_other_options_need_another_folder(json_lines, tmp_path, changed, named):
