@@ -111,7 +111,7 @@ def test_a_sweep_beside_the_run_gives_its_four_figures(run: RunFolder, tmp_path:
     beside = tmp_path / "sweep"
     beside.mkdir()
     made_up().write(beside)
-    with pytest.raises(UserError, match="a sweep of another model .m.; name that of this run: --data sweep=FOLDER"):
+    with pytest.raises(UserError, match=r"a sweep of another model .m.; name that of this run: --data sweep=FOLDER"):
         draw_figures(run, tmp_path / "out", ["budget"])
     ours = made_up().model_copy(update={"model_hash": run.results.hashes["model"]})
     ours.write(beside)
