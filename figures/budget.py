@@ -29,7 +29,7 @@ from prunebench.figures.style import (
 )
 from prunebench.figures.taxonomy import registered
 
-HEIGHT, TOP, FOOT, LEFT, NAMES = 2.2, 0.36, 0.42, 0.38, 0.78
+HEIGHT, TOP, FOOT, LEFT, NAMES, NOTE = 2.2, 0.36, 0.42, 0.38, 0.78, 0.13
 HALF, GUIDELINE, ALL = "gamma = 1/2", "guideline's gamma", "keep all"
 
 
@@ -120,12 +120,15 @@ def budget(
     wide = (WIDTH_INCHES - LEFT - NAMES - 0.10) / 2
     low, high = min(p.maj.mean for p in points) - 2, max(p.maj.mean for p in points) + 2
     costs = [p.cost for p in points]
+    unnamed = sorted({p.method for p in points} - {p.method for p in points if p.panel == GUIDELINE})
+    top = TOP + (NOTE if unnamed else 0.0)
+    height = HEIGHT - TOP + top
     with theme():
-        figure = new_figure(HEIGHT)
-        figure.text(0.02, 1 - 0.05 / HEIGHT, f"maj@k|N against cost, L = {prefix}", va="top", fontsize=7.5)
+        figure = new_figure(height)
+        figure.text(0.02, 1 - 0.05 / height, f"maj@k|N against cost, L = {prefix}", va="top", fontsize=7.5)
         for index, (panel, title) in enumerate(((HALF, "γ = 1/2"), (GUIDELINE, "guideline's γ"))):
             left = (LEFT + index * (wide + 0.10)) / WIDTH_INCHES
-            ax = figure.add_axes((left, FOOT / HEIGHT, wide / WIDTH_INCHES, 1 - (FOOT + TOP) / HEIGHT))
+            ax = figure.add_axes((left, FOOT / height, wide / WIDTH_INCHES, 1 - (FOOT + top) / height))
             ax.set_xscale("log", base=2)
             ax.set(xlim=(min(costs) / 1.25, max(costs) * 1.25), ylim=(low, high))
             ax.xaxis.set_major_locator(FixedLocator([1024.0 * 4**i for i in range(8)]))
@@ -150,13 +153,12 @@ def budget(
                     color = INK if name == ALL else QUADRANTS[quadrants.get(name, "control")].color
                     ax.annotate(name, (1.04, (y - low) / (high - low)), xycoords="axes fraction", va="center",
                                 fontsize=NAME_POINTS, color=color)  # fmt: skip
-        unnamed = sorted({p.method for p in points} - {p.method for p in points if p.panel == GUIDELINE})
         if unnamed:
-            figure.text(1 - 0.05 / WIDTH_INCHES, 1 - 0.05 / HEIGHT, _unnamed(unnamed, guidelines), ha="right", va="top",
+            figure.text(0.02, 1 - (0.05 + NOTE) / height, _unnamed(unnamed, guidelines), va="top",
                         fontsize=NAME_POINTS, color=MUTED)  # fmt: skip
-        figure.text((LEFT + wide) / WIDTH_INCHES, 0.05 / HEIGHT, "generator tokens per problem", ha="center",
+        figure.text((LEFT + wide) / WIDTH_INCHES, 0.05 / height, "generator tokens per problem", ha="center",
                     fontsize=7)  # fmt: skip
-        figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / HEIGHT, "maj@k|N, %", rotation=90, ha="center",
+        figure.text(0.03, (FOOT + (HEIGHT - FOOT - TOP) / 2) / height, "maj@k|N, %", rotation=90, ha="center",
                     va="center", fontsize=7, color=MUTED)  # fmt: skip
     return figure
 
