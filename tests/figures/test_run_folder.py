@@ -11,7 +11,9 @@ import pytest
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.ledger import LedgerRow, ledger_csv
 from prunebench.bench.evaluation.results import Results
+from prunebench.bench.guideline.guideline import guideline_of
 from prunebench.figures.run_folder import RunFolder
+from tests.made_up_sweep import made_up
 
 LEDGER = [
     LedgerRow("power", "a", "stop", phase, 100.0, 0.0, 0.0, tokens, 1e9, 2e6)  # type: ignore[arg-type]
@@ -90,3 +92,19 @@ def test_other_folders_are_found_inside_or_beside_the_run_and_a_given_one_wins(f
         assert RunFolder(folder, {"sweep": named} if place == named else {}).folder_of("sweep") == place
     with pytest.raises(UserError, match="no such folder"):
         RunFolder(folder, {"sweep": folder / "absent"}).folder_of("sweep")
+
+
+def test_the_guideline_that_is_shown_is_the_one_that_gains_most(folder: Path) -> None:
+    ours = {"model_hash": Results.read(folder / "results.json").hashes["model"]}
+    (folder / "sweep").mkdir()
+    for name, slope in (("entropy", 0.05), ("length", 0.2), ("margin", 0.1)):
+        guideline_of(made_up(slope=slope).model_copy(update=ours), "stop").model_copy(update={"method": name}).save(
+            folder / "sweep" / f"guideline-{name}.json"
+        )
+    gains = {name: found.gain(found.best_form).mean for name, found in RunFolder(folder).guidelines.items()}
+    best = max(("entropy", "margin"), key=lambda name: gains[name])
+    assert RunFolder(folder).guideline.method == best and set(gains) == {"entropy", "length", "margin"}
+    foreign = guideline_of(made_up(), "stop")
+    foreign.save(folder / "sweep" / "guideline-stop.json")
+    with pytest.raises(UserError, match=r"sweep: a sweep of another model \(m\); name that of this run"):
+        _ = RunFolder(folder).guideline

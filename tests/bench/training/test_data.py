@@ -30,7 +30,7 @@ def test_labels_that_are_missing_are_told_with_the_command_before_anything_is_re
     def label(split, tokens, continuations=4):
         store = LabelStore.create_or_open(tmp_path / split / "mine" / "labels", {"continuations": 4})
         with store.shards:
-            store.append([Label("t", f"p{tokens}", "ab", tokens, continuations, 1, 1)])
+            store.append([Label("t", f"p{tokens}/{continuations}", "ab", tokens, continuations, 1, 1)])
 
     with pytest.raises(UserError, match=r"train: nothing is labelled there; .* rollouts --task TASK --set split=train"):
         require_labels(tmp_path, 40)
@@ -42,6 +42,9 @@ def test_labels_that_are_missing_are_told_with_the_command_before_anything_is_re
     label("validation", 20)
     with pytest.raises(UserError, match=f"40 tokens; .* label {place}/rollouts --prefix 40 --out {place}/labels"):
         require_labels(tmp_path, 40)
+    label("validation", 40, continuations=0)
+    with pytest.raises(UserError, match=r"40 tokens; .* \(there are some of 20\)"):
+        require_labels(tmp_path, 40)  # a path that had ended is no prefix of that length
     label("validation", 40)
     require_labels(tmp_path, 40)
     with pytest.raises(UserError, match="train: no labels of prefixes of 90 tokens"):

@@ -265,6 +265,13 @@ def test_what_contradicts_and_what_repeats_is_counted(json_lines, imported):
     assert "paths that repeat another of the problem word by word: 2 (t/a: 2)" in lines
 
 
+def test_tokens_that_do_not_make_up_their_text_are_told(json_lines, imported):
+    rows = [{"problem": "a", "answer": "5", "text": "so 5", "tokens": tokens} for tokens in (["so", " 5"], ["so", "6"])]
+    _, report = imported("plain", json_lines(rows))
+    told = "paths whose tokens do not make up their text, so that their prefixes have none: 1 (t/a: 1)"
+    assert told in report.lines()
+
+
 def test_log_probabilities_of_other_tokens_are_told_to_be_unread(json_lines, imported):
     others = [{"token": "so", "logprob": -1.0}]
     content = [{"token": "so", "logprob": -0.1, "top_logprobs": others}, {"token": " 5", "logprob": -0.2}]
