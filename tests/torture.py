@@ -40,6 +40,7 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
 
 def prepare(base: Path, run: Any) -> None:
     """What the commands start from: rollouts, and labelled data of two splits. ``run`` runs one command line."""
+    (base / "none").mkdir(parents=True, exist_ok=True)
     run(commands(base, base)["rollouts"])
     for split in ("train", "validation"):
         folder = base / "data" / split / "power"

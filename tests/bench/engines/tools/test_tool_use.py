@@ -134,6 +134,7 @@ def test_rollouts_with_tools_are_stored_compared_and_labelled(prunebench, engine
     stored = list(store.read())
     spans = [path.tool_spans for problem in stored for path in problem.paths]
     assert any(spans) and all(not path.signals for problem in stored for path in problem.paths)
+    (tmp_path / "x").mkdir()
     code, _, err = prunebench(
         "compare", "--store", "with", "--methods", "entropy,perplexity,none", "--prefix", "60", "--learned", "x"
     )
