@@ -70,10 +70,9 @@ def test_what_was_learned_by_other_code_is_refused_and_what_was_tuned_is_marked(
         trained(tmp_path, name)
         path = tmp_path / f"{name}.json"
         path.write_text(path.read_text().replace(Card.read(path).code, "0" * 16))
-    both = "has changed since it was trained, and so has that of deepconf; train again: prunebench train linear-probe deepconf"
-    with pytest.raises(
-        UserError, match=f"linear-probe.json: the code of 'linear-probe' {both}deepconf --out {tmp_path}"
-    ):
+    both = "has changed since it was trained, and so has that of deepconf"
+    again = f"train again: prunebench train linear-probe deepconf --out {tmp_path}"
+    with pytest.raises(UserError, match=f"linear-probe.json: the code of 'linear-probe' {both}; {again}"):
         load_method("linear-probe", tmp_path, "m1", 12)
     with pytest.raises(UserError, match="the code of 'linear-probe' has changed"):
         load_method("mean-rank(linear-probe,deepconf)", tmp_path, "m1", 12)
