@@ -16,8 +16,10 @@ from prunebench.bench.evaluation.subsampling import subsample_order
 from prunebench.bench.guideline.scores import ScoredPaths
 from prunebench.bench.policies.contract import highest
 from prunebench.bench.policies.votes import Majority
+from prunebench.methods.controls.random_choice import RandomChoice
 
 Array = NDArray[np.float64]
+CHANCE = RandomChoice.name
 
 
 def orders_of(problems: Sequence[ScoredPaths], draws: int, seed: int) -> list[NDArray[np.int64]]:
@@ -77,5 +79,7 @@ class Pools:
         return [(paths, order[:, :n]) for paths, order in zip(self.problems, self.orders, strict=True)]
 
     def _keep(self, paths: ScoredPaths, drawn: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-        """bool (draws, n)"""
+        """bool (draws, n). Chance draws anew with every pool, whose paths come in a random order."""
+        if self.method == CHANCE:
+            return np.broadcast_to(np.arange(drawn.shape[1]) < k, drawn.shape)
         return highest(paths.scores[self.method][drawn], k)

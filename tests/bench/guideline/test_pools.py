@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -94,3 +94,15 @@ def test_pools_costs_and_votes_are_those_of_the_comparison(arithmetic, gamma):
     np.testing.assert_allclose(pools.costs(8, Ratio(gamma).kept(8)), costs)
     np.testing.assert_allclose(pools.accuracies(8, Ratio(gamma).kept(8))[0], majs)
     assert arithmetic is None or pools.token == pytest.approx(unit)
+
+
+def test_chance_draws_anew_with_every_pool():
+    """One lot per path would make a pool's choice the same in every draw: of twelve paths always the same few."""
+    problems = [some_paths(40) for _ in range(200)]
+    chance = [replace(paths, scores={"random": np.arange(40.0)}, checks={"random": 0.0}) for paths in problems]
+    pools = Pools(chance, "random", orders_of(chance, DRAWS, SEED), token_cost(chance))
+    _, avg = pools.accuracies(20, 5)
+    truth = np.array([paths.correct.mean() for paths in problems])
+    assert abs((avg - truth).mean()) < 0.02
+    assert np.std(avg - truth) < 0.6 * np.sqrt(np.mean(truth * (1 - truth)) / 5), "the draws average the lots out"
+    assert pools.costs(20, 5).mean() < pools.costs(20, 20).mean()
