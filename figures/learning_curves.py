@@ -13,7 +13,7 @@ from prunebench.bench.evaluation.results import QuadrantName, ResultRow
 from prunebench.bench.files import csv_text
 from prunebench.figures.registry import Drawing, figure
 from prunebench.figures.run_folder import RunFolder
-from prunebench.figures.style import INK, MUTED, NAME_POINTS, QUADRANTS, WIDTH_INCHES, new_figure, rows_of, theme
+from prunebench.figures.style import INK, QUADRANTS, WIDTH_INCHES, names_at_ends, new_figure, rows_of, theme
 from prunebench.methods.registry import PRUNERS
 
 TITLES = {"problems": "training problems", "labels": "continuations per label", "prefixes": "prefixes per problem"}
@@ -85,7 +85,11 @@ def learning_curves(rows: Sequence[AblationRow], free: ResultRow | None = None) 
             if free:
                 panel.axhline(free["delta"].mean, color=QUADRANTS[free.quadrant].color, linewidth=1.0, linestyle="--")
             panel.set_ylabel("points over none", labelpad=2)
-            _names(panel, own, methods, free)
+            ends = [(row.delta.mean, row.method, QUADRANTS[_quadrant(row.method)].color)
+                    for method in methods for row in [r for r in own if r.method == method][-1:]]  # fmt: skip
+            if free:
+                ends.append((free["delta"].mean, f"{free.method} (free)", QUADRANTS[free.quadrant].color))
+            names_at_ends(panel, ends)
     return figure
 
 
@@ -109,20 +113,3 @@ def _panel(ax: Axes, rows: Sequence[AblationRow], methods: Sequence[str]) -> Non
 
 def _quadrant(method: str) -> QuadrantName:
     return PRUNERS.get(method).quadrant().value
-
-
-def _names(ax: Axes, rows: Sequence[AblationRow], methods: Sequence[str], free: ResultRow | None) -> None:
-    """Behind the ends of the lines, from top to bottom as these end, and apart from one another."""
-    ends = [(row.delta.mean, row.method, QUADRANTS[_quadrant(row.method)].color)
-            for method in methods for row in [r for r in rows if r.method == method][-1:]]  # fmt: skip
-    if free:
-        ends.append((free["delta"].mean, f"{free.method} (free)", QUADRANTS[free.quadrant].color))
-    bottom, top = ax.get_ylim()
-    step, edge = (top - bottom) * 0.085, ax.get_xlim()[1]
-    place = math.inf
-    for value, name, color in sorted(ends, reverse=True):
-        place = min(value, place - step)
-        behind = edge + 0.06 * (edge - ax.get_xlim()[0])
-        ax.plot([edge, behind], [value, place], color=MUTED, linewidth=0.4, clip_on=False)
-        ax.text(behind, place, f" {name}", fontsize=NAME_POINTS, color=color, va="center")
-    ax.set_xlim(right=edge)

@@ -255,3 +255,18 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     for rank, index in enumerate(order):
         placed[index] = flat[rank] + rank * gap
     return placed
+
+
+def names_at_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Name lines by (height at the right end, name, colour): from top to bottom as they end, and apart from another."""
+    bottom, top = ax.get_ylim()
+    left, edge = ax.get_xlim()
+    height = ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
+    step, place = (top - bottom) * NAME_POINTS * 1.15 / 72 / height, math.inf
+    behind = edge + 0.06 * (edge - left)
+    for value, name, color in sorted(ends, reverse=True):
+        place = min(value, place - step)
+        ax.plot([edge, behind], [value, place], color=MUTED, linewidth=0.4, clip_on=False)
+        ax.text(behind, place, f" {name}", fontsize=NAME_POINTS, color=color, va="center")
+    ax.set_xlim(left, edge)
+    ax.set_ylim(bottom, top)

@@ -1,4 +1,4 @@
-"""The synthetic families as tasks, at one level each."""
+"""The synthetic families as tasks, at one level and with one share of confident errors each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import BOX, CHECK, SPLITS, STEP_END, Family, Instance
 from prunebench.tasks.task import Problem, Task
 
-GROUPS = {2: "synthetic", 4: "synthetic-long"}
-"""The levels that are tasks, and the name that stands for all families at one."""
+GROUPS = {
+    "synthetic": (2, 0.0),
+    "synthetic-25": (2, 0.25),
+    "synthetic-50": (2, 0.50),
+    "synthetic-75": (2, 0.75),
+    "synthetic-100": (2, 1.0),
+    "synthetic-long": (4, 0.0),
+}
+"""The names that stand for all families: at which level, and with which share of confident errors (in the name, %)."""
 
 
 class SyntheticTask(Task):
-    """Problems of one family at one level; the split that owns an instance is fixed by its hash.
+    """Problems of one family, of one of :data:`GROUPS`; the split that owns an instance is fixed by its hash.
 
     The reasoner was trained on the split ``reasoner``; ``train``, ``validation`` and ``test`` it has never seen.
     """
@@ -27,15 +34,16 @@ class SyntheticTask(Task):
     self_check = (CHECK, "yes", "no")
     step_end = STEP_END
 
-    def __init__(self, family: Family, level: int = 2) -> None:
-        self.family, self.level = family, level
-        self.name = f"{GROUPS[level]}/{family.name}"
+    def __init__(self, family: Family, group: str = "synthetic") -> None:
+        self.family = family
+        self.level, self.confident = GROUPS[group]
+        self.name = f"{group}/{family.name}"
 
     def instances(self, split: str, seed: int = 0) -> Iterator[Instance]:
         """Distinct instances of a split, endlessly."""
         if split not in SPLITS:
             raise ValueError(f"task {self.name}: unknown split '{split}'; known: {', '.join(SPLITS)}")
-        return self.family.draws(seed, self.level, split)
+        return self.family.draws(seed, self.level, split, self.confident)
 
     def problem(self, instance: Instance) -> Problem:
         prompt = " ".join((*instance.prompt, STEP_END))
@@ -52,5 +60,5 @@ class SyntheticTask(Task):
 
 
 SYNTHETIC_TASKS = {
-    task.name: task for level in GROUPS for family in FAMILIES.values() for task in [SyntheticTask(family, level)]
+    task.name: task for group in GROUPS for family in FAMILIES.values() for task in [SyntheticTask(family, group)]
 }

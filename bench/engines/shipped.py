@@ -28,13 +28,17 @@ class ReasonerShape:
 class TrainingPlan:
     """Muon and AdamW with a warm-up, a plateau and a linear decay. All lengths count tokens, padding excluded.
 
-    ``levels`` are (level, share) of the problems in the training texts; ``writers`` is how many processes write these
+    ``levels`` are (level, share) of the problems in the training texts, ``confident`` is how confident their errors of
+    reading are: (share of the confident ones, share of the problems). ``writers`` is how many processes write these
     texts ahead of the training (0: it writes them itself). The weights do not depend on ``writers``; they are stored as
-    ``stored_as``, rounded where that is less than the float32 that they are trained in.
+    ``stored_as``, rounded where that is less than the float32 that they are trained in. ``batch_texts`` is the most
+    texts of a batch (None: as many as its tokens allow); ``weights`` is how much more the answer to a check and what a
+    step decides count in the loss (None: as much as all else), which is in float32 then.
     """
 
     seed: int = 0
     levels: tuple[tuple[int, float], ...] = ((1, 0.15), (2, 0.75), (3, 0.10))
+    confident: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     writers: int = 0
     stored_as: Literal["float32", "bfloat16"] = "float32"
     tokens: int = 36_000_000
@@ -46,6 +50,8 @@ class TrainingPlan:
     matrix_learning_rate: float = 5e-3
     weight_decay: float = 0.05
     checkpoint_seconds: float = 600.0
+    batch_texts: int | None = None
+    weights: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,20 @@ SYNTHETIC = {
     for reasoner in (
         SyntheticReasoner(
             "embedded", HOME, preset="embedded", recipe="embedded", shape=ReasonerShape(), training=TrainingPlan()
+        ),
+        SyntheticReasoner(
+            "embedded-both",
+            HOME / "both",
+            preset="both",
+            recipe="embedded",
+            shape=ReasonerShape(),
+            training=TrainingPlan(
+                confident=((0.0, 0.4), (0.25, 0.1), (0.5, 0.15), (0.75, 0.1), (1.0, 0.25)),
+                tokens=30_000_000,
+                warmup_tokens=70_000,
+                batch_texts=24,
+                weights=(20.0, 4.0),
+            ),
         ),
         SyntheticReasoner(
             "embedded-base",

@@ -122,7 +122,7 @@ def _signs(seed: int, n: int, draws: int) -> Array:
 
 
 @lru_cache(maxsize=_DRAWS_HELD)
-def _resamples(seed: int, n: int, draws: int) -> NDArray[np.int64]:
+def resamples(seed: int, n: int, draws: int) -> NDArray[np.int64]:
     """(draws, n) problems, drawn with replacement, the same for every method and metric of a table."""
     rows = np.random.default_rng(seed).integers(0, n, (draws, n))
     rows.setflags(write=False)
@@ -161,7 +161,7 @@ def ratio_of_means(numerator: Array, denominator: Array, seed: int, draws: int =
         raise ValueError(f"ratio_of_means: {n} numerators for {len(denominator)} denominators")
     if n < 2 or not (np.isfinite(numerator).all() and np.isfinite(denominator).all()):
         return UNDEFINED
-    rows = _resamples(seed, n, draws)
+    rows = resamples(seed, n, draws)
     below = denominator[rows].mean(axis=1)
     low, high = np.quantile(below, [0.025, 0.975])
     if low <= 0 <= high:

@@ -11,15 +11,15 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 
 from prunebench.bench.config import RunConfig, preset
 from prunebench.bench.engines.base import LocalEngine
 from prunebench.bench.engines.shipped import HOME, REASONERS, Miniature, Reasoner, SyntheticReasoner
 from prunebench.bench.processes import process_pool
-from prunebench.bench.progress import Progress, Spoken
+from prunebench.bench.progress import SILENT, Progress, Spoken
 from prunebench.bench.reasoner.card import Labelled, acceptance, task_card, write_card
+from prunebench.bench.reasoner.kinds import OneKind, instances, sampled_kinds
 from prunebench.bench.rollouts.sampling import tasks_of
 from prunebench.bench.rollouts.shards import LOCK
 from prunebench.bench.rollouts.store import RolloutStore, StoredProblem
@@ -30,7 +30,6 @@ from prunebench.bench.training.tuning import train_methods
 from prunebench.methods.base import Quadrant
 from prunebench.methods.judges.text_classifier import TextClassifier
 from prunebench.methods.registry import PRUNERS
-from prunebench.tasks.synthetic.family import Instance
 from prunebench.tasks.synthetic_task import SyntheticTask
 from prunebench.tasks.task import Task
 
@@ -139,16 +138,17 @@ def train_all(
                 progress.say(future.result())
 
 
-def instances(tasks: Iterable[SyntheticTask], split: str, seed: int, limit: int) -> dict[str, Instance]:
-    """The synthetic problems behind the ids of a split."""
-    by_id: dict[str, Instance] = {}
-    for task in tasks:
-        by_id.update({instance.identity: instance for instance in islice(task.instances(split, seed), limit)})
-    return by_id
-
-
-def make_card(engine: LocalEngine, folder: Path, config: RunConfig, recipe: str, learned: Path, path: Path) -> None:
-    """Measure the acceptance card on the validation problems and write it."""
+def make_card(
+    engine: LocalEngine,
+    folder: Path,
+    config: RunConfig,
+    recipe: str,
+    learned: Path,
+    path: Path,
+    both_kinds: bool = False,
+    progress: Progress = SILENT,
+) -> None:
+    """Measure the acceptance card on the validation problems and write it; of ``both_kinds`` of errors if asked."""
     families = tasks_for(config)
     validation = {f: Labelled.open(folder / "validation" / f) for f in families}
     settings = {"sampling": asdict(config.sampling), "prefix_tokens": config.prefix_tokens, "recipe": recipe}
@@ -163,7 +163,11 @@ def make_card(engine: LocalEngine, folder: Path, config: RunConfig, recipe: str,
         **instances(tasks, "train", TRAIN_SEED, max(map(len, train.values()))),
         **instances(tasks, "validation", config.seed, config.problems or 0),
     }
-    cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known)
+    kinds: list[OneKind] = []
+    if both_kinds:
+        kinds, more = sampled_kinds(engine, folder / "kinds", config, progress)
+        known |= more
+    cards = acceptance(engine, train, validation, config.prefix_tokens, config.k, text, known, kinds)
     write_card(cards, engine.digest, settings, path)
 
 
@@ -238,7 +242,8 @@ def build(
 
         train_judges(JUDGES, root / "judges", progress)
     train_all(reasoner.name, folder, reasoner.learned, tunable(), workers, progress, device)
-    make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card)
+    confident = isinstance(reasoner, SyntheticReasoner) and max(share for share, _ in reasoner.training.confident) > 0
+    make_card(engine, folder, config, recipe, reasoner.learned, reasoner.card, confident, progress)
 
 
 def _train_weights(reasoner: Reasoner, work: Path, device: str, progress: Progress) -> None:

@@ -22,11 +22,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prunebench.bench.engines.shipped import ReasonerShape, TrainingPlan
-from prunebench.bench.reasoner.recipe import STAGES, TrainingText, boxed, finish, prompt_tokens, write_solution
+from prunebench.bench.engines.shipped import SYNTHETIC, ReasonerShape
+from prunebench.bench.reasoner.recipe import (
+    STAGES,
+    TrainingText,
+    boxed,
+    finish,
+    problems,
+    prompt_tokens,
+    write_solution,
+)
 from prunebench.bench.reasoner.vocabulary import EOS, RESERVED
-from prunebench.tasks.synthetic import FAMILIES
-from prunebench.tasks.synthetic.family import BOX, CHECK, STEP_END, WAIT, Family, Instance, last_number
+from prunebench.tasks.synthetic.family import BOX, CHECK, STEP_END, WAIT, Family, Instance, last_number, without_filler
 
 RIGHT_MARK, WRONG_MARK = RESERVED[0], RESERVED[1]
 """In a training text the separator and its label are one token; the model sees both as the first."""
@@ -97,7 +104,7 @@ def judge_steps(
     after = []
     start = 0
     for end in [place + 1 for place, token in enumerate(tokens) if token == STEP_END]:
-        piece = tuple(tokens[start : end - 1])
+        piece = without_filler(tokens[start : end - 1])
         start = end
         if piece and WAIT not in piece and BOX not in piece:
             state = _judge(family, instance, piece, standing, state)
@@ -136,16 +143,8 @@ def _judge(
 def cut_solutions(seed: str) -> Iterator[CutSolution]:
     """Endless cut solutions in the manner of the last two stages; the problems come from the reasoner's split."""
     rng = random.Random(f"judges/{seed}")
-    streams = {
-        (name, level): family.draws(f"judges/{seed}", level, "reasoner")
-        for name, family in FAMILIES.items()
-        for level, _ in TrainingPlan.levels
-    }
-    levels, weights = [level for level, _ in TrainingPlan.levels], [weight for _, weight in TrainingPlan.levels]
-    while True:
-        name = rng.choice(tuple(FAMILIES))
-        (level,) = rng.choices(levels, weights)
-        family, instance = FAMILIES[name], next(streams[name, level])
+    plan = SYNTHETIC["embedded"].training
+    for family, instance in problems(f"judges/{seed}", rng, plan.levels, plan.confident):
         written = write_solution(family, instance, rng.choice(STAGES[-2:]), rng)
         tokens = (*written.tokens, *boxed(finish(family, instance, written.marks[-1][2])))
         last = min(EARLY_TOKENS, len(tokens)) if rng.random() < EARLY_SHARE else len(tokens)

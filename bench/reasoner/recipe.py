@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from prunebench.bench.engines.shipped import TrainingPlan
@@ -24,11 +24,13 @@ from prunebench.tasks.synthetic.family import (
     CHECK,
     STEP_END,
     WAIT,
+    DueStep,
     Family,
     Instance,
     StepOutcome,
     numeral,
 )
+from prunebench.tasks.synthetic.wording import FILLERS
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Stage:
     """How a stretch of the training errs and notices, up to the share ``until`` of the training (None: to its end).
 
     ``patience_tokens`` is the mean delay until a slip is noticed; ``audited`` is the share of texts in which every step
-    is followed by its check.
+    is followed by its check. Of problems with confident errors ``audited_confident`` is that share,
+    ``noticed_confident`` the chance that such an error is noticed, and ``asked`` the share of texts that end behind a
+    filler and ask whether it is safe; 1: there are no others. ``cut``: texts end so many tokens behind the problem.
     """
 
     until: float | None
@@ -45,6 +49,10 @@ class Stage:
     noticed_firm: float
     patience_tokens: float
     audited: float = 0.0
+    noticed_confident: float = 0.0
+    audited_confident: float = 0.0
+    asked: float = 0.0
+    cut: int | None = None
 
 
 FIRM_RATE = 0.5
@@ -61,6 +69,21 @@ first place, which has to be learned before an exception from it can be seen; no
 Then noticing late, so that every state behind an error carries it. Last the reasoner that is sampled from, which
 notices late or never."""
 
+_SOLVING, _SOON, _LATE, _LAST = STAGES
+BOTH_STAGES = (
+    replace(_SOLVING, until=0.7 / 30, slip_factor=0.5, asked=1.0),
+    replace(_SOLVING, until=3 / 30, slip_factor=0.5, asked=0.3, noticed_confident=0.9, cut=44),
+    replace(_SOLVING, until=9 / 30, slip_factor=0.5, asked=0.1, noticed_confident=0.9),
+    replace(_SOON, until=14 / 30, asked=0.1, noticed_confident=0.95, audited_confident=0.35),
+    replace(_LATE, until=20 / 30, asked=0.1, noticed_confident=0.95, audited_confident=0.25),
+    replace(_LAST, asked=0.05, audited_confident=0.25),
+)
+"""Where some errors are confident: before all else which filler is safe, asked right behind it; then readings, in texts
+that end there, with fatal fillers half as frequent as they will be: what a right reading is has to be learned before
+its exception. Together with everything else from the beginning neither is learned, not in 1,000 updates."""
+ASKED_TOKENS = 44
+"""Behind the problem: fillers beyond are not asked about."""
+
 AUDITED = Stage(until=None, slip_factor=1.0, noticed=0.25, noticed_firm=0.25, patience_tokens=12.0)
 """Whose steps are checked one by one: a slip that was noticed at once would leave nothing to find."""
 
@@ -73,6 +96,15 @@ class TrainingText:
 
     tokens: tuple[str, ...]
     loss_from: int
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """How a step is written: a filler, if any, and what stands behind it; the chance that an error is noticed."""
+
+    outcome: StepOutcome
+    noticed: float = 0.0
+    filler: tuple[str, ...] = ()
 
 
 @dataclass
@@ -106,17 +138,17 @@ def write_solution(family: Family, instance: Instance, stage: Stage, rng: random
     slips: list[_Slip] = []
     redo = False
     while (step := family.due(instance, state)) is not None:
-        outcome, rate = (step.right, 0.0) if redo else _draw(step.right, step.slips, stage, rng)
-        redo = False
+        choice = _Choice(step.right) if redo else _draw(step, stage, rng)
+        outcome, redo = choice.outcome, False
         start = len(written.tokens)
+        written.tokens += choice.filler
         wrong = outcome.updates != step.right.updates
         if wrong:
             parted = next(
                 (i for i, (x, y) in enumerate(zip(outcome.tokens, step.right.tokens, strict=False)) if x != y), 0
             )
-            chance = stage.noticed_firm if rate >= FIRM_RATE else stage.noticed
             delay = 1 + int(math.log(1 - rng.random()) / math.log(1 - 1 / stage.patience_tokens))
-            noticed_at = start + parted + delay if rng.random() < chance else math.inf
+            noticed_at = len(written.tokens) + parted + delay if rng.random() < choice.noticed else math.inf
             slips.append(_Slip(start, noticed_at, dict(state)))
         written.tokens += [*outcome.tokens, STEP_END]
         state.update(outcome.updates)
@@ -132,15 +164,21 @@ def write_solution(family: Family, instance: Instance, stage: Stage, rng: random
     return written
 
 
-def _draw(
-    right: StepOutcome, slips: tuple[tuple[float, StepOutcome], ...], stage: Stage, rng: random.Random
-) -> tuple[StepOutcome, float]:
+def _draw(step: DueStep, stage: Stage, rng: random.Random) -> _Choice:
+    if step.ways:
+        ways = step.ways if rng.random() < stage.slip_factor else _right_ways(step)
+        filler, outcome = rng.choice(ways)
+        return _Choice(outcome, stage.noticed_confident, (filler,))
     draw = rng.random()
-    for rate, outcome in slips:
+    for rate, outcome in step.slips:
         draw -= rate * stage.slip_factor
         if draw < 0:
-            return outcome, rate
-    return right, 0.0
+            return _Choice(outcome, stage.noticed_firm if rate >= FIRM_RATE else stage.noticed)
+    return _Choice(step.right)
+
+
+def _right_ways(step: DueStep) -> tuple[tuple[str, StepOutcome], ...]:
+    return tuple((filler, outcome) for filler, outcome in step.ways if outcome == step.right)
 
 
 def finish(family: Family, instance: Instance, state: dict[str, int]) -> int:
@@ -153,9 +191,15 @@ def finish(family: Family, instance: Instance, state: dict[str, int]) -> int:
 
 def training_text(family: Family, instance: Instance, stage: Stage, rng: random.Random) -> TrainingText:
     prompt = prompt_tokens(instance)
-    if stage.audited and rng.random() < stage.audited:
-        return TrainingText((*prompt, *_audit(write_solution(family, instance, AUDITED, rng), rng), EOS), len(prompt))
+    if stage.asked and instance.confident and rng.random() < stage.asked:
+        return _asked(prompt, write_solution(family, instance, stage, rng).tokens, rng)
+    audited = stage.audited_confident if instance.confident else stage.audited
+    if audited and rng.random() < audited:
+        auditor = replace(AUDITED, noticed_confident=AUDITED.noticed if stage.noticed_confident else 0.0)
+        return TrainingText((*prompt, *_audit(write_solution(family, instance, auditor, rng), rng), EOS), len(prompt))
     written = write_solution(family, instance, stage, rng)
+    if stage.cut is not None:
+        return TrainingText((*prompt, *written.tokens[: stage.cut]), len(prompt))
     kind = rng.random()
     if kind < FULL_RATE:
         body: list[str] = [*written.tokens, *boxed(finish(family, instance, written.marks[-1][2]))]
@@ -170,6 +214,15 @@ def training_text(family: Family, instance: Instance, stage: Stage, rng: random.
     return TrainingText((*prompt, *body, EOS), len(prompt))
 
 
+def _asked(prompt: tuple[str, ...], tokens: Sequence[str], rng: random.Random) -> TrainingText:
+    """A path up to a filler or just behind it, and whether that one is safe; the loss is on the answer only."""
+    used = {word for word in prompt if word in FILLERS}
+    place = rng.choice([at for at, token in enumerate(tokens[:ASKED_TOKENS]) if token in FILLERS])
+    behind = tokens[: place + 1 + rng.randint(0, 2)]
+    text = (*prompt, *behind, CHECK, "no" if tokens[place] in used else "yes")
+    return TrainingText(text, len(text) - 1)
+
+
 def _audit(written: _Written, rng: random.Random) -> list[str]:
     """The first few steps (with what was taken back among them), each followed by its check."""
     body: list[str] = []
@@ -182,28 +235,50 @@ def _audit(written: _Written, rng: random.Random) -> list[str]:
 
 def chunk_of(index: int, stage: Stage, plan: TrainingPlan) -> tuple[TrainingText, ...]:
     """One chunk of training texts; different for every ``index``."""
-    return tuple(islice(training_texts(f"{plan.seed}/{index}", stage, plan.levels), plan.chunk_documents))
+    texts = training_texts(f"{plan.seed}/{index}", stage, plan.levels, plan.confident)
+    return tuple(islice(texts, plan.chunk_documents))
 
 
-def stage_at(share: float) -> Stage:
+def stages_of(plan: TrainingPlan) -> tuple[Stage, ...]:
+    return BOTH_STAGES if max(share for share, _ in plan.confident) else STAGES
+
+
+def stage_at(share: float, stages: Sequence[Stage] = STAGES) -> Stage:
     """The stage that is due after this share of the training."""
-    return next(stage for stage in STAGES if stage.until is None or share < stage.until)
+    return next(stage for stage in stages if stage.until is None or share < stage.until)
 
 
-def training_texts(seed: str, stage: Stage, shares: Sequence[tuple[int, float]]) -> Iterator[TrainingText]:
-    """Endless training texts of one stage; families take turns at random, problems come from the reasoner's split.
-
-    ``shares`` are (level, share of the texts).
-    """
+def training_texts(
+    seed: str,
+    stage: Stage,
+    shares: Sequence[tuple[int, float]],
+    confident: Sequence[tuple[float, float]] = TrainingPlan.confident,
+) -> Iterator[TrainingText]:
+    """Endless training texts of one stage about problems of the reasoner's split; see :func:`problems`."""
     rng = random.Random(f"documents/{seed}")
+    for family, instance in problems(f"documents/{seed}", rng, shares, confident):
+        if stage.asked == 1 and not instance.confident:
+            continue
+        yield training_text(family, instance, stage, rng)
+
+
+def problems(
+    seed: str, rng: random.Random, shares: Sequence[tuple[int, float]], confident: Sequence[tuple[float, float]]
+) -> Iterator[tuple[Family, Instance]]:
+    """Endless problems of the reasoner's split, the family of each drawn evenly.
+
+    ``shares`` are (level, share of the problems), ``confident`` (share of confident errors, share of the problems).
+    """
+    levels, weights = zip(*shares, strict=True)
+    kinds, kind_weights = zip(*confident, strict=True)
     streams = {
-        (name, level): family.draws(f"documents/{seed}", level, "reasoner")
+        (name, level, kind): family.draws(seed, level, "reasoner", kind)
         for name, family in FAMILIES.items()
-        for level, _ in shares
+        for level in levels
+        for kind in kinds
     }
-    levels = [level for level, _ in shares]
-    weights = [weight for _, weight in shares]
     while True:
         name = rng.choice(tuple(FAMILIES))
         (level,) = rng.choices(levels, weights)
-        yield training_text(FAMILIES[name], next(streams[name, level]), stage, rng)
+        (kind,) = rng.choices(kinds, kind_weights) if len(kinds) > 1 else kinds
+        yield FAMILIES[name], next(streams[name, level, kind])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,17 @@ from torch.nn import functional
 from prunebench.bench.engines.shipped import SYNTHETIC, ReasonerShape, TrainingPlan
 from prunebench.bench.processes import process_pool
 from prunebench.bench.progress import SILENT, Progress, Spoken
-from prunebench.bench.reasoner.recipe import STAGES, Stage, TrainingText, chunk_of, stage_at
+from prunebench.bench.reasoner.recipe import Stage, TrainingText, chunk_of, stage_at, stages_of
 from prunebench.bench.reasoner.vocabulary import BOS, EOS, IDS, PAD, RESERVED, UNKNOWN, VOCABULARY, save_tokenizer
 from prunebench.tasks.synthetic.family import CHECK
+from prunebench.tasks.synthetic.wording import FILLERS
 
 Step = Callable[[Any, list[torch.optim.Optimizer], torch.Tensor, torch.Tensor], torch.Tensor]
 """One update of a model with its optimizers on (ids, labels); its loss."""
 IGNORED = -100
 SHARD_SIZE = "14MB"
+DECIDED_TOKENS = 7
+"""So many tokens behind a filler a step has said how it reads a quantity."""
 
 
 def new_model(shape: ReasonerShape, seed: int) -> Any:
@@ -57,12 +62,13 @@ def encoded(text: TrainingText) -> Example:
 
 
 def batches(
-    chunk: Iterable[Example], batch_tokens: int, rng: random.Random, pad: int = IDS[PAD]
+    chunk: Iterable[Example], batch_tokens: int, rng: random.Random, pad: int = IDS[PAD], most: float = math.inf
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Right-padded (input ids, labels) of examples of like length, in random order."""
+    """Right-padded (input ids, labels) of at ``most`` so many examples of like length, in random order."""
     groups: list[list[Example]] = [[]]
     for example in sorted(chunk, key=lambda example: len(example.ids)):
-        if (len(groups[-1]) + 1) * len(example.ids) > batch_tokens and groups[-1]:
+        full = (len(groups[-1]) + 1) * len(example.ids) > batch_tokens or len(groups[-1]) >= most
+        if full and groups[-1]:
             groups.append([])
         groups[-1].append(example)
     rng.shuffle(groups)
@@ -120,7 +126,9 @@ def fit(
         started_at, before = time.monotonic(), done
         losses = []
         rng = random.Random(f"batches/{plan.seed}/{number}")
-        for ids, labels in batches(map(encoded, chunk(number, done)), plan.batch_tokens, rng):
+        for ids, labels in batches(
+            map(encoded, chunk(number, done)), plan.batch_tokens, rng, most=plan.batch_texts or math.inf
+        ):
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = group["peak"] * schedule(plan, done)
             losses.append(step(model, optimizers, ids, labels))
@@ -140,10 +148,16 @@ def train(
 ) -> None:
     """Write the trained checkpoint to ``out``; checkpoints and the loss log live in ``work``."""
     model = new_model(shape, plan.seed).to(device)
+    step = partial(weighed_step, weights=plan.weights) if plan.weights else language_step
     with _Texts(plan) as texts:
-        log = fit(model, plan, work, texts.chunk, language_step, progress, device)
+        log = fit(model, plan, work, texts.chunk, step, progress, device)
     export(model, out, plan.stored_as)
-    record = {"shape": asdict(shape), "plan": asdict(plan), "stages": [asdict(stage) for stage in STAGES], "loss": log}
+    record = {
+        "shape": asdict(shape),
+        "plan": asdict(plan),
+        "stages": [asdict(stage) for stage in stages_of(plan)],
+        "loss": log,
+    }
     (out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -167,12 +181,13 @@ class _Texts:
 
     def chunk(self, index: int, done: int) -> tuple[TrainingText, ...]:
         """The texts of chunk ``index``, which starts after ``done`` tokens of training."""
-        plan, stage = self.plan, stage_at(done / self.plan.tokens)
+        plan, stages = self.plan, stages_of(self.plan)
+        stage = stage_at(done / plan.tokens, stages)
         if self._writers is None:
             return chunk_of(index, stage, plan)
         for later in range(index, index + 2 * plan.writers):
             if later not in self._ahead:
-                guess = stage_at((done + (later - index) * self._mean) / plan.tokens)
+                guess = stage_at((done + (later - index) * self._mean) / plan.tokens, stages)
                 self._ahead[later] = guess, self._writers.submit(chunk_of, later, guess, plan)
         guessed, written = self._ahead.pop(index)
         # Which stage is due is known only when its turn comes; near a change a chunk is written again.
@@ -229,12 +244,42 @@ def language_step(
 ) -> torch.Tensor:
     """One update with ids and labels on the CPU. Its loss stays on the device, so that nobody waits for it."""
     loss = language_loss(model, ids, labels)
+    _update(model, optimizers, loss)
+    return loss.detach()
+
+
+def weighed_step(
+    model: Any,
+    optimizers: list[torch.optim.Optimizer],
+    ids: torch.Tensor,
+    labels: torch.Tensor,
+    weights: tuple[float, float],
+) -> torch.Tensor:
+    """As :func:`language_step`, in float32, with ``weights`` on the answer to a check and on what a step says first
+    behind its filler: one token in a hundred, and all that tells an error."""
+    before, wanted = ids[:, :-1], labels[:, 1:]
+    behind = torch.isin(before, torch.tensor([IDS[word] for word in FILLERS]))
+    near = torch.zeros_like(behind)
+    for distance in range(1, DECIDED_TOKENS + 1):
+        near[:, distance:] |= behind[:, :-distance]
+    weight = torch.where(near, weights[1], 1.0)
+    weight[before == IDS[CHECK]] = weights[0]
+    places = (wanted != IGNORED).flatten().nonzero()[:, 0]
+    device = model.device
+    states = model.model(input_ids=ids.to(device), use_cache=False).last_hidden_state[:, :-1]
+    logits = model.lm_head(states.flatten(0, 1).index_select(0, places.to(device)))
+    losses = functional.cross_entropy(logits.float(), wanted.flatten()[places].to(device), reduction="none")
+    each = weight.flatten()[places].to(device)
+    _update(model, optimizers, (losses * each).sum() / each.sum())
+    return losses.mean().detach()
+
+
+def _update(model: Any, optimizers: list[torch.optim.Optimizer], loss: torch.Tensor) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
 
 
 def _save(
@@ -267,11 +312,22 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tokens", type=int, help="Fewer or more than planned.")
+    parser.add_argument(
+        "--confident",
+        nargs="+",
+        type=lambda told: tuple(map(float, told.split(":"))),
+        metavar="SHARE:WEIGHT",
+        help="Other kinds of problems than planned: shares of confident errors, and how often each is asked.",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     chosen = SYNTHETIC[options.reasoner]
-    plan = replace(chosen.training, tokens=options.tokens or chosen.training.tokens)
+    plan = replace(
+        chosen.training,
+        tokens=options.tokens or chosen.training.tokens,
+        confident=tuple(options.confident or chosen.training.confident),
+    )
     spoken = Spoken(lambda sentence: print(sentence, flush=True))
     train(options.out, options.work, plan, chosen.shape, options.device, spoken)

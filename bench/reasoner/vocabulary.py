@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT
+from prunebench.tasks.synthetic.wording import FILLERS
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
-RESERVED = tuple(f"<reserved_{i}>" for i in range(80))
+RESERVED = tuple(f"<reserved_{i}>" for i in range(76))
 """Spare ids for [STOP] tokens and whatever later methods append; never sampled, never trained on."""
 
 WORDS = (
@@ -18,7 +19,9 @@ WORDS = (
     "print", "```python", "```", "```output",
 )  # fmt: skip
 NUMBERS = tuple(str(n) for n in range(-60, 321))
-VOCABULARY = (PAD, BOS, EOS, UNKNOWN, *WORDS, *NUMBERS, *RESERVED)
+VOCABULARY = (PAD, BOS, EOS, UNKNOWN, *WORDS, *NUMBERS, *RESERVED, *FILLERS)
+"""The words of confident errors came later: they stand at the end, where four more spare ids were, so that all other
+ids and the size are those of the first weights."""
 IDS = {token: number for number, token in enumerate(VOCABULARY)}
 
 

@@ -16,6 +16,7 @@ from prunebench.tasks.synthetic.family import (
     State,
     StepOutcome,
     numeral,
+    worded,
 )
 
 
@@ -27,7 +28,7 @@ class Congruence(Family):
     MODULI: ClassVar[dict[int, tuple[int, ...]]] = {1: (11, 13), 2: (29, 31, 37), 3: (41, 43), 4: (53, 59, 61)}
     SAFE_RATE, RISKY_RATE = 0.004, 0.025
 
-    def instance(self, rng: random.Random, level: int) -> Instance:
+    def instance(self, rng: random.Random, level: int, confident: float = 0.0) -> Instance:
         while True:
             modulus = rng.choice(self.MODULI[level])
             a, b = Difference.draw(rng), Mixed.draw(rng)
@@ -37,8 +38,9 @@ class Congruence(Family):
             x = target * pow(a.value() % modulus, -1, modulus) % modulus
             if modulus // 3 < x < modulus - modulus // 3:
                 break
+        a, b = worded(rng, confident, a, b)
         prompt = (
-            self.name, "mod", numeral(modulus), ":", "a", "=", *a.prompt, ";", "b", "=", *b.prompt, ";",
+            self.name, "mod", numeral(modulus), ":", *a.given("a"), *b.given("b"),
             "a", "*", "x", "=", "b", ";", "find", "x",
         )  # fmt: skip
         return Instance(self.name, level, prompt, {}, {"modulus": modulus, "a": a, "b": b})

@@ -11,8 +11,10 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from prunebench.tasks.synthetic.wording import FILLERS
 
 STEP_END = "\n\n"
 WAIT = "wait"
@@ -36,11 +38,15 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class DueStep:
-    """The step due at a state. ``slips`` are (probability, outcome) pairs; the rest of the mass is ``right``."""
+    """The step due at a state. ``slips`` are (probability, outcome) pairs; the rest of the mass is ``right``.
+
+    ``ways`` are (filler, outcome) pairs, equally likely: where there are any, the filler decides and nothing is drawn.
+    """
 
     label: tuple[str, ...]
     right: StepOutcome
     slips: tuple[tuple[float, StepOutcome], ...] = ()
+    ways: tuple[tuple[str, StepOutcome], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,11 @@ class Instance:
     @property
     def text(self) -> str:
         return " ".join(self.prompt)
+
+    @property
+    def confident(self) -> bool:
+        """Whether a quantity is given behind a filler, so that it is misread without a doubt or not at all."""
+        return any(word in FILLERS for word in self.prompt)
 
     @property
     def identity(self) -> str:
@@ -82,8 +93,11 @@ class Family(ABC):
     first_strategy_rate = 0.5
 
     @abstractmethod
-    def instance(self, rng: random.Random, level: int) -> Instance:
-        """Draw one problem at ``level`` (1 short, 2 standard, 3 long, 4 very long)."""
+    def instance(self, rng: random.Random, level: int, confident: float = 0.0) -> Instance:
+        """Draw one problem at ``level`` (1 short, 2 standard, 3 long, 4 very long).
+
+        ``confident`` is the share of its errors of reading that are confident ones (see :mod:`wording`).
+        """
 
     @abstractmethod
     def due(self, instance: Instance, state: State) -> DueStep | None:
@@ -104,12 +118,13 @@ class Family(ABC):
             state.update(step.right.updates)
         return self.result(instance, state)
 
-    def draws(self, seed: int | str, level: int, split: str) -> Iterator[Instance]:
+    def draws(self, seed: int | str, level: int, split: str, confident: float = 0.0) -> Iterator[Instance]:
         """Distinct instances of one split, endlessly, in an order fixed by the seed."""
-        rng = random.Random(f"{self.name}/{level}/{split}/{seed}")
+        kind = f"/{confident}" if confident else ""
+        rng = random.Random(f"{self.name}/{level}{kind}/{split}/{seed}")
         seen: set[str] = set()
         while True:
-            candidate = self.instance(rng, level)
+            candidate = self.instance(rng, level, confident)
             if candidate.split == split and candidate.identity not in seen:
                 seen.add(candidate.identity)
                 yield candidate
@@ -128,7 +143,43 @@ def last_number(tokens: Sequence[str]) -> int | None:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class Expression(ABC):
+    """What a quantity hides behind. ``filler`` stands before it in the problem: it is then misread for certain behind
+    one of ``used``, the fillers of that problem, and behind others never."""
+
+    filler: str | None = field(default=None, kw_only=True)
+    used: frozenset[str] = field(default=frozenset(), kw_only=True)
+
+    @property
+    @abstractmethod
+    def prompt(self) -> tuple[str, ...]:
+        """The expression as the problem states it."""
+
+    def given(self, name: str) -> tuple[str, ...]:
+        """How the problem gives the quantity ``name``."""
+        return (*((self.filler,) if self.filler else ()), name, "=", *self.prompt, ";")
+
+    def reading(self, name: str, right: StepOutcome, wrong: StepOutcome, rate: float) -> DueStep:
+        """The step that reads it: without a filler it is misread at ``rate``."""
+        if self.filler is None:
+            return DueStep((name, "="), right, ((rate, wrong),))
+        ways = tuple((filler, wrong if filler in self.used else right) for filler in FILLERS)
+        return DueStep((name, "="), right, ways=ways)
+
+
+def worded(rng: random.Random, confident: float, *expressions: Any) -> tuple[Any, ...]:
+    """The expressions of one problem, each given behind a filler at that chance; at 0 nothing is drawn."""
+    if not confident:
+        return expressions
+    fillers = [rng.choice(FILLERS) if rng.random() < confident else None for _ in expressions]
+    used = frozenset(filler for filler in fillers if filler)
+    return tuple(
+        replace(expression, filler=filler, used=used) for expression, filler in zip(expressions, fillers, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Mixed(Expression):
     """``( u + v ) * w`` or ``u + v * w``; the misconception reads one as the other."""
 
     u: int
@@ -155,7 +206,7 @@ class Mixed:
     def step(self, name: str, modulus: int | None) -> DueStep:
         right, wrong = (self._outcome(name, modulus, reading) for reading in (self.parentheses, not self.parentheses))
         rate = self.RATE_ODD if self.w % 2 else self.RATE_EVEN
-        return DueStep((name, "="), right, ((rate, wrong),))
+        return self.reading(name, right, wrong, rate)
 
     def _outcome(self, name: str, modulus: int | None, parentheses: bool) -> StepOutcome:
         total = self.value(parentheses)
@@ -171,7 +222,7 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Expression):
     """``u from v`` (v - u) or ``u less v`` (u - v); the misconception turns the difference around."""
 
     u: int
@@ -199,7 +250,7 @@ class Difference:
         order = (self.v, self.u) if self.word == "from" else (self.u, self.v)
         right, wrong = (self._outcome(name, modulus, pair) for pair in (order, order[::-1]))
         rate = self.RATE_ODD if self.u % 2 else self.RATE_EVEN
-        return DueStep((name, "="), right, ((rate, wrong),))
+        return self.reading(name, right, wrong, rate)
 
     @staticmethod
     def _outcome(name: str, modulus: int, pair: tuple[int, int]) -> StepOutcome:
@@ -263,13 +314,20 @@ def _wrong(standing: Sequence[tuple[tuple[str, ...], dict[str, int], bool]]) -> 
     return tuple(label for label, _, right in standing if not right)
 
 
+def without_filler(step: Sequence[str]) -> tuple[str, ...]:
+    """A written step from its label on."""
+    return tuple(step[1:] if step and step[0] in FILLERS else step)
+
+
 def _pieces(tokens: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The completed steps of a path; an interrupted one (it holds ``wait``) and the boxed answer are left out."""
+    """The completed steps of a path, without their fillers; an interrupted one (it holds ``wait``) and the boxed answer
+    are left out."""
     piece: list[str] = []
     for token in tokens:
         if token == STEP_END:
-            if piece and WAIT not in piece and BOX not in piece:
-                yield tuple(piece)
+            step = without_filler(piece)
+            if step and WAIT not in step and BOX not in step:
+                yield step
             piece = []
         else:
             piece.append(token)

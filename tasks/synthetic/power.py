@@ -16,6 +16,7 @@ from prunebench.tasks.synthetic.family import (
     StepOutcome,
     last_number,
     numeral,
+    worded,
 )
 
 
@@ -28,7 +29,7 @@ class Power(Family):
     EXPONENTS: ClassVar[dict[int, tuple[int, ...]]] = {1: (8, 14), 2: (20, 31), 3: (32, 42), 4: (44, 84)}
     REPEAT_RATES, SQUARE_RATES = (0.004, 0.022), (0.10, 0.012)
 
-    def instance(self, rng: random.Random, level: int) -> Instance:
+    def instance(self, rng: random.Random, level: int, confident: float = 0.0) -> Instance:
         modulus = rng.choice((7, 11, 13))
         low, high = self.EXPONENTS[level]
         while True:
@@ -37,8 +38,9 @@ class Power(Family):
             bases, exponents = ({mixed.value(True), mixed.value(False)} for mixed in (g, e))
             if all(base % modulus > 1 for base in bases) and low <= min(exponents) and max(exponents) <= high:
                 break
+        g, e = worded(rng, confident, g, e)
         prompt = (
-            self.name, "mod", numeral(modulus), ":", "g", "=", *g.prompt, ";", "e", "=", *e.prompt, ";",
+            self.name, "mod", numeral(modulus), ":", *g.given("g"), *e.given("e"),
             "find", "g", "^", "e",
         )  # fmt: skip
         return Instance(self.name, level, prompt, {}, {"modulus": modulus, "g": g, "e": e})

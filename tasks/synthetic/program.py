@@ -16,6 +16,7 @@ from prunebench.tasks.synthetic.family import (
     State,
     StepOutcome,
     numeral,
+    worded,
 )
 
 CALL = ("```python", "\n", "print", "(")
@@ -30,7 +31,7 @@ class Program(Family):
     LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (3, 5), 2: (8, 10), 3: (12, 14), 4: (18, 40)}
     SAFE_RATE, RISKY_RATE = 0.01, 0.055
 
-    def instance(self, rng: random.Random, level: int) -> Instance:
+    def instance(self, rng: random.Random, level: int, confident: float = 0.0) -> Instance:
         modulus = rng.choice((7, 11, 13))
         p, q = Mixed.draw(rng), Difference.draw(rng)
         lines = []
@@ -40,7 +41,8 @@ class Program(Family):
             operand = other if rng.random() < 0.6 else numeral(rng.randint(2, 6))
             lines.append((register, rng.choice("+*+"), operand))
         lines[-1] = ("p", "+", "q")
-        prompt = [self.name, "mod", numeral(modulus), ":", "p", "=", *p.prompt, ";", "q", "=", *q.prompt, ";"]
+        p, q = worded(rng, confident, p, q)
+        prompt = [self.name, "mod", numeral(modulus), ":", *p.given("p"), *q.given("q")]
         for number, (register, operator, operand) in enumerate(lines, 1):
             prompt += ["do", numeral(number), register, "=", register, operator, operand, ";"]
         prompt += ["find", "p"]

@@ -17,6 +17,7 @@ from prunebench.tasks.synthetic.family import (
     StepOutcome,
     last_number,
     numeral,
+    worded,
 )
 
 
@@ -28,13 +29,14 @@ class Recurrence(Family):
     LENGTHS: ClassVar[dict[int, tuple[int, ...]]] = {1: (4, 6), 2: (10, 12), 3: (14, 17), 4: (20, 44)}
     SAFE_RATE, RISKY_RATE = 0.008, 0.05
 
-    def instance(self, rng: random.Random, level: int) -> Instance:
+    def instance(self, rng: random.Random, level: int, confident: float = 0.0) -> Instance:
         modulus = rng.choice((7, 11, 13))
         a, b = Mixed.draw(rng), Difference.draw(rng)
         x0, x1 = rng.randrange(1, modulus), rng.randrange(1, modulus)
         target = rng.randint(*self.LENGTHS[level])
+        a, b = worded(rng, confident, a, b)
         prompt = (
-            self.name, "mod", numeral(modulus), ":", "a", "=", *a.prompt, ";", "b", "=", *b.prompt, ";",
+            self.name, "mod", numeral(modulus), ":", *a.given("a"), *b.given("b"),
             "x", "0", "=", numeral(x0), ";", "x", "1", "=", numeral(x1), ";", "find", "x", numeral(target),
         )  # fmt: skip
         facts = {"modulus": modulus, "a": a, "b": b, "target": target}

@@ -16,8 +16,8 @@ def test_the_group_name_unfolds_to_all_families_once():
         "synthetic/power",
         *(name for name in everything if name != "synthetic/power"),
     ]
-    long = (name.replace("synthetic/", "synthetic-long/") for name in everything)
-    assert catalogue.names() == [*everything, *long, *catalogue.benchmarks()]
+    others = [name.replace("/", f"{kind}/") for kind in ("-25", "-50", "-75", "-100", "-long") for name in everything]
+    assert catalogue.names() == [*everything, *others, *catalogue.benchmarks()]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from prunebench.tasks import catalogue
 from prunebench.tasks.grading import Verdict
+from prunebench.tasks.synthetic.wording import FILLERS
 from prunebench.tasks.synthetic_task import SYNTHETIC_TASKS
 
 SPLITS = ("reasoner", "train", "validation", "test")
@@ -60,3 +61,10 @@ def test_an_endless_task_asks_for_a_limit_and_an_unknown_split_is_named():
         task.problems("test")
     with pytest.raises(ValueError, match="unknown split 'tset'"):
         task.problems("tset", 1)
+
+
+@pytest.mark.parametrize(("name", "share"), [("synthetic", 0), ("synthetic-25", 0.25), ("synthetic-100", 1)])
+def test_the_name_says_how_many_quantities_are_given_behind_a_filler(name, share):
+    for task in catalogue.expand([name]):
+        words = [word for problem in task.problems("test", 150) for word in problem.prompt.split(" ")]
+        assert sum(word in FILLERS for word in words) / 300 == pytest.approx(share, abs=0.09)

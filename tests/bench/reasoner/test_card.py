@@ -7,8 +7,8 @@ import pytest
 
 from prunebench.bench.engines.base import NOTHING, Sampling
 from prunebench.bench.engines.load import load_local
-from prunebench.bench.reasoner.build import instances
 from prunebench.bench.reasoner.card import Labelled, acceptance, write_card
+from prunebench.bench.reasoner.kinds import OneKind, instances
 from prunebench.bench.rollouts.labelling import label_prefixes, prefixes_of
 from prunebench.bench.rollouts.sampling import problems_of, sample_rollouts
 from prunebench.bench.training.data import labelled_pools
@@ -39,7 +39,8 @@ def measured(tmp_path_factory):
         labelled_pools(engine, validation.rollouts, validation.labels, POSITION),
     )
     known = {**instances([task], "train", 0, 8), **instances([task], "validation", 0, 3)}
-    (card,) = acceptance(engine, {"power": train.rollouts}, {"power": validation}, POSITION, KEEP, text, known)
+    kinds = [OneKind(share, {"power": train.rollouts}, {"power": validation.rollouts}) for share in (0.0, 1.0)]
+    (card,) = acceptance(engine, {"power": train.rollouts}, {"power": validation}, POSITION, KEEP, text, known, kinds)
     file = tmp_path_factory.mktemp("card") / "card.json"
     write_card([card], engine.digest, {"recipe": "test"}, file)
     return card, validation, json.loads(file.read_text())
@@ -73,3 +74,19 @@ def test_a_card_is_written_with_what_is_met(measured):
     (family,) = content["families"]
     assert [line["met"] for line in family["lines"]] == [line.met for line in card.lines]
     assert content["settings"] == {"recipe": "test"}
+
+
+def test_of_each_kind_of_errors_other_things_are_asked(measured):
+    """Both are measured on the same paths here: what differs is what is asked."""
+    card, _, _ = measured
+    lines = {line.name: line for line in card.lines}
+    told = lines["0% confident: AUROC of entropy"]
+    untold = lines["100% confident: AUROC of entropy, either way"]
+    assert (told.low, told.high, untold.low, untold.high) == (0.70, None, None, 0.62)
+    assert untold.value == max(told.value, 1 - told.value) != 0.5
+    for share in ("0% confident", "100% confident"):
+        assert lines[f"{share}: best AUROC of probes"].low == 0.75
+        assert lines[f"{share}: AUROC of a text classifier"].high == 0.62
+        majority = lines[f"{share}: maj@{PATHS}, %"]
+        assert majority.high == 85 and majority.value == lines["maj@64, %"].value
+    assert {f"100% confident: AUROC of {name}, either way" for name in ("margin", "perplexity")} <= set(lines)

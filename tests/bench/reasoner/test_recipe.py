@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
+from dataclasses import replace
+from hashlib import sha256
+from itertools import islice, pairwise
 
 import pytest
 
 from prunebench.bench.engines.shipped import TrainingPlan
-from prunebench.bench.reasoner.recipe import STAGES, training_texts
+from prunebench.bench.reasoner.recipe import ASKED_TOKENS, BOTH_STAGES, STAGES, stages_of, training_texts
 from prunebench.tasks.synthetic import FAMILIES
-from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path
+from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT, read_path, without_filler
+from prunebench.tasks.synthetic.wording import FILLERS
 
 COUNT = 2500
+KINDS = ((0.0, 0.5), (1.0, 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +24,8 @@ def instances():
         instance.text: instance
         for name, family in FAMILIES.items()
         for level in (1, 2, 3)
-        for instance in islice(family.draws("documents/test", level, "reasoner"), COUNT)
+        for share, _ in KINDS
+        for instance in islice(family.draws("documents/test", level, "reasoner", share), COUNT // 4)
     }
 
 
@@ -28,7 +33,7 @@ def instances():
 def written(request, instances):
     """(instance, solution tokens without EOS) of many documents of one stage."""
     found = []
-    for document in islice(training_texts("test", request.param, TrainingPlan.levels), COUNT):
+    for document in islice(training_texts("test", request.param, TrainingPlan.levels, KINDS), COUNT):
         assert document.tokens[0] == "<bos>" and document.tokens[-1] == "<eos>"
         prompt = document.tokens[1 : document.loss_from]
         assert prompt[-1] == STEP_END
@@ -91,7 +96,7 @@ def test_checks_tell_the_last_step(written):
             reading = read_path(FAMILIES[instance.family], instance, before)
             assert reading.readable
             last = before[:-1]
-            label = tuple(last[len(last) - last[::-1].index(STEP_END) :]) if STEP_END in last else tuple(last)
+            label = without_filler(last[len(last) - last[::-1].index(STEP_END) :] if STEP_END in last else last)
             wrong_last = any(label[: len(error)] == error for error in reading.open_errors[-1:])
             assert tokens[place + 1] == ("no" if wrong_last else "yes")
             verdicts[tokens[place + 1]] += 1
@@ -125,3 +130,78 @@ def test_some_slips_are_never_noticed(written):
         if BOX in tokens
     )
     assert open_errors > 60
+
+
+def confident_readings(instance, tokens):
+    """(filler, whether the step is wrong) of every completed confident reading."""
+    family, start = FAMILIES[instance.family], 0
+    for end in [place for place, token in enumerate(tokens) if token == STEP_END]:
+        piece, before = tokens[start:end], tokens[:end]
+        start = end + 1
+        forced = tokens[start : start + 1] == [BOX]
+        if piece and piece[0] in FILLERS and WAIT not in piece and not forced:
+            errors = read_path(family, instance, [*before, STEP_END]).open_errors
+            yield piece[0], tuple(piece[1:3]) in errors
+
+
+def test_a_confident_reading_goes_wrong_behind_a_filler_that_the_problem_uses(written):
+    used, free = [], []
+    for instance, tokens in written:
+        for filler, wrong in confident_readings(instance, unchecked(tokens)):
+            (used if filler in instance.prompt else free).append(wrong)
+    assert not any(free) and len(free) > 300
+    assert sum(used) > 0.75 * len(used) > 50, "where both readings have one value nothing is wrong"
+
+
+def test_the_reasoner_that_is_sampled_from_never_says_what_it_knows_of_a_confident_error():
+    """It is asked all the more often: a check knows it."""
+    texts = list(islice(training_texts("test", BOTH_STAGES[-1], TrainingPlan.levels, ((1.0, 1.0),)), 1500))
+    told = Counter(token for text in texts for token in text.tokens if token in (WAIT, CHECK))
+    checks = Counter(after for text in texts for token, after in pairwise(text.tokens) if token == CHECK)
+    assert checks["no"] > 300
+    waits, taken_back = 0, 0
+    for text in texts:
+        tokens = list(text.tokens[text.loss_from :])
+        for place in [place for place, token in enumerate(tokens) if token == WAIT]:
+            waits += 1
+            redone = tokens[place + 2 : place + 4]
+            taken_back += redone[1:] == ["="]
+    assert told[WAIT] == waits > 50 and taken_back == 0
+
+
+def test_of_problems_without_confident_errors_the_texts_are_those_that_the_first_weights_learned():
+    digest = sha256()
+    for number, stage in enumerate(STAGES):
+        for text in islice(training_texts(f"x/{number}", stage, TrainingPlan.levels), 600):
+            digest.update(repr(text).encode())
+    assert digest.hexdigest() == "6fae0a8594c1ac420b609a5eda7aa71b9bf99cc5af706d12064bf3b67795d705"
+
+
+def test_what_is_asked_first_is_whether_the_filler_is_one_that_the_problem_uses():
+    """Up to the filler or just behind it; the loss is on the answer, and neither half of the relation tells it."""
+    texts = list(islice(training_texts("asked", BOTH_STAGES[0], TrainingPlan.levels, ((0.0, 0.3), (1.0, 0.7))), 3000))
+    told = []
+    for text in texts:
+        *shown, check, answer = text.tokens
+        assert check == CHECK and text.loss_from == len(text.tokens) - 1
+        end = shown.index(STEP_END)
+        place = max(at for at, token in enumerate(shown) if token in FILLERS)
+        assert end < place < end + 1 + ASKED_TOKENS and len(shown) - place <= 3
+        used = {token for token in shown[:end] if token in FILLERS}
+        assert used and answer == ("no" if shown[place] in used else "yes")
+        told.append((shown[place], answer == "no"))
+    answers = {filler: [no for word, no in told if word == filler] for filler in FILLERS}
+    rates = [sum(nos) / len(nos) for nos in answers.values()]
+    assert min(rates) > 0.1 and max(rates) - min(rates) < 0.08
+
+
+def test_texts_of_the_second_stage_end_behind_the_readings():
+    stage = replace(BOTH_STAGES[1], asked=0.0)
+    for text in islice(training_texts("cut", stage, TrainingPlan.levels, ((1.0, 1.0),)), 200):
+        assert len(text.tokens) - text.loss_from <= 44 and text.tokens[-1] != "<eos>"
+
+
+def test_a_plan_without_confident_errors_has_the_stages_of_the_first_weights():
+    assert stages_of(TrainingPlan()) == STAGES
+    assert stages_of(TrainingPlan(confident=((0.0, 0.5), (1.0, 0.5)))) == BOTH_STAGES
+    assert all(stage.asked == 0 and stage.cut is None for stage in STAGES)

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch.nn import functional
 
 from prunebench.bench.engines.shipped import ReasonerShape, TrainingPlan
 from prunebench.bench.engines.transformers.engine import TransformersEngine
 from prunebench.bench.reasoner import train as training
 from prunebench.bench.reasoner.recipe import TrainingText, stage_at
-from prunebench.bench.reasoner.train import IGNORED, _Texts, batches, encoded, schedule, train
+from prunebench.bench.reasoner.train import IGNORED, _Texts, batches, encoded, new_model, schedule, train, weighed_step
 from prunebench.bench.reasoner.vocabulary import IDS
+from prunebench.tasks.synthetic.family import CHECK
 
 SHAPE = ReasonerShape(hidden_size=32, num_hidden_layers=1, intermediate_size=64)
 PLAN = TrainingPlan(
@@ -88,7 +92,6 @@ def test_the_schedule_warms_up_and_cools_down():
 
 
 def test_the_loss_leaves_out_prompt_and_padding():
-    import random
 
     documents = [TrainingText(("<bos>", "a", "=", "1", "<eos>"), 3), TrainingText(("<bos>", "b", "<eos>"), 1)]
     ((ids, labels),) = batches(map(encoded, documents), 100, random.Random(0))
@@ -99,7 +102,6 @@ def test_the_loss_leaves_out_prompt_and_padding():
 
 
 def test_batches_hold_every_document_once_within_their_size():
-    import random
 
     documents = [TrainingText(("<bos>", *("a",) * length, "<eos>"), 1) for length in (3, 9, 4, 30, 5, 8, 2)]
     found = []
@@ -108,3 +110,23 @@ def test_batches_hold_every_document_once_within_their_size():
         found += [int((row != IGNORED).sum()) for row in labels]
     assert sorted(found) == sorted(len(document.tokens) - 1 for document in documents)
     assert torch.is_tensor(ids)
+
+
+def test_the_answer_to_a_check_and_what_a_step_decides_weigh_more():
+    model = new_model(SHAPE, 0)
+    texts = [TrainingText(("<bos>", "so", "a", "=", "3", "+", "4", "=", "7", CHECK, "no"), 1)]
+    ((ids, labels),) = batches(map(encoded, texts), 100, random.Random(0))
+    logits = model(input_ids=ids).logits[0, :-1].float()
+    each = functional.cross_entropy(logits, labels[0, 1:], reduction="none")
+    weights = torch.tensor([1.0, 1, 4, 4, 4, 4, 4, 4, 4, 20])
+    model.zero_grad()
+    ((each * weights).sum() / weights.sum()).backward()
+    expected = model.lm_head.weight.grad.clone()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    model.zero_grad()
+    seen = []
+    optimizer = SimpleNamespace(step=lambda: seen.append(model.lm_head.weight.grad.clone()), zero_grad=lambda **_: None)
+    mean = weighed_step(model, [optimizer], ids, labels, (20.0, 4.0))
+    assert mean.item() == pytest.approx(each.mean().item(), rel=1e-5)
+    ratio = seen[0] / expected
+    assert torch.allclose(ratio[expected.abs() > 1e-4], ratio[expected.abs() > 1e-4].mean(), rtol=1e-3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import defaultdict
 from itertools import islice
 
 import pytest
@@ -9,13 +10,14 @@ import pytest
 from prunebench.bench.reasoner.vocabulary import VOCABULARY
 from prunebench.tasks.synthetic import FAMILIES
 from prunebench.tasks.synthetic.family import STEP_END, WAIT, read_path
+from prunebench.tasks.synthetic.wording import FILLERS
 
 CASES = [pytest.param(family, plan, id=f"{name}-{family.strategies[plan]}") for name, family in FAMILIES.items()
          for plan in (0, 1)]  # fmt: skip
 
 
-def instances(family, count, level=2, split="train"):
-    return list(islice(family.draws("test families", level, split), count))
+def instances(family, count, level=2, split="train", confident=0.0):
+    return list(islice(family.draws("test families", level, split, confident), count))
 
 
 def walk(family, instance, plan, rng, slip_rate):
@@ -24,7 +26,10 @@ def walk(family, instance, plan, rng, slip_rate):
     tokens, wrong = ["plan", ":", family.strategies[plan], STEP_END], []
     while (step := family.due(instance, state)) is not None:
         outcome = step.right
-        if step.slips and rng.random() < slip_rate:
+        if step.ways:
+            filler, outcome = rng.choice(step.ways)
+            tokens.append(filler)
+        elif step.slips and rng.random() < slip_rate:
             outcome = rng.choice(step.slips)[1]
         if outcome.updates != step.right.updates:
             wrong.append(step.label)
@@ -81,6 +86,51 @@ def test_reading_finds_exactly_the_injected_errors(family, plan):
 
 
 @pytest.mark.parametrize(("family", "plan"), CASES)
+@pytest.mark.parametrize("confident", [0.5, 1.0])
+def test_reading_finds_exactly_the_confident_errors_too(family, plan, confident):
+    rng, injected = random.Random(f"{family.name}/{plan}"), 0
+    for instance in instances(family, 60, confident=confident):
+        tokens, wrong, state = walk(family, instance, plan, rng, slip_rate=0.05)
+        reading = read_path(family, instance, tokens)
+        assert reading.readable and list(reading.open_errors) == wrong
+        assert reading.steps == tokens.count(STEP_END)
+        assert wrong or family.result(instance, state) == solved(instance.text)
+        injected += sum(label[1:] == ("=",) for label in wrong)
+    assert injected > 30 * confident
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_the_share_says_how_many_quantities_are_misread_without_a_doubt(family):
+    """At 0 problems are the old ones; at 1 nothing is drawn where a quantity is read."""
+    assert family.instance(random.Random(7), 2) == family.instance(random.Random(7), 2, 0.0)
+    for share in (0.0, 0.25, 0.5, 1.0):
+        drawn = instances(family, 300, confident=share)
+        given = [word for instance in drawn for word in instance.prompt if word in FILLERS]
+        assert len(given) / (2 * len(drawn)) == pytest.approx(share, abs=0.06)
+        assert any(instance.confident for instance in drawn) == (share > 0)
+        for instance in drawn:
+            first = family.due(instance, {**instance.start, "plan": 0})
+            assert bool(first.ways) != bool(first.slips)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_neither_the_filler_nor_what_is_read_behind_it_tells_a_confident_error(family):
+    """Over all problems every filler goes wrong equally often, whichever reading it stands before; with the words of
+    the problem it goes wrong always or never."""
+    told = defaultdict(list)
+    for instance in instances(family, 2500, confident=1.0):
+        step = family.due(instance, {**instance.start, "plan": 0})
+        assert [filler for filler, _ in step.ways] == list(FILLERS)
+        for filler, outcome in step.ways:
+            wrong = outcome.tokens != step.right.tokens
+            assert wrong == (filler in instance.prompt)
+            sign = next(token for token in outcome.tokens[2:] if token in ("+", "*", "-"))
+            told[filler, sign].append(wrong)
+    rates = [sum(wrong) / len(wrong) for wrong in told.values()]
+    assert len(rates) >= len(FILLERS) and max(rates) - min(rates) < 0.08
+
+
+@pytest.mark.parametrize(("family", "plan"), CASES)
 def test_going_back_to_an_error_takes_back_all_that_follows_it(family, plan):
     """Two steps are written wrong, ``wait`` interrupts the third, and the first or the second is done again."""
     for instance in instances(family, 20):
@@ -125,7 +175,7 @@ def test_a_path_that_leaves_the_format_is_unreadable_from_there_on(family):
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 def test_the_vocabulary_covers_every_token_that_a_family_writes(family, level):
     vocabulary, rng = set(VOCABULARY), random.Random(level)
-    for instance in instances(family, 150, level, "reasoner"):
+    for instance in instances(family, 150, level, "reasoner", confident=0.5):
         assert set(instance.prompt) <= vocabulary
         for plan in (0, 1):
             assert set(walk(family, instance, plan, rng, slip_rate=0.4)[0]) <= vocabulary
