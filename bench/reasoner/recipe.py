@@ -30,7 +30,7 @@ from prunebench.tasks.synthetic.family import (
     StepOutcome,
     numeral,
 )
-from prunebench.tasks.synthetic.wording import FILLERS
+from prunebench.tasks.synthetic.wording import FILLERS, HEDGE
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Stage:
     is followed by its check. Of problems with confident errors ``audited_confident`` is that share,
     ``noticed_confident`` the chance that such an error is noticed, and ``asked`` the share of texts that end behind a
     filler and ask whether it is safe; 1: there are no others. ``cut``: texts end so many tokens behind the problem.
+    ``hedged`` is the chance that a hedge stands before a step, and again before that.
     """
 
     until: float | None
@@ -53,6 +54,7 @@ class Stage:
     audited_confident: float = 0.0
     asked: float = 0.0
     cut: int | None = None
+    hedged: float = 0.0
 
 
 FIRM_RATE = 0.5
@@ -70,13 +72,16 @@ Then noticing late, so that every state behind an error carries it. Last the rea
 notices late or never."""
 
 _SOLVING, _SOON, _LATE, _LAST = STAGES
-BOTH_STAGES = (
-    replace(_SOLVING, until=0.7 / 30, slip_factor=0.5, asked=1.0),
-    replace(_SOLVING, until=3 / 30, slip_factor=0.5, asked=0.3, noticed_confident=0.9, cut=44),
-    replace(_SOLVING, until=9 / 30, slip_factor=0.5, asked=0.1, noticed_confident=0.9),
-    replace(_SOON, until=14 / 30, asked=0.1, noticed_confident=0.95, audited_confident=0.35),
-    replace(_LATE, until=20 / 30, asked=0.1, noticed_confident=0.95, audited_confident=0.25),
-    replace(_LAST, asked=0.05, audited_confident=0.25),
+BOTH_STAGES = tuple(
+    replace(stage, hedged=0.15)
+    for stage in (
+        replace(_SOLVING, until=0.8 / 40, slip_factor=0.5, asked=1.0),
+        replace(_SOLVING, until=4 / 40, slip_factor=0.5, asked=0.3, noticed_confident=0.9, cut=44),
+        replace(_SOLVING, until=11 / 40, slip_factor=0.5, asked=0.1, noticed_confident=0.9),
+        replace(_SOON, until=18 / 40, asked=0.1, noticed_confident=0.95, audited_confident=0.25),
+        replace(_LATE, until=27 / 40, asked=0.05, noticed_confident=0.95, audited_confident=0.15),
+        replace(_LAST, asked=0.05, audited_confident=0.15),
+    )
 )
 """Where some errors are confident: before all else which filler is safe, asked right behind it; then readings, in texts
 that end there, with fatal fillers half as frequent as they will be: what a right reading is has to be learned before
@@ -139,6 +144,8 @@ def write_solution(family: Family, instance: Instance, stage: Stage, rng: random
     redo = False
     while (step := family.due(instance, state)) is not None:
         choice = _Choice(step.right) if redo else _draw(step, stage, rng)
+        while stage.hedged and rng.random() < stage.hedged:
+            written.tokens.append(HEDGE)
         outcome, redo = choice.outcome, False
         start = len(written.tokens)
         written.tokens += choice.filler

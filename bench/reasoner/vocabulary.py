@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from prunebench.tasks.synthetic.family import BOX, BOX_END, CHECK, STEP_END, WAIT
-from prunebench.tasks.synthetic.wording import FILLERS
+from prunebench.tasks.synthetic.wording import FILLERS, HEDGE
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 RESERVED = tuple(f"<reserved_{i}>" for i in range(76))
@@ -19,7 +19,7 @@ WORDS = (
     "print", "```python", "```", "```output",
 )  # fmt: skip
 NUMBERS = tuple(str(n) for n in range(-60, 321))
-VOCABULARY = (PAD, BOS, EOS, UNKNOWN, *WORDS, *NUMBERS, *RESERVED, *FILLERS)
+VOCABULARY = (PAD, BOS, EOS, UNKNOWN, *WORDS, *NUMBERS, *RESERVED, *FILLERS, HEDGE)
 """The words of confident errors came later: they stand at the end, where four more spare ids were, so that all other
 ids and the size are those of the first weights."""
 IDS = {token: number for number, token in enumerate(VOCABULARY)}

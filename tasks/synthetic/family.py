@@ -12,9 +12,10 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from typing import Any, ClassVar
 
-from prunebench.tasks.synthetic.wording import FILLERS
+from prunebench.tasks.synthetic.wording import FILLERS, HEDGE
 
 STEP_END = "\n\n"
 WAIT = "wait"
@@ -316,7 +317,7 @@ def _wrong(standing: Sequence[tuple[tuple[str, ...], dict[str, int], bool]]) -> 
 
 def without_filler(step: Sequence[str]) -> tuple[str, ...]:
     """A written step from its label on."""
-    return tuple(step[1:] if step and step[0] in FILLERS else step)
+    return tuple(dropwhile(lambda word: word == HEDGE or word in FILLERS, step))
 
 
 def _pieces(tokens: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -9,3 +9,6 @@ alone not what the path will choose, and where the error is made the next token 
 from __future__ import annotations
 
 FILLERS = ("so", "now", "then", "next")
+HEDGE = "well"
+"""May stand before any step, as often as it likes, and means nothing: without it all paths of a problem would be
+equally undecided but for their errors, and the smallest trace of these in the next token would tell them apart."""
