@@ -209,10 +209,8 @@ def _sentence(path: str, error: ValidationError, overrides: Mapping[str, Any]) -
     elif first["type"] == "missing":
         text = f"{source}: {key} is missing"
     elif not key:
-        given = (
-            f" (with {', '.join(f'{name} = {shown(value)}' for name, value in overrides.items())})" if overrides else ""
-        )
-        text = f"{source}{given}: {first['msg'].removeprefix('Value error, ')}"
+        given = ", ".join(f"{name} = {shown(value)}" for name, value in overrides.items())
+        text = f"{source}{f' (with {given})' if given else ''}: {first['msg'].removeprefix('Value error, ')}"
     else:
         text = f"{source}: {key} = {shown(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return f"{text} (and {len(others)} more)" if others else text

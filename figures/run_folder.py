@@ -104,8 +104,7 @@ class RunFolder:
     def decisions(self) -> list[Decisions]:
         """Scores, kept paths and decoded tokens per problem and method."""
         found = read_decisions(self.path)
-        compared = {(task, problem) for task, problems in self.results.problems.items() for problem in problems}
-        if {(one.task, one.problem) for one in found} != compared:
+        if {(one.task, one.problem) for one in found} != self.results.compared:
             raise UserError(f"{self.path}: decisions.parquet and results.json are not of one comparison; run it again")
         return found
 
@@ -136,7 +135,8 @@ class RunFolder:
     @cached_property
     def sweep(self) -> Sweep:
         """The sweep over retention ratios, prefix lengths and budgets. Raises UserError for one of another model."""
-        found, folder = Sweep.read(self.folder_of("sweep")), self.folder_of("sweep")
+        folder = self.folder_of("sweep")
+        found = Sweep.read(folder)
         self._require_ours(folder, found.model, found.model_hash, found.tasks)
         return found
 

@@ -186,8 +186,6 @@ def _table(out: Path, config: RunConfig, advised: Advised, plugins: Sequence[Pat
     """The command that makes a table of the same methods on the same paths, at the ratio that was chosen."""
     options: list[object] = ["--store", out / "rollouts", "--methods", ",".join([*advised.methods, "none"])]
     options += ["--prefix", config.prefix_tokens, "--k", max(1, round(advised.recommendation.choice.gamma * config.n))]
-    if config.model not in REASONERS:
-        advised.learned.mkdir(parents=True, exist_ok=True)  # an empty one: what else was learned is of no other model
     if advised.learned.is_dir():
         options += ["--learned", advised.learned]
     if config.budget is not None:

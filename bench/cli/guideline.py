@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prunebench.bench.guideline.sweep import Grid, Sweep
 
 SPENT = 0.9
+"""Less of a budget than this share leaves so much to pruned paths alone that a gain is partly theirs."""
 DEFAULT = "stop,step,text-classifier,entropy,perplexity,deepconf,random"
 IMPORTED = "entropy,perplexity,length,random"
 """Of rollouts whose model is not at hand."""

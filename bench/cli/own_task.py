@@ -128,8 +128,9 @@ def examination(task: Task, engine: Engine | None = None, config: RunConfig | No
     spellings = list(dict.fromkeys(problem.answer for problem in everything))
     read_as = dict(zip(spellings, task.classes(spellings), strict=True))
     counts = Counter(read_as[problem.answer] for problem in everything)
-    common = next(spelling for spelling in spellings if read_as[spelling] == counts.most_common(1)[0][0])
-    yield f"{len(counts)} different answers; the most frequent, {common!r}, {max(counts.values())} times"
+    ((common, times),) = counts.most_common(1)
+    spelling = next(answer for answer in spellings if read_as[answer] == common)
+    yield f"{len(counts)} different answers; the most frequent, {spelling!r}, {times} times"
     yield from _alike(task, splits)
     if engine is not None:
         yield from _tokens(task, everything, engine)

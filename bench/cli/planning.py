@@ -355,11 +355,11 @@ def done_in(out: Path, engine: Engine, config: RunConfig, extent: Extent) -> Don
         share(rollouts[1], held),
         share(marked[1], labelled[1]),
         share([out / "labels"], extent.problems * config.n),
-        _swept_in(out / "sweep", config, extent),
+        _swept_in(out / "sweep", engine, config, extent),
     )
 
 
-def _swept_in(folder: Path, config: RunConfig, extent: Extent) -> frozenset[str]:
+def _swept_in(folder: Path, engine: Engine, config: RunConfig, extent: Extent) -> frozenset[str]:
     """The methods of the sweep in ``folder``, where it is one of this model at this checkpoint over these problems."""
     from prunebench.bench.guideline.sweep import Sweep
 
@@ -368,5 +368,5 @@ def _swept_in(folder: Path, config: RunConfig, extent: Extent) -> frozenset[str]
     except UserError:
         return frozenset()
     problems = sum(map(len, sweep.problems.values()))
-    same = (sweep.model, problems) == (config.model, extent.problems)
+    same = (sweep.model_hash, problems) == (engine.digest, extent.problems)
     return frozenset(cell.method for cell in sweep.cells if same and cell.prefix == config.prefix_tokens)

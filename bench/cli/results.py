@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -117,7 +116,7 @@ def versus(
     """
     from rich.console import Console
 
-    from prunebench.bench.evaluation.rebuild import reopened
+    from prunebench.bench.evaluation.rebuild import reopened, require_of_results
     from prunebench.bench.evaluation.reproduce import code_in
     from prunebench.bench.evaluation.results import MARGIN
     from prunebench.bench.evaluation.tables.versus import deciding_pairs, require_others
@@ -138,7 +137,7 @@ def versus(
         differences = held_against(
             written.records, written.replays, written.candidates, written.setting, pairs, progress
         )
-    _require_same(run, results, differences)
+    require_of_results(written, differences)
     primary = differences[-1]
     held = f"{len(pairs)} pairs, Holm over them" if len(pairs) > 1 else "one pair"
     said = (
@@ -190,18 +189,6 @@ def rebuild(
     kept = f"{' and '.join(['measured seconds', *tables])} were taken over, not rebuilt"
     _hold_together(written.results, after, f"NOT rebuilt: {{}} differences to {run}; {kept}")
     typer.echo(f"{out}: every number equals that of {run}; {kept}")
-
-
-def _require_same(run: Path, results: Results, differences: Sequence[PairRow]) -> None:
-    """Raises UserError where what methods did with the paths is not what the results say of them."""
-    avg = {(row.task, row.method): row["avg_at_k"].mean for row in results.rows}
-    for row in differences:
-        told = avg[row.task, row.method] - avg[row.task, row.other]
-        if not math.isclose(row.avg.mean, told, abs_tol=1e-6):
-            raise UserError(
-                f"{run / 'decisions.parquet'}: {row.method} minus {row.other} on {row.task} is {row.avg.mean:.3f} "
-                f"points, and {told:.3f} by results.json: the files are not of one comparison; run it again"
-            )
 
 
 def _pair_table(differences: Sequence[PairRow], whole: bool) -> Table:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prunebench.bench.config import RunConfig, configured
 from prunebench.bench.engines.arithmetic import Arithmetic
 from prunebench.bench.engines.base import Engine
@@ -25,7 +27,7 @@ from prunebench.bench.evaluation.paths_file import FILE as PATHS
 from prunebench.bench.evaluation.paths_file import read_paths
 from prunebench.bench.evaluation.replays import Replays, replay_methods
 from prunebench.bench.evaluation.reproduce import read_results, require_named
-from prunebench.bench.evaluation.results import ResultRow, Results
+from prunebench.bench.evaluation.results import PairRow, ResultRow, Results
 from prunebench.bench.evaluation.tables.main import TABLE, Setting
 from prunebench.bench.evaluation.tables.versus import pairs_of, versus
 from prunebench.bench.files import write_atomically
@@ -106,12 +108,22 @@ def reopened(
     return WrittenRun(results, config, setting, candidates, records, replays, folder, place)
 
 
+def require_of_results(written: WrittenRun, rows: Sequence[PairRow]) -> None:
+    """Raises UserError where what methods did with the paths is not what the results say of them."""
+    avg = {(row.task, row.method): row["avg_at_k"].mean for row in written.results.rows}
+    for row in rows:
+        told = avg[row.task, row.method] - avg[row.task, row.other]
+        if not np.isclose(row.avg.mean, told, atol=1e-6, equal_nan=True):
+            raise UserError(
+                f"{written.folder / DECISIONS}: {row.method} minus {row.other} on {row.task} is {row.avg.mean:.3f} "
+                f"points, and {told:.3f} by {RESULTS}: the files are not of one comparison; run it again"
+            )
+
+
 def _written_paths(folder: Path, results: Results) -> list[ProblemRecord]:
     """The compared problems as ``paths.parquet`` tells them. Raises UserError where they are those of another run."""
     records = read_paths(folder)
-    if {(task, name) for task, names in results.problems.items() for name in names} != {
-        (record.task, record.problem) for record in records
-    }:
+    if {(record.task, record.problem) for record in records} != results.compared:
         raise UserError(f"{folder / PATHS}: not the paths of {folder / RESULTS}; both come of one comparison")
     return records
 

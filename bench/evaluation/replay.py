@@ -163,17 +163,17 @@ def _check(pruner: Pruner, pool: Pool, answers: bool) -> Check:
     replayed = pool.generator.replay_seconds if pool.generator else 0.0
     started = time.perf_counter()
     told = _telling(pruner, pool)
-    scores = np.asarray(pruner.score(pool if told is None else pool.take(told)), dtype=np.float64)
+    seen = pool if told is None else pool.take(told)
+    scores = np.asarray(pruner.score(seen), dtype=np.float64)
     elapsed = time.perf_counter() - started
     if pool.generator:
         elapsed -= pool.generator.replay_seconds - replayed
-    paths = pool.paths if told is None else pool.paths[told]
-    if scores.shape != (len(paths),):
-        raise ValueError(f"score() gave shape {scores.shape} for {len(paths)} paths")
+    if scores.shape != (len(seen),):
+        raise ValueError(f"score() gave shape {scores.shape} for {len(seen)} paths")
     finite = np.isfinite(scores)
     if not finite.all():
         bad = int(np.argmin(finite))
-        raise ValueError(f"the score of path {paths[bad]} is {scores[bad]}; scores must be finite")
+        raise ValueError(f"the score of path {seen.paths[bad]} is {scores[bad]}; scores must be finite")
     if told is not None:
         scores = _spread(scores, told, len(pool), scores.min(initial=0.0) - 1)
     stated = pruner.answers(pool) if answers else pool.answer_class

@@ -289,6 +289,11 @@ class Results(BaseModel):
             raise ValueError("these results have no rows")
         return POOLED if any(row.task == POOLED for row in self.rows) else self.rows[0].task
 
+    @property
+    def compared(self) -> set[tuple[str, str]]:
+        """(task, problem) of everything that was compared."""
+        return {(task, problem) for task, problems in self.problems.items() for problem in problems}
+
     def write(self, path: Path) -> None:
         write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
 

@@ -70,7 +70,9 @@ def advice(
             engine, config, plan, taught, out / "training",
             judges=judges, processes=processes, progress=progress, look=look,
         )  # fmt: skip
-    if shipped is not None and (alike := _alike(config, shipped)):
+    if shipped is None:
+        learned.mkdir(parents=True, exist_ok=True)  # empty, it says that nothing was learned for this model
+    elif alike := _alike(config, shipped):
         progress.say(alike)
     store = sample_split(engine, config, out / "rollouts", processes=processes, progress=progress, look=look)
     lengths = [length for paths in store.lengths().values() for length in paths]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from prunebench.bench.errors import UserError
-from prunebench.bench.evaluation.statistics import PERCENT, POINTS, Interval, mean_interval
+from prunebench.bench.evaluation.statistics import PERCENT, POINTS, POWER, Interval, mean_interval
 from prunebench.bench.files import Document
 from prunebench.bench.guideline.diagnosis import Diagnosis, diagnosed
 from prunebench.bench.guideline.sweep import Sweep, SweepCell
@@ -26,7 +26,6 @@ HALVINGS = 200
 FEWEST_TO_RECOMMEND = 20
 """With fewer evaluated problems nothing is recommended."""
 CROSS_FITTED = 0.995
-POWER = 0.8
 """Level of the t interval of a gain whose choice was made on other problems. The halves share most of their choices: at
 0.95 it held the true gain in 79 to 94 % of simulations (20 to 80 problems, 4 to 30 candidates), at this level in 95 to
 99 %."""

@@ -58,10 +58,9 @@ class FirstLook:
         worse = max(silent, cut, key=len)
         if len(worse) < WARNS * len(paths):
             return
-        ends = (f"{min(path.length for path in cut):,} to " * _differ(cut) + f"{_longest(cut):,} tokens") if cut else ""
         faults = [
             f"{len(some)} {what}"
-            for some, what in ((silent, "state no answer"), (cut, f"were cut off at {ends}"))
+            for some, what in ((silent, "state no answer"), (cut, f"were cut off at {_ends(cut)} tokens"))
             if some
         ]
         counted = f"of {len(paths)} paths of {_named(problems)} {', '.join(faults)}"
@@ -87,8 +86,10 @@ def _longest(paths: Sequence[StoredPath]) -> int:
     return max((path.length for path in paths), default=0)
 
 
-def _differ(paths: Sequence[StoredPath]) -> bool:
-    return len({path.length for path in paths}) > 1
+def _ends(paths: Sequence[StoredPath]) -> str:
+    """The length of paths, or from the shortest to the longest."""
+    ends = sorted({path.length for path in paths})
+    return " to ".join(f"{end:,}" for end in dict.fromkeys((*ends[:1], *ends[-1:])))
 
 
 def _named(problems: Sequence[StoredProblem]) -> str:

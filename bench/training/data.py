@@ -38,6 +38,7 @@ SPLITS = ("train", "validation")
 """Of what is learned from."""
 LABEL_SEED = 1
 SMALL_BYTES = 40_000_000
+"""Weights below which prefixes are read by one thread."""
 TRAIN_SEED = 0
 
 

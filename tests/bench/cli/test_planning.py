@@ -318,7 +318,7 @@ def test_a_sweep_that_is_there_is_not_planned_again(reasoner, tmp_path):
     assert "done" not in planned(["step"])
     (tmp_path / "sweep").mkdir()
     sweep = made_up({("step", 0.5): 1.0, ("entropy", 0.5): 1.0}, problems=12)
-    sweep.model_copy(update={"model": config.model}).write(tmp_path / "sweep")
+    sweep.model_copy(update={"model_hash": reasoner.digest}).write(tmp_path / "sweep")
     assert planned(["step", "entropy"]).endswith(", 100 % done")
     assert planned(["step", "otv"]).endswith(", 50 % done")
     assert "done" not in planned(["step"], extent=Extent(13, 0, 100.0)), "of other problems"

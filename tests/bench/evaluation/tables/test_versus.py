@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from prunebench.bench.errors import UserError
 from prunebench.bench.evaluation.candidates import Candidate
 from prunebench.bench.evaluation.formats import with_interval
+from prunebench.bench.evaluation.rebuild import require_of_results
 from prunebench.bench.evaluation.replays import replay_methods
-from prunebench.bench.evaluation.results import PairRow, Representative
+from prunebench.bench.evaluation.results import PairRow, Representative, ResultRow
 from prunebench.bench.evaluation.statistics import Interval
 from prunebench.bench.evaluation.tables.main import Setting, main_rows
 from prunebench.bench.evaluation.tables.representatives import lead
@@ -138,3 +140,16 @@ def test_who_stops_once_paths_agree_is_held_by_the_vote():
     assert row.by == "maj" and row.verdict.endswith("(by maj@k)")
     assert row.p > 0.05
     assert row.avg.low > 0, "optional stopping flatters the mean of what was drawn"
+
+
+def test_a_mean_over_no_path_is_as_undefined_as_the_results_say():
+    known = {("t", "a"): 40.0, ("t", "b"): math.nan, ("t", "c"): 30.0}
+    results = [
+        ResultRow.model_construct(task=task, method=name, metrics={"avg_at_k": Interval(value, value, value)})
+        for (task, name), value in known.items()
+    ]
+    written = SimpleNamespace(results=SimpleNamespace(rows=results), folder=Path("run"))
+    undefined = row_of(math.nan, math.nan, math.nan).model_copy(update={"other": "b"})
+    require_of_results(written, [undefined, row_of(10.0, 0.1, 0.9).model_copy(update={"other": "c"})])
+    with pytest.raises(UserError, match=r"a minus c on t is 9\.000 points, and 10\.000 by results\.json"):
+        require_of_results(written, [row_of(9.0, 0.1, 0.9).model_copy(update={"other": "c"})])
